@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Inception family in Keras 3: models, training, evaluation, serving and timing.
+
+Importing this package imports neither TensorFlow nor Keras; the first name used does.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+# Public name → the module that defines it.  What is not listed here may change without notice.
+_HOMES = {
+    "InceptionV1": "inception_tf.applications",
+    "InceptionV3": "inception_tf.applications",
+    "UserError": "inception_tf.errors",
+    "create_model": "inception_tf.applications",
+    "endpoints": "inception_tf.models.build",
+    "list_models": "inception_tf.models",
+    "load_weights": "inception_tf.weights",
+    "preprocess_input": "inception_tf.applications",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'inception_tf' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one interpreter: tables of `spec.py` into Keras layers.  Keras' own layers only, on any Keras backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import keras
+
+from inception_tf import spec
+from inception_tf.spec import Conv, Fork, Pool, Step
+
+__all__ = ["Manner", "apply", "classifier", "pooled"]
+
+BN_EPSILON = 1e-3  # slim inception_arg_scope
+BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How all convolutions of one network are built: what the tables leave out because it never varies inside."""
+
+    activation: str = "relu"
+    batch_norm_momentum: float = BN_MOMENTUM  # share of the old moving statistics kept at each step
+    batch_norm_epsilon: float = BN_EPSILON
+    weight_decay: float = 0.0  # slim's meaning: the loss gains weight_decay * sum(kernel**2) / 2
+    width_multiplier: float = 1.0  # factor on every convolution's filters
+    initializer_stddev: float | None = None  # of a truncated normal; None: He's rule
+    dtype: object = None  # a dtype policy or its name; None: Keras' global policy
+
+    def regularizer(self):
+        # Keras' L2 is rate * sum(w**2); slim's l2_regularizer halves the sum.
+        return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
+
+
+def initial(stddev: float | None):
+    """The initializer of a kernel: a truncated normal, or He's rule."""
+    if stddev is None:
+        return keras.initializers.HeNormal()
+    return keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def apply(x, step: Step, name: str, manner: Manner, endpoint: bool = True):
+    """One step of a table on a tensor (N, H, W, C); `endpoint` gives the last layer the bare name."""
+    if isinstance(step, Fork):
+        return _fork(x, step, name, manner)
+    if isinstance(step, Pool):
+        return _pool(x, step, name if endpoint else f"{name}_pool", manner)
+    return _conv(x, step, name, manner, endpoint)
+
+
+def _fork(x, step: Fork, name: str, manner: Manner):
+    ends = []
+    for b, branch in enumerate(step.branches):
+        end = x
+        for s, inner in enumerate(branch):
+            end = apply(end, inner, f"{name}_b{b}_{s}", manner, endpoint=False)
+        ends.append(end)
+    return keras.layers.Concatenate(axis=-1, dtype=manner.dtype, name=name)(ends)
+
+
+def _pool(x, step: Pool, name: str, manner: Manner):
+    layer = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
+    return layer(
+        step.window,
+        step.stride,
+        padding=step.padding,
+        data_format="channels_last",
+        dtype=manner.dtype,
+        name=name,
+    )(x)
+
+
+def _conv(x, step: Conv, name: str, manner: Manner, endpoint: bool):
+    x = keras.layers.Conv2D(
+        spec.min_width(step.filters, manner.width_multiplier),
+        step.window,
+        step.stride,
+        padding=step.padding,
+        data_format="channels_last",
+        use_bias=False,
+        kernel_initializer=initial(step.stddev or manner.initializer_stddev),
+        kernel_regularizer=manner.regularizer(),
+        dtype=manner.dtype,
+        name=f"{name}_conv",
+    )(x)
+    x = keras.layers.BatchNormalization(
+        axis=-1,
+        momentum=manner.batch_norm_momentum,
+        epsilon=manner.batch_norm_epsilon,
+        scale=False,  # slim: the next convolution can learn gamma's work
+        dtype=manner.dtype,
+        name=f"{name}_bn",
+    )(x)
+    return keras.layers.Activation(
+        manner.activation, dtype=manner.dtype, name=name if endpoint else f"{name}_act"
+    )(x)
+
+
+def pooled(x, kind: str, name: str):
+    """Mean (`avg`) or maximum (`max`) over the grid: (N, H, W, C) → (N, C) float32."""
+    layer = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }[kind]
+    return layer(data_format="channels_last", dtype="float32", name=name)(x)
+
+
+def classifier(
+    x,
+    classes: int,
+    activation: str | None,
+    manner: Manner,
+    *,
+    logits: str,
+    output: str,
+    stddev: float | None = None,
+):
+    """Logits and their activation, (N, C) → (N, classes), both float32 whatever the policy of the body.
+
+    logits, output: the two layers' names.  stddev: of the initial weights; None: He's rule.
+    """
+    x = keras.layers.Dense(
+        classes,
+        kernel_initializer=initial(stddev),
+        kernel_regularizer=manner.regularizer(),
+        dtype="float32",  # a float16 softmax over 1,000 classes loses the small ones
+        name=logits,
+    )(x)
+    if activation in (None, "linear"):
+        return x
+    return keras.layers.Activation(activation, dtype="float32", name=output)(x)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: one module a command, imported when it is called, and one place where errors become sentences."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from inception_tf import __version__
+from inception_tf.errors import UserError, did_you_mean
+
+__all__ = ["COMMANDS", "main"]
+
+PROGRAM = "inception-tf"
+NO_SPACE = os.strerror(errno.ENOSPC)
+SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+
+# Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
+COMMANDS = {
+    "benchmark": "Time networks on this machine.",
+    "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
+    "export": "Write a run as a SavedModel for TF Serving.",
+    "models": "List the networks with their sizes and costs.",
+    "predict": "Name what images show.",
+    "summary": "Print a network's layer table.",
+    "train": "Train a network into a run folder.",
+    "verify": "Prove that a SavedModel loads and answers as TF Serving needs it.",
+}
+
+
+class Commands(click.Group):
+    """Commands by name; a near miss names the nearest."""
+
+    def list_commands(self, context):
+        return sorted(COMMANDS)
+
+    def get_command(self, context, name):
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"inception_tf.cli.{name}").command
+
+    def resolve_command(self, context, arguments):
+        name = arguments[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise UserError(
+                f"unknown command '{name}'; known: {', '.join(sorted(COMMANDS))}{did_you_mean(name, COMMANDS)}"
+            )
+        return super().resolve_command(context, arguments)
+
+    def format_commands(self, context, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere.")
+@click.version_option(__version__, prog_name=PROGRAM)
+def program(debug):
+    """The Inception family in Keras 3: train, evaluate, export, serve and time.
+
+    \b
+    inception-tf train --model inception_v1 --data digits --recipe digits --out runs/digits
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 for a failure of ours, 2 for a user's mistake."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    if debug:
+        arguments.remove("--debug")
+    else:
+        # TensorFlow greets on stderr from C++; a command's stderr is for its own sentences.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        code = program.main(arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else SUCCESS
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        code, sentence = explain(error)
+        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        return code
+
+
+def explain(error: BaseException) -> tuple[int, str]:
+    """The exit code and the one sentence for an error."""
+    if isinstance(error, UserError):
+        return USER_MISTAKE, str(error)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        # click turns Ctrl-C into its own Abort and keeps ours, with its text, as the cause.
+        return INTERRUPTED, str(error.__cause__ or error) or "stopped"
+    if isinstance(error, click.ClickException):
+        sentence = " ".join(error.format_message().split())
+        context = getattr(error, "ctx", None)
+        where = f"; see {context.command_path} --help" if context else ""
+        return USER_MISTAKE, f"{sentence[:1].lower()}{sentence[1:].rstrip('.')}{where}"
+    first = (str(error).splitlines() or [""])[0]
+    # Python, HDF5 and TensorFlow each have an exception of their own for a full disk.
+    if NO_SPACE in str(error):
+        return USER_MISTAKE, (
+            "the disk is full; free some space and call again, a training with --resume:"
+            " what was saved before is whole"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return USER_MISTAKE, f"{where}{error.strerror or first}"
+    return OUR_FAILURE, f"internal error: {type(error).__name__}: {first}; --debug shows where"

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf models`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("models")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def command(as_json):
+    """List the networks: parameters, multiply-adds for one image, input size, published accuracy.
+
+    \b
+    inception-tf models
+    """
+    from inception_tf import spec
+    from inception_tf.cli.render import table
+    from inception_tf.models import NETWORKS
+
+    rows = []
+    for network in NETWORKS.values():
+        facts = spec.facts(network)
+        rows.append(
+            {
+                "name": network.name,
+                "parameters": spec.total(facts, "params"),
+                "multiply_adds": spec.total(facts, "multiply_adds"),
+                "size": network.size,
+                "accuracy": network.accuracy,
+                "source": network.source,
+            }
+        )
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    header = ("name", "parameters", "multiply-adds", "size", "published top-1 / top-5", "source")
+    click.echo(table(header, [[_shown(value) for value in row.values()] for row in rows]))
+
+
+def _shown(value) -> str:
+    return f"{value:,}" if isinstance(value, int) else value

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf summary`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("summary")
+@click.argument("model")
+@click.option(
+    "--size",
+    type=int,
+    help="Height and width of the images in pixels; default: the published size.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "json"]),
+    default="table",
+    show_default=True,
+)
+def command(model, size, form):
+    """Print MODEL's layer table in the columns of the GoogLeNet paper's Table 1.
+
+    ops are multiply-adds for one image; params counts every number held, moving statistics included.
+
+    \b
+    inception-tf summary inception_v3 --format markdown
+    """
+    from inception_tf.cli.render import markdown, table
+    from inception_tf.models import find
+    from inception_tf.summary import summary
+
+    rows = summary(find(model), size)
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    header = _columns(rows)
+    cells = [[_shown(row.get(column, "")) for column in header] for row in rows]
+    totals = {"type": "total"} | {
+        key: f"{sum(row[key] for row in rows):,}" for key in ("params", "ops")
+    }
+    cells.append([totals.get(column, "") for column in header])
+    click.echo({"table": table, "markdown": markdown}[form](header, cells))
+
+
+def _columns(rows: list[dict]) -> list[str]:
+    """All columns of all rows; what only some rows have stands between depth and params, as in Table 1."""
+    fixed = ["type", "name", "patch/stride", "output size", "depth"]
+    widths = max(([k for k in row if k not in (*fixed, "params", "ops")] for row in rows), key=len)
+    return [*fixed, *widths, "params", "ops"]
+
+
+def _shown(value) -> str:
+    return f"{value:,}" if isinstance(value, int) else value

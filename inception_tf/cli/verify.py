@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf verify`."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+FAILED = 1  # exit code: the SavedModel is broken, the command line was right
+WORDS = {True: "ok", False: "FAILED", None: "not done"}
+
+
+@click.command("verify")
+@click.argument("path", type=click.Path(file_okay=False))
+@click.pass_context
+def command(context, path):
+    """Load a SavedModel as TF Serving does, run every signature, and print a table of checks.
+
+    PATH is saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.  Exit code 1
+    where a check fails.
+
+    \b
+    inception-tf verify saved_models/digits
+    """
+    from inception_tf.cli.render import table
+    from inception_tf.serving.verify import verify
+
+    checks = verify(path)
+    click.echo(
+        table(("check", "result", "detail"), [(c.name, WORDS[c.passed], c.detail) for c in checks])
+    )
+    return FAILED if any(check.passed is False for check in checks) else 0

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as frozen values: which network, which data, which optimizer, how long.  One level of nesting, no TensorFlow.
+
+A recipe is a YAML file with these sections; `Config.parse` refuses what it does not know and names
+the nearest key, `Config.override` takes `--set optimizer.learning_rate=0.1`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from inception_tf.errors import UserError, unknown
+
+__all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "TrainingConfig", "read_yaml"]
+
+PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "inception_v1"
+    size: int | None = None  # pixels, height and width; null: the network's published size
+    aux_logits: bool = (
+        False  # train with the auxiliary classifiers; they are dropped from the result
+    )
+    dropout: float | None = None  # share of features; null: the network's published share
+    batch_norm_momentum: float = 0.99  # share of the old moving statistics kept at each step
+    weight_decay: float = 0.0  # slim's L2: the loss gains this times sum(kernel**2) / 2
+    width_multiplier: float = 1.0  # factor on every convolution's filters
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    name: str = "digits"  # digits, or folder:PATH
+    batch_size: int = 32  # images a step
+    crop: float | None = 0.875  # share of each side that evaluation keeps; null: the whole image
+    box_area: tuple[float, float] | None = (0.05, 1.0)  # share of the image a training crop has
+    box_aspect: tuple[float, float] = (0.75, 1.33)  # width / height of a training crop
+    flip: bool = True  # mirror half of the training images left to right
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    name: str = "adam"  # adam, sgd (Nesterov momentum 0.9) or rmsprop
+    learning_rate: float = 1e-3  # at its highest, after the warm-up
+    warmup_epochs: float = 1.0  # epochs over which the rate rises from zero
+    final_rate: float = 0.0  # share of learning_rate left at the end of the cosine
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    epochs: int = 30
+    seed: int = 0
+    precision: str = "auto"  # auto, float32, mixed_float16 or mixed_bfloat16
+    label_smoothing: float = 0.0  # share of the target spread over all classes
+    aux_weight: float | None = None  # of each auxiliary loss; null: the network's published weight
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that is needed to run a training again, save the code and the data themselves."""
+
+    recipe: str = "default"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def parse(cls, values: Mapping, where: str) -> Config:
+        """A config from nested plain values; `where` names their file in the errors."""
+        sections = {
+            f.name: f.default_factory for f in dataclasses.fields(cls) if f.name != "recipe"
+        }
+        if not isinstance(values, Mapping):
+            raise UserError(f"{where} holds no sections; a recipe has: {', '.join(sections)}")
+        parsed = {"recipe": str(values.get("recipe", "default"))}
+        for name, content in values.items():
+            if name == "recipe":
+                continue
+            if name not in sections:
+                raise unknown(f"section of {where}", str(name), sections)
+            if not isinstance(content, Mapping):
+                raise UserError(f"section '{name}' of {where} holds no 'key: value' lines")
+            parsed[name] = _section(sections[name], name, content, where)
+        config = cls(**parsed)
+        _check_ranges(config)
+        return config
+
+    def override(self, settings: Iterable[str]) -> Config:
+        """This config with `section.key=value` settings, values in YAML's notation."""
+        values = self.as_dict()
+        for setting in settings:
+            key, equals, text = setting.partition("=")
+            section, dot, name = key.strip().partition(".")
+            if not equals or not dot:
+                raise UserError(
+                    f"--set takes section.key=value such as optimizer.learning_rate=0.1, got '{setting}'"
+                )
+            if section not in values or section == "recipe":
+                raise unknown("section", section, [s for s in values if s != "recipe"])
+            values[section] = {**values[section], name: _yaml(text, f"--set {setting}")}
+        return Config.parse(values, "--set")
+
+    def as_dict(self) -> dict:
+        """Plain nested values, as they stand in `config.yaml`."""
+        plain = dataclasses.asdict(self)
+        for section in plain.values():
+            if isinstance(section, dict):
+                section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
+        return plain
+
+
+def read_yaml(path: str | Path):
+    """The content of a YAML file; `UserError` where it cannot be read."""
+    try:
+        return _yaml(Path(path).read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UserError(f"cannot read {path}: {reason}") from error
+
+
+def _yaml(text: str, where: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise UserError(
+            f"{where} is not YAML: {error.problem or 'unreadable'} in line {line}"
+        ) from error
+
+
+def _section(factory, section: str, content: Mapping, where: str):
+    hints = typing.get_type_hints(factory)
+    for key in content:
+        if key not in hints:
+            raise unknown(f"key in section '{section}' of {where}", str(key), hints)
+    return factory(
+        **{key: _typed(value, hints[key], f"{section}.{key}") for key, value in content.items()}
+    )
+
+
+def _typed(value, hint, key: str):
+    """`value` as the field's type, where nothing is lost by it."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    if value is None and type(None) in allowed:
+        return None
+    for kind in allowed:
+        if typing.get_origin(kind) is tuple and isinstance(value, list | tuple) and len(value) == 2:
+            return tuple(_typed(item, float, key) for item in value)
+        if kind is float and not isinstance(value, bool):
+            # YAML 1.1 reads 1e-3 as text: a number to everybody else.
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                continue
+        if (
+            isinstance(kind, type)
+            and isinstance(value, kind)
+            and not (kind is int and isinstance(value, bool))
+        ):
+            return value
+    raise UserError(f"{key} takes {_describe(hint)}, got {value!r}")
+
+
+def _describe(hint) -> str:
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "null",
+    }
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return " or ".join(words.get(kind, "two numbers [low, high]") for kind in allowed)
+
+
+def _check_ranges(config: Config) -> None:
+    """Values that would fail far from where they were written."""
+    positive = {
+        "data.batch_size": config.data.batch_size,
+        "training.epochs": config.training.epochs,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "model.width_multiplier": config.model.width_multiplier,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise UserError(f"{key} takes a number above 0, got {value}")
+    shares = {
+        "training.label_smoothing": config.training.label_smoothing,
+        "model.batch_norm_momentum": config.model.batch_norm_momentum,
+        "model.dropout": config.model.dropout or 0,
+    }
+    for key, value in shares.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{key} takes a share from 0 to below 1, got {value}")
+    if config.data.crop is not None and not 0 < config.data.crop <= 1:
+        raise UserError(
+            f"data.crop takes a share above 0 and up to 1, or null, got {config.data.crop}"
+        )
+    for key in ("box_area", "box_aspect"):
+        low, high = getattr(config.data, key) or (1, 1)
+        if not 0 < low <= high:
+            raise UserError(
+                f"data.{key} takes [low, high] with 0 < low <= high, got [{low}, {high}]"
+            )
+    if config.training.precision not in PRECISIONS:
+        raise unknown("precision", config.training.precision, PRECISIONS)

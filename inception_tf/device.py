@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The machine under a run: its processor, its GPU, and the number format that suits them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from inception_tf import __version__
+
+__all__ = [
+    "Precision",
+    "device_name",
+    "environment",
+    "peak_memory",
+    "processor_name",
+    "resolve_precision",
+    "usable_cores",
+]
+
+TENSOR_CORES_SINCE = (7, 0)  # compute capability of NVIDIA's first GPUs with float16 matrix units
+PACKAGES = ("tensorflow", "keras", "numpy")
+BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # as Linux names them in /proc/cpuinfo
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A dtype policy and why it was taken."""
+
+    policy: str  # float32, mixed_float16 or mixed_bfloat16
+    reason: str
+
+
+def resolve_precision(wanted: str) -> Precision:
+    """`auto` → float16 on a GPU with matrix units, bfloat16 on a processor that computes in it, else float32."""
+    if wanted != "auto":
+        return Precision(wanted, "as asked for")
+    gpu = _gpu()
+    if gpu:
+        if gpu.get("compute_capability", (0, 0)) >= TENSOR_CORES_SINCE:
+            return Precision("mixed_float16", f"{gpu['device_name']} has matrix units for float16")
+        return Precision("float32", "this GPU has no matrix units for float16")
+    units = [flag for flag in BFLOAT16_FLAGS if flag in _processor("flags").split()]
+    if units:
+        return Precision("mixed_bfloat16", f"this processor has {' and '.join(units)}")
+    return Precision("float32", "this processor has neither AMX nor AVX512-BF16")
+
+
+def processor_name() -> str:
+    """The processor as its maker names it, with the number of cores that this process may use."""
+    cores = usable_cores()
+    name = _processor("model name") or platform.processor() or platform.machine()
+    return f"{name}, {cores} core{'s' if cores != 1 else ''}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def device_name() -> str:
+    """What TensorFlow computes on: the first GPU's name, or `CPU (...)`."""
+    gpu = _gpu()
+    return gpu["device_name"] if gpu else f"CPU ({processor_name()})"
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held so far, in bytes; 0 where the system does not say."""
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def environment() -> dict:
+    """Versions and the commit of the code, for `config.yaml` and the reports."""
+    versions = {package: metadata.version(package) for package in PACKAGES}
+    return {
+        "inception_tf": __version__,
+        "python": platform.python_version(),
+        **versions,
+        "commit": _commit(),
+    }
+
+
+def _gpu() -> dict:
+    """What TensorFlow knows of the first GPU; empty without one."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return {}
+    return {"device_name": "GPU", **tf.config.experimental.get_device_details(devices[0])}
+
+
+@cache
+def _processor(field: str) -> str:
+    """One field of Linux' description of the first processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == field:
+            return value.strip()
+    return ""
+
+
+@cache
+def _commit() -> str | None:
+    """The git commit of a source checkout; None where the package is installed without one."""
+    here = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GoogLeNet, the first Inception (Szegedy et al. 2014, arXiv 1409.4842), in the form that slim released."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from inception_tf.spec import MAX, Conv, Fork, Network, Pool, fork
+
+__all__ = ["INCEPTION_V1"]
+
+
+class Module(NamedTuple):
+    """Branch widths under the column names of Table 1."""
+
+    n1x1: int
+    n3x3_reduce: int
+    n3x3: int
+    n5x5_reduce: int
+    n5x5: int
+    pool_proj: int
+
+
+# fmt: off
+# Szegedy et al. 2014, Table 1, with slim's names.  Sizes are height x width x channels at 224 pixels.
+MODULES = {
+    #              #1x1  #3x3r #3x3  #5x5r #5x5  pool      output
+    "3b": Module(   64,   96,  128,   16,   32,   32),  # 28x28x256    paper: 3a
+    "3c": Module(  128,  128,  192,   32,   96,   64),  # 28x28x480           3b
+    "4b": Module(  192,   96,  208,   16,   48,   64),  # 14x14x512           4a
+    "4c": Module(  160,  112,  224,   24,   64,   64),  # 14x14x512           4b
+    "4d": Module(  128,  128,  256,   24,   64,   64),  # 14x14x512           4c
+    "4e": Module(  112,  144,  288,   32,   64,   64),  # 14x14x528           4d
+    "4f": Module(  256,  160,  320,   32,  128,  128),  # 14x14x832           4e
+    "5b": Module(  256,  160,  320,   32,  128,  128),  # 7x7x832             5a
+    "5c": Module(  384,  192,  384,   48,  128,  128),  # 7x7x1024            5b
+}
+# fmt: on
+
+
+def module(m: Module, wide: int) -> Fork:
+    """Figure 2b: 1x1, 3x3, `wide` x `wide` and pooled branches, each behind its 1x1 reduction."""
+    return fork(
+        (Conv(m.n1x1),),
+        (Conv(m.n3x3_reduce), Conv(m.n3x3, 3)),
+        (Conv(m.n5x5_reduce), Conv(m.n5x5, wide)),
+        (MAX, Conv(m.pool_proj)),
+    )
+
+
+def body(wide: int, last_pool: int) -> tuple:
+    def mixed(*names):
+        return tuple((f"Mixed_{name}", module(MODULES[name], wide)) for name in names)
+
+    return (
+        ("Conv2d_1a_7x7", Conv(64, 7, 2)),
+        ("MaxPool_2a_3x3", Pool("max", 3, 2)),
+        ("Conv2d_2b_1x1", Conv(64)),
+        ("Conv2d_2c_3x3", Conv(192, 3)),
+        ("MaxPool_3a_3x3", Pool("max", 3, 2)),
+        *mixed("3b", "3c"),
+        ("MaxPool_4a_3x3", Pool("max", 3, 2)),
+        *mixed("4b", "4c", "4d", "4e", "4f"),
+        (f"MaxPool_5a_{last_pool}x{last_pool}", Pool("max", last_pool, 2)),
+        *mixed("5b", "5c"),
+    )
+
+
+# Departs from Table 1 as the released network does: batch normalization everywhere, 3x3 where the
+# paper has 5x5, a 2x2 last pooling, no local response normalization, no auxiliary classifiers.
+INCEPTION_V1 = Network(
+    name="inception_v1",
+    source="tf_slim/nets/inception_v1.py; Szegedy et al. 2014, arXiv 1409.4842, Table 1",
+    body=body(wide=3, last_pool=2),
+    size=224,
+    minimum=32,
+    dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
+    initializer_stddev=0.01,
+    accuracy="69.8 / 89.6 (slim, single crop)",
+)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inception V3 (Szegedy et al. 2015, arXiv 1512.00567), in the form that slim released."""
+
+from __future__ import annotations
+
+from inception_tf.spec import AVG, VALID, Auxiliary, Conv, Fork, Network, Pool, fork, stage
+
+__all__ = ["INCEPTION_V3"]
+
+# fmt: off
+# Sizes are height x width x channels at 299 pixels; the documents' Table 2 has the same rows.
+STEM = (
+    ("Conv2d_1a_3x3",  Conv(32, 3, 2, VALID)),      # 149x149x32
+    ("Conv2d_2a_3x3",  Conv(32, 3, 1, VALID)),      # 147x147x32
+    ("Conv2d_2b_3x3",  Conv(64, 3)),                # 147x147x64
+    ("MaxPool_3a_3x3", Pool("max", 3, 2, VALID)),   # 73x73x64
+    ("Conv2d_3b_1x1",  Conv(80, 1, 1, VALID)),      # 73x73x80
+    ("Conv2d_4a_3x3",  Conv(192, 3, 1, VALID)),     # 71x71x192
+    ("MaxPool_5a_3x3", Pool("max", 3, 2, VALID)),   # 35x35x192
+)
+
+
+# 35x35 grid.  Departs from Figure 5: the released network keeps the 5x5 of branch 1; the figure shows two 3x3.
+def grid35(pool: int) -> Fork:
+    return fork((Conv(64),),
+                (Conv(48), Conv(64, 5)),
+                (Conv(64), Conv(96, 3), Conv(96, 3)),
+                (AVG, Conv(pool)))
+
+
+# 35x35 to 17x17 without a bottleneck, Figure 10.
+REDUCTION_17 = fork((Conv(384, 3, 2, VALID),),
+                    (Conv(64), Conv(96, 3), Conv(96, 3, 2, VALID)),
+                    (Pool("max", 3, 2, VALID),))
+
+
+# 17x17 grid, Figure 6 with n = 7; the inner width grows with depth.
+def grid17(inner: int) -> Fork:
+    return fork((Conv(192),),
+                (Conv(inner), Conv(inner, (1, 7)), Conv(192, (7, 1))),
+                (Conv(inner), Conv(inner, (7, 1)), Conv(inner, (1, 7)), Conv(inner, (7, 1)), Conv(192, (1, 7))),
+                (AVG, Conv(192)))
+
+
+# 17x17 to 8x8.
+REDUCTION_8 = fork((Conv(192), Conv(320, 3, 2, VALID)),
+                   (Conv(192), Conv(192, (1, 7)), Conv(192, (7, 1)), Conv(192, 3, 2, VALID)),
+                   (Pool("max", 3, 2, VALID),))
+
+# 8x8 grid, Figure 7: 1x3 and 3x1 side by side.
+WIDE = fork((Conv(384, (1, 3)),), (Conv(384, (3, 1)),))
+GRID8 = fork((Conv(320),),
+             (Conv(384), WIDE),
+             (Conv(448), Conv(384, 3), WIDE),
+             (AVG, Conv(192)))
+# fmt: on
+
+# Section 4: the auxiliary classifier on the last 17x17 grid, with batch normalization.
+AUXILIARY = Auxiliary(
+    name="AuxLogits",
+    output="aux_predictions",
+    after="Mixed_6e",
+    steps=(
+        ("AvgPool_1a_5x5", Pool("avg", 5, 3, VALID)),
+        ("Conv2d_1b_1x1", Conv(128)),
+        ("Conv2d_2a_5x5", Conv(768, 5, 1, VALID, stddev=0.01)),
+    ),
+    loss_weight=0.4,  # slim train_image_classifier.py
+    logits_stddev=0.001,
+)
+
+INCEPTION_V3 = Network(
+    name="inception_v3",
+    source="tf_slim/nets/inception_v3.py; Szegedy et al. 2015, arXiv 1512.00567",
+    body=(
+        *STEM,
+        *stage(5, "bcd", grid35(32), grid35(64), grid35(64)),
+        ("Mixed_6a", REDUCTION_17),
+        *stage(6, "bcde", grid17(128), grid17(160), grid17(160), grid17(192)),
+        ("Mixed_7a", REDUCTION_8),
+        *stage(7, "bc", GRID8),
+    ),
+    size=299,
+    minimum=75,
+    dropout=0.2,
+    initializer_stddev=None,
+    auxiliaries=(AUXILIARY,),
+    accuracy="78.0 / 93.9 (slim, single crop)",
+)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss and accuracy over epochs as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inception_tf.errors import UserError
+from inception_tf.training.resume import aside
+
+__all__ = ["draw_curves"]
+
+
+def draw_curves(history: list[dict], path: Path, title: str) -> None:
+    """history: one row an epoch with `loss`, `top1`, `val_loss`, `val_top1` → a PNG file."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise UserError("curves.png needs matplotlib: pip install 'inception_tf[train]'") from error
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    epochs = [row["epoch"] for row in history]
+    panels = zip(
+        figure.subplots(1, 2),
+        (("loss", "loss", 1), ("top1", "top-1 accuracy (%)", 100)),
+        strict=True,
+    )
+    for axes, (name, label, factor) in panels:
+        # Readable in grayscale: dashes and markers tell the lines apart, not colour alone.
+        axes.plot(
+            epochs, [factor * row[name] for row in history], "o--", markersize=3, label="training"
+        )
+        axes.plot(
+            epochs,
+            [factor * row[f"val_{name}"] for row in history],
+            "s-",
+            markersize=3,
+            label="validation",
+        )
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    with aside(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training: a configuration into a compiled model, its data and callbacks, and `model.fit` over them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from inception_tf.applications import create_model
+from inception_tf.config import Config
+from inception_tf.data import pipeline
+from inception_tf.data.labels import write_labels
+from inception_tf.data.sources import Source, open_source
+from inception_tf.device import Precision, environment, resolve_precision
+from inception_tf.errors import UserError
+from inception_tf.models import find
+from inception_tf.models.build import LOGITS, endpoints
+from inception_tf.training import resume
+from inception_tf.training.callbacks import Recorder
+from inception_tf.training.curves import draw_curves
+from inception_tf.training.optimizers import make_optimizer
+from inception_tf.training.run import Run
+
+__all__ = ["Plan", "compiled_model", "make_plan", "train"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration held against its data: all numbers that a run needs, none left open."""
+
+    config: Config
+    source: Source
+    size: int  # pixels
+    steps: int  # an epoch
+    precision: Precision
+
+    @property
+    def classes(self) -> int:
+        return len(self.source.labels)
+
+    def model_arguments(self) -> dict:
+        """Arguments of `create_model` for this run."""
+        model = self.config.model
+        return {
+            "input_shape": (self.size, self.size, 3),
+            "classes": self.classes,
+            "dropout": model.dropout,
+            "batch_norm_momentum": model.batch_norm_momentum,
+            "weight_decay": model.weight_decay,
+            "width_multiplier": model.width_multiplier,
+        }
+
+    def training_data(self, start: int = 0) -> tf.data.Dataset:
+        training = self.config.training
+        return pipeline.training(
+            self.source.split("train"),
+            self.config.data,
+            size=self.size,
+            classes=self.classes,
+            seed=training.seed,
+            epochs=training.epochs,
+            start=start,
+        )
+
+    def validation_data(self) -> tf.data.Dataset:
+        data = self.config.data
+        return pipeline.evaluation(
+            self.source.split(),
+            size=self.size,
+            crop=data.crop,
+            classes=self.classes,
+            batch_size=data.batch_size,
+        )
+
+
+def make_plan(config: Config) -> Plan:
+    """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
+    network = find(config.model.name)
+    source = open_source(config.data.name)
+    source.split()
+    size = config.model.size or network.size
+    steps = pipeline.steps_per_epoch(source.split("train"), config.data.batch_size)
+    return Plan(config, source, size, steps, resolve_precision(config.training.precision))
+
+
+def compiled_model(plan: Plan) -> keras.Model:
+    """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
+
+    With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published weight.
+    """
+    config = plan.config
+    network = create_model(
+        config.model.name,
+        aux_logits=config.model.aux_logits,
+        dtype=plan.precision.policy,
+        **plan.model_arguments(),
+    )
+    ends = endpoints(network)
+    # Losses from logits, not from probabilities: exact where a softmax would round to zero.
+    outputs, weights = {"predictions": ends[LOGITS]}, {"predictions": 1.0}
+    if config.model.aux_logits:
+        for auxiliary in find(config.model.name).auxiliaries:
+            outputs[auxiliary.output] = ends[auxiliary.name]
+            chosen = config.training.aux_weight
+            weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
+    model = keras.Model(network.input, outputs, name=network.name)
+    smoothing = config.training.label_smoothing
+    model.compile(
+        optimizer=_optimizer(plan),
+        loss={
+            name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+            for name in outputs
+        },
+        loss_weights=weights,
+        metrics={
+            "predictions": [
+                keras.metrics.CategoricalAccuracy(name="top1"),
+                keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
+            ]
+        },
+        jit_compile=False,
+    )
+    return model
+
+
+def train(
+    config: Config, out: str | Path, *, resumed: bool = False, callbacks: Iterable = ()
+) -> dict:
+    """Trains by `config` into the run folder `out` and returns the content of its `report.json`.
+
+    resumed: go on from the newest checkpoint in `out`.  Raises `UserError` for a mistake in the
+    configuration or the data, `Stopped` after Ctrl-C with the state saved.
+    """
+    run = Run(Path(out))
+    _check_folder(run, config, resumed)
+    plan = make_plan(config)
+    keras.utils.set_random_seed(config.training.seed)
+    model = compiled_model(plan)
+    model.optimizer.build(model.trainable_variables)
+    checkpoint = resume.latest(run.checkpoints) if resumed else None
+    progress = resume.restore(checkpoint, model) if checkpoint else resume.Progress()
+    if not resumed:
+        run.write_config(config)
+        write_labels(run.labels_file, plan.source.labels)
+    recorder = Recorder(run, progress)
+    board = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=not resumed)
+    try:
+        _fit(model, plan, progress.step, [recorder, board, *callbacks])
+    except tf.errors.InvalidArgumentError as error:
+        raise _image_error(plan, error) from error
+    finally:
+        recorder.release_signals()
+    return _finish(run, plan, model, recorder.progress)
+
+
+def _fit(model: keras.Model, plan: Plan, done: int, callbacks: list) -> None:
+    """`model.fit` from step `done`; an epoch that was left in the middle is finished in a call of its own."""
+    epochs = plan.config.training.epochs
+    while done < epochs * plan.steps:
+        epoch, offset = divmod(done, plan.steps)
+        last = epoch + 1 if offset else epochs
+        model.fit(
+            plan.training_data(done).map(lambda x, y: (x, dict.fromkeys(model.output, y))),
+            validation_data=plan.validation_data().map(
+                lambda x, y: (x, dict.fromkeys(model.output, y))
+            ),
+            steps_per_epoch=plan.steps - offset,
+            initial_epoch=epoch,
+            epochs=last,
+            callbacks=callbacks,
+            shuffle=False,  # the data is shuffled already
+            verbose=0,
+        )
+        done = last * plan.steps
+
+
+def _optimizer(plan: Plan):
+    optimizer = make_optimizer(
+        plan.config.optimizer, steps_per_epoch=plan.steps, epochs=plan.config.training.epochs
+    )
+    if plan.precision.policy == "mixed_float16":
+        return keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _check_folder(run: Run, config: Config, resumed: bool) -> None:
+    if resumed:
+        theirs, ours = run.config().as_dict(), config.as_dict()
+        for section, values in ours.items():
+            if values != theirs[section]:
+                raise UserError(
+                    f"--resume goes on with the settings of {run.config_file}, and section '{section}' differs:"
+                    f" {values} against {theirs[section]}; leave the other options out, or take another --out"
+                )
+    elif run.config_file.exists():
+        raise UserError(
+            f"{run.path} holds a run already; add --resume to go on with it, or take another --out"
+        )
+
+
+def _image_error(plan: Plan, error: Exception) -> Exception:
+    for name in plan.source.splits:
+        bad = pipeline.first_bad_image(plan.source.split(name))
+        if bad:
+            return UserError(
+                f"an image cannot be read: {bad}; repair or remove the file, then add --resume"
+            )
+    return error
+
+
+def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress) -> dict:
+    """Writes the result: the plain network in float32 with the trained weights, the report, the curves."""
+    result = create_model(plan.config.model.name, dtype="float32", **plan.model_arguments())
+    trained = {v.path: v for v in model.variables}
+    for variable in result.weights:
+        variable.assign(trained[variable.path])
+    with resume.aside(run.model_file) as temporary:
+        result.save(temporary)
+    history = progress.history
+    best = max(history, key=lambda row: row["val_top1"])
+    report = {
+        "model": plan.config.model.name,
+        "parameters": result.count_params(),
+        "data": plan.source.name,
+        "images": {name: len(split) for name, split in plan.source.splits.items()},
+        "precision": plan.precision.policy,
+        "precision_reason": plan.precision.reason,
+        "epochs": len(history),
+        "steps": progress.step,
+        "seconds": round(progress.seconds, 1),
+        "last": {name: history[-1][name] for name in ("val_top1", "val_top5")},
+        "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
+        "environment": environment(),
+    }
+    resume.write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
+    draw_curves(
+        history, run.path / "curves.png", title=f"{plan.config.model.name} on {plan.source.name}"
+    )
+    return report

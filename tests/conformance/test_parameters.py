@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parameters: the table, the built model and the published counts are one."""
+
+from __future__ import annotations
+
+import pytest
+from expected import EXPECTED
+
+import inception_tf
+from inception_tf import spec
+
+CASES = {  # keyword arguments of `facts` → the field of a row
+    "1000 classes": ({}, "total_1000", "params"),
+    "1001 classes": ({"classes": 1001}, "total_1001", "params"),
+    "trainable": ({}, "trainable_1000", "trainable"),
+    "no top": ({"classes": None}, "base", "params"),
+}
+
+
+def test_every_network_has_a_row():
+    assert set(EXPECTED) == set(inception_tf.list_models())
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_table_has_the_published_count(network, row, case):
+    arguments, field, count = CASES[case]
+    assert spec.total(spec.facts(network, **arguments), count) == getattr(row, field)
+
+
+def test_auxiliary_classifiers_of_the_table_have_the_published_count(network, row):
+    counts = [
+        spec.total(spec.facts(network, aux_logits=aux_logits), "params")
+        for aux_logits in (True, False)
+    ]
+    assert counts[0] - counts[1] == row.auxiliary
+
+
+def test_model_has_the_published_count(full, row):
+    assert full.count_params() == row.total_1000 + row.auxiliary
+
+
+def test_number_of_convolutions_is_the_published_one(network, row):
+    rows = spec.facts(network, classes=None)
+    assert sum(isinstance(r.place.step, spec.Conv) for r in rows) == row.convolutions
+
+
+def test_multiply_adds_are_near_the_published_figure(network, row):
+    least, most = row.multiply_adds
+    assert least <= spec.total(spec.facts(network), "multiply_adds") <= most
+
+
+def test_size_and_dropout_are_the_published_ones(full, row):
+    assert full.input_shape == (None, row.size, row.size, 3)
+    assert full.get_layer("PreLogits").rate == pytest.approx(row.dropout)
+
+
+@pytest.mark.parametrize("size", [None, (131, 97)], ids=["published size", "131x97"])
+def test_table_and_model_agree_step_by_step(network, full, size):
+    model = full
+    if size is not None:
+        model = inception_tf.create_model(
+            network.name, input_shape=(*size, 3), aux_logits=bool(network.auxiliaries)
+        )
+    aux_logits = bool(network.auxiliaries)
+    rows = spec.facts(network, size or network.size, aux_logits=aux_logits)
+    layers = {layer.name: layer for layer in model.layers}
+    assert {r.place.name: (r.output, r.params, r.trainable, r.multiply_adds) for r in rows} == {
+        r.place.name: cost(layers, r.place.name) for r in rows
+    }
+    assert spec.total(rows, "params") == model.count_params()
+
+
+def cost(layers, name):
+    """Output, parameters, trainable ones and multiply-adds of one step, from the layers themselves."""
+    own = [layers[end] for end in (f"{name}_conv", f"{name}_bn") if end in layers]
+    own = own or [layers[name if name in layers else f"{name}_pool"]]
+    shape = own[0].output.shape[1:]
+    height, width, channels = shape if len(shape) == 3 else (1, 1, *shape)
+    numbers = [int(w.shape.num_elements()) for layer in own for w in layer.trainable_weights]
+    kernels = [w for layer in own for w in layer.weights if w.name == "kernel"]
+    return (
+        (height, width, channels),
+        sum(layer.count_params() for layer in own),
+        sum(numbers),
+        sum(int(w.shape.num_elements()) * height * width for w in kernels),
+    )

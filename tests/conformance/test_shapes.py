@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs and outputs: without the top, pooled, any size from the minimum, any number of channels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import ramps
+
+import inception_tf
+from inception_tf import spec
+
+
+def test_without_top_the_last_grid_comes_out(network, small, images):
+    model = small(include_top=False)
+    assert (
+        model.predict_on_batch(images).shape[1:]
+        == model.get_layer(network.body[-1][0]).output.shape[1:]
+    )
+
+
+@pytest.mark.parametrize(("pooling", "reduce"), [("avg", np.mean), ("max", np.max)])
+def test_pooling_reduces_the_last_grid(small, images, pooling, reduce):
+    grid = small(include_top=False)(images)
+    pooled = small(include_top=False, pooling=pooling)(images)
+    np.testing.assert_allclose(pooled, reduce(grid, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_model_without_a_size_gives_what_one_with_a_size_gives(small, images, outputs):
+    fixed = small(aux_logits=False)
+    free = small(aux_logits=False, input_shape=(None, None, 3))
+    np.testing.assert_allclose(
+        outputs(free, images)["predictions"],
+        outputs(fixed, images)["predictions"],
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
+def test_model_without_a_size_takes_another_size(network, small, outputs):
+    free = small(aux_logits=False, input_shape=(None, None, 3))
+    larger = ramps.images(1, network.minimum + 37, network.minimum + 12, 3)
+    assert outputs(free, larger)["predictions"].shape == (1, 5)
+
+
+@pytest.mark.parametrize("channels", [1, 6])
+def test_any_number_of_channels_goes_in(network, small, outputs, channels):
+    side = network.minimum
+    model = small(input_shape=(side, side, channels))
+    for found in outputs(model, ramps.images(1, side, side, channels)).values():
+        assert found.shape == (1, 5)
+
+
+def test_least_size_leaves_a_grid(small):
+    height, width = small(include_top=False).output.shape[1:3]
+    assert min(height, width) >= 1
+
+
+def test_one_pixel_less_than_the_least_is_refused(network):
+    least, side = network.minimum, network.minimum - 1
+    message = f"{network.name} needs images of at least {least}x{least} pixels, got {side}x{least}"
+    with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
+        inception_tf.create_model(network.name, input_shape=(side, least, 3))
+    with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
+        spec.facts(network, (side, least))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the real tf_slim networks in a process of their own: `python tests/slim_networks.py FOLDER`.
+
+For each job it leaves FOLDER/<job>.ckpt* and FOLDER/<job>.npz: the variables' names in slim's
+order, the regularization loss, and each endpoint as `end/<name>`.  tf_slim 1.1.0 runs on
+TensorFlow 2.20 once `tf_keras.legacy_tf_layers` exists, which later tf_keras keeps under `src`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import ramps
+
+
+class Job(NamedTuple):
+    network: str
+    size: int
+    classes: int
+    checkpoint: int  # format, 1 or 2; the released files are of 1
+    arguments: dict  # further ones of slim's function
+
+
+JOBS = {
+    "inception_v1": Job("inception_v1", 224, 1001, 1, {}),
+    "inception_v3": Job("inception_v3", 299, 1001, 1, {}),
+    "inception_v3_narrow": Job("inception_v3", 299, 10, 2, {"depth_multiplier": 0.25}),
+}
+BATCH = 2
+WEIGHT_DECAY = 4e-5
+
+
+def load_slim():
+    import tf_keras
+    from tf_keras.src import legacy_tf_layers
+    from tf_keras.src.legacy_tf_layers import normalization
+
+    tf_keras.legacy_tf_layers = legacy_tf_layers
+    sys.modules["tf_keras.legacy_tf_layers"] = legacy_tf_layers
+    sys.modules["tf_keras.legacy_tf_layers.normalization"] = normalization
+    import tf_slim
+    from tf_slim.nets import inception
+
+    return tf_slim, inception
+
+
+def run(job: Job, path: str) -> None:
+    import tensorflow as tf
+
+    tf_slim, inception = load_slim()
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, (BATCH, job.size, job.size, 3))
+        scope = getattr(inception, f"{job.network}_arg_scope")(weight_decay=WEIGHT_DECAY)
+        with tf_slim.arg_scope(scope):
+            network = getattr(inception, job.network)
+            _, ends = network(images, num_classes=job.classes, is_training=False, **job.arguments)
+        variables = v1.global_variables()
+        for variable in variables:
+            variable.load(ramps.weight(variable.op.name, tuple(variable.shape)), session)
+        # What a trainer leaves beside the weights: a step, a slot, a moving average.
+        first = variables[0].op.name
+        extras = ("global_step", f"{first}/RMSProp", f"{first}/ExponentialMovingAverage")
+        extras = [v1.get_variable(name, initializer=np.zeros(2, np.float32)) for name in extras]
+        session.run(v1.variables_initializer(extras))
+        saver = v1.train.Saver(variables + extras, write_version=job.checkpoint)
+        saver.save(session, f"{path}.ckpt", write_meta_graph=False)
+        loss = v1.losses.get_regularization_loss()
+        feed = {images: ramps.images(BATCH, job.size, job.size, 3)}
+        ends, loss = session.run((ends, loss), feed)
+    names = [variable.op.name for variable in variables]
+    np.savez(f"{path}.npz", names=names, loss=loss, **{f"end/{k}": v for k, v in ends.items()})
+
+
+if __name__ == "__main__":
+    for name, job in JOBS.items():
+        run(job, os.path.join(sys.argv[1], name))

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`create_model` and the builders: what each argument does, and one sentence for each mistake."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+import keras
+import numpy as np
+import pytest
+import ramps
+
+import inception_tf
+from inception_tf import applications, spec
+from inception_tf.models import NETWORKS, find
+
+SIDE = 75
+
+
+def build(name="inception_v3", **arguments):
+    defaults = {"input_shape": (SIDE, SIDE, 3), "classes": 5, "width_multiplier": 0.1}
+    return inception_tf.create_model(name, **defaults | arguments)
+
+
+def layers(model, kind):
+    return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+# What the arguments do
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_is_built_under_its_name(name):
+    assert build(name).name == name
+
+
+def test_model_takes_another_name():
+    assert inception_tf.InceptionV1(name="flowers", include_top=False).name == "flowers"
+
+
+def test_builder_has_the_signature_of_keras_applications():
+    theirs = inspect.signature(keras.applications.InceptionV3).parameters.values()
+    ours = list(inspect.signature(inception_tf.InceptionV3).parameters.values())
+    assert [p.name for p in ours[: len(theirs)]] == [p.name for p in theirs]
+    # Released weights are a file here, so `weights` starts as None.
+    assert {p.name: p.default for p in ours[: len(theirs)]} == {
+        p.name: p.default for p in theirs
+    } | {"weights": None}
+    assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_builder_says_what_it_is(name):
+    builder = applications.BUILDERS[name]
+    assert builder.__doc__.startswith(f"{builder.__name__} as a functional")
+    assert find(name).source in builder.__doc__
+
+
+def test_builder_equals_create_model():
+    ours = inception_tf.InceptionV1(input_shape=(64, 64, 3), classes=5)
+    theirs = inception_tf.create_model("inception_v1", input_shape=(64, 64, 3), classes=5)
+    assert ours.get_config() == theirs.get_config()
+
+
+def test_input_tensor_is_built_on():
+    image = keras.Input((SIDE, SIDE, 1))
+    model = build(input_tensor=keras.layers.Concatenate()([image] * 3), input_shape=None)
+    assert model(ramps.images(1, SIDE, SIDE, 1)).shape == (1, 5)
+
+
+def test_auxiliary_classifier_adds_an_output_and_changes_none():
+    plain, both = build(), build(aux_logits=True)
+    ramps.fill(plain)
+    ramps.fill(both)
+    images = ramps.images(2, SIDE, SIDE, 3)
+    found = both(images)
+    assert {key: value.shape for key, value in found.items()} == {
+        "predictions": (2, 5),
+        "aux_predictions": (2, 5),
+    }
+    np.testing.assert_allclose(found["predictions"], plain(images), rtol=1e-5)
+    np.testing.assert_allclose(np.sum(found["aux_predictions"], axis=1), 1, rtol=1e-5)
+
+
+def test_classifier_without_activation_gives_logits():
+    probabilities, logits = build("inception_v1"), build("inception_v1", classifier_activation=None)
+    ramps.fill(probabilities)
+    ramps.fill(logits)
+    images = ramps.images(2, SIDE, SIDE, 3)
+    exponents = np.exp(logits(images))
+    np.testing.assert_allclose(
+        probabilities(images),
+        exponents / exponents.sum(axis=1, keepdims=True),
+        rtol=1e-4,
+    )
+
+
+def test_weight_decay_is_half_the_sum_of_squares_of_every_kernel():
+    model = build(weight_decay=4e-5, aux_logits=True)
+    kernels = [w.numpy() for w in model.weights if w.name == "kernel"]
+    expected = 4e-5 * sum(float(np.square(kernel).sum()) for kernel in kernels) / 2
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_weight_decay_there_is_no_loss():
+    assert build("inception_v1").losses == []
+
+
+@pytest.mark.parametrize("multiplier", [0.33, 1.5])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_width_multiplier_follows_slims_depth_rule(name, multiplier):
+    model = build(name, width_multiplier=multiplier)
+    places = [place for step in find(name).body for place in spec.walk(*step)]
+    wanted = {p.name: p.step.filters for p in places if isinstance(p.step, spec.Conv)}
+    assert {name: model.get_layer(f"{name}_conv").filters for name in wanted} == {
+        # tf_slim/nets/inception_v3.py: depth = lambda d: max(int(d * depth_multiplier), min_depth)
+        name: max(int(filters * multiplier), 16)
+        for name, filters in wanted.items()
+    }
+
+
+def test_batch_norm_dropout_and_activation_reach_their_layers():
+    model = build(
+        "inception_v1",
+        batch_norm_momentum=0.9997,
+        batch_norm_epsilon=0.01,
+        dropout=0.4,
+        activation="gelu",
+    )
+    norms = layers(model, keras.layers.BatchNormalization)
+    assert {(n.momentum, n.epsilon, n.scale) for n in norms} == {(0.9997, 0.01, False)}
+    assert model.get_layer("PreLogits").rate == 0.4
+    activations = layers(model, keras.layers.Activation)
+    assert {a.activation.__name__ for a in activations} == {"gelu", "softmax"}
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "sentence"),
+    [
+        (
+            "inceptoin_v3",
+            {},
+            f"unknown network 'inceptoin_v3'; known: {', '.join(NETWORKS)}; did you mean 'inception_v3'?",
+        ),
+        ("inception_v1", {"pooling": "mean"}, "pooling takes None, 'avg' or 'max', got 'mean'"),
+        ("inception_v1", {"classes": 0}, "classes takes a whole number of at least 1, got 0"),
+        ("inception_v1", {"classes": True}, "classes takes a whole number of at least 1, got True"),
+        ("inception_v1", {"classes": 2.5}, "classes takes a whole number of at least 1, got 2.5"),
+        ("inception_v1", {"dropout": 1.0}, "dropout takes a share from 0 to below 1, got 1.0"),
+        (
+            "inception_v1",
+            {"aux_logits": True},
+            "inception_v1 has no auxiliary classifier; leave out aux_logits, or take inception_v3",
+        ),
+        (
+            "inception_v3",
+            {"aux_logits": True, "include_top": False},
+            "aux_logits needs include_top=True: the auxiliary classifier is part of the top",
+        ),
+        (
+            "inception_v3",
+            {"input_shape": (299, 299)},
+            "input_shape takes (height, width, channels) with a known number of channels, got (299, 299)",
+        ),
+        (
+            "inception_v3",
+            {"input_shape": (299, 299, None)},
+            "input_shape takes (height, width, channels) with a known number of channels,"
+            " got (299, 299, None)",
+        ),
+        (
+            "inception_v3",
+            {"input_tensor": np.zeros((1, 75, 75, 3))},
+            "input_tensor takes a Keras tensor, such as keras.Input(shape=...)",
+        ),
+    ],
+)
+def test_mistake_is_answered_in_one_sentence(name, arguments, sentence):
+    with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
+        inception_tf.create_model(name, **arguments)
+
+
+def test_unknown_argument_is_answered_with_the_nearest():
+    with pytest.raises(
+        inception_tf.UserError,
+        match=r"^unknown argument of inception_v3 'clases'; known: include_top, .*; did you mean 'classes'\?$",
+    ):
+        inception_tf.create_model("inception_v3", clases=10)
+
+
+def test_user_error_is_a_value_error():
+    assert issubclass(inception_tf.UserError, ValueError)
+
+
+def test_model_of_another_builder_has_no_endpoints():
+    image = keras.Input((4,))
+    other = keras.Model(image, keras.layers.Dense(2)(image), name="mine")
+    with pytest.raises(
+        inception_tf.UserError,
+        match=r"^model 'mine' has no endpoints: it was not built by inception_tf.create_model$",
+    ):
+        inception_tf.endpoints(other)
+
+
+def test_initial_weights_are_slims():
+    """tf_slim/nets/inception_v1.py and inception_v3.py: stddev 0.01 in V1, He's rule in V3, its own in the auxiliary head."""
+
+    def initializer(model, name):
+        return model.get_layer(name).kernel_initializer
+
+    v1 = inception_tf.create_model("inception_v1", classes=5)
+    v3 = inception_tf.create_model("inception_v3", classes=5, aux_logits=True)
+    assert initializer(v1, "Mixed_3b_b1_1_conv").stddev == 0.01
+    assert isinstance(initializer(v1, "Logits"), keras.initializers.HeNormal)
+    assert isinstance(initializer(v3, "Mixed_5b_b1_1_conv"), keras.initializers.HeNormal)
+    assert initializer(v3, "AuxLogits_Conv2d_2a_5x5_conv").stddev == 0.01
+    assert initializer(v3, "AuxLogits").stddev == 0.001

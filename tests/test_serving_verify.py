@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sound SavedModel passes every check; one that is broken in one way fails the check for it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import ramps
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from inception_tf import UserError
+from inception_tf.data import images as pixels
+from inception_tf.serving import c_api, signatures, trial, warmup
+from inception_tf.serving.export import export
+from inception_tf.serving.loader import Answer, Call
+from inception_tf.serving.trial import Trial
+from inception_tf.serving.verify import verify
+
+SIZE = 32
+LABELS = ("a", "b", "c", "d", "e", "f")
+
+
+def small_network(seed: int = 0, activation: str | None = "softmax") -> keras.Model:
+    images = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 5, 4, name="conv")(images)
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(len(LABELS), activation, name="logits")(x))
+    for weight in model.weights:
+        weight.assign(ramps.weight(f"{seed} {weight.path}", tuple(weight.shape)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return export(small_network(), LABELS, tmp_path_factory.mktemp("models") / "sound", size=SIZE)
+
+
+@pytest.fixture
+def copy(sound, tmp_path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "1"))
+
+
+def verdicts(path, model=None) -> dict[str, bool | None]:
+    return {check.name: check.passed for check in verify(path, model)}
+
+
+def failed(path, model=None) -> set[str]:
+    return {name for name, passed in verdicts(path, model).items() if passed is False}
+
+
+def edit(folder: Path, change: Callable) -> None:
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    change(saved.meta_graphs[0])
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+
+def test_a_sound_model_passes_every_check_in_order(sound):
+    assert verdicts(sound.parent, small_network()) == {
+        "SavedModel": True,
+        "signatures": True,
+        "labels": True,
+        "no forced XLA": True,
+        "C++ loader": True,
+        "probabilities": True,
+        "top classes": True,
+        "Python loader": True,
+        "Keras model": True,
+        "one bad image": True,
+        "warm-up": True,
+    }
+
+
+def test_another_network_fails_the_comparison_alone(sound):
+    assert failed(sound, small_network(seed=1)) == {"Keras model"}
+
+
+def test_a_missing_label_file_does_not_load(copy):
+    (copy / "assets/labels.txt").unlink()
+    found = verdicts(copy)
+    assert (found["labels"], found["C++ loader"], found["Python loader"]) == (False, False, None)
+
+
+def test_missing_variables_load_but_do_not_run(copy):
+    (copy / "variables/variables.index").unlink()
+    found = {check.name: check for check in verify(copy)}
+    assert "Could not find variable" in found["C++ loader"].detail
+    assert found["C++ loader"].passed is False
+    assert found["probabilities"].passed is None
+
+
+def test_a_wrong_number_of_labels_is_found(copy):
+    with (copy / "assets/labels.txt").open("a") as file:
+        file.write("one too many\n")
+    assert failed(copy) == {"labels"}
+
+
+def drop_classify(graph):
+    del graph.signature_def["classify"]
+
+
+def rename_output(graph):
+    outputs = graph.signature_def["serving_default"].outputs
+    outputs["output_0"].CopyFrom(outputs["status"])
+    del outputs["status"]
+
+
+def fix_batch(graph):
+    graph.signature_def["image_tensor"].inputs["images"].tensor_shape.dim[0].size = 8
+
+
+def change_dtype(graph):
+    graph.signature_def["classify"].outputs["scores"].dtype = tf.float64.as_datatype_enum
+
+
+@pytest.mark.parametrize("change", [drop_classify, rename_output, fix_batch, change_dtype])
+def test_a_signature_that_is_not_the_contracts_is_found(copy, change, monkeypatch):
+    def no_run(*_):
+        raise c_api.NoLoaderError("not needed in this test")
+
+    monkeypatch.setattr(trial, "start", no_run)
+    edit(copy, change)
+    assert failed(copy) == {"signatures"}
+
+
+def test_a_missing_signature_fails_in_the_loader_too(copy):
+    edit(copy, drop_classify)
+    assert failed(copy) == {"signatures", "C++ loader"}
+
+
+def test_a_function_that_needs_xla_is_found(copy):
+    def force(graph):
+        for function in graph.graph_def.library.function:
+            if "network" in function.signature.name:
+                function.attr["_XlaMustCompile"].b = True
+
+    edit(copy, force)
+    assert "no forced XLA" in failed(copy)
+
+
+def test_a_network_that_gives_logits_is_found(tmp_path):
+    folder = export(small_network(activation=None), LABELS, tmp_path, size=SIZE)
+    assert failed(folder) == {"probabilities"}
+
+
+def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeypatch):
+    def read_one(self, item, unpack):
+        return pixels.compose(self._steps, pixels.decode(unpack(item))), pixels.OK
+
+    monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)
+    assert failed(export(small_network(), LABELS, tmp_path, size=SIZE)) == {"one bad image"}
+
+
+def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
+    (copy / warmup.FILE).write_bytes(b"garbage")
+    assert failed(copy) == {"warm-up"}
+
+
+def test_a_warm_up_record_that_does_not_run_fails_its_check_alone(copy):
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = "serve"
+    with tf.io.TFRecordWriter(str(copy / warmup.FILE)) as file:
+        file.write(log.SerializeToString())
+    assert failed(copy) == {"warm-up"}
+
+
+def test_what_cannot_be_checked_here_is_named_and_not_passed(sound, monkeypatch):
+    monkeypatch.setattr(c_api, "LIBRARIES", ("libtensorflow.nowhere", "libtensorflow_cc.nowhere"))
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    found = {check.name: check for check in verify(sound)}
+    undone = {
+        "C++ loader",
+        "probabilities",
+        "top classes",
+        "Python loader",
+        "one bad image",
+        "warm-up",
+    }
+    assert {name for name, check in found.items() if check.passed is None} == undone
+    assert found["C++ loader"].detail.startswith("not done: the installed TensorFlow has no lib")
+    assert "pip install" in found["warm-up"].detail
+
+
+def answered(call: Call, **outputs) -> Trial:
+    """A trial with one call, answered as the test says."""
+    arrays = {name: np.array(rows) for name, rows in outputs.items()}
+    return Trial(((call, Answer(arrays)),), (), (), ())
+
+
+@pytest.mark.parametrize("row", [[0.5, float("nan")], [0.7, 0.7], [1.5, -0.5]])
+def test_rows_that_are_no_probabilities_are_found(row):
+    with pytest.raises(trial.FaultError, match="end"):
+        trial.are_probabilities(answered(Call("image_tensor", {}), probabilities=[row]))
+
+
+@pytest.mark.parametrize("names", [[b"dog", b"cat"], [b"cat", b"cow"]])
+def test_names_that_are_not_those_of_the_scores_are_found(names):
+    tried = answered(
+        Call("image_tensor", {}),
+        probabilities=[[0.9, 0.1]],
+        top_classes=np.array([names], object),
+        top_scores=[[0.9, 0.1]],
+    )
+    with pytest.raises(trial.FaultError, match="do not fit"):
+        trial.names_follow_scores(tried, ("cat", "dog"))
+
+
+def test_what_is_no_saved_model_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is not a folder; give saved_models/NAME"):
+        verify(tmp_path / "nothing")
+    with pytest.raises(UserError, match=r"neither a saved_model\.pb nor a numbered version folder"):
+        verify(tmp_path)
+    (tmp_path / "7").mkdir()
+    with pytest.raises(UserError, match=r"7' is not a SavedModel, it has no saved_model\.pb"):
+        verify(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(b"\xff garbage")
+    with pytest.raises(UserError, match="cannot be read as a SavedModel"):
+        verify(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match="no graph tagged 'serve'"):
+        verify(tmp_path)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our networks and the real tf_slim ones, both run on the same weights and images."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import ramps
+import slim_networks
+
+import inception_tf
+from inception_tf.models import NETWORKS
+from inception_tf.weights import slim
+
+# Largest difference by largest value.  float32 sums in another order, a hundred layers deep; 3e-6 was measured.
+TOLERANCE = 2e-5
+
+pytestmark = pytest.mark.skipif(
+    not (importlib.util.find_spec("tf_slim") and importlib.util.find_spec("tf_keras")),
+    reason="needs tf_slim and tf_keras, the oracle: install the development extra",
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("slim")
+    # tf_slim patches modules and warns of its age: it gets a process of its own.
+    subprocess.run(
+        [sys.executable, "-W", "ignore", slim_networks.__file__, str(path)],
+        check=True,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    return path
+
+
+@pytest.fixture(scope="module", params=slim_networks.JOBS)
+def pair(request, folder: Path):
+    """slim's results, our model with slim's weights, and the report of their loading."""
+    job = slim_networks.JOBS[request.param]
+    theirs = np.load(folder / f"{request.param}.npz")
+    model = inception_tf.create_model(
+        job.network,
+        classes=job.classes,
+        aux_logits=bool(NETWORKS[job.network].auxiliaries),
+        weight_decay=slim_networks.WEIGHT_DECAY,
+        width_multiplier=job.arguments.get("depth_multiplier", 1.0),
+    )
+    report = inception_tf.load_weights(model, folder / f"{request.param}.ckpt")
+    yield theirs, model, report, job
+    keras.backend.clear_session()
+
+
+def test_every_slim_variable_has_its_name_in_slims_order(pair):
+    theirs, _, _, job = pair
+    assert list(slim.names(NETWORKS[job.network]).values()) == list(theirs["names"])
+
+
+def test_checkpoint_is_read_without_what_the_trainer_left(pair):
+    theirs, _, report, _ = pair
+    assert set(report.read) == set(report.used) == set(theirs["names"])
+
+
+def test_every_endpoint_equals_slims(pair):
+    theirs, model, _, job = pair
+    ends = inception_tf.endpoints(model)
+    images = ramps.images(slim_networks.BATCH, job.size, job.size, 3)
+    ours = keras.Model(model.input, ends).predict_on_batch(images)
+    names = {key.removeprefix("end/") for key in theirs.files if key.startswith("end/")}
+    errors = {name: relative_error(ours[name], theirs[f"end/{name}"]) for name in names}
+    assert {"Logits", "Predictions"} <= names
+    assert {name: e for name, e in errors.items() if e >= TOLERANCE} == {}
+
+
+def test_logits_tell_images_and_classes_apart(pair):
+    # Equal results mean little if the weights make a network that answers the same to everything.
+    logits = pair[0]["end/Logits"]
+    assert np.std(logits, axis=1).min() > 0.1
+    assert np.abs(logits[0] - logits[1]).max() > 0.1 * np.abs(logits).max()
+
+
+def test_weight_decay_is_slims_half_sum(pair):
+    theirs, model, _, _ = pair
+    assert float(sum(model.losses)) == pytest.approx(float(theirs["loss"]), rel=1e-5)
+
+
+def test_checkpoint_fills_a_model_without_heads(folder):
+    narrow = {"width_multiplier": 0.25, "include_top": False}
+    model = inception_tf.InceptionV3(**narrow)
+    report = inception_tf.load_weights(model, folder / "inception_v3_narrow.ckpt")
+    assert len(report.used) == len(model.weights)
+    assert {name.split("/")[1] for name in report.unused} == {"AuxLogits", "Logits"}
+
+
+def test_checkpoint_of_another_network_is_refused(folder):
+    model = inception_tf.InceptionV1(width_multiplier=0.1, classes=10)
+    with pytest.raises(
+        inception_tf.UserError, match=r"^the file does not fit the model 'inception_v1'"
+    ):
+        inception_tf.load_weights(model, folder / "inception_v3_narrow.ckpt")
+
+
+def relative_error(ours, theirs) -> float:
+    # slim keeps the grid of one place that we drop: (N, 1, 1, C) for (N, C).
+    theirs = theirs.reshape(ours.shape)
+    return float(np.abs(ours - theirs).max() / np.abs(theirs).max())

@@ -1,0 +1,331 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loading weights: by name, three checks, all or nothing, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import ramps
+
+import inception_tf
+from inception_tf.weights import mapping, own
+
+SIDE = 75
+
+
+def build(name="inception_v3", fill=True, **arguments):
+    defaults = {"input_shape": (SIDE, SIDE, 3), "classes": 5, "width_multiplier": 0.1}
+    model = inception_tf.create_model(name, **defaults | arguments)
+    if fill:
+        ramps.fill(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The file of a model with both heads, and its values by path."""
+    model = build(aux_logits=True)
+    path = tmp_path_factory.mktemp("weights") / "v3.weights.h5"
+    model.save_weights(path)
+    return path, values(model)
+
+
+def values(model):
+    return {w.path: w.numpy() for w in model.weights}
+
+
+def assert_equal(found, expected):
+    assert found.keys() <= expected.keys()
+    for path in found:
+        np.testing.assert_array_equal(found[path], expected[path], err_msg=path)
+
+
+def refused(sentence, model, path, **arguments):
+    """The load raises exactly this sentence and leaves the model as it was."""
+    before = values(model)
+    with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
+        inception_tf.load_weights(model, path, **arguments)
+    assert_equal(values(model), before)
+
+
+# What fits
+
+
+def test_every_variable_is_filled_by_name(saved):
+    path, expected = saved
+    model = build(fill=False, aux_logits=True)
+    report = inception_tf.load_weights(model, path)
+    assert_equal(values(model), expected)
+    assert len(report.used) == len(report.read) == len(expected)
+    assert (report.unused, report.missing, report.mismatched) == ((), (), ())
+
+
+def test_branches_that_changed_places_in_the_file_still_find_their_layers(saved, tmp_path):
+    # Keras alone would load these two, equal in shape, into each other without a word.
+    path = shutil.copy(saved[0], tmp_path / "swapped.weights.h5")
+    pair = {"Mixed_6b_b1_0_conv", "Mixed_6b_b2_0_conv"}
+    with h5py.File(path, "a") as file:
+        layers = file["layers"]
+        one, two = (n for n in layers if layers[n]["vars"].attrs.get("name") in pair)
+        layers.move(one, "aside")
+        layers.move(two, one)
+        layers.move("aside", two)
+    model = build(fill=False, aux_logits=True)
+    inception_tf.load_weights(model, path)
+    assert_equal(values(model), saved[1])
+
+
+def test_left_out_auxiliary_classifier_is_reported_as_unused(saved):
+    path, expected = saved
+    model = build(fill=False)
+    report = inception_tf.load_weights(model, path)
+    assert_equal(values(model), expected)
+    assert {name.split("/")[0] for name in report.unused} == {
+        "AuxLogits",
+        *(
+            f"AuxLogits_Conv2d_{step}_{kind}"
+            for step in ("1b_1x1", "2a_5x5")
+            for kind in ("conv", "bn")
+        ),
+    }
+
+
+def test_left_out_top_is_reported_as_unused(saved):
+    path, expected = saved
+    model = build(fill=False, include_top=False)
+    report = inception_tf.load_weights(model, path)
+    assert_equal(values(model), expected)
+    assert {"Logits/0", "Logits/1"} <= set(report.unused)
+
+
+def test_model_with_an_optimizer_loads_without_it(tmp_path):
+    model = build("inception_v1")
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "trained.keras")
+    other = build("inception_v1", fill=False)
+    report = inception_tf.load_weights(other, tmp_path / "trained.keras")
+    assert_equal(values(other), values(model))
+    assert len(report.read) == len(model.weights)
+
+
+def test_half_precision_file_loads_into_a_float32_model(tmp_path):
+    half = build("inception_v1", dtype="bfloat16")
+    half.save_weights(tmp_path / "half.weights.h5")
+    model = build("inception_v1", fill=False)
+    inception_tf.load_weights(model, tmp_path / "half.weights.h5")
+    for path, value in values(half).items():
+        np.testing.assert_array_equal(values(model)[path], value.astype("float32"), err_msg=path)
+
+
+def test_weights_argument_of_a_builder_loads_the_file(saved):
+    path, expected = saved
+    assert_equal(values(build(fill=False, weights=str(path))), expected)
+
+
+def test_pointwise_kernel_becomes_a_dense_one():
+    model = build("inception_v1")
+    path, shape = "Logits/kernel", tuple(model.get_layer("Logits").kernel.shape)
+    kernel = ramps.uniform("pointwise", (1, 1, *shape))
+    mapping.fill(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
+    np.testing.assert_array_equal(model.get_layer("Logits").kernel, kernel[0, 0])
+
+
+# What does not fit
+
+
+def test_other_number_of_classes_is_refused(saved):
+    refused(
+        "Logits/kernel has 5 classes in the file and 10 in the model; create the model with"
+        " classes=5, or load with strict=False to leave its classifier as it is",
+        build(classes=10),
+        saved[0],
+    )
+
+
+def test_without_strict_the_rest_of_another_number_of_classes_is_loaded(saved):
+    path, expected = saved
+    model = build(fill=False, classes=10)
+    before = model.get_layer("Logits").kernel.numpy()
+    report = inception_tf.load_weights(model, path, strict=False)
+    assert [m[0] for m in report.mismatched] == ["Logits/kernel", "Logits/bias"]
+    np.testing.assert_array_equal(model.get_layer("Logits").kernel, before)
+    assert_equal({p: v for p, v in values(model).items() if "Logits/" not in p}, expected)
+
+
+def test_missing_auxiliary_classifier_is_refused(tmp_path):
+    build().save_weights(tmp_path / "plain.weights.h5")
+    refused(
+        "the file has no auxiliary classifier (AuxLogits_Conv2d_1b_1x1_conv/kernel,"
+        " AuxLogits_Conv2d_1b_1x1_bn/beta, AuxLogits_Conv2d_1b_1x1_bn/moving_mean and 7 more);"
+        " create the model with aux_logits=False, or load with strict=False to leave the auxiliary"
+        " classifier as it is",
+        build(aux_logits=True),
+        tmp_path / "plain.weights.h5",
+    )
+
+
+def test_another_network_is_refused(saved):
+    with pytest.raises(
+        inception_tf.UserError,
+        match=r"^the file does not fit the model 'inception_v1': the file lacks \d+ of its variables"
+        r" \(Conv2d_1a_7x7_conv/kernel, .* and \d+ more\); it has no place for \d+ of the file's"
+        r" arrays \(.* more\); .*; nothing was loaded: create the network that wrote the file, or load"
+        r" what fits with strict=False$",
+    ):
+        inception_tf.load_weights(build("inception_v1"), saved[0])
+
+
+def test_another_width_is_refused_with_the_shapes(saved):
+    with pytest.raises(
+        inception_tf.UserError,
+        match=r"shapes differ \(Conv2d_2b_3x3_conv/kernel is \(3, 3, 16, 16\) in the file and"
+        r" \(3, 3, 16, 32\) in the model",
+    ):
+        inception_tf.load_weights(build(width_multiplier=0.5), saved[0])
+
+
+def test_array_of_no_layer_is_refused(saved, tmp_path):
+    path = shutil.copy(saved[0], tmp_path / "more.weights.h5")
+    with h5py.File(path, "a") as file:
+        group = file.create_group("layers/conv2d_999/vars")
+        group.attrs["name"] = "extra"
+        group["0"] = np.zeros(3)
+    refused(
+        "the file does not fit the model 'inception_v3': it has no place for 1 of the file's arrays"
+        " (extra/0); nothing was loaded: create the network that wrote the file, or load what fits"
+        " with strict=False",
+        build(),
+        path,
+    )
+
+
+# What is no weights file
+
+
+def test_missing_file_is_refused(tmp_path):
+    path = tmp_path / "none.weights.h5"
+    refused(f"no weights file at '{path}'; give a .weights.h5 or .keras file", small(), path)
+
+
+def test_folder_is_refused(tmp_path):
+    path = tmp_path / "run.keras"
+    path.mkdir()
+    refused(f"'{path}' is a folder; give a .weights.h5 or .keras file in it", small(), path)
+
+
+@pytest.mark.parametrize("kept", [0, 100, 5000, 0.5, 0.999])
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_truncated_file_is_refused(saved, tmp_path, kept, suffix):
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".keras":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.write(saved[0], own.WEIGHTS_IN_KERAS_FILE)
+        whole = path.read_bytes()
+    else:
+        whole = saved[0].read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    refused(damaged(path), small(), path)
+
+
+def test_keras_file_without_weights_is_refused(tmp_path):
+    path = tmp_path / "empty.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    refused(damaged(path), small(), path)
+
+
+def test_text_under_a_weights_name_is_refused(tmp_path):
+    path = tmp_path / "page.h5"
+    path.write_text("<html>not found</html>")
+    refused(damaged(path), small(), path)
+
+
+def test_file_without_layer_names_is_refused(tmp_path):
+    path = tmp_path / "other.h5"
+    with h5py.File(path, "w") as file:
+        file["layers/conv2d/vars/0"] = np.zeros(3)
+    refused(
+        f"'{path}' holds no layers with names, as Keras 3 writes them; save the model again with"
+        " model.save_weights or model.save",
+        small(),
+        path,
+    )
+
+
+def test_file_with_two_layers_of_one_name_is_refused(saved, tmp_path):
+    path = shutil.copy(saved[0], tmp_path / "two.weights.h5")
+    with h5py.File(path, "a") as file:
+        file.copy("layers/dense", "layers/functional/layers/dense")
+        name = file["layers/dense/vars"].attrs["name"]
+    refused(
+        f"'{path}' holds several layers of the name '{name}'; give the file of one network alone",
+        small(),
+        path,
+    )
+
+
+def test_unknown_source_is_refused_with_the_nearest(saved):
+    refused(
+        "unknown source 'slin'; known: auto, own, slim; did you mean 'slim'?",
+        small(),
+        saved[0],
+        source="slin",
+    )
+
+
+def test_name_that_tells_no_source_is_refused(tmp_path):
+    path = tmp_path / "weights.bin"
+    refused(
+        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, or a slim checkpoint"
+        " (.ckpt), or say which with source='own' or 'slim'",
+        small(),
+        path,
+    )
+
+
+def test_missing_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "inception_v1.ckpt"
+    refused(
+        f"no checkpoint at '{path}'; give its name without .index or .data-00000-of-00001",
+        small(),
+        path,
+    )
+
+
+def test_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "inception_v1.ckpt"
+    path.write_bytes(bytes(range(256)) * 40)
+    refused(
+        f"'{path}' is no readable TensorFlow checkpoint; give the name of a complete one,"
+        " without .index or .data-00000-of-00001",
+        small(),
+        path,
+    )
+
+
+def test_report_reads_as_one_paragraph():
+    report = mapping.Report(
+        read=("a", "b", "c", "d", "e", "f"),
+        used=("a",),
+        unused=("b", "c", "d", "e"),
+        missing=("x/bias",),
+        mismatched=(("x/kernel", (2, 3), (2, 4)),),
+    )
+    assert str(report) == (
+        "6 arrays read, 1 used; 4 unused (b, c, d and 1 more); 1 missing (x/bias);"
+        " 1 of another shape (x/kernel is (2, 4) in the file and (2, 3) in the model)."
+    )
+
+
+def small():
+    return build("inception_v1")
+
+
+def damaged(path) -> str:
+    return f"'{path}' is damaged or no Keras file; give a complete .weights.h5 or .keras file"
