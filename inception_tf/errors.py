@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["UserError", "did_you_mean", "unknown"]
+__all__ = ["UserError", "did_you_mean", "missing_package", "unknown"]
 
 
 class UserError(ValueError):
@@ -28,3 +28,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(
         f"unknown {kind} '{name}'; known: {', '.join(known)}{did_you_mean(name, known)}"
     )
+
+
+def missing_package(what: str, package: str, extra: str) -> UserError:
+    """`data 'digits' needs scikit-learn: pip install 'inception_tf[train]'`"""
+    return UserError(f"{what} needs {package}: pip install 'inception_tf[{extra}]'")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_tf.errors import UserError, unknown
+from inception_tf.errors import UserError, missing_package, unknown
 
 __all__ = ["Source", "Split", "open_source"]
 
@@ -71,9 +71,7 @@ def _digits() -> Source:
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError as error:
-        raise UserError(
-            "data 'digits' needs scikit-learn: pip install 'inception_tf[train]'"
-        ) from error
+        raise missing_package("data 'digits'", "scikit-learn", "train") from error
     digits = load_digits()
     gray = np.round(digits.images * (255 / 16)).astype(np.uint8)  # 8x8, counts from 0 to 16
     images = np.repeat(gray[..., None], 3, axis=-1)

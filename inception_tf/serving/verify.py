@@ -55,7 +55,7 @@ def _check(name: str, finding: Callable[..., str], *arguments) -> Check:
     try:
         return Check(name, True, finding(*arguments))
     except (NotDoneError, NoLoaderError) as reason:
-        return Check(name, None, f"not done: {_first_line(reason)}")
+        return Check(name, None, _first_line(reason))
     except (FaultError, LoaderError, UserError) as fault:
         return Check(name, False, _first_line(fault))
 

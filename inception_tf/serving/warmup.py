@@ -8,7 +8,7 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from inception_tf.errors import UserError
+from inception_tf.errors import missing_package
 from inception_tf.serving import examples
 from inception_tf.serving.loader import Call
 
@@ -49,10 +49,7 @@ def check_installed():
     try:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:
-        raise UserError(
-            "warm-up requests need tensorflow-serving-api, which is not installed;"
-            " add it with: pip install 'inception_tf[serve]'"
-        ) from error
+        raise missing_package("the warm-up log", "tensorflow-serving-api", "serve") from error
     return prediction_log_pb2
 
 

@@ -5,21 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inception_tf.errors import UserError
+from inception_tf.errors import missing_package
 from inception_tf.training.resume import aside
 
-__all__ = ["draw_curves"]
+__all__ = ["draw_curves", "new_figure"]
 
 
 def draw_curves(history: list[dict], path: Path, title: str) -> None:
     """history: one row an epoch with `loss`, `top1`, `val_loss`, `val_top1` → a PNG file."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise UserError("curves.png needs matplotlib: pip install 'inception_tf[train]'") from error
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure()
     epochs = [row["epoch"] for row in history]
     panels = zip(
         figure.subplots(1, 2),
@@ -44,3 +38,15 @@ def draw_curves(history: list[dict], path: Path, title: str) -> None:
     figure.suptitle(title)
     with aside(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def new_figure():
+    """An empty figure on a canvas of its own; `UserError` where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing_package("training", "matplotlib", "train") from error
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

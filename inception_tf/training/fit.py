@@ -22,7 +22,7 @@ from inception_tf.models import find
 from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training import resume
 from inception_tf.training.callbacks import Recorder
-from inception_tf.training.curves import draw_curves
+from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.optimizers import make_optimizer
 from inception_tf.training.run import Run
 
@@ -139,6 +139,7 @@ def train(
     run = Run(Path(out))
     _check_folder(run, config, resumed)
     plan = make_plan(config)
+    new_figure()  # what the end of the run needs must not be missing after hours
     keras.utils.set_random_seed(config.training.seed)
     model = compiled_model(plan)
     model.optimizer.build(model.trainable_variables)
