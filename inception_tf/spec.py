@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a network is, as data, and the arithmetic that follows from it.  No TensorFlow here.
 
-A network is a table of named steps.  Three nouns make every step: `Conv`, `Pool` and `Fork`
-(branches side by side, joined along the channels).  `blocks.py` turns a table into Keras layers;
-this module turns the same table into names, output sizes, parameters and multiply-adds, and the
-tests hold the two against each other.
+A network is a table of named steps.  Three nouns make nearly all of them: `Conv`, `Pool` and `Fork`
+(branches side by side, joined along the channels); `Residual` adds a fork to its input, and
+`Separable`, `LocalNorm` and `Drop` stand where one network needs them.  `blocks.py` turns a table
+into Keras layers; this module turns the same table into names, output sizes, parameters and
+multiply-adds, and the tests hold the two against each other.
 """
 
 from __future__ import annotations
@@ -22,12 +23,17 @@ __all__ = [
     "VALID",
     "Auxiliary",
     "Branch",
+    "CEIL",
     "Conv",
+    "Drop",
     "Facts",
     "Fork",
+    "LocalNorm",
     "Network",
     "Place",
     "Pool",
+    "Residual",
+    "Separable",
     "Step",
     "depth_of",
     "facts",
@@ -41,19 +47,18 @@ __all__ = [
 
 SAME = "same"
 VALID = "valid"
+CEIL = (
+    "ceil"  # Caffe's and torch's ceil mode: a last window may reach over the bottom and right edges
+)
+Padding = str | int  # one of these, or so many zeros on each of the four sides
 
 MIN_WIDTH = 16  # filters that a width multiplier leaves at least; slim's `min_depth`
 
 
-@dataclass(frozen=True)
-class Conv:
-    """A convolution with what follows it in its network: batch normalization or a bias, then the activation."""
+class _Window:
+    """What has a kernel: its height and width."""
 
-    filters: int
-    kernel: int | tuple[int, int] = 1  # height, width
-    stride: int = 1
-    padding: str = SAME
-    stddev: float | None = None  # of the initial weights; None: the network's own rule
+    kernel: int | tuple[int, int]
 
     @property
     def window(self) -> tuple[int, int]:
@@ -61,17 +66,53 @@ class Conv:
 
 
 @dataclass(frozen=True)
-class Pool:
-    """A pooling: `max`, or `avg`, which leaves padded places out of the mean as TensorFlow does."""
+class Conv(_Window):
+    """A convolution with what follows it in its network: batch normalization or a bias, then the activation."""
+
+    filters: int
+    kernel: int | tuple[int, int] = 1  # height, width
+    stride: int = 1
+    padding: Padding = SAME
+    rate: int = 1  # of dilation: the distance between the places that a kernel reads
+    stddev: float | None = None  # of the initial weights; None: the network's own rule
+    linear: bool = False  # a bias and nothing else: neither batch normalization nor activation
+
+
+@dataclass(frozen=True)
+class Separable(_Window):
+    """A depthwise convolution, then a 1x1 one; a bias and the activation, never batch normalization."""
+
+    filters: int
+    kernel: int
+    stride: int
+    multiplier: int  # outputs a channel of the depthwise part
+    padding: Padding = SAME
+    stddev: float | None = None
+
+
+@dataclass(frozen=True)
+class Pool(_Window):
+    """A pooling: `max`, or `avg`, which leaves places padded by `same` out of the mean as TensorFlow does.
+
+    An average over a number of padded zeros counts them, as torch does.
+    """
 
     kind: str
     kernel: int = 3
     stride: int = 1
-    padding: str = SAME
+    padding: Padding = SAME
 
-    @property
-    def window(self) -> tuple[int, int]:
-        return (self.kernel, self.kernel)
+
+@dataclass(frozen=True)
+class LocalNorm:
+    """Krizhevsky's local response normalization over five channels, as Caffe's GoogLeNet sets it."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout inside a network."""
+
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -81,8 +122,20 @@ class Fork:
     branches: tuple[Branch, ...]
 
 
-Step = Conv | Pool | Fork
+@dataclass(frozen=True)
+class Residual:
+    """x + scale * up(fork(x)), then the activation; `up` is a linear 1x1 convolution to the width of x."""
+
+    branches: tuple[Branch, ...]
+    scale: float
+    activate: bool = True
+
+
+Simple = Conv | Separable | Pool | LocalNorm | Drop  # one layer's work, in one place
+Step = Simple | Fork | Residual
 Branch = tuple[Step, ...]
+
+UP = Conv(0, linear=True)  # of a `Residual`; its width is that of the residual's input
 
 MAX = Pool("max")
 AVG = Pool("avg")
@@ -97,6 +150,7 @@ class Auxiliary:
     after: str  # the endpoint that it reads
     steps: tuple[tuple[str, Step], ...]
     loss_weight: float
+    dropout: float = 0.0  # share of features dropped before its logits
     logits_stddev: float | None = None  # of its initial weights; None: He's rule
 
 
@@ -112,6 +166,8 @@ class Network:
     dropout: float  # share of features dropped before the logits
     initializer_stddev: float | None  # of a truncated normal; None: He's rule
     auxiliaries: tuple[Auxiliary, ...] = ()
+    batch_norm: bool = True  # after every convolution, in place of its bias
+    body_only: bool = False  # a variant that ends before the classifier
     accuracy: str = ""  # published single-crop top-1 / top-5 and whose it is
 
 
@@ -122,7 +178,7 @@ class Place:
     name: str  # Mixed_5b_b1_0
     endpoint: str  # Mixed_5b
     path: tuple[int, ...]  # (1, 0): branch 1, step 0
-    step: Conv | Pool
+    step: Simple
 
 
 @dataclass(frozen=True)
@@ -156,33 +212,41 @@ def min_width(filters: int, multiplier: float) -> int:
     return max(int(filters * multiplier), MIN_WIDTH)
 
 
-def output_side(side: int, kernel: int, stride: int, padding: str) -> int:
-    """Height or width after a window: TensorFlow's two padding rules."""
+def output_side(side: int, kernel: int, stride: int, padding: Padding, rate: int = 1) -> int:
+    """Height or width after a window."""
     if padding == SAME:
         return -(-side // stride)
-    return (side - kernel) // stride + 1
+    padded = {VALID: 0, CEIL: stride - 1}.get(
+        padding, 2 * padding if isinstance(padding, int) else 0
+    )
+    return (side + padded - (kernel - 1) * rate - 1) // stride + 1
 
 
 def walk(name: str, step: Step, path: tuple[int, ...] = (), root: str = "") -> Iterator[Place]:
-    """Every convolution and pooling in `step`, in the order of the table, with its name by position."""
+    """Every simple step in `step`, in the order of the table, with its name by position."""
     root = root or name
-    if isinstance(step, Fork):
-        for b, branch in enumerate(step.branches):
-            for s, inner in enumerate(branch):
-                yield from walk(f"{name}_b{b}_{s}", inner, (*path, b, s), root)
-    else:
+    if not isinstance(step, Fork | Residual):
         yield Place(name, root, path, step)
+        return
+    for b, branch in enumerate(step.branches):
+        for s, inner in enumerate(branch):
+            yield from walk(f"{name}_b{b}_{s}", inner, (*path, b, s), root)
+    if isinstance(step, Residual):
+        yield Place(f"{name}_up", root, (*path, len(step.branches)), UP)
 
 
 def depth_of(step: Step) -> int:
     """Layers with weights on the longest way through a step: Table 1's `depth`."""
-    if isinstance(step, Fork):
-        return max(sum(map(depth_of, branch)) for branch in step.branches)
-    return int(isinstance(step, Conv))
+    if isinstance(step, Fork | Residual):
+        longest = max(sum(map(depth_of, branch)) for branch in step.branches)
+        return longest + isinstance(step, Residual)
+    return {Conv: 1, Separable: 2}.get(type(step), 0)
 
 
-def shrunk(step: Conv | Pool, height: int | None, width: int | None) -> Conv | Pool:
+def shrunk(step: Step, height: int | None, width: int | None) -> Step:
     """A step whose window is cut to a smaller grid, as slim cuts its auxiliary classifier's on small images."""
+    if not isinstance(step, Conv | Pool):
+        return step
     sides = [side for side in (height, width) if side is not None]
     if not sides or min(sides) >= max(step.window):
         return step
@@ -207,7 +271,7 @@ def facts(
         raise UserError(
             f"{network.name} needs images of at least {network.minimum}x{network.minimum} pixels, got {height}x{width}"
         )
-    counter = _Counter(width_multiplier)
+    counter = _Counter(width_multiplier, network.batch_norm)
     shape, ends = (height, width, channels), {}
     for name, step in network.body:
         shape = ends[name] = counter.add(name, step, shape)
@@ -234,39 +298,60 @@ def _count_auxiliary(counter: _Counter, auxiliary: Auxiliary, shape, classes: in
 class _Counter:
     """Follows a shape through the steps and writes down what each costs."""
 
-    def __init__(self, width_multiplier: float):
+    def __init__(self, width_multiplier: float, batch_norm: bool):
         self.width_multiplier = width_multiplier
+        self.batch_norm = batch_norm
         self.rows: list[Facts] = []
 
     def add(self, name, step, shape, path=(), endpoint=""):
         endpoint = endpoint or name
-        if isinstance(step, Fork):
-            ends = []
-            for b, branch in enumerate(step.branches):
-                inner = shape
-                for s, part in enumerate(branch):
-                    inner = self.add(f"{name}_b{b}_{s}", part, inner, (*path, b, s), endpoint)
-                ends.append(inner)
-            return (*ends[0][:2], sum(end[2] for end in ends))
+        if isinstance(step, Fork | Residual):
+            return self._branches(name, step, shape, path, endpoint)
+        place = Place(name, endpoint, path, step)
+        if isinstance(step, LocalNorm | Drop):
+            return self._row(place, shape)
+        rate = step.rate if isinstance(step, Conv) else 1
         h, w = (
-            output_side(side, k, step.stride, step.padding)
+            output_side(side, k, step.stride, step.padding, rate)
             for side, k in zip(shape[:2], step.window, strict=True)
         )
-        place = Place(name, endpoint, path, step)
         if isinstance(step, Pool):
-            self.rows.append(Facts(place, (h, w, shape[2]), 0, 0, 0))
-            return (h, w, shape[2])
+            return self._row(place, (h, w, shape[2]))
         filters = min_width(step.filters, self.width_multiplier)
-        weights = step.window[0] * step.window[1] * shape[2] * filters
-        # Batch normalization without gamma: beta trained, mean and variance kept.
-        self.rows.append(
-            Facts(place, (h, w, filters), weights + 3 * filters, weights + filters, weights * h * w)
-        )
-        return (h, w, filters)
+        if isinstance(step, Separable):
+            deep = shape[2] * depth_multiplier(step, filters)
+            weights = step.window[0] * step.window[1] * deep + deep * filters
+        else:
+            weights = step.window[0] * step.window[1] * shape[2] * filters
+        normed = isinstance(step, Conv) and self.batch_norm and not step.linear
+        return self._row(place, (h, w, filters), weights, statistics=2 * filters if normed else 0)
 
     def dense(self, name: str, inputs: int, classes: int) -> None:
-        place = Place(name, name, (), Conv(classes))
-        weights = inputs * classes
-        self.rows.append(
-            Facts(place, (1, 1, classes), weights + classes, weights + classes, weights)
+        self._row(
+            Place(name, name, (), Conv(classes, linear=True)), (1, 1, classes), inputs * classes
         )
+
+    def _branches(self, name, step, shape, path, endpoint):
+        ends = []
+        for b, branch in enumerate(step.branches):
+            inner = shape
+            for s, part in enumerate(branch):
+                inner = self.add(f"{name}_b{b}_{s}", part, inner, (*path, b, s), endpoint)
+            ends.append(inner)
+        joined = sum(end[2] for end in ends)
+        if isinstance(step, Fork):
+            return (*ends[0][:2], joined)
+        place = Place(f"{name}_up", endpoint, (*path, len(step.branches)), UP)
+        return self._row(place, shape, joined * shape[2])
+
+    def _row(self, place, output, weights=0, statistics=0):
+        """weights: kernel only; a beta or a bias for each channel of the output comes on top."""
+        trainable = weights + output[2] if weights else 0
+        operations = weights * output[0] * output[1]
+        self.rows.append(Facts(place, output, trainable + statistics, trainable, operations))
+        return output
+
+
+def depth_multiplier(step: Separable, filters: int) -> int:
+    """Outputs a channel of the depthwise part: slim keeps a narrow network's from having more than it passes on."""
+    return min(filters // 3, step.multiplier)

@@ -4,7 +4,20 @@
 from __future__ import annotations
 
 from inception_tf import spec
-from inception_tf.spec import SAME, Branch, Conv, Facts, Fork, Network, Pool, Step
+from inception_tf.spec import (
+    SAME,
+    Branch,
+    Conv,
+    Drop,
+    Facts,
+    Fork,
+    LocalNorm,
+    Network,
+    Pool,
+    Residual,
+    Separable,
+    Step,
+)
 
 __all__ = ["summary"]
 
@@ -25,7 +38,11 @@ def summary(network: Network, size: int | None = None) -> list[dict]:
         if _prepares(step, following):
             reduce = (step, own)
             continue
-        row = _row(name, step, own, network)
+        if isinstance(step, LocalNorm):
+            # Table 1 has no row for it: it changes no size and has no weights.
+            rows[-1]["type"] += ", local norm"
+            continue
+        row = _row(name, step, own)
         if reduce:
             row = _merged(row, reduce)
             reduce = None
@@ -33,16 +50,15 @@ def summary(network: Network, size: int | None = None) -> list[dict]:
     return rows + _head(facts, network)
 
 
-def _row(name: str, step: Step, own: list[Facts], network: Network) -> dict:
+def _row(name: str, step: Step, own: list[Facts]) -> dict:
     height, width = own[-1].output[:2]
-    channels = _channels(step, own)
     return {
         "type": _type(step),
         "name": name,
         "patch/stride": _patch(step),
-        "output size": f"{height}x{width}x{channels}",
+        "output size": f"{height}x{width}x{_channels(step, own)}",
         "depth": spec.depth_of(step),
-        **(_widths(step) if isinstance(step, Fork) else {}),
+        **(_widths(step) if isinstance(step, Fork | Residual) else {}),
         "params": sum(row.params for row in own),
         "ops": sum(row.multiply_adds for row in own),
     }
@@ -107,18 +123,27 @@ def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
 
 
 def _type(step: Step) -> str:
-    if isinstance(step, Fork):
-        return "inception"
-    return "convolution" if isinstance(step, Conv) else f"{step.kind} pool"
+    words = {
+        Fork: "inception",
+        Residual: "inception-resnet",
+        Conv: "convolution",
+        Separable: "separable conv",
+    }
+    if isinstance(step, Pool):
+        return f"{step.kind} pool"
+    if isinstance(step, Drop):
+        return f"dropout ({step.rate:.0%})"
+    return words[type(step)]
 
 
 def _patch(step: Step) -> str:
-    if isinstance(step, Fork):
+    if isinstance(step, Fork | Residual | Drop):
         return ""
     return f"{step.window[0]}x{step.window[1]}/{step.stride}"
 
 
 def _channels(step: Step, own: list[Facts]) -> int:
+    """Channels of what a step gives; a residual's last row, `up`, has them already."""
     if not isinstance(step, Fork):
         return own[-1].output[2]
     return sum(_end(own, b, branch) for b, branch in enumerate(step.branches))
@@ -133,7 +158,7 @@ def _end(own: list[Facts], b: int, branch: Branch, prefix: tuple[int, ...] = ())
     return next(row.output[2] for row in own if row.place.path == path)
 
 
-def _widths(step: Fork) -> dict:
+def _widths(step: Fork | Residual) -> dict:
     if _is_table_1(step):
         first, second, third, pooled = step.branches
         wide = third[1].window[0]
@@ -150,13 +175,12 @@ def _widths(step: Fork) -> dict:
     return {"branches": "; ".join(map(_describe, step.branches))}
 
 
-def _is_table_1(step: Fork) -> bool:
+def _is_table_1(step: Fork | Residual) -> bool:
+    if isinstance(step, Residual):
+        return False
+    # 1x1; 1x1 before 3x3; 1x1 before 5x5; pooling before 1x1.
     forms = [[type(part) for part in branch] for branch in step.branches]
-    return (
-        forms == [[Conv], [Conv, Conv], [Conv, Conv], [Pool, Conv]]
-        and all(branch[0].window == (1, 1) for branch in step.branches[:3])
-        and all(branch[1].window[0] > 1 for branch in step.branches[1:3])
-    )
+    return forms == [[Conv], [Conv, Conv], [Conv, Conv], [Pool, Conv]]
 
 
 def _describe(branch: Branch) -> str:

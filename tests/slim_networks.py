@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the real tf_slim networks in a process of their own: `python tests/slim_networks.py FOLDER`.
+"""Runs the real tf_slim networks in a process of their own: `python tests/slim_networks.py FOLDER JOB...`.
 
 For each job it leaves FOLDER/<job>.ckpt* and FOLDER/<job>.npz: the variables' names in slim's
 order, the regularization loss, and each endpoint as `end/<name>`.  tf_slim 1.1.0 runs on
@@ -8,6 +8,7 @@ TensorFlow 2.20 once `tf_keras.legacy_tf_layers` exists, which later tf_keras ke
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import NamedTuple
@@ -26,8 +27,17 @@ class Job(NamedTuple):
 
 JOBS = {
     "inception_v1": Job("inception_v1", 224, 1001, 1, {}),
+    "inception_v2": Job("inception_v2", 224, 1001, 1, {}),
+    "inception_v2_narrow": Job("inception_v2", 224, 10, 2, {"depth_multiplier": 0.25}),
     "inception_v3": Job("inception_v3", 299, 1001, 1, {}),
     "inception_v3_narrow": Job("inception_v3", 299, 10, 2, {"depth_multiplier": 0.25}),
+    "alexnet": Job("alexnet", 224, 1000, 2, {}),
+    "vgg16": Job("vgg16", 224, 1000, 2, {}),
+}
+SLOW = {"inception_v2", "inception_v3", "vgg16"}  # V1 is full-size in every run
+NAMES = {  # module, function, settings
+    "alexnet": ("alexnet", "alexnet_v2", "alexnet_v2_arg_scope"),
+    "vgg16": ("vgg", "vgg_16", "vgg_arg_scope"),
 }
 BATCH = 2
 WEIGHT_DECAY = 4e-5
@@ -42,21 +52,22 @@ def load_slim():
     sys.modules["tf_keras.legacy_tf_layers"] = legacy_tf_layers
     sys.modules["tf_keras.legacy_tf_layers.normalization"] = normalization
     import tf_slim
-    from tf_slim.nets import inception
 
-    return tf_slim, inception
+    return tf_slim
 
 
 def run(job: Job, path: str) -> None:
     import tensorflow as tf
 
-    tf_slim, inception = load_slim()
+    tf_slim = load_slim()
+    default = ("inception", job.network, f"{job.network}_arg_scope")
+    module, function, settings = NAMES.get(job.network, default)
+    module = importlib.import_module(f"tf_slim.nets.{module}")
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, (BATCH, job.size, job.size, 3))
-        scope = getattr(inception, f"{job.network}_arg_scope")(weight_decay=WEIGHT_DECAY)
-        with tf_slim.arg_scope(scope):
-            network = getattr(inception, job.network)
+        with tf_slim.arg_scope(getattr(module, settings)(weight_decay=WEIGHT_DECAY)):
+            network = getattr(module, function)
             _, ends = network(images, num_classes=job.classes, is_training=False, **job.arguments)
         variables = v1.global_variables()
         for variable in variables:
@@ -76,5 +87,5 @@ def run(job: Job, path: str) -> None:
 
 
 if __name__ == "__main__":
-    for name, job in JOBS.items():
-        run(job, os.path.join(sys.argv[1], name))
+    for name in sys.argv[2:]:
+        run(JOBS[name], os.path.join(sys.argv[1], name))

@@ -3,6 +3,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+
 import inception_tf
 
 
@@ -28,3 +33,29 @@ def test_preprocessing_takes_pixels_to_minus_one_and_one_and_leaves_its_input_al
     np.testing.assert_array_equal(result, [-1, 0, 1])
     np.testing.assert_array_equal(pixels, [0, 127.5, 255])
     assert result.dtype == "float32"
+    gluon = inception_tf.preprocess_input(
+        np.full((1, 3), 255.0), "inception_v3", release="timm_gluon"
+    )
+    np.testing.assert_allclose(gluon, [[2.2489, 2.4286, 2.64]], atol=1e-3)
+
+
+def test_predictions_are_decoded_with_and_without_a_background_class(test_data, tmp_path):
+    """In a process of its own: Keras reads its cache folder once, and the list of names lies there already."""
+    (tmp_path / "models").mkdir()
+    shutil.copy(test_data / "imagenet_class_index.json", tmp_path / "models")
+    program = """
+import numpy, inception_tf
+for classes, goldfish in ((1000, 1), (1001, 2)):
+    rows = numpy.full((1, classes), 1e-4); rows[0, goldfish] = 0.9
+    (first, second), = inception_tf.decode_predictions(rows, top=2)
+    assert first == ("n01443537", "goldfish", 0.9), first
+try:
+    inception_tf.decode_predictions(numpy.zeros((1, 10)))
+except inception_tf.UserError as error:
+    assert "got (1, 10)" in str(error)
+"""
+    subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        check=True,
+    )

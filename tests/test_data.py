@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images, pipeline
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Split, open_source
 from inception_tf.errors import UserError
 
@@ -82,7 +83,7 @@ def test_distortions_depend_on_seed_and_position_alone():
 
 def test_evaluation_shows_every_image_once_in_order_with_the_small_last_batch():
     split = _numbered(10)
-    data = pipeline.evaluation(split, size=8, crop=None, classes=2, batch_size=4)
+    data = pipeline.evaluation(split, Preprocessing(8, None), classes=2, batch_size=4)
     shown = [round(float((x[0, 0, 0] + 1) * 127.5)) for batch, _ in data for x in batch.numpy()]
     assert shown == list(range(10))
 
@@ -105,15 +106,30 @@ def test_flip_mirrors_about_half():
 def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
     image = np.zeros((80, 80, 3), np.uint8)
     image[5:75, 5:75] = 255
-    seen = images.compose(images.evaluation_steps(20), image)
+    seen = images.compose(images.evaluation_steps(Preprocessing(20)), image)
     assert seen.shape == (20, 20, 3)
     np.testing.assert_allclose(seen, 1.0)
 
 
+def test_scales_are_those_of_the_projects_that_trained_with_them():
+    """torchvision: x / 255 less 0.485, 0.456, 0.406 over 0.229, 0.224, 0.225; BVLC: BGR less 104, 117, 123."""
+    image = tf.constant([[[10.0, 20.0, 30.0]]])
+
+    def scaled(name):
+        return images.compose(images.evaluation_steps(Preprocessing(1, None, name)), image)[0, 0]
+
+    means, deviations = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(
+        scaled("torch"), (np.array([10, 20, 30]) / 255 - means) / deviations, rtol=1e-5
+    )
+    np.testing.assert_allclose(scaled("caffe"), [30 - 104, 20 - 117, 10 - 123])
+    np.testing.assert_allclose(scaled("unit"), np.array([10, 20, 30]) / 127.5 - 1, rtol=1e-6)
+
+
 def test_steps_are_readable():
     assert (
-        repr(images.evaluation_steps(299))
-        == "(CentralCrop(fraction=0.875), Resize(size=299), ToUnit())"
+        repr(images.evaluation_steps(Preprocessing(299)))
+        == "(CentralCrop(fraction=0.875), Resize(size=299, interpolation='bilinear'), ToUnit())"
     )
 
 
@@ -155,7 +171,7 @@ def test_a_folder_with_splits_keeps_them(test_data):
         "train": 720,
         "test": 240,
     }
-    data = pipeline.evaluation(source.split(), size=64, crop=0.875, classes=12, batch_size=2)
+    data = pipeline.evaluation(source.split(), Preprocessing(64), classes=12, batch_size=2)
     batch, labels = next(iter(data))
     assert batch.shape == (2, 64, 64, 3)
     assert -1 <= float(tf.reduce_min(batch)) < float(tf.reduce_max(batch)) <= 1

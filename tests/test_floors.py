@@ -11,8 +11,10 @@ import pytest
 
 FLOORS = {
     "errors": 0,
+    "files": 0,
     "spec": 0,
     "config": 0,
+    "layers": 0.5,
     "blocks": 1,
     "device": 1,
     "models": 2,

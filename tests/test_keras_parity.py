@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our Inception V3 and the one of keras.applications give the same on the same weights."""
+"""Our networks and those of keras.applications give the same on the same weights."""
 
 from __future__ import annotations
 
@@ -12,43 +12,50 @@ import inception_tf
 from inception_tf.models import find
 from inception_tf.weights import keras_applications, mapping
 
-SIDE, CLASSES = 160, 1000
+SIDE, CLASSES = 139, 1000
+BUILDERS = {  # network → Keras' builder, its last grid
+    "inception_v3": (keras.applications.InceptionV3, "mixed10"),
+    "inception_resnet_v2": (keras.applications.InceptionResNetV2, "conv_7b_ac"),
+}
 
 
-@pytest.fixture(scope="module")
-def pair():
+@pytest.fixture(scope="module", params=BUILDERS)
+def pair(request):
     # An instance built second has other numbers in its layers' names.
     keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(75, 75, 3))
     arguments = {"weights": None, "input_shape": (SIDE, SIDE, 3), "classes": CLASSES}
-    theirs = keras.applications.InceptionV3(**arguments, classifier_activation=None)
+    build, grid = BUILDERS[request.param]
+    theirs = build(**arguments, classifier_activation=None)
     ramps.fill(theirs)
-    ours = inception_tf.InceptionV3(**arguments, classifier_activation=None)
+    ours = inception_tf.create_model(request.param, **arguments, classifier_activation=None)
     arrays = keras_applications.arrays(theirs)
-    names = keras_applications.names(find("inception_v3"), arrays)
+    names = keras_applications.names(find(request.param), arrays)
     report = mapping.fill(ours, arrays, names)
-    return theirs, ours, report
+    yield theirs, ours, report, grid
+    keras.backend.clear_session()
 
 
 def test_every_variable_is_copied(pair):
-    theirs, ours, report = pair
+    theirs, ours, report, _ = pair
     assert len(report.used) == len(theirs.weights) == len(ours.weights)
 
 
 def test_logits_equal_those_of_keras_applications(pair):
-    theirs, ours, _ = pair
+    theirs, ours, _, _ = pair
     images = ramps.images(2, SIDE, SIDE, 3)
-    expected, found = theirs.predict_on_batch(images), ours.predict_on_batch(images)
+    expected, found = theirs(images).numpy(), ours(images).numpy()
     assert expected.std(axis=1).min() > 0.1  # the weights do not make the answer trivial
     # The same layers in the same order of sums: only the thread that adds may differ.
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_last_grid_equals_that_of_keras_applications(pair):
-    theirs, ours, _ = pair
+    theirs, ours, _, grid = pair
     images = ramps.images(1, SIDE, SIDE, 3)
+    last = find(ours.name).body[-1][0]
     expected, found = (
-        keras.Model(model.input, model.get_layer(name).output).predict_on_batch(images)
-        for model, name in ((theirs, "mixed10"), (ours, "Mixed_7c"))
+        keras.Model(model.input, model.get_layer(name).output)(images).numpy()
+        for model, name in ((theirs, grid), (ours, last))
     )
     assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 

@@ -19,7 +19,8 @@ SIDE = 75
 
 
 def build(name="inception_v3", **arguments):
-    defaults = {"input_shape": (SIDE, SIDE, 3), "classes": 5, "width_multiplier": 0.1}
+    side = max(SIDE, find(name).minimum)
+    defaults = {"input_shape": (side, side, 3), "classes": 5, "width_multiplier": 0.1}
     return inception_tf.create_model(name, **defaults | arguments)
 
 
@@ -83,6 +84,26 @@ def test_auxiliary_classifier_adds_an_output_and_changes_none():
     np.testing.assert_allclose(np.sum(found["aux_predictions"], axis=1), 1, rtol=1e-5)
 
 
+def test_googlenet_has_two_auxiliary_outputs():
+    model = build("googlenet", aux_logits=True)
+    assert {key: x.shape for key, x in model.output.items()} == {
+        "predictions": (None, 5),
+        "aux_predictions_1": (None, 5),
+        "aux_predictions_2": (None, 5),
+    }
+    # Szegedy et al. 2014, section 5: 70 % dropped; both losses count 0.3.
+    assert model.get_layer("AuxLogits_1_dropout").rate == 0.7
+    assert [aux.loss_weight for aux in find("googlenet").auxiliaries] == [0.3, 0.3]
+
+
+def test_max_pooling_takes_the_maximum_of_the_last_grid():
+    grid, pooled = (build("inception_v1", include_top=False, pooling=p) for p in (None, "max"))
+    ramps.fill(grid)
+    ramps.fill(pooled)
+    images = ramps.images(2, SIDE, SIDE, 3)
+    np.testing.assert_allclose(pooled(images), np.max(grid(images), axis=(1, 2)), rtol=1e-5)
+
+
 def test_classifier_without_activation_gives_logits():
     probabilities, logits = build("inception_v1"), build("inception_v1", classifier_activation=None)
     ramps.fill(probabilities)
@@ -107,12 +128,15 @@ def test_without_weight_decay_there_is_no_loss():
     assert build("inception_v1").losses == []
 
 
-@pytest.mark.parametrize("multiplier", [0.33, 1.5])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "multiplier"), [*((name, 0.33) for name in NETWORKS), ("inception_v3", 1.5)]
+)
 def test_width_multiplier_follows_slims_depth_rule(name, multiplier):
     model = build(name, width_multiplier=multiplier)
     places = [place for step in find(name).body for place in spec.walk(*step)]
-    wanted = {p.name: p.step.filters for p in places if isinstance(p.step, spec.Conv)}
+    kinds = spec.Conv | spec.Separable  # `up` has the width of what it is added to
+    wanted = {p.name: p.step.filters for p in places if isinstance(p.step, kinds)}
+    wanted = {name: filters for name, filters in wanted.items() if filters}
     assert {name: model.get_layer(f"{name}_conv").filters for name in wanted} == {
         # tf_slim/nets/inception_v3.py: depth = lambda d: max(int(d * depth_multiplier), min_depth)
         name: max(int(filters * multiplier), 16)
@@ -135,6 +159,12 @@ def test_batch_norm_dropout_and_activation_reach_their_layers():
     assert {a.activation.__name__ for a in activations} == {"gelu", "softmax"}
 
 
+def test_bfloat16_policy_gives_float32_probabilities():
+    model = build("inception_v1", dtype="mixed_bfloat16")
+    assert model.get_layer("Mixed_5c").output.dtype == "bfloat16"
+    assert model(ramps.images(1, SIDE, SIDE, 3)).dtype == "float32"
+
+
 # Mistakes
 
 
@@ -154,7 +184,8 @@ def test_batch_norm_dropout_and_activation_reach_their_layers():
         (
             "inception_v1",
             {"aux_logits": True},
-            "inception_v1 has no auxiliary classifier; leave out aux_logits, or take inception_v3",
+            "inception_v1 has no auxiliary classifier; leave out aux_logits, or take googlenet or"
+            " inception_v3 or inception_v4 or inception_resnet_v2",
         ),
         (
             "inception_v3",
@@ -219,3 +250,10 @@ def test_initial_weights_are_slims():
     assert isinstance(initializer(v3, "Mixed_5b_b1_1_conv"), keras.initializers.HeNormal)
     assert initializer(v3, "AuxLogits_Conv2d_2a_5x5_conv").stddev == 0.01
     assert initializer(v3, "AuxLogits").stddev == 0.001
+
+
+def test_initial_weights_of_v2_are_slims():
+    # tf_slim/nets/inception_v2.py: 20 reductions before a 3x3, 8 projections and Conv2d_2b_1x1.
+    places = [place for step in find("inception_v2").body for place in spec.walk(*step)]
+    found = [p.step.stddev for p in places if getattr(p.step, "stddev", None)]
+    assert {stddev: found.count(stddev) for stddev in found} == {1.0: 1, 0.1: 9, 0.09: 20}

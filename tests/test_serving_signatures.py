@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from inception_tf import create_model
 from inception_tf.data import images as pixels
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.serving import examples
 from inception_tf.serving.export import export
 from inception_tf.serving.signatures import DAMAGED
@@ -85,7 +86,7 @@ def test_an_export_passes_every_check(network, folder):
 
 
 def test_images_of_every_kind_give_the_networks_own_probabilities(network, served, good):
-    steps = pixels.evaluation_steps(SIZE, CROP)
+    steps = pixels.evaluation_steps(Preprocessing(SIZE, CROP))
     batch = tf.stack([pixels.compose(steps, pixels.decode(data)) for data in good])
     answer = ask(served, "serving_default", good)
     np.testing.assert_allclose(answer["probabilities"], network(batch, training=False), atol=1e-6)

@@ -12,6 +12,7 @@ import pytest
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
+from inception_tf.files import aside, write_whole
 from inception_tf.training import resume
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.fit import compiled_model, make_plan, train
@@ -212,10 +213,10 @@ def test_a_checkpoint_of_another_model_is_refused(little, tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.json"
-    resume.write_whole(path, "old")
+    write_whole(path, "old")
 
     def interrupted():
-        with resume.aside(path) as temporary:
+        with aside(path) as temporary:
             temporary.write_text("half")
             raise OSError(28, "No space left on device")
 

@@ -13,13 +13,15 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf.weights import mapping, own
+from inception_tf.models import find, variant
+from inception_tf.weights import mapping, own, slim
 
 SIDE = 75
 
 
 def build(name="inception_v3", fill=True, **arguments):
-    defaults = {"input_shape": (SIDE, SIDE, 3), "classes": 5, "width_multiplier": 0.1}
+    side = max(SIDE, find(name).minimum)
+    defaults = {"input_shape": (side, side, 3), "classes": 5, "width_multiplier": 0.1}
     model = inception_tf.create_model(name, **defaults | arguments)
     if fill:
         ramps.fill(model)
@@ -134,6 +136,109 @@ def test_pointwise_kernel_becomes_a_dense_one():
     kernel = ramps.uniform("pointwise", (1, 1, *shape))
     mapping.fill(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
     np.testing.assert_array_equal(model.get_layer("Logits").kernel, kernel[0, 0])
+
+
+# slim's names.  V1, V2, V3 and the yardsticks are held against tf_slim itself in test_slim_parity.py;
+# these are facts of tensorflow/models research/slim/nets and davidsandberg/facenet src/models.
+
+
+# fmt: off
+SLIM_NAMES = {
+    "inception_v4": {
+        "Conv2d_1a_3x3_conv":         "InceptionV4/Conv2d_1a_3x3",
+        "Mixed_3a_b1_0_conv":         "InceptionV4/Mixed_3a/Branch_1/Conv2d_0a_3x3",
+        "Mixed_4a_b0_1_conv":         "InceptionV4/Mixed_4a/Branch_0/Conv2d_1a_3x3",
+        "Mixed_4a_b1_2_conv":         "InceptionV4/Mixed_4a/Branch_1/Conv2d_0c_7x1",
+        "Mixed_4a_b1_3_conv":         "InceptionV4/Mixed_4a/Branch_1/Conv2d_1a_3x3",
+        "Mixed_5a_b0_0_conv":         "InceptionV4/Mixed_5a/Branch_0/Conv2d_1a_3x3",
+        "Mixed_5e_b3_1_conv":         "InceptionV4/Mixed_5e/Branch_3/Conv2d_0b_1x1",
+        "Mixed_6a_b1_2_conv":         "InceptionV4/Mixed_6a/Branch_1/Conv2d_1a_3x3",
+        "Mixed_6h_b2_4_conv":         "InceptionV4/Mixed_6h/Branch_2/Conv2d_0e_1x7",
+        "Mixed_7a_b1_3_conv":         "InceptionV4/Mixed_7a/Branch_1/Conv2d_1a_3x3",
+        "Mixed_7d_b1_1_b0_0_conv":    "InceptionV4/Mixed_7d/Branch_1/Conv2d_0b_1x3",
+        "Mixed_7d_b1_1_b1_0_conv":    "InceptionV4/Mixed_7d/Branch_1/Conv2d_0c_3x1",
+        "Mixed_7d_b2_1_conv":         "InceptionV4/Mixed_7d/Branch_2/Conv2d_0b_3x1",
+        "Mixed_7d_b2_2_conv":         "InceptionV4/Mixed_7d/Branch_2/Conv2d_0c_1x3",
+        "Mixed_7d_b2_3_b0_0_conv":    "InceptionV4/Mixed_7d/Branch_2/Conv2d_0d_1x3",
+        "Mixed_7d_b2_3_b1_0_conv":    "InceptionV4/Mixed_7d/Branch_2/Conv2d_0e_3x1",
+        "AuxLogits_Conv2d_1b_1x1_conv": "InceptionV4/AuxLogits/Conv2d_1b_1x1",
+        "AuxLogits_Conv2d_2a_5x5_conv": "InceptionV4/AuxLogits/Conv2d_2a",
+        "AuxLogits":                  "InceptionV4/AuxLogits/Aux_logits",
+        "Logits":                     "InceptionV4/Logits/Logits",
+    },
+    "inception_resnet_v2": {
+        "Mixed_5b_b0_0_conv":         "InceptionResnetV2/Mixed_5b/Branch_0/Conv2d_1x1",
+        "Mixed_5b_b1_1_conv":         "InceptionResnetV2/Mixed_5b/Branch_1/Conv2d_0b_5x5",
+        "Block35_1_b0_0_conv":        "InceptionResnetV2/Repeat/block35_1/Branch_0/Conv2d_1x1",
+        "Block35_10_b2_2_conv":       "InceptionResnetV2/Repeat/block35_10/Branch_2/Conv2d_0c_3x3",
+        "Block35_10_up_conv":         "InceptionResnetV2/Repeat/block35_10/Conv2d_1x1",
+        "Mixed_6a_b0_0_conv":         "InceptionResnetV2/Mixed_6a/Branch_0/Conv2d_1a_3x3",
+        "Mixed_6a_b1_2_conv":         "InceptionResnetV2/Mixed_6a/Branch_1/Conv2d_1a_3x3",
+        "Block17_19_b1_1_conv":       "InceptionResnetV2/Repeat_1/block17_19/Branch_1/Conv2d_0b_1x7",
+        "PreAuxLogits_b1_2_conv":     "InceptionResnetV2/Repeat_1/block17_20/Branch_1/Conv2d_0c_7x1",
+        "PreAuxLogits_up_conv":       "InceptionResnetV2/Repeat_1/block17_20/Conv2d_1x1",
+        "Mixed_7a_b2_2_conv":         "InceptionResnetV2/Mixed_7a/Branch_2/Conv2d_1a_3x3",
+        "Block8_9_b1_2_conv":         "InceptionResnetV2/Repeat_2/block8_9/Branch_1/Conv2d_0c_3x1",
+        "Block8_10_b0_0_conv":        "InceptionResnetV2/Block8/Branch_0/Conv2d_1x1",
+        "Block8_10_up_conv":          "InceptionResnetV2/Block8/Conv2d_1x1",
+        "Conv2d_7b_1x1_conv":         "InceptionResnetV2/Conv2d_7b_1x1",
+        "AuxLogits_Conv2d_2a_5x5_conv": "InceptionResnetV2/AuxLogits/Conv2d_2a_5x5",
+        "AuxLogits":                  "InceptionResnetV2/AuxLogits/Logits",
+        "Logits":                     "InceptionResnetV2/Logits/Logits",
+    },
+    "inception_resnet_v1": {
+        "Conv2d_4b_3x3_conv":         "InceptionResnetV1/Conv2d_4b_3x3",
+        "Block35_5_up_conv":          "InceptionResnetV1/Repeat/block35_5/Conv2d_1x1",
+        "Mixed_6a_b1_2_conv":         "InceptionResnetV1/Mixed_6a/Branch_1/Conv2d_1a_3x3",
+        "Block17_10_b1_1_conv":       "InceptionResnetV1/Repeat_1/block17_10/Branch_1/Conv2d_0b_1x7",
+        "Mixed_7a_b0_0_conv":         "InceptionResnetV1/Mixed_7a/Branch_0/Conv2d_0a_1x1",
+        "Block8_5_b0_0_conv":         "InceptionResnetV1/Repeat_2/block8_5/Branch_0/Conv2d_1x1",
+        "Block8_6_b1_2_conv":         "InceptionResnetV1/Block8/Branch_1/Conv2d_0c_3x1",
+    },
+}
+# fmt: on
+
+
+@pytest.mark.parametrize("name", SLIM_NAMES)
+def test_layers_have_their_published_names_in_slim(name):
+    found = slim.names(find(name))
+    expected = SLIM_NAMES[name]
+    assert {path: found[f"{path}/kernel"].removesuffix("/weights") for path in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [(name, own) for name, row in slim.NETWORKS_OF_SLIM.items() for own in row.variants],
+    ids=str,
+)
+def test_every_weight_has_a_name_of_its_own_in_slim(name, switches):
+    top = (
+        {"include_top": False}
+        if name == "inception_resnet_v1" or "output_stride" in switches
+        else {}
+    )
+    model = build(name, fill=False, **switches, **top)
+    found = slim.names(slim.network_of(model))
+    assert found == slim.names(variant(name, **switches))
+    assert len(set(found.values())) == len(found)
+    assert {w.path for w in model.weights} <= found.keys()
+
+
+def test_stride_does_not_change_slims_names():
+    plain, fine = (
+        slim.names(variant("inception_resnet_v2", output_stride=stride)) for stride in (16, 8)
+    )
+    assert fine.items() <= plain.items()
+
+
+def test_network_that_slim_lacks_is_refused(tmp_path):
+    refused(
+        "model 'inception' is none of slim's networks; known: inception_v1, inception_v2,"
+        " inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, alexnet, vgg16;"
+        " create one of these",
+        build("inception"),
+        tmp_path / "inception.ckpt",
+    )
 
 
 # What does not fit
@@ -272,7 +377,7 @@ def test_file_with_two_layers_of_one_name_is_refused(saved, tmp_path):
 
 def test_unknown_source_is_refused_with_the_nearest(saved):
     refused(
-        "unknown source 'slin'; known: auto, own, slim; did you mean 'slim'?",
+        "unknown source 'slin'; known: auto, own, slim, keras, torchvision, timm, bvlc; did you mean 'slim'?",
         small(),
         saved[0],
         source="slin",
@@ -282,8 +387,10 @@ def test_unknown_source_is_refused_with_the_nearest(saved):
 def test_name_that_tells_no_source_is_refused(tmp_path):
     path = tmp_path / "weights.bin"
     refused(
-        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, or a slim checkpoint"
-        " (.ckpt), or say which with source='own' or 'slim'",
+        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
+        " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm, or"
+        " BVLC's .npz, or say which with source='own' or 'slim' or 'keras' or 'torchvision' or 'timm'"
+        " or 'bvlc'",
         small(),
         path,
     )

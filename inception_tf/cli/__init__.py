@@ -24,6 +24,7 @@ SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 # Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
 COMMANDS = {
     "benchmark": "Time networks on this machine.",
+    "convert": "Turn another project's weights into this one's.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "models": "List the networks with their sizes and costs.",

@@ -60,8 +60,8 @@ def forward(models, batch_size, size, steps, precision, json_file):
     \b
     inception-tf benchmark forward --model inception_v1 --model inception_v3 --json times.json
     """
+    from inception_tf.files import write_whole
     from inception_tf.timing.forward import time_forward
-    from inception_tf.training.resume import write_whole
 
     timings = []
     for model in models:

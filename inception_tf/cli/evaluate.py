@@ -38,7 +38,7 @@ def command(paths, model, data, split, batch_size, json_file):
     from inception_tf.data.sources import open_source
     from inception_tf.evaluation.members import open_member
     from inception_tf.evaluation.scores import scores
-    from inception_tf.training.resume import write_whole
+    from inception_tf.files import write_whole
     from inception_tf.training.run import Run
 
     source = open_source(data or Run(Path(paths[0])).config().data.name)

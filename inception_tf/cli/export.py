@@ -28,7 +28,12 @@ def command(run, to, version):
     member = open_run(run)
     to = to or Path("saved_models") / Path(run).resolve().name
     folder = export(
-        member.model, member.labels, to, size=member.size, crop=member.crop, version=version
+        member.model,
+        member.labels,
+        to,
+        size=member.view.size,
+        crop=member.view.crop,
+        version=version,
     )
     click.echo(f"exported {run} to {folder}")
     click.echo(f"check it: inception-tf verify {folder}")

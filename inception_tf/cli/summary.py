@@ -51,9 +51,12 @@ def command(model, size, form):
 
 def _columns(rows: list[dict]) -> list[str]:
     """All columns of all rows; what only some rows have stands between depth and params, as in Table 1."""
-    fixed = ["type", "name", "patch/stride", "output size", "depth"]
-    widths = max(([k for k in row if k not in (*fixed, "params", "ops")] for row in rows), key=len)
-    return [*fixed, *widths, "params", "ops"]
+    first = ["type", "name", "patch/stride", "output size", "depth"]
+    last = ["params", "ops"]
+    widths = {}
+    for row in sorted(rows, key=len, reverse=True):
+        widths |= dict.fromkeys(key for key in row if key not in (*first, *last))
+    return [*first, *widths, *last]
 
 
 def _shown(value) -> str:

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
+
 __all__ = [
     "OK",
     "PIXEL_LIMIT",
     "CentralCrop",
     "Resize",
+    "Standardize",
     "ToUnit",
     "check",
     "compose",
@@ -44,12 +47,13 @@ class CentralCrop:
 
 @dataclass(frozen=True)
 class Resize:
-    """(H, W, C) → (size, size, C) float32 in the range of the input; bilinear, aspect not kept, as in slim."""
+    """(H, W, C) → (size, size, C) float32 in the range of the input; aspect not kept, as in slim."""
 
     size: int
+    interpolation: str = "bilinear"
 
     def __call__(self, image):
-        return tf.image.resize(image, (self.size, self.size), "bilinear")
+        return tf.image.resize(image, (self.size, self.size), self.interpolation)
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,24 @@ class ToUnit:
         return tf.cast(image, tf.float32) / 127.5 - 1.0
 
 
-def evaluation_steps(size: int, crop: float | None = 0.875) -> tuple[ImageStep, ...]:
-    """Slim's evaluation: the centre `crop` of each side (None: the whole image), resized, -1..1."""
-    cropped = () if crop in (None, 1.0) else (CentralCrop(crop),)
-    return (*cropped, Resize(size), ToUnit())
+@dataclass(frozen=True)
+class Standardize:
+    """Values from 0..255 less a mean, over a deviation → float32; channels reversed for `bgr`."""
+
+    scale: Scale
+
+    def __call__(self, image):
+        image = tf.cast(image, tf.float32)
+        if self.scale.bgr:
+            image = image[..., ::-1]
+        return (image - self.scale.mean) / self.scale.deviation
+
+
+def evaluation_steps(view: Preprocessing) -> tuple[ImageStep, ...]:
+    """The centre of an image, resized and scaled, as `view` states it."""
+    cropped = () if view.crop in (None, 1.0) else (CentralCrop(view.crop),)
+    scaled = ToUnit() if view.scale == "unit" else Standardize(SCALES[view.scale])
+    return (*cropped, Resize(view.size, view.interpolation), scaled)
 
 
 def compose(steps: tuple[ImageStep, ...], image):

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Split
 from inception_tf.errors import UserError
 
@@ -67,10 +68,10 @@ def training(
 
 
 def evaluation(
-    split: Split, *, size: int, crop: float | None, classes: int, batch_size: int
+    split: Split, view: Preprocessing, *, classes: int, batch_size: int
 ) -> tf.data.Dataset:
     """Every image once, in order, the last batch as small as it is: batches as in `training`, undistorted."""
-    steps = images.evaluation_steps(size, crop)
+    steps = images.evaluation_steps(view)
     load = _loader(split)
 
     def example(index):

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.data import pipeline
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Split
 from inception_tf.errors import UserError
 
@@ -22,10 +23,11 @@ class Member:
     """One network of an evaluation with the view of the images that belongs to it."""
 
     name: str
-    model: keras.Model  # (N, size, size, 3) float32 -1..1 → (N, classes) probabilities
+    model: (
+        keras.Model
+    )  # (N, size, size, 3) float32 as `view` scales it → (N, classes) probabilities
     labels: tuple[str, ...]
-    size: int  # pixels
-    crop: float | None  # share of each side that is kept
+    view: Preprocessing
 
 
 def scores(
@@ -48,7 +50,7 @@ def scores(
 def probabilities(member: Member, split: Split, batch_size: int = 32) -> np.ndarray:
     """(N, classes) float32, one row an image of `split`, in order."""
     data = pipeline.evaluation(
-        split, size=member.size, crop=member.crop, classes=len(member.labels), batch_size=batch_size
+        split, member.view, classes=len(member.labels), batch_size=batch_size
     )
     try:
         rows = [forward(member.model, images) for images, _ in data]

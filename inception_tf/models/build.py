@@ -9,13 +9,12 @@ from inception_tf import blocks, spec
 from inception_tf.blocks import Manner
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
-from inception_tf.spec import Network
+from inception_tf.spec import Auxiliary, Network
 
 __all__ = ["build", "endpoints"]
 
 # slim's names of what follows the last grid.
 GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS = "global_pool", "PreLogits", "Logits", "Predictions"
-AUX_PREDICTIONS = "AuxPredictions"
 
 
 def build(
@@ -35,7 +34,9 @@ def build(
     """A functional model of `network`; `applications.py` says what each argument means."""
     _check(network, include_top, pooling, classes, aux_logits, dropout)
     image = _image(network, include_top, input_tensor, input_shape)
-    manner = Manner(initializer_stddev=network.initializer_stddev, **manner)
+    manner = Manner(
+        initializer_stddev=network.initializer_stddev, batch_norm=network.batch_norm, **manner
+    )
 
     x, ends = image, {}
     for step_name, step in network.body:
@@ -67,16 +68,24 @@ def _auxiliary(x, auxiliary, classes, activation, manner):
         x = blocks.apply(x, step, f"{auxiliary.name}_{name}", manner)
     # One place at the published size; at larger sizes the mean over the places that are left.
     x = blocks.pooled(x, "avg", f"{auxiliary.name}_pool")
-    output = auxiliary.name.replace("Logits", "Predictions")
+    if auxiliary.dropout:
+        x = keras.layers.Dropout(
+            auxiliary.dropout, dtype="float32", name=f"{auxiliary.name}_dropout"
+        )(x)
     return blocks.classifier(
         x,
         classes,
         activation,
         manner,
         logits=auxiliary.name,
-        output=output,
+        output=predictions_of(auxiliary),
         stddev=auxiliary.logits_stddev,
     )
+
+
+def predictions_of(auxiliary: Auxiliary) -> str:
+    """The endpoint of an auxiliary classifier's probabilities: `AuxLogits` → `AuxPredictions`."""
+    return auxiliary.name.replace("Logits", "Predictions")
 
 
 def _image(network, include_top, input_tensor, input_shape):
@@ -117,6 +126,10 @@ def _check(network, include_top, pooling, classes, aux_logits, dropout):
         raise UserError(f"classes takes a whole number of at least 1, got {classes!r}")
     if dropout is not None and not 0 <= dropout < 1:
         raise UserError(f"dropout takes a share from 0 to below 1, got {dropout!r}")
+    if include_top and network.body_only:
+        raise UserError(
+            f"this form of {network.name} ends at {network.body[-1][0]}, before the classifier; take include_top=False"
+        )
     if aux_logits and not network.auxiliaries:
         raise UserError(
             f"{network.name} has no auxiliary classifier; leave out aux_logits, or take "
@@ -135,10 +148,11 @@ def endpoints(model: keras.Model) -> dict[str, object]:
     `Predictions`, `AuxLogits`.  Works on loaded and cloned models as well, and gives what
     `keras.Model(model.input, endpoints(model)["Mixed_6e"])` needs.
     """
-    known = {GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS, AUX_PREDICTIONS}
+    known = {GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS}
     for network in NETWORKS.values():
         known.update(name for name, _ in network.body)
-        known.update(auxiliary.name for auxiliary in network.auxiliaries)
+        for auxiliary in network.auxiliaries:
+            known.update((auxiliary.name, predictions_of(auxiliary)))
     found = {layer.name: layer.output for layer in model.layers if layer.name in known}
     if not found:
         raise UserError(

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GoogLeNet, the first Inception (Szegedy et al. 2014, arXiv 1409.4842), in the form that slim released."""
+"""GoogLeNet, the first Inception (Szegedy et al. 2014, arXiv 1409.4842): the paper's, and the one that slim released."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from inception_tf.spec import MAX, Conv, Fork, Network, Pool, fork
+from inception_tf.spec import (
+    CEIL,
+    MAX,
+    SAME,
+    VALID,
+    Auxiliary,
+    Conv,
+    Fork,
+    LocalNorm,
+    Network,
+    Pool,
+    fork,
+)
 
-__all__ = ["INCEPTION_V1"]
+__all__ = ["googlenet", "inception_v1"]
 
 
 class Module(NamedTuple):
@@ -48,33 +60,89 @@ def module(m: Module, wide: int) -> Fork:
     )
 
 
-def body(wide: int, last_pool: int) -> tuple:
-    def mixed(*names):
-        return tuple((f"Mixed_{name}", module(MODULES[name], wide)) for name in names)
+def mixed(wide: int, *names: str) -> tuple:
+    return tuple((f"Mixed_{name}", module(MODULES[name], wide)) for name in names)
 
-    return (
-        ("Conv2d_1a_7x7", Conv(64, 7, 2)),
-        ("MaxPool_2a_3x3", Pool("max", 3, 2)),
-        ("Conv2d_2b_1x1", Conv(64)),
-        ("Conv2d_2c_3x3", Conv(192, 3)),
-        ("MaxPool_3a_3x3", Pool("max", 3, 2)),
-        *mixed("3b", "3c"),
-        ("MaxPool_4a_3x3", Pool("max", 3, 2)),
-        *mixed("4b", "4c", "4d", "4e", "4f"),
-        (f"MaxPool_5a_{last_pool}x{last_pool}", Pool("max", last_pool, 2)),
-        *mixed("5b", "5c"),
+
+def googlenet(*, batch_norm: bool = False, lrn: bool = True) -> Network:
+    """Table 1 as printed: 5x5, biases, local response normalization, two auxiliary classifiers.
+
+    batch_norm: normalize after every convolution, in place of its bias.  lrn: the two local
+    response normalizations of the stem.  Padding is Caffe's, as BVLC trained it: three zeros around
+    the first convolution, pools in ceil mode.
+    """
+    pool = Pool("max", 3, 2, CEIL)
+    return Network(
+        name="googlenet",
+        source="Szegedy et al. 2014, arXiv 1409.4842, Table 1; BVLC Caffe bvlc_googlenet",
+        body=(
+            ("Conv2d_1a_7x7", Conv(64, 7, 2, padding=3)),
+            ("MaxPool_2a_3x3", pool),
+            *((("LocalNorm_2a", LocalNorm()),) if lrn else ()),
+            ("Conv2d_2b_1x1", Conv(64)),
+            ("Conv2d_2c_3x3", Conv(192, 3)),
+            *((("LocalNorm_2d", LocalNorm()),) if lrn else ()),
+            ("MaxPool_3a_3x3", pool),
+            *mixed(5, "3b", "3c"),
+            ("MaxPool_4a_3x3", pool),
+            *mixed(5, "4b", "4c", "4d", "4e", "4f"),
+            ("MaxPool_5a_3x3", pool),
+            *mixed(5, "5b", "5c"),
+        ),
+        size=224,
+        minimum=32,
+        dropout=0.4,
+        initializer_stddev=None,
+        auxiliaries=(
+            classifier("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
+            classifier("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),
+        ),
+        batch_norm=batch_norm,
+        accuracy="68.7 / 88.9 (BVLC, single crop)",
     )
 
 
-# Departs from Table 1 as the released network does: batch normalization everywhere, 3x3 where the
-# paper has 5x5, a 2x2 last pooling, no local response normalization, no auxiliary classifiers.
-INCEPTION_V1 = Network(
-    name="inception_v1",
-    source="tf_slim/nets/inception_v1.py; Szegedy et al. 2014, arXiv 1409.4842, Table 1",
-    body=body(wide=3, last_pool=2),
-    size=224,
-    minimum=32,
-    dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
-    initializer_stddev=0.01,
-    accuracy="69.8 / 89.6 (slim, single crop)",
-)
+def classifier(name: str, output: str, after: str) -> Auxiliary:
+    """Section 5: the fully connected layer of 1,024 is a 4x4 convolution on the pooled 4x4 grid."""
+    return Auxiliary(
+        name=name,
+        output=output,
+        after=after,
+        steps=(
+            ("AvgPool_1a_5x5", Pool("avg", 5, 3, VALID)),
+            ("Conv2d_1b_1x1", Conv(128)),
+            ("Conv2d_2a_4x4", Conv(1024, 4, 1, VALID)),
+        ),
+        loss_weight=0.3,
+        dropout=0.7,
+    )
+
+
+def inception_v1(*, torch_padding: bool = False) -> Network:
+    """slim's network; `torch_padding` is that of torchvision's, whose weights need it.
+
+    Departs from Table 1 as the released network does: batch normalization everywhere, 3x3 where the
+    paper has 5x5, a 2x2 last pooling, no local response normalization, no auxiliary classifiers.
+    """
+    stem, pools = (3, CEIL) if torch_padding else (SAME, SAME)
+    return Network(
+        name="inception_v1",
+        source="tf_slim/nets/inception_v1.py; Szegedy et al. 2014, arXiv 1409.4842, Table 1",
+        body=(
+            ("Conv2d_1a_7x7", Conv(64, 7, 2, padding=stem)),
+            ("MaxPool_2a_3x3", Pool("max", 3, 2, pools)),
+            ("Conv2d_2b_1x1", Conv(64)),
+            ("Conv2d_2c_3x3", Conv(192, 3)),
+            ("MaxPool_3a_3x3", Pool("max", 3, 2, pools)),
+            *mixed(3, "3b", "3c"),
+            ("MaxPool_4a_3x3", Pool("max", 3, 2, pools)),
+            *mixed(3, "4b", "4c", "4d", "4e", "4f"),
+            ("MaxPool_5a_2x2", Pool("max", 2, 2, pools)),
+            *mixed(3, "5b", "5c"),
+        ),
+        size=224,
+        minimum=32,
+        dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
+        initializer_stddev=0.01,
+        accuracy="69.8 / 89.6 (slim, single crop)",
+    )

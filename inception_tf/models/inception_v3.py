@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from inception_tf.spec import AVG, VALID, Auxiliary, Conv, Fork, Network, Pool, fork, stage
+from inception_tf.errors import UserError
+from inception_tf.spec import AVG, MAX, VALID, Auxiliary, Conv, Fork, Network, Pool, fork, stage
 
-__all__ = ["INCEPTION_V3"]
+__all__ = ["inception_v3"]
 
 # fmt: off
 # Sizes are height x width x channels at 299 pixels; the documents' Table 2 has the same rows.
@@ -21,11 +22,11 @@ STEM = (
 
 
 # 35x35 grid.  Departs from Figure 5: the released network keeps the 5x5 of branch 1; the figure shows two 3x3.
-def grid35(pool: int) -> Fork:
+def grid35(pool: Pool, width: int) -> Fork:
     return fork((Conv(64),),
                 (Conv(48), Conv(64, 5)),
                 (Conv(64), Conv(96, 3), Conv(96, 3)),
-                (AVG, Conv(pool)))
+                (pool, Conv(width)))
 
 
 # 35x35 to 17x17 without a bottleneck, Figure 10.
@@ -35,11 +36,11 @@ REDUCTION_17 = fork((Conv(384, 3, 2, VALID),),
 
 
 # 17x17 grid, Figure 6 with n = 7; the inner width grows with depth.
-def grid17(inner: int) -> Fork:
+def grid17(pool: Pool, inner: int) -> Fork:
     return fork((Conv(192),),
                 (Conv(inner), Conv(inner, (1, 7)), Conv(192, (7, 1))),
                 (Conv(inner), Conv(inner, (7, 1)), Conv(inner, (1, 7)), Conv(inner, (7, 1)), Conv(192, (1, 7))),
-                (AVG, Conv(192)))
+                (pool, Conv(192)))
 
 
 # 17x17 to 8x8.
@@ -49,10 +50,13 @@ REDUCTION_8 = fork((Conv(192), Conv(320, 3, 2, VALID)),
 
 # 8x8 grid, Figure 7: 1x3 and 3x1 side by side.
 WIDE = fork((Conv(384, (1, 3)),), (Conv(384, (3, 1)),))
-GRID8 = fork((Conv(320),),
-             (Conv(384), WIDE),
-             (Conv(448), Conv(384, 3), WIDE),
-             (AVG, Conv(192)))
+
+
+def grid8(pool: Pool) -> Fork:
+    return fork((Conv(320),),
+                (Conv(384), WIDE),
+                (Conv(448), Conv(384, 3), WIDE),
+                (pool, Conv(192)))
 # fmt: on
 
 # Section 4: the auxiliary classifier on the last 17x17 grid, with batch normalization.
@@ -69,21 +73,33 @@ AUXILIARY = Auxiliary(
     logits_stddev=0.001,
 )
 
-INCEPTION_V3 = Network(
-    name="inception_v3",
-    source="tf_slim/nets/inception_v3.py; Szegedy et al. 2015, arXiv 1512.00567",
-    body=(
-        *STEM,
-        *stage(5, "bcd", grid35(32), grid35(64), grid35(64)),
-        ("Mixed_6a", REDUCTION_17),
-        *stage(6, "bcde", grid17(128), grid17(160), grid17(160), grid17(192)),
-        ("Mixed_7a", REDUCTION_8),
-        *stage(7, "bc", GRID8),
-    ),
-    size=299,
-    minimum=75,
-    dropout=0.2,
-    initializer_stddev=None,
-    auxiliaries=(AUXILIARY,),
-    accuracy="78.0 / 93.9 (slim, single crop)",
-)
+
+def inception_v3(*, count_padding: bool = False, last_pool: str = "avg") -> Network:
+    """slim's network, which `keras.applications` has too.
+
+    count_padding: average over the zeros around the grid as well, as torchvision's and timm's do.
+    last_pool: of the last block, "avg", or "max" as in the graph that Google released in December
+    2015 and that the Inception score and FID use.
+    """
+    pool = Pool("avg", padding=1) if count_padding else AVG
+    last = {"avg": pool, "max": MAX}
+    if last_pool not in last:
+        raise UserError(f"last_pool takes 'avg' or 'max', got {last_pool!r}")
+    return Network(
+        name="inception_v3",
+        source="tf_slim/nets/inception_v3.py; Szegedy et al. 2015, arXiv 1512.00567",
+        body=(
+            *STEM,
+            *stage(5, "bcd", grid35(pool, 32), grid35(pool, 64), grid35(pool, 64)),
+            ("Mixed_6a", REDUCTION_17),
+            *stage(6, "bcde", *(grid17(pool, inner) for inner in (128, 160, 160, 192))),
+            ("Mixed_7a", REDUCTION_8),
+            *stage(7, "bc", grid8(pool), grid8(last[last_pool])),
+        ),
+        size=299,
+        minimum=75,
+        dropout=0.2,
+        initializer_stddev=None,
+        auxiliaries=(AUXILIARY,),
+        accuracy="78.0 / 93.9 (slim, single crop)",
+    )

@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.data import images as pixels
+from inception_tf.data.preprocessing import Preprocessing
 
 __all__ = ["CONTRACT", "DAMAGED", "FEATURE", "ServingModule"]
 
@@ -57,7 +58,7 @@ class ServingModule(tf.Module):
             default_value="",
         )
         self._shape = (size, size, 3)
-        self._steps = pixels.evaluation_steps(size, crop)
+        self._steps = pixels.evaluation_steps(Preprocessing(size, crop))
         self._top = top
 
         # One function that all signatures call, so that the graph holds the network once.

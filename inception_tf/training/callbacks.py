@@ -12,7 +12,8 @@ import time
 
 import keras
 
-from inception_tf.training.resume import Progress, save, write_whole
+from inception_tf.files import write_whole
+from inception_tf.training.resume import Progress, save
 from inception_tf.training.run import Run
 
 __all__ = ["Bar", "Recorder", "Stopped"]

@@ -15,9 +15,11 @@ from inception_tf.applications import create_model
 from inception_tf.config import Config
 from inception_tf.data import pipeline
 from inception_tf.data.labels import write_labels
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Source, open_source
 from inception_tf.device import Precision, environment, resolve_precision
 from inception_tf.errors import UserError
+from inception_tf.files import aside, write_whole
 from inception_tf.models import find
 from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training import resume
@@ -71,8 +73,7 @@ class Plan:
         data = self.config.data
         return pipeline.evaluation(
             self.source.split(),
-            size=self.size,
-            crop=data.crop,
+            Preprocessing(self.size, data.crop),
             classes=self.classes,
             batch_size=data.batch_size,
         )
@@ -220,7 +221,7 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
     trained = {v.path: v for v in model.variables}
     for variable in result.weights:
         variable.assign(trained[variable.path])
-    with resume.aside(run.model_file) as temporary:
+    with aside(run.model_file) as temporary:
         result.save(temporary)
     history = progress.history
     best = max(history, key=lambda row: row["val_top1"])
@@ -238,7 +239,7 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
         "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
         "environment": environment(),
     }
-    resume.write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
+    write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
     draw_curves(
         history, run.path / "curves.png", title=f"{plan.config.model.name} on {plan.source.name}"
     )

@@ -7,8 +7,6 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,8 +14,9 @@ import keras
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.files import to_disk
 
-__all__ = ["Progress", "aside", "latest", "restore", "save", "write_whole"]
+__all__ = ["Progress", "latest", "restore", "save"]
 
 KEPT = 2  # newest checkpoints; the older one is there in case the disk lost the newer
 ARRAYS, STATE = "variables.npz", "progress.json"
@@ -43,10 +42,10 @@ def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
         arrays = {name: keras.ops.convert_to_numpy(v) for name, v in _variables(model).items()}
         with open(unfinished / ARRAYS, "wb") as file:
             np.savez(file, **arrays)
-            _to_disk(file)
+            to_disk(file)
         with open(unfinished / STATE, "w", encoding="utf-8") as file:
             json.dump(dataclasses.asdict(progress), file)
-            _to_disk(file)
+            to_disk(file)
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
     finally:
@@ -82,25 +81,6 @@ def restore(checkpoint: Path, model: keras.Model) -> Progress:
     return Progress(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
 
 
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; renamed onto `path` at the end, removed after a failure."""
-    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A text file that is either the old one or the new one, never half of it."""
-    with aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def _variables(model: keras.Model) -> dict:
     """Everything that changes, by position: weights, statistics and dropout's seeds by layer, then the optimizer's.
 
@@ -117,8 +97,3 @@ def _variables(model: keras.Model) -> dict:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.glob("step-*") if (p / STATE).is_file())
-
-
-def _to_disk(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())

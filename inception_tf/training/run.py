@@ -12,8 +12,8 @@ from inception_tf.config import Config, read_yaml
 from inception_tf.data.labels import read_labels
 from inception_tf.device import environment
 from inception_tf.errors import UserError
+from inception_tf.files import write_whole
 from inception_tf.models import find
-from inception_tf.training.resume import write_whole
 
 __all__ = ["Run"]
 

@@ -5,41 +5,66 @@ from __future__ import annotations
 
 import os
 
-from inception_tf.errors import UserError, unknown
-from inception_tf.weights import own, slim
+from inception_tf.errors import unknown
+from inception_tf.weights import bvlc, keras_h5, own, slim, torch
+from inception_tf.weights.guess import check, guess
+from inception_tf.weights.identity import network_of
 from inception_tf.weights.mapping import Report, fill
 
 __all__ = ["Report", "load_weights"]
 
-SOURCES = {"own": own, "slim": slim}
+SOURCES = {
+    "own": own,
+    "slim": slim,
+    "keras": keras_h5,
+    "torchvision": torch,
+    "timm": torch,
+    "bvlc": bvlc,
+}
 
 
-def load_weights(model, path, source: str = "auto", strict: bool = True) -> Report:
+def load_weights(
+    model,
+    path,
+    source: str = "auto",
+    strict: bool = True,
+    *,
+    skip_head: bool = False,
+    drop_background: bool = False,
+) -> Report:
     """Loads a file into `model` by the names of its layers and reports what was used.
 
-    path: a `.weights.h5` or `.keras` file of this project, or a checkpoint of slim
-        (`inception_v3.ckpt`).
-    source: "own", "slim", or "auto", which decides by the file's name.
+    path: a `.weights.h5` or `.keras` file of this project, a checkpoint of slim
+        (`inception_v3.ckpt`), an `.h5` file of keras.applications, a `.safetensors` or `.pth` state
+        dict of torchvision or timm, BVLC's GoogLeNet as `.npz` or `.caffemodel`.
+    source: "own", "slim", "keras", "torchvision", "timm", "bvlc", or "auto", which decides by the
+        file's name and form.
     strict: refuse a file that does not fill the whole model or holds more than the model has;
         False loads what fits.  A classifier or auxiliary classifier that the file has and the
         model was built without is no misfit: the report lists it as unused.
+    skip_head: leave the model's classifiers as they are: for fine-tuning on other classes.
+    drop_background: leave out the first class of a file that has one class more than the model, as
+        slim's have with 1,001.
 
-    Raises `UserError`, with the model as it was, when the file is missing, damaged, or another
-    network's.
+    A first kernel for another number of input channels is adapted, and the report says so: summed
+    for one channel, else repeated and rescaled.  Raises `UserError`, with the model as it was, when
+    the file is missing, damaged, no weights at all, or another network's.
     """
     path = os.fspath(path)
     if source != "auto" and source not in SOURCES:
         raise unknown("source", source, ["auto", *SOURCES])
-    arrays, names = SOURCES[_guess(path) if source == "auto" else source].open_file(model, path)
-    return fill(model, arrays, names, strict=strict)
-
-
-def _guess(path: str) -> str:
-    if path.endswith((".h5", ".keras")):
-        return "own"
-    if ".ckpt" in os.path.basename(path) or os.path.exists(f"{path}.index"):
-        return "slim"
-    raise UserError(
-        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, or a slim checkpoint"
-        f" (.ckpt), or say which with source={' or '.join(map(repr, SOURCES))}"
+    check(path)
+    chosen = SOURCES[guess(path, SOURCES) if source == "auto" else source]
+    arrays, names = chosen.open_file(model, path)
+    notes = ()
+    if chosen is torch:
+        notes = torch.padding_note(model, network_of(model, torch.NETWORKS_OF_TORCH, source))
+    return fill(
+        model,
+        arrays,
+        names,
+        strict=strict,
+        skip_head=skip_head,
+        drop_background=drop_background,
+        notes=notes,
     )

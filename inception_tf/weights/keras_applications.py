@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of `keras.applications.InceptionV3`: numbers by order of creation, which is the table's order."""
+"""The names of `keras.applications`' Inceptions: numbers by order of creation, which is the table's order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from inception_tf.spec import Network
 
 __all__ = ["arrays", "names"]
 
-NETWORKS_OF_KERAS = ("inception_v3",)
+# Network → our place → the layer that Keras names instead of numbering it.
+NETWORKS_OF_KERAS = {
+    "inception_v3": {},
+    "inception_resnet_v2": {"Conv2d_7b_1x1": "conv_7b", "PreAuxLogits_up": "block17_20_conv"},
+}
 HEAD = "predictions"
 KINDS = {  # the stem of a layer's name → the end of our layer's name, its variables
     "conv2d": ("conv", ("kernel",)),
@@ -36,14 +40,22 @@ def names(network: Network, theirs: Iterable[str] | Mapping) -> dict[str, str]:
     """
     if network.name not in NETWORKS_OF_KERAS:
         raise unknown("network of keras.applications", network.name, NETWORKS_OF_KERAS)
-    places = [
-        place.name
-        for name, step in network.body
-        for place in spec.walk(name, step)
-        if isinstance(place.step, spec.Conv)
-    ]
-    layers = {path.split("/")[0] for path in theirs}
+    named = NETWORKS_OF_KERAS[network.name]
     found = {f"{LOGITS}/{kind}": f"{HEAD}/{kind}" for kind in ("kernel", "bias")}
+    places = []  # of the numbered layers
+    for name, step in network.body:
+        for place in spec.walk(name, step):
+            if place.step is spec.UP:  # Block35_1_up → block35_1_conv
+                layer = named.get(place.name, f"{name.lower()}_conv")
+                found |= {f"{place.name}_conv/{k}": f"{layer}/{k}" for k in ("kernel", "bias")}
+            elif place.name in named:
+                layer = named[place.name]
+                for end, variables in KINDS.values():
+                    suffix = "_bn" if end == "bn" else ""
+                    found |= {f"{place.name}_{end}/{k}": f"{layer}{suffix}/{k}" for k in variables}
+            elif isinstance(place.step, spec.Conv):
+                places.append(place.name)
+    layers = {path.split("/")[0] for path in theirs}
     for stem, (end, variables) in KINDS.items():
         numbered = sorted((_number(layer, stem), layer) for layer in layers if _is(layer, stem))
         # A network of another length is told by what stays missing or unused, not here.

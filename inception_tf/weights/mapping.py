@@ -26,6 +26,7 @@ class Report:
     unused: tuple[str, ...]  # those that the model has no variable for
     missing: tuple[str, ...]  # the model's variables that the file has no array for
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # ours, its shape, theirs
+    notes: tuple[str, ...] = ()  # what was changed on the way, and what to know
 
     def __str__(self) -> str:
         parts = [f"{len(self.read)} arrays read, {len(self.used)} used"]
@@ -36,11 +37,18 @@ class Report:
         ]
         if self.mismatched:
             parts.append(f"{len(self.mismatched)} of another shape ({_shapes(self.mismatched)})")
-        return "; ".join(parts) + "."
+        return "; ".join((*parts, *self.notes)) + "."
 
 
 def fill(
-    model, arrays: Mapping[str, np.ndarray], names: Mapping[str, str], *, strict: bool = True
+    model,
+    arrays: Mapping[str, np.ndarray],
+    names: Mapping[str, str],
+    *,
+    strict: bool = True,
+    skip_head: bool = False,
+    drop_background: bool = False,
+    notes: tuple[str, ...] = (),
 ) -> Report:
     """Assigns `arrays` to the model's variables and reports; under `strict` all of them or none.
 
@@ -51,17 +59,42 @@ def fill(
     strict: raises `UserError`, with nothing assigned, unless each variable of the model is filled,
         each array is used or belongs to a left-out head, and each shape is equal.  Otherwise what
         fits is assigned.
+    skip_head: leave the model's classifiers as they are, whatever the file has for them.
+    drop_background: leave out the first class of a file that has one class more than the model.
+    notes: for the report.
     A logits kernel that is a 1x1 convolution there, (1, 1, C, K), is a dense one here, (C, K).
+    A first kernel for another number of input channels is adapted as `_adapted` says.
     """
     ours = {variable.path: variable for variable in model.weights}
+    heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
+    skipped = heads if skip_head else set()
     found = {
         path: _dense(arrays[names[path]], len(variable.shape))
         for path, variable in ours.items()
-        if names.get(path) in arrays
+        if names.get(path) in arrays and path not in skipped
     }
+    if drop_background:
+        notes += _drop_background(found, ours, heads)
+    notes += _adapt_first_kernel(found, ours)
+    report = _report(ours, arrays, names, found, notes)
+    if strict:
+        allowed = _left_out(ours, names) | {names[path] for path in skipped if path in names}
+        _refuse(
+            model,
+            [path for path in report.missing if path not in skipped],
+            [name for name in report.unused if name not in allowed],
+            report.mismatched,
+        )
+    wrong = {path for path, _, _ in report.mismatched}
+    for path in found.keys() - wrong:
+        ours[path].assign(found[path])
+    return report
+
+
+def _report(ours, arrays, names, found, notes) -> Report:
     fits = [path for path in found if found[path].shape == tuple(ours[path].shape)]
     touched = {names[path] for path in found}
-    report = Report(
+    return Report(
         read=tuple(arrays),
         used=tuple(names[path] for path in fits),
         unused=tuple(name for name in arrays if name not in touched),
@@ -69,13 +102,43 @@ def fill(
         mismatched=tuple(
             (path, tuple(ours[path].shape), found[path].shape) for path in found if path not in fits
         ),
+        notes=notes,
     )
-    if strict:
-        left_out = _left_out(ours, names)
-        _refuse(model, report, [name for name in report.unused if name not in left_out])
-    for path in fits:
-        ours[path].assign(found[path])
-    return report
+
+
+def _drop_background(found: dict, ours: Mapping, heads: Iterable[str]) -> tuple[str, ...]:
+    """Takes the first class off the heads in `found` that have one class too many, and says so."""
+    notes = ()
+    for path in [path for path in ours if path in found and path in heads]:
+        classes = found[path].shape[-1]
+        if classes == ours[path].shape[-1] + 1:
+            found[path] = found[path][..., 1:]
+            notes = (f"first class of {classes} dropped",)
+    return notes
+
+
+def _adapt_first_kernel(found: dict, ours: Mapping) -> tuple[str, ...]:
+    """Puts a first kernel for the model's input channels into `found`, and says so."""
+    first = next((path for path in ours if path in found), "")
+    if not first.endswith("/kernel") or found[first].ndim != 4:
+        return ()
+    theirs, wanted = found[first].shape, tuple(ours[first].shape)
+    if theirs[2] == wanted[2] or theirs[:2] + theirs[3:] != wanted[:2] + wanted[3:]:
+        return ()
+    found[first] = _adapted(found[first], wanted[2])
+    return (f"{first} adapted from {theirs[2]} to {wanted[2]} input channels",)
+
+
+def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A first kernel (H, W, in, out) for another number of input channels.
+
+    One channel: the sum over the old ones, so that a gray image gives what it gave as three equal
+    channels.  Others: the old ones in turn, rescaled to keep the size of the sum, as timm does.
+    """
+    before = kernel.shape[2]
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    return kernel[:, :, np.arange(channels) % before] * np.float32(before / channels)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -91,6 +154,10 @@ def _layer(path: str) -> str:
 
 def _auxiliaries() -> set[str]:
     return {aux.name for network in NETWORKS.values() for aux in network.auxiliaries}
+
+
+def _classifiers() -> set[str]:
+    return {LOGITS, *_auxiliaries()}
 
 
 def _is_auxiliary(path: str) -> bool:
@@ -119,17 +186,18 @@ def _shapes(mismatched) -> str:
     )
 
 
-def _refuse(model, report: Report, unused: list[str]) -> None:
+def _refuse(model, missing: list[str], unused: list[str], mismatched) -> None:
     """The three checks, from the likeliest mistake to the others."""
-    missing, mismatched = report.missing, report.mismatched
     if not (missing or unused or mismatched):
         return
-    classifiers = {LOGITS, *_auxiliaries()}
-    if mismatched and not missing and all(_layer(m[0]) in classifiers for m in mismatched):
+    if mismatched and not missing and all(_layer(m[0]) in _classifiers() for m in mismatched):
         path, ours, theirs = mismatched[0]
+        is_background = theirs[-1] == ours[-1] + 1
+        less = ", or load with drop_background=True to leave out the first of them"
         raise UserError(
             f"{path} has {theirs[-1]} classes in the file and {ours[-1]} in the model; create the"
-            f" model with classes={theirs[-1]}, or load with strict=False to leave its classifier as it is"
+            f" model with classes={theirs[-1]}{less if is_background else ''}, or load with"
+            " strict=False to leave its classifier as it is"
         )
     if missing and not mismatched and not unused and all(map(_is_auxiliary, missing)):
         raise UserError(

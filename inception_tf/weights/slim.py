@@ -11,7 +11,7 @@ import numpy as np
 
 from inception_tf import spec
 from inception_tf.errors import UserError, unknown
-from inception_tf.models import NETWORKS
+from inception_tf.models import variant
 from inception_tf.models.build import LOGITS
 from inception_tf.spec import Network, Place
 
@@ -23,9 +23,18 @@ class Slim:
     """What position does not say of one network in slim."""
 
     scope: str
-    logits: str
+    logits: str  # "": the released classifier is another one
     auxiliary_logits: str = ""
+    lone_1x1: str = ""  # of a branch that is one 1x1 convolution, where it has a name of its own
+    scopes: Mapping[str, str] = field(default_factory=dict)  # our endpoint → slim's scope
     misprints: Mapping[str, str] = field(default_factory=dict)  # our place → slim's layer
+    variants: tuple[Mapping, ...] = ({},)  # switches under which the layers differ
+
+
+def repeated(scope: str, block: str, count: int) -> dict[str, str]:
+    """The scopes of slim's `repeat`: `Block35_1` → `Repeat/block35_1`."""
+    names = (f"{block}_{number}" for number in range(1, count + 1))
+    return {name: f"{scope}/{name.lower()}" for name in names}
 
 
 NETWORKS_OF_SLIM = {
@@ -33,6 +42,11 @@ NETWORKS_OF_SLIM = {
         scope="InceptionV1",
         logits="Logits/Conv2d_0c_1x1",
         misprints={"Mixed_5b_b2_1": "Conv2d_0a_3x3"},  # the second of its branch
+    ),
+    "inception_v2": Slim(
+        scope="InceptionV2",
+        logits="Logits/Conv2d_1c_1x1",
+        variants=({}, {"use_separable_conv": False}),
     ),
     "inception_v3": Slim(
         scope="InceptionV3",
@@ -46,12 +60,60 @@ NETWORKS_OF_SLIM = {
             "Mixed_7b_b1_1_b1_0": "Conv2d_0b_3x1",  # 0c, as in Mixed_7c
         },
     ),
+    "inception_v4": Slim(
+        scope="InceptionV4",
+        logits="Logits/Logits",
+        auxiliary_logits="AuxLogits/Aux_logits",
+        misprints={
+            "Mixed_3a_b1_0": "Conv2d_0a_3x3",  # stride 2
+            "Mixed_4a_b0_1": "Conv2d_1a_3x3",  # stride 1, but a smaller grid
+            "Mixed_4a_b1_3": "Conv2d_1a_3x3",
+            "AuxLogits_Conv2d_2a_5x5": "Conv2d_2a",
+        },
+    ),
+    # facenet's files; they classify behind a bottleneck of their own.
+    "inception_resnet_v1": Slim(
+        scope="InceptionResnetV1",
+        logits="",
+        lone_1x1="Conv2d_1x1",
+        scopes=repeated("Repeat", "Block35", 5)
+        | repeated("Repeat_1", "Block17", 10)
+        | repeated("Repeat_2", "Block8", 5)
+        | {"Block8_6": "Block8"},
+        variants=({}, {"paper": True}),
+    ),
+    "inception_resnet_v2": Slim(
+        scope="InceptionResnetV2",
+        logits="Logits/Logits",
+        auxiliary_logits="AuxLogits/Logits",
+        lone_1x1="Conv2d_1x1",
+        scopes=repeated("Repeat", "Block35", 10)
+        | repeated("Repeat_1", "Block17", 19)
+        | {"PreAuxLogits": "Repeat_1/block17_20"}
+        | repeated("Repeat_2", "Block8", 9)
+        | {"Block8_10": "Block8"},
+        misprints={  # with output_stride=8 they have stride 1 and keep their names
+            "Mixed_6a_b0_0": "Conv2d_1a_3x3",
+            "Mixed_6a_b1_2": "Conv2d_1a_3x3",
+        },
+        variants=({}, {"output_stride": 8}),
+    ),
+    "alexnet": Slim(scope="alexnet_v2", logits="fc8"),
+    "vgg16": Slim(
+        scope="vgg_16",
+        logits="fc8",
+        scopes={
+            f"conv{block}_{number}": f"conv{block}/conv{block}_{number}"
+            for block, count in enumerate((2, 2, 3, 3, 3), start=1)
+            for number in range(1, count + 1)
+        },
+    ),
 }
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
 
 # Last parts of the names to read; optimizer slots, moving averages and the step end otherwise.
-KINDS = {"weights", "biases", *BATCH_NORM}
+KINDS = {"weights", "depthwise_weights", "pointwise_weights", "biases", *BATCH_NORM}
 
 
 def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
@@ -62,37 +124,57 @@ def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
     found = {}
     for name, step in network.body:
         for place, layer in _convolutions(name, step, slim):
-            found |= _convolution(place.name, f"{slim.scope}/{layer}")
+            found |= _convolution(place, f"{slim.scope}/{layer}", network.batch_norm)
     if aux_logits:
         for auxiliary in network.auxiliaries:
             for name, step in auxiliary.steps:
+                place = spec.Place(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
                 if isinstance(step, spec.Conv):
-                    layer = f"{slim.scope}/{auxiliary.name}/{name}"
-                    found |= _convolution(f"{auxiliary.name}_{name}", layer)
+                    layer = slim.misprints.get(place.name, name)
+                    layer = f"{slim.scope}/{auxiliary.name}/{layer}"
+                    found |= _convolution(place, layer, network.batch_norm)
             found |= _dense(auxiliary.name, f"{slim.scope}/{slim.auxiliary_logits}")
-    return found | _dense(LOGITS, f"{slim.scope}/{slim.logits}")
+    if slim.logits:
+        found |= _dense(LOGITS, f"{slim.scope}/{slim.logits}")
+    return found
 
 
 def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[Place, str]]:
     """`Mixed_5b/Branch_1/Conv2d_0b_5x5`: strides so far, letter by order since then, kernel."""
+    scope = slim.scopes.get(name, name)
     at = (None, 0, 0)  # branch, strides so far, steps since
     for place in spec.walk(name, step):
-        layer = name
-        if place.path:
+        layer = scope
+        if place.step is spec.UP:
+            layer = f"{scope}/Conv2d_1x1"
+        elif place.path:
             branch, strides, since = at if at[0] == place.path[0] else (place.path[0], 0, 0)
             if place.step.stride > 1:
                 strides, since = strides + 1, 0
             at = (branch, strides, since + 1)
             height, width = place.step.window
             layer = f"Conv2d_{strides}{'abcdefgh'[since]}_{height}x{width}"
-            layer = f"{name}/Branch_{branch}/{slim.misprints.get(place.name, layer)}"
-        if isinstance(place.step, spec.Conv):
+            if slim.lone_1x1 and _is_lone_1x1(step.branches[branch]):
+                layer = slim.lone_1x1
+            layer = f"{scope}/Branch_{branch}/{slim.misprints.get(place.name, layer)}"
+        if isinstance(place.step, spec.Conv | spec.Separable):
             yield place, layer
 
 
-def _convolution(place: str, layer: str) -> dict[str, str]:
-    return {f"{place}_conv/kernel": f"{layer}/weights"} | {
-        f"{place}_bn/{kind}": f"{layer}/BatchNorm/{kind}" for kind in BATCH_NORM
+def _is_lone_1x1(branch: spec.Branch) -> bool:
+    return len(branch) == 1 and isinstance(branch[0], spec.Conv) and branch[0].window == (1, 1)
+
+
+def _convolution(place: Place, layer: str, batch_norm: bool) -> dict[str, str]:
+    if isinstance(place.step, spec.Separable):
+        return {
+            f"{place.name}_conv/{part}_kernel": f"{layer}/{part}_weights"
+            for part in ("depthwise", "pointwise")
+        } | {f"{place.name}_conv/bias": f"{layer}/biases"}
+    if place.step.linear or not batch_norm:
+        return _dense(f"{place.name}_conv", layer)
+    return {f"{place.name}_conv/kernel": f"{layer}/weights"} | {
+        f"{place.name}_bn/{kind}": f"{layer}/BatchNorm/{kind}" for kind in BATCH_NORM
     }
 
 
@@ -103,10 +185,15 @@ def _dense(name: str, layer: str) -> dict[str, str]:
 def network_of(model) -> Network:
     """The network of slim that `model` was built from, known by its layers' names."""
     layers = {layer.name for layer in model.layers}
-    for name in NETWORKS_OF_SLIM:
-        paths = names(NETWORKS[name], aux_logits=False)
-        if {path.split("/")[0] for path in paths} - {LOGITS} <= layers:
-            return NETWORKS[name]
+    fitting = {}
+    for name, slim in NETWORKS_OF_SLIM.items():
+        for switches in slim.variants:
+            network = variant(name, **switches)
+            body = {path.split("/")[0] for path in names(network, aux_logits=False)} - {LOGITS}
+            if body <= layers:
+                fitting[len(body)] = network
+    if fitting:  # a variant may be the beginning of another: the one that explains most layers
+        return fitting[max(fitting)]
     raise UserError(
         f"model '{model.name}' is none of slim's networks; known: {', '.join(NETWORKS_OF_SLIM)};"
         " create one of these"

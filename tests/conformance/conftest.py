@@ -39,14 +39,7 @@ def full(network):
 
 @functools.lru_cache(maxsize=8)
 def _small(network, **arguments):
-    side = network.minimum
-    defaults = {
-        "input_shape": (side, side, 3),
-        "classes": CLASSES,
-        "width_multiplier": 0.25,
-        "aux_logits": bool(network.auxiliaries) and arguments.get("include_top", True),
-    }
-    model = inception_tf.create_model(network.name, **defaults | arguments)
+    model = inception_tf.create_model(network.name, **arguments)
     ramps.fill(model)
     return model
 
@@ -54,7 +47,18 @@ def _small(network, **arguments):
 @pytest.fixture
 def small(network):
     """`small(**arguments)`: a quarter of the width, the least size, all heads, weights by rule; shared."""
-    return functools.partial(_small, network)
+
+    def build(**arguments):
+        side = network.minimum
+        defaults = {
+            "input_shape": (side, side, 3),
+            "classes": CLASSES,
+            "width_multiplier": 0.25,
+            "aux_logits": bool(network.auxiliaries) and arguments.get("include_top", True),
+        }
+        return _small(network, **defaults | arguments)
+
+    return build
 
 
 @pytest.fixture

@@ -29,10 +29,6 @@ def test_auxiliary_logits_are_an_endpoint(network, full):
     assert {tuple(ends[aux.name].shape) for aux in network.auxiliaries} <= {(None, 1000)}
 
 
-def test_endpoints_of_a_clone_are_the_same(network, full, row):
-    assert grids(network, keras.models.clone_model(full)) == row.endpoints
-
-
 def test_an_endpoint_makes_a_model(network, small, images):
     model = small()
     name = network.body[-2][0]

@@ -10,8 +10,17 @@ from inception_tf import spec
 # CRC-32 of the paths and shapes of all weights, in Keras' order, all heads included.  These record
 # our own order, once: a change breaks every file that somebody reads with `model.load_weights`.
 FROZEN = {
+    "googlenet": 829_294_647,
     "inception_v1": 4_266_050_283,
+    "inception": 1_096_419_221,
+    "bn_inception": 826_958_733,
+    "inception_v2": 3_732_211_183,
     "inception_v3": 1_732_572_669,
+    "inception_v4": 4_260_146_926,
+    "inception_resnet_v1": 2_866_003_136,
+    "inception_resnet_v2": 2_300_207_733,
+    "alexnet": 694_957_927,
+    "vgg16": 43_870_087,
 }
 
 
@@ -36,7 +45,8 @@ def test_every_weighted_layer_is_named_by_position(network, full):
     for aux in network.auxiliaries:
         steps += [(f"{aux.name}_{name}", step) for name, step in aux.steps]
     places = [place for name, step in steps for place in spec.walk(name, step)]
-    positions = {place.name for place in places if isinstance(place.step, spec.Conv)}
+    kinds = spec.Conv | spec.Separable
+    positions = {place.name for place in places if isinstance(place.step, kinds)}
     heads = {"Logits", *(aux.name for aux in network.auxiliaries)}
     assert {name.removesuffix("_conv").removesuffix("_bn") for name in weighted(full)} == (
         positions | heads

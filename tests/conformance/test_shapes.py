@@ -13,17 +13,13 @@ from inception_tf import spec
 
 def test_without_top_the_last_grid_comes_out(network, small, images):
     model = small(include_top=False)
-    assert (
-        model.predict_on_batch(images).shape[1:]
-        == model.get_layer(network.body[-1][0]).output.shape[1:]
-    )
+    assert model(images).shape[1:] == model.get_layer(network.body[-1][0]).output.shape[1:]
 
 
-@pytest.mark.parametrize(("pooling", "reduce"), [("avg", np.mean), ("max", np.max)])
-def test_pooling_reduces_the_last_grid(small, images, pooling, reduce):
+def test_pooling_takes_the_mean_of_the_last_grid(small, images):
     grid = small(include_top=False)(images)
-    pooled = small(include_top=False, pooling=pooling)(images)
-    np.testing.assert_allclose(pooled, reduce(grid, axis=(1, 2)), rtol=1e-4, atol=1e-5)
+    pooled = small(include_top=False, pooling="avg")(images)
+    np.testing.assert_allclose(pooled, np.mean(grid, axis=(1, 2)), rtol=1e-4, atol=1e-5)
 
 
 def test_model_without_a_size_gives_what_one_with_a_size_gives(small, images, outputs):
@@ -43,11 +39,10 @@ def test_model_without_a_size_takes_another_size(network, small, outputs):
     assert outputs(free, larger)["predictions"].shape == (1, 5)
 
 
-@pytest.mark.parametrize("channels", [1, 6])
-def test_any_number_of_channels_goes_in(network, small, outputs, channels):
+def test_six_channels_go_in(network, small, outputs):
     side = network.minimum
-    model = small(input_shape=(side, side, channels))
-    for found in outputs(model, ramps.images(1, side, side, channels)).values():
+    model = small(input_shape=(side, side, 6))
+    for found in outputs(model, ramps.images(1, side, side, 6)).values():
         assert found.shape == (1, 5)
 
 

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf convert`."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+SOURCES = ("slim", "keras", "torchvision", "timm", "bvlc")
+
+
+@click.command("convert")
+@click.argument("source_file", metavar="SRC")
+@click.argument("target", metavar="DST.weights.h5", type=click.Path(dir_okay=False))
+@click.option("--model", required=True, help="The network, as inception-tf models lists it.")
+@click.option("--source", required=True, type=click.Choice(SOURCES), help="Whose file SRC is.")
+@click.option(
+    "--classes", type=click.IntRange(min=1), help="Classes that SRC must have.  [default: SRC's]"
+)
+@click.option(
+    "--drop-background", is_flag=True, help="Leave out the first class, as of slim's 1,001."
+)
+def command(source_file, target, model, source, classes, drop_background):
+    """Turn the weights SRC of another project into this one's, all of them or none.
+
+    \b
+    inception-tf convert --model inception_v3 --source slim inception_v3.ckpt inception_v3.weights.h5
+    """
+    from inception_tf.weights.convert import convert
+
+    done = convert(model, source, source_file, classes=classes, drop_background=drop_background)
+    done.save(target)
+    arguments = [repr(model), *(f"{key}={value!r}" for key, value in done.arguments.items())]
+    view = done.view
+    click.echo(done.report)
+    click.echo(f"wrote {target}")
+    click.echo(f"images: {view.size}x{view.size}, crop {view.crop}, scale '{view.scale}'")
+    click.echo(
+        f"use it: inception_tf.create_model({', '.join(arguments)}, weights={str(target)!r})"
+    )

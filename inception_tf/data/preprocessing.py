@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an image becomes what a network's weights were trained on: a property of weights, stated without TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["SCALES", "Preprocessing", "Scale"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """(pixel - mean) / deviation, pixels from 0 to 255; one number for all channels, or three."""
+
+    mean: float | tuple[float, float, float]
+    deviation: float | tuple[float, float, float] = 1.0
+    bgr: bool = False  # the channels in reverse order, the mean's too
+
+
+SCALES = {
+    # slim, keras.applications, timm's tf_: -1 to 1.
+    "unit": Scale(127.5, 127.5),
+    # torchvision's ImageNet statistics, 0.485 ... and 0.229 ... of 255.
+    "torch": Scale((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    # BVLC's models: blue first, ImageNet's mean taken off.
+    "caffe": Scale((104.0, 117.0, 123.0), bgr=True),
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The evaluation view of an image."""
+
+    size: int  # pixels, height and width
+    crop: float | None = 0.875  # share of each side that is kept; None: the whole image
+    scale: str = "unit"  # a name in SCALES
+    interpolation: str = "bilinear"  # as tf.image.resize names it

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The BN paper's networks (Ioffe and Szegedy 2015, arXiv 1502.03167): its baseline, BN-Inception, and slim's V2."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from inception_tf.spec import AVG, MAX, Conv, Fork, Network, Pool, Separable, Step, fork
+
+__all__ = ["bn_inception", "inception", "inception_v2"]
+
+
+class Module(NamedTuple):
+    """Branch widths under the column names of Figure 5; 0 for a branch that is not there."""
+
+    n1x1: int
+    n3x3_reduce: int
+    n3x3: int
+    double_reduce: int
+    double: int
+    pool: Pool
+    proj: int
+
+
+# fmt: off
+# Ioffe and Szegedy 2015, Figure 5, with slim's names.  Sizes are height x width x channels at 224 pixels.
+MODULES = {
+    #            #1x1 #3x3r #3x3 d3x3r d3x3  pool proj     output
+    "3b": Module( 64,  64,  64,  64,  96,  AVG,  32),  # 28x28x256   paper: 3a
+    "3c": Module( 64,  64,  96,  64,  96,  AVG,  64),  # 28x28x320          3b
+    "4a": Module(  0, 128, 160,  64,  96,  MAX,   0),  # 14x14x576          3c, stride 2
+    "4b": Module(224,  64,  96,  96, 128,  AVG, 128),  # 14x14x576          4a
+    "4c": Module(192,  96, 128,  96, 128,  AVG, 128),  # 14x14x576          4b
+    "4d": Module(160, 128, 160, 128, 160,  AVG, 128),  # 14x14x608          4c
+    "4e": Module( 96, 128, 192, 160, 192,  AVG, 128),  # 14x14x608          4d
+    "5a": Module(  0, 128, 192, 192, 256,  MAX,   0),  # 7x7x1056           4e, stride 2
+    "5b": Module(352, 192, 320, 160, 224,  AVG, 128),  # 7x7x1024           5a
+    "5c": Module(352, 192, 320, 192, 224,  MAX, 128),  # 7x7x1024           5b
+}
+# fmt: on
+
+# slim's own initial weights, tf_slim/nets/inception_v2.py.
+SLIM_STEM, SLIM_REDUCE, SLIM_PROJ = 1.0, 0.09, 0.1
+
+
+def module(m: Module, reduce_stddev: float | None = None, proj_stddev: float | None = None) -> Fork:
+    """Two 3x3 in place of the 5x5; a module without a 1x1 branch halves the grid."""
+    stride = 1 if m.n1x1 else 2
+
+    def reduce(width):
+        return Conv(width, stddev=reduce_stddev)
+
+    three = (reduce(m.n3x3_reduce), Conv(m.n3x3, 3, stride))
+    double = (reduce(m.double_reduce), Conv(m.double, 3), Conv(m.double, 3, stride))
+    if stride == 2:
+        return fork(three, double, (Pool(m.pool.kind, 3, 2),))
+    return fork((Conv(m.n1x1),), three, double, (m.pool, Conv(m.proj, stddev=proj_stddev)))
+
+
+def body(first: Step, modules: dict[str, Module], *stddevs: float | None) -> tuple:
+    return (
+        ("Conv2d_1a_7x7", first),
+        ("MaxPool_2a_3x3", Pool("max", 3, 2)),
+        ("Conv2d_2b_1x1", Conv(64, stddev=stddevs[1] if stddevs else None)),
+        ("Conv2d_2c_3x3", Conv(192, 3)),
+        ("MaxPool_3a_3x3", Pool("max", 3, 2)),
+        *((f"Mixed_{name}", module(m, *stddevs)) for name, m in modules.items()),
+    )
+
+
+def network(name: str, batch_norm: bool) -> Network:
+    return Network(
+        name=name,
+        source="Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
+        body=body(Conv(64, 7, 2), MODULES),
+        size=224,
+        minimum=32,
+        dropout=0.2 if batch_norm else 0.4,
+        initializer_stddev=None,
+        batch_norm=batch_norm,
+        accuracy="74.8 / 92.2 (paper, BN-x30, single crop)"
+        if batch_norm
+        else "72.2 / - (paper, single crop)",
+    )
+
+
+def inception() -> Network:
+    """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without normalization."""
+    return network("inception", batch_norm=False)
+
+
+def bn_inception() -> Network:
+    """Figure 5 with every Wx normalized before its nonlinearity, section 3.2.
+
+    The paper says 13.6 million parameters; its own table gives 11,295,240 with 1,000 classes.
+    """
+    return network("bn_inception", batch_norm=True)
+
+
+def inception_v2(*, use_separable_conv: bool = True) -> Network:
+    """slim's variant: 96 pooled channels in 4d and 4e, and a separable first convolution.
+
+    Departs from Figure 5 in both.  The separable convolution has a bias and no batch normalization,
+    because slim's settings reach plain convolutions only.
+    """
+    narrow = {name: MODULES[name]._replace(proj=96) for name in ("4d", "4e")}
+    separable = Separable(64, 7, 2, multiplier=8, stddev=SLIM_STEM)
+    return Network(
+        name="inception_v2",
+        source="tf_slim/nets/inception_v2.py; Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
+        body=body(
+            separable if use_separable_conv else Conv(64, 7, 2, stddev=SLIM_STEM),
+            MODULES | narrow,
+            SLIM_REDUCE,
+            SLIM_PROJ,
+        ),
+        size=224,
+        minimum=32,
+        dropout=0.2,
+        initializer_stddev=None,
+        accuracy="73.9 / 91.8 (slim, single crop)",
+    )

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights that others have published, one row each: where they lie, what they need, what they reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.errors import unknown
+
+__all__ = ["RELEASES", "Release", "find_release", "names_for"]
+
+IMAGENET = "imagenet"  # stands for a network's first release in the table
+
+
+@dataclass(frozen=True)
+class Release:
+    """Published weights of one network."""
+
+    name: str
+    network: str
+    source: str  # whose format: a source of `load_weights`
+    address: str
+    member: str  # the file inside an archive; empty where the address is the file itself
+    checksum: (
+        str  # "md5:..." or "sha256:..." or its published beginning; empty where none is published
+    )
+    licence: str
+    classes: int  # 1001 counts a background class first
+    preprocessing: Preprocessing
+    accuracy: tuple[float, float]  # top-1 and top-5 in percent, one crop, as published
+    switches: Mapping[str, object] = field(
+        default_factory=dict
+    )  # of the network, for these weights
+
+    @property
+    def file(self) -> str:
+        """The name of the file to fetch."""
+        return self.address.rsplit("/", 1)[1]
+
+
+SLIM = "http://download.tensorflow.org/models/"
+KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+TORCH = "https://download.pytorch.org/models/"
+TIMM = "https://huggingface.co/timm/"
+APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
+
+
+def _slim(network, date, size, accuracy) -> Release:
+    archive = f"{network}_{date}.tar.gz"
+    member = f"{network}.ckpt" if network != "inception_resnet_v2" else f"{network}_{date}.ckpt"
+    view = Preprocessing(size, 0.875, "unit")
+    return Release(
+        "slim_2016", network, "slim", SLIM + archive, member, "", APACHE, 1001, view, accuracy
+    )
+
+
+def _timm(network, tag, crop, accuracy, scale="unit", **switches) -> Release:
+    view = Preprocessing(299, crop, scale, "bicubic")
+    address = f"{TIMM}{network}.{tag}/resolve/main/model.safetensors"
+    name = f"timm_{tag.removesuffix('_in1k')}"
+    return Release(name, network, "timm", address, "", "", APACHE, 1000, view, accuracy, switches)
+
+
+# Addresses, checksums and accuracies as the projects publish them: slim's README, keras.io's table,
+# torchvision's weights (the eight digits in the file names begin the SHA-256), timm's results file.
+RELEASES: tuple[Release, ...] = (
+    _slim("inception_v1", "2016_08_28", 224, (69.8, 89.6)),
+    _slim("inception_v2", "2016_08_28", 224, (73.9, 91.8)),
+    _slim("inception_v3", "2016_08_28", 299, (78.0, 93.9)),
+    _slim("inception_v4", "2016_09_09", 299, (80.2, 95.2)),
+    _slim("inception_resnet_v2", "2016_08_30", 299, (80.4, 95.3)),
+    Release(
+        "keras",
+        "inception_v3",
+        "keras",
+        KERAS + "inception_v3/inception_v3_weights_tf_dim_ordering_tf_kernels.h5",
+        "",
+        "md5:9a0d58056eeedaa3f26cb7ebd46da564",
+        APACHE,
+        1000,
+        Preprocessing(299, 0.875, "unit"),
+        (77.9, 93.7),
+    ),
+    Release(
+        "keras",
+        "inception_resnet_v2",
+        "keras",
+        KERAS + "inception_resnet_v2/inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5",
+        "",
+        "md5:e693bd0210a403b3192acc6073ad2e96",
+        APACHE,
+        1000,
+        Preprocessing(299, 0.875, "unit"),
+        (80.3, 95.3),
+    ),
+    Release(
+        "torchvision",
+        "inception_v1",
+        "torchvision",
+        TORCH + "googlenet-1378be20.pth",
+        "",
+        "sha256:1378be20",
+        BSD,
+        1000,
+        Preprocessing(224, 0.875, "unit"),  # it rescales ImageNet-normalized input to -1..1 itself
+        (69.778, 89.530),
+        {"torch_padding": True},
+    ),
+    Release(
+        "torchvision",
+        "inception_v3",
+        "torchvision",
+        TORCH + "inception_v3_google-0cc3c7bd.pth",
+        "",
+        "sha256:0cc3c7bd",
+        BSD,
+        1000,
+        Preprocessing(299, 0.875, "unit"),  # likewise
+        (77.294, 93.450),
+        {"count_padding": True},
+    ),
+    _timm("inception_v3", "tf_in1k", 0.875, (77.866, 93.644), count_padding=True),
+    _timm("inception_v3", "tf_adv_in1k", 0.875, (77.598, 93.726), count_padding=True),
+    _timm("inception_v3", "gluon_in1k", 0.875, (78.806, 94.372), "torch", count_padding=True),
+    _timm("inception_v4", "tf_in1k", 0.875, (80.144, 94.982)),
+    _timm("inception_resnet_v2", "tf_in1k", 0.8975, (80.434, 95.312)),
+    _timm("inception_resnet_v2", "tf_ens_adv_in1k", 0.8975, (79.998, 94.940)),
+)
+
+
+def names_for(network: str) -> list[str]:
+    """Names of the releases of a network, `imagenet` first; empty where nobody has published any."""
+    names = [release.name for release in RELEASES if release.network == network]
+    return [IMAGENET, *names] if names else []
+
+
+def find_release(network: str, name: str) -> Release:
+    """The release `name` of `network`; `imagenet` is its first.  `UserError` with the nearest name otherwise."""
+    for release in RELEASES:
+        if release.network == network and name in (IMAGENET, release.name):
+            return release
+    raise unknown(f"weights of {network}", name, names_for(network) or ["none are published"])

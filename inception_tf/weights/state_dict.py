@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torch's state dicts, `.safetensors` and `.pth`, as TensorFlow lays arrays out and without gammas.
+
+Batch normalizations have a gamma there and none here: gamma * (w*x - mean) / s + beta equals
+((gamma*w)*x - gamma*mean) / s + beta for any gamma, so that it goes into the kernel and the moving
+mean, and the moving variance stays as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.errors import UserError
+
+__all__ = ["read"]
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """`{"fc.weight": array}` with kernels laid out as TensorFlow's and every gamma folded in."""
+    state = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
+    arrays = {
+        name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")
+    }
+    for name in [name for name in arrays if name.endswith(".bn.running_mean")]:
+        module = name.removesuffix(".bn.running_mean")
+        gamma, kernel = arrays.pop(f"{module}.bn.weight", None), f"{module}.conv.weight"
+        if gamma is None or kernel not in arrays or len(gamma) != len(arrays[kernel]):
+            raise UserError(
+                f"'{path}' has no {module}.bn.weight and {kernel} that belong to {name};"
+                " give the complete file"
+            )
+        arrays[kernel] = arrays[kernel] * gamma[:, None, None, None]
+        arrays[name] = arrays[name] * gamma
+    return {name: _laid_out(array) for name, array in arrays.items()}
+
+
+def _laid_out(array: np.ndarray) -> np.ndarray:
+    """Output, input, height, width → height, width, input, output; output, input → input, output."""
+    return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim)))
+
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": None, "I64": "<i8", "I32": "<i4"}
+
+
+def _safetensors(path: str) -> dict[str, np.ndarray]:
+    """The format: the header's length (8 bytes), a JSON header, all numbers one after another."""
+    import ml_dtypes
+
+    try:
+        content = Path(path).read_bytes()
+        start = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:start])
+        header.pop("__metadata__", None)
+        arrays = {}
+        for name, entry in header.items():
+            dtype = np.dtype(DTYPES[entry["dtype"]] or ml_dtypes.bfloat16)
+            begin, end = (start + offset for offset in entry["data_offsets"])
+            arrays[name] = np.frombuffer(content[begin:end], dtype).reshape(entry["shape"])
+        return {name: array.astype(np.float32) for name, array in arrays.items()}
+    except OSError as error:
+        raise UserError(f"cannot read '{path}': {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"'{path}' is damaged or no .safetensors file; give a complete one"
+        ) from error
+
+
+def _pickled(path: str) -> dict[str, np.ndarray]:
+    """A pickle can run code when it is read; torch reads tensors alone and refuses all else."""
+    if not Path(path).is_file():
+        raise UserError(f"no weights file at '{path}'; give a .safetensors or .pth file")
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"'{path}' is a pickle, and only torch reads it safely: pip install torch, or give the"
+            " .safetensors file"
+        ) from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.float().numpy() for name, tensor in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
+        raise UserError(
+            f"'{path}' is damaged or holds more than tensors, and what could run code is never"
+            " loaded; give a complete state dict"
+        ) from error

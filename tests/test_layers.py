@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layers that Keras lacks and the paddings that it lacks, against TensorFlow's own and published formulas."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import ramps
+import tensorflow as tf
+
+from inception_tf import blocks, spec
+from inception_tf.layers import LocalResponseNormalization
+from inception_tf.spec import CEIL, Pool
+
+
+def pool(x, step):
+    image = keras.Input(x.shape[1:])
+    return keras.Model(image, blocks.apply(image, step, "pool", blocks.Manner()))(x).numpy()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64])
+def test_local_response_normalization_is_tensorflows(channels):
+    x = 100 * ramps.uniform("activations", (2, 5, 4, channels))  # large enough to be damped
+    # Caffe and Krizhevsky's GoogLeNet divide alpha by the five channels; TensorFlow does not.
+    expected = tf.nn.local_response_normalization(
+        x, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75
+    )
+    np.testing.assert_allclose(LocalResponseNormalization()(x), expected, rtol=1e-6)
+    assert np.abs(expected / x).min() < 0.95
+
+
+def test_local_response_normalization_sums_over_channels_and_not_over_places():
+    x = np.ones((1, 3, 3, 8), np.float32)
+    x[0, 1, 1] = 100
+    found = LocalResponseNormalization(alpha=1.0)(x).numpy()
+    np.testing.assert_allclose(found[0, 0, 0, 3], (1 + 1) ** -0.75, rtol=1e-6)
+    np.testing.assert_allclose(found[0, 0, 0, 0], (1 + 3 / 5) ** -0.75, rtol=1e-6)
+
+
+def test_local_response_normalization_keeps_what_it_was_made_with():
+    layer = LocalResponseNormalization(size=3, alpha=0.1, beta=0.5, bias=2.0)
+    again = LocalResponseNormalization.from_config(layer.get_config())
+    assert (again.size, again.alpha, again.beta, again.bias) == (3, 0.1, 0.5, 2.0)
+
+
+@pytest.mark.parametrize("side", range(3, 20))
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 2), (3, 1), (3, 3)])
+def test_ceil_mode_has_caffes_output_size(side, kernel, stride):
+    # caffe/src/caffe/layers/pooling_layer.cpp: ceil((side + 2 * pad - kernel) / stride) + 1
+    expected = math.ceil((side - kernel) / stride) + 1
+    assert spec.output_side(side, kernel, stride, CEIL) == expected
+
+
+@pytest.mark.parametrize("side", [6, 7])
+def test_ceil_mode_pools_what_is_left_at_the_edges(side):
+    x = 1 + ramps.uniform("grid", (1, side, side, 2))  # never negative, as after an activation
+    starts = range(0, math.ceil((side - 3) / 2) * 2 + 1, 2)
+    expected = [[x[0, r : r + 3, c : c + 3].max(axis=(0, 1)) for c in starts] for r in starts]
+    np.testing.assert_array_equal(pool(x, Pool("max", 3, 2, CEIL))[0], expected)
+
+
+def test_average_over_padding_differs_from_tensorflows_at_the_border_only():
+    x = 1 + ramps.uniform("grid", (1, 5, 5, 2))
+    counted, left_out = (pool(x, Pool("avg", padding=padding)) for padding in (1, spec.SAME))
+    ratio = np.full((5, 5), 9 / 9)
+    ratio[[0, -1], :] = ratio[:, [0, -1]] = 6 / 9
+    ratio[[0, 0, -1, -1], [0, -1, 0, -1]] = 4 / 9
+    np.testing.assert_allclose(counted[0], left_out[0] * ratio[..., None], rtol=1e-5)

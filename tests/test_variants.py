@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each network's own switches do; counts and shapes from the documents, slim's tests and the papers."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import inception_tf
+from inception_tf import models, spec
+from inception_tf.spec import Conv, LocalNorm, Pool, Residual
+
+VARIANTS = [
+    ("googlenet", {"batch_norm": True}),
+    ("googlenet", {"lrn": False}),
+    ("inception_v1", {"torch_padding": True}),
+    ("inception_v2", {"use_separable_conv": False}),
+    ("inception_v3", {"count_padding": True}),
+    ("inception_v3", {"last_pool": "max"}),
+    ("inception_resnet_v1", {"paper": True}),
+    ("inception_resnet_v2", {"output_stride": 8}),
+    ("inception_resnet_v2", {"align_feature_maps": True}),
+]
+
+
+def counts(network):
+    return (
+        spec.total(spec.facts(network), "params"),
+        spec.total(spec.facts(network, classes=1001), "params"),
+        spec.total(spec.facts(network), "trainable"),
+    )
+
+
+def shapes(network):
+    """What each step gives at the published size."""
+    return {row.place.name: row.output for row in spec.facts(network, classes=None)}
+
+
+def places(network):
+    return [place for step in network.body for place in spec.walk(*step)]
+
+
+def test_every_switch_has_a_test():
+    switches = {(name, switch) for name in models.NETWORKS for switch in models.switches(name)}
+    assert {(name, switch) for name, chosen in VARIANTS for switch in chosen} == switches
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"), VARIANTS, ids=[f"{n}-{next(iter(c))}" for n, c in VARIANTS]
+)
+def test_variant_is_built_as_its_table_says(name, chosen):
+    network = models.variant(name, **chosen)
+    side = network.minimum + 20
+    top = not network.body_only
+    model = inception_tf.create_model(
+        name, input_shape=(side, side, 3), width_multiplier=0.1, include_top=top, **chosen
+    )
+    rows = spec.facts(network, side, classes=1000 if top else None, width_multiplier=0.1)
+    assert model.count_params() == spec.total(rows, "params")
+    last = network.body[-1][0]
+    grid = model.get_layer(last).output.shape[1:3]
+    assert grid == [row for row in rows if row.place.endpoint == last][-1].output[:2]
+
+
+def test_variants_weights_load_by_name(tmp_path):
+    arguments = {"input_shape": (64, 64, 3), "width_multiplier": 0.1, "classes": 5}
+    model = inception_tf.GoogLeNet(**arguments, batch_norm=True, lrn=False)
+    model.save(tmp_path / "variant.keras")
+    other = inception_tf.GoogLeNet(**arguments, batch_norm=True)
+    assert len(inception_tf.load_weights(other, tmp_path / "variant.keras").used) == len(
+        model.weights
+    )
+
+
+def test_googlenet_with_batch_normalization_has_the_documents_counts():
+    network = models.variant("googlenet", batch_norm=True)
+    assert counts(network) == (7_013_112, 7_014_137, 6_998_552)
+
+
+def test_googlenet_without_normalization_of_responses_differs_in_that_alone():
+    plain, without = models.find("googlenet"), models.variant("googlenet", lrn=False)
+    assert counts(without) == counts(plain)
+    kept = [step for step in plain.body if not isinstance(step[1], LocalNorm)]
+    assert (len(plain.body) - len(kept), list(without.body)) == (2, kept)
+
+
+def test_torchs_padding_keeps_the_shapes_at_the_published_size():
+    assert shapes(models.variant("inception_v1", torch_padding=True)) == shapes(
+        models.find("inception_v1")
+    )
+
+
+def test_torchs_padding_is_that_of_torchvision():
+    # torchvision/models/googlenet.py: conv1 padding=3, maxpool1 to 4 ceil_mode=True.
+    network = models.variant("inception_v1", torch_padding=True)
+    first, *pools = (s for _, s in network.body if isinstance(s, Conv | Pool) and s.stride == 2)
+    assert first.padding == 3
+    assert [p.padding for p in pools] == [spec.CEIL] * 4
+
+
+def test_plain_first_convolution_has_the_documents_count():
+    network = models.variant("inception_v2", use_separable_conv=False)
+    assert counts(network) == (11_204_936, 11_205_961, 11_185_032)
+
+
+def test_counted_padding_reaches_every_average():
+    network = models.variant("inception_v3", count_padding=True)
+    averages = [p.step for p in places(network) if getattr(p.step, "kind", "") == "avg"]
+    assert [step.padding for step in averages] == [1] * 9  # 3 + 4 + 2 blocks
+    assert shapes(network) == shapes(models.find("inception_v3"))
+
+
+def test_last_pool_of_2015_is_a_maximum():
+    network = models.variant("inception_v3", last_pool="max")
+    kinds = {p.name: p.step.kind for p in places(network) if p.name.endswith("_b3_0")}
+    assert [name for name, kind in kinds.items() if kind == "max"] == ["Mixed_7c_b3_0"]
+
+
+def test_paper_has_five_blocks_on_the_last_grid():
+    # Szegedy et al. 2016, Figure 15: 5 x Inception-resnet-C.  facenet adds one.
+    paper, facenet = (
+        models.variant("inception_resnet_v1", paper=paper).body for paper in (True, False)
+    )
+    assert [name for name, _ in paper if name.startswith("Block8")] == [
+        f"Block8_{n}" for n in range(1, 6)
+    ]
+    assert facenet[: len(paper)] == paper
+    (_, last), *others = facenet[len(paper) :]
+    assert isinstance(last, Residual)
+    assert (last.scale, last.activate, others) == (1.0, False, [])
+
+
+# slim inception_resnet_v2_test.py: testBuildAndCheckAllEndPointsUptoPreAuxLogits...
+STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_3a_3x3", "Conv2d_3b_1x1")
+STEM += ("Conv2d_4a_3x3", "MaxPool_5a_3x3", "Mixed_5b", "Mixed_6a", "PreAuxLogits")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sides"),
+    [
+        ({"output_stride": 8}, (149, 147, 147, 73, 73, 71, 35, 35, 33, 33)),
+        ({"align_feature_maps": True}, (150, 150, 150, 75, 75, 75, 38, 38, 19, 19)),
+    ],
+    ids=["output stride 8", "aligned feature maps"],
+)
+def test_grids_are_those_of_slims_own_tests(chosen, sides):
+    ends = inception_tf.endpoints(
+        inception_tf.InceptionResNetV2(
+            include_top=False, input_shape=(299, 299, 3), width_multiplier=0.1, **chosen
+        )
+    )
+    assert [tuple(ends[name].shape[1:3]) for name in STEM] == [(side, side) for side in sides]
+
+
+def test_output_stride_of_eight_dilates_what_follows():
+    network = models.variant("inception_resnet_v2", output_stride=8)
+    rates = {
+        p.step.rate
+        for p in places(network)
+        if p.name.startswith(("Block17", "PreAux")) and p.step.window != (1, 1)
+    }
+    assert rates == {2}
+    assert network.body[-1][0] == "PreAuxLogits"
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "sentence"),
+    [
+        (
+            "inception_resnet_v2",
+            {"output_stride": 8},
+            "this form of inception_resnet_v2 ends at PreAuxLogits, before the classifier;"
+            " take include_top=False",
+        ),
+        (
+            "inception_resnet_v2",
+            {"output_stride": 32, "include_top": False},
+            "output_stride takes 8 or 16, got 32",
+        ),
+        ("inception_v3", {"last_pool": "mean"}, "last_pool takes 'avg' or 'max', got 'mean'"),
+    ],
+)
+def test_mistaken_switch_is_answered_in_one_sentence(name, chosen, sentence):
+    with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
+        inception_tf.create_model(name, **chosen)
