@@ -4,19 +4,26 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
 import ramps
 import tensorflow as tf
+import torch_file
 
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find
 from inception_tf.weights import slim
+from inception_tf.weights.convert import taken_for
+from inception_tf.weights.releases import find_release
 from inception_tf.weights.view import read_view
 
+BATCH_NORM = ("beta", "moving_mean", "moving_variance")
+AVERAGE = "/ExponentialMovingAverage"
 BVLC = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"
 
 
@@ -29,7 +36,7 @@ def slim_checkpoint(path, network, classes, **extra):
         shape = tuple(next(w.shape for w in model.weights if w.path == path_))
         array = ramps.weight(path_, shape)
         arrays[theirs] = array[None, None] if len(shape) == 2 else array
-        arrays[f"{theirs}/ExponentialMovingAverage"] = np.zeros(3, np.float32)
+        arrays[f"{theirs}{AVERAGE}"] = arrays[theirs] + 1
     save(path, arrays)
     return arrays
 
@@ -64,7 +71,8 @@ def test_output_says_how_to_build_the_model_and_that_line_runs(call, checkpoint,
     target = tmp_path / "v1.weights.h5"
     code, out, err = call("--model", "inception_v1", "--source", "slim", checkpoint[0], target)
     assert (code, err) == (0, "")
-    assert "230 arrays read, 230 used." in out
+    assert "230 arrays read, 230 used; 230 of the trainer's set aside (" in out
+    assert "the plain values taken, not the moving averages (ema).\n" in out
     line = re.search(r"use it: (.*)", out)[1]
     assert line == (
         f"inception_tf.create_model('inception_v1', classes=1001, weights={str(target)!r})"
@@ -92,7 +100,10 @@ def test_weights_of_the_paper_state_their_view(call, test_data, tmp_path):
     target = tmp_path / "googlenet.weights.h5"
     code, out, err = call("--model", "googlenet", "--source", "bvlc", test_data / BVLC, target)
     assert (code, err) == (0, "")
-    assert "images: 224x224, crop 0.875, scale 'caffe'" in out
+    assert (
+        "images: 224x224, out of 256x256, scale 'caffe' (taken for 'bvlc', the usual release of 'bvlc')"
+        in out
+    )
     model = inception_tf.GoogLeNet(weights=str(target))
     theirs = np.load(test_data / BVLC)["inception_5b/pool_proj/kernel"]
     np.testing.assert_array_equal(model.get_layer("Mixed_5c_b3_1_conv").kernel, theirs)
@@ -106,6 +117,103 @@ def test_auxiliary_classifier_of_the_file_is_kept(call, tmp_path):
     code, out, _ = call(*words)
     assert code == 0
     assert "classes=1001, aux_logits=True" in out
+
+
+def test_moving_averages_are_taken_when_asked(call, checkpoint, tmp_path):
+    target = tmp_path / "v1.weights.h5"
+    words = ("--model", "inception_v1", "--source", "slim", "--ema")
+    code, out, _ = call(*words, checkpoint[0], target)
+    assert code == 0
+    assert "the moving averages taken, not the plain values" in out
+    model = inception_tf.InceptionV1(classes=1001, weights=str(target))
+    for name in ("weights", "BatchNorm/beta", "BatchNorm/moving_variance"):
+        average = checkpoint[1][f"InceptionV1/Conv2d_1a_7x7/{name}{AVERAGE}"]
+        layer = {"weights": "conv/kernel"}.get(name, name.replace("BatchNorm", "bn"))
+        ours = next(w for w in model.weights if w.path == f"Conv2d_1a_7x7_{layer}")
+        np.testing.assert_array_equal(ours, average)
+
+
+def test_body_alone_is_taken_when_asked(call, checkpoint, tmp_path):
+    target = tmp_path / "v1.weights.h5"
+    words = ("--model", "inception_v1", "--source", "slim", "--skip-head")
+    code, out, _ = call(*words, checkpoint[0], target)
+    assert code == 0
+    assert "228 used; 2 unused (InceptionV1/Logits/Conv2d_0c_1x1/" in out
+    assert "create_model('inception_v1', include_top=False, weights=" in out
+    report = inception_tf.load_weights(inception_tf.InceptionV1(include_top=False), target)
+    assert len(report.used) == 228
+
+
+def test_variant_that_the_file_is_of_is_found(call, tmp_path):
+    # All of the paper's layers are layers of facenet's network, which has more.
+    path, target = tmp_path / "paper.ckpt", tmp_path / "paper.weights.h5"
+    model = inception_tf.InceptionResNetV1(include_top=False, paper=True)
+    names = slim.names(find("inception_resnet_v1"))
+    save(path, {names[weight.path]: weight.numpy() for weight in model.weights})
+    code, out, _ = call("--model", "inception_resnet_v1", "--source", "slim", path, target)
+    assert code == 0
+    assert "paper=True" in out
+
+
+# Which preprocessing belongs to a file
+
+
+@pytest.fixture
+def taken(tmp_path):
+    """The view that a file of that name would be given, and what says so, without its weights."""
+
+    def run(network, source, name, release=None):
+        chosen, why = taken_for(network, source, str(tmp_path / name), release)
+        return chosen and chosen.preprocessing, why
+
+    return run
+
+
+def test_name_of_a_releases_file_decides(taken):
+    view, why = taken("inception_v3", "torchvision", "inception_v3_google-0cc3c7bd.pth")
+    assert view == find_release("inception_v3", "torchvision").preprocessing
+    assert why == "by its name the file of release 'torchvision'"
+
+
+def test_name_of_the_file_inside_a_releases_archive_decides(taken):
+    view, why = taken("vgg16", "slim", "vgg_16.ckpt")
+    assert (view.scale, why) == ("vgg", "by its name the file of release 'slim_2016'")
+
+
+def test_usual_release_is_taken_where_the_name_says_nothing_and_others_are_named(taken):
+    # All of timm's files have one name.
+    view, why = taken("inception_v3", "timm", "model.safetensors")
+    assert view.scale == "unit"
+    assert why == (
+        "taken for 'timm_tf', the usual release of 'timm'; otherwise --release 'timm_gluon'"
+    )
+
+
+def test_release_that_is_named_decides(taken):
+    view, why = taken(
+        "inception_v3", "timm", "model.safetensors", find_release("inception_v3", "timm_gluon")
+    )
+    assert (view.scale, why) == ("torch", "as release 'timm_gluon' wants them")
+
+
+def test_network_without_a_release_says_so(taken):
+    assert taken("alexnet", "slim", "model.ckpt-9") == (
+        None,
+        "no release of alexnet by 'slim' is known",
+    )
+
+
+def test_release_reaches_the_file_that_is_written(call, tmp_path):
+    source, target = tmp_path / "model.safetensors", tmp_path / "v3.weights.h5"
+    model = inception_tf.InceptionV3(count_padding=True)
+    torch_file.write(source, torch_file.state_of(model, "inception_v3", count_padding=True))
+    words = ("--model", "inception_v3", "--source", "timm")
+    code, out, _ = call(*words, "--release", "timm_gluon", source, target)
+    assert code == 0
+    assert (
+        "images: 299x299, crop 0.875, scale 'torch' (as release 'timm_gluon' wants them)\n" in out
+    )
+    assert read_view(target) == find_release("inception_v3", "timm_gluon").preprocessing
 
 
 # Refusals: exit code 2, one sentence, nothing written
@@ -158,12 +266,116 @@ def test_git_lfs_pointer_is_refused(refused, tmp_path, source, name):
     assert "is a Git LFS pointer and not the file itself; fetch that with git lfs pull" in sentence
 
 
+def test_folder_with_a_released_checkpoint_names_it(refused, tmp_path):
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    (folder / "inception_v1.ckpt").write_bytes(b"any")
+    sentence = refused("inception_v1", "slim", folder)
+    assert f"give one checkpoint in it, such as '{folder / 'inception_v1.ckpt'}'" in sentence
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001", "meta"])
+def test_part_of_a_checkpoint_is_refused(refused, checkpoint, part):
+    sentence = refused("inception_v1", "slim", f"{checkpoint[0]}.{part}")
+    assert "give its name without .index or .data-00000-of-00001" in sentence
+
+
 def test_other_number_of_classes_is_refused(refused, checkpoint):
     sentence = refused("inception_v1", "slim", checkpoint[0], "x.weights.h5", "--classes", "1000")
     assert (
         "has 1001 classes in the file and 1000 in the model; create the model with classes=1001, or"
-        " load with drop_background=True to leave out the first of them" in sentence
+        " load with drop_background=True (--drop-background) to leave out the first of them"
+        in sentence
     )
+
+
+def test_unknown_release_is_refused_with_the_known(refused, checkpoint):
+    sentence = refused(
+        "inception_v1", "slim", checkpoint[0], "x.weights.h5", "--release", "slim_2015"
+    )
+    assert (
+        "unknown weights of inception_v1 'slim_2015'; known: imagenet, slim_2016, torchvision; did you"
+        " mean 'slim_2016'?" in sentence
+    )
+
+
+def test_release_of_another_project_is_refused(refused, checkpoint):
+    sentence = refused(
+        "inception_v1", "slim", checkpoint[0], "x.weights.h5", "--release", "torchvision"
+    )
+    assert (
+        "release 'torchvision' of inception_v1 is a file of 'torchvision', not of 'slim'; give the"
+        " source and the release of one project" in sentence
+    )
+
+
+def test_moving_averages_of_another_source_are_refused(refused, test_data):
+    sentence = refused("googlenet", "bvlc", test_data / BVLC, "x.weights.h5", "--ema")
+    assert "only slim's checkpoints keep moving averages beside the weights" in sentence
+
+
+def test_classes_of_a_file_without_its_head_are_refused(refused, checkpoint):
+    words = ("x.weights.h5", "--skip-head", "--drop-background")
+    sentence = refused("inception_v1", "slim", checkpoint[0], *words)
+    assert (
+        "without its head a file has no classes; give skip_head, or classes and drop_background"
+        in sentence
+    )
+
+
+def test_facenets_head_is_refused_by_name_and_skipped_when_asked(refused, call, tmp_path):
+    path, target = tmp_path / "model.ckpt-9", tmp_path / "body.weights.h5"
+    model = inception_tf.InceptionResNetV1(include_top=False)
+    names = slim.names(find("inception_resnet_v1"))
+    head = {f"InceptionResnetV1/Bottleneck/BatchNorm/{kind}": np.ones(8) for kind in BATCH_NORM}
+    head["InceptionResnetV1/Bottleneck/weights"] = np.ones((1792, 8))
+    save(path, {names[weight.path]: weight.numpy() for weight in model.weights} | head)
+    sentence = refused("inception_resnet_v1", "slim", path)
+    assert (
+        "the file has a classifier of another form than this network's"
+        " (InceptionResnetV1/Bottleneck/weights, InceptionResnetV1/Bottleneck/BatchNorm/beta,"
+        " InceptionResnetV1/Bottleneck/BatchNorm/moving_mean and 1 more); take the body alone with"
+        " skip_head=True, on the command line --skip-head" in sentence
+    )
+    words = ("--model", "inception_resnet_v1", "--source", "slim", "--skip-head", path, target)
+    code, out, _ = call(*words)
+    assert code == 0
+    assert "4 unused (InceptionResnetV1/Bottleneck/" in out
+    assert "include_top=False" in out
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.999])
+def test_truncated_checkpoint_is_refused(refused, checkpoint, tmp_path, kept):
+    data = "a.ckpt.data-00000-of-00001"
+    shutil.copy(f"{checkpoint[0]}.index", tmp_path / "a.ckpt.index")
+    whole = checkpoint[0].with_name(f"{checkpoint[0].name}.data-00000-of-00001").read_bytes()
+    (tmp_path / data).write_bytes(
+        whole[: kept if isinstance(kept, int) else int(kept * len(whole))]
+    )
+    sentence = refused("inception_v1", "slim", tmp_path / "a.ckpt")
+    assert "is no readable TensorFlow checkpoint; give the name of a complete one" in sentence
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.999])
+def test_truncated_index_is_refused(refused, checkpoint, tmp_path, kept):
+    whole = checkpoint[0].with_name(f"{checkpoint[0].name}.index").read_bytes()
+    cut = whole[: kept if isinstance(kept, int) else int(kept * len(whole))]
+    (tmp_path / "a.ckpt.index").write_bytes(cut)
+    assert "is no readable TensorFlow checkpoint" in refused(
+        "inception_v1", "slim", tmp_path / "a.ckpt"
+    )
+
+
+def test_pickle_that_would_run_code_is_never_loaded(refused, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (tmp_path / "a.pth").write_bytes(pickle.dumps({"fc.weight": Trap()}))
+    sentence = refused("inception_v3", "torchvision", tmp_path / "a.pth")
+    assert "a.pth" in sentence
+    assert "could run code" in sentence or "only torch reads it safely" in sentence
+    assert not (tmp_path / "ran").exists()
 
 
 def test_another_ending_is_refused(refused, test_data):

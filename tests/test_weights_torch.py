@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import re
 import sys
@@ -14,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import ramps
+from torch_file import write
 
 import inception_tf
 from inception_tf.models import find
@@ -79,21 +79,6 @@ def test_all_names_together_are_those_of_the_real_state_dict(network):
 
 
 # Files
-
-
-def write(path, arrays) -> None:
-    """A `.safetensors` file: the header's length, the header, the numbers."""
-    header, content = {}, b""
-    for name, array in arrays.items():
-        begin, content = len(content), content + array.tobytes()
-        dtype = {"float32": "F32", "float16": "F16", "int64": "I64"}[str(array.dtype)]
-        header[name] = {
-            "dtype": dtype,
-            "shape": list(array.shape),
-            "data_offsets": [begin, len(content)],
-        }
-    text = json.dumps({"__metadata__": {"format": "pt"}} | header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
 
 
 def ours(**arguments):
@@ -237,6 +222,12 @@ def test_pickle_that_would_run_code_is_refused(pth, monkeypatch):
     fake = FakeTorch(pickle.UnpicklingError("Weights only load failed"))
     monkeypatch.setitem(sys.modules, "torch", fake)
     with pytest.raises(inception_tf.UserError, match="what could run code is never loaded"):
+        inception_tf.load_weights(ours(), pth)
+
+
+def test_file_that_is_no_pickle_is_not_called_one(pth):
+    pth.write_bytes(b"<html>not found</html>")
+    with pytest.raises(inception_tf.UserError, match=r"model.pth' is damaged or holds more than"):
         inception_tf.load_weights(ours(), pth)
 
 

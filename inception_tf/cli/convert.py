@@ -21,21 +21,28 @@ SOURCES = ("slim", "keras", "torchvision", "timm", "bvlc")
 @click.option(
     "--drop-background", is_flag=True, help="Leave out the first class, as of slim's 1,001."
 )
-def command(source_file, target, model, source, classes, drop_background):
+@click.option("--skip-head", is_flag=True, help="Take the body alone, without any classifier.")
+@click.option("--ema", is_flag=True, help="Take the moving averages of a slim checkpoint.")
+@click.option(
+    "--release",
+    help="Which release SRC is, for its preprocessing.  [default: by SRC's name, else the usual one]",
+)
+def command(source_file, target, model, source, release, **chosen):
     """Turn the weights SRC of another project into this one's, all of them or none.
 
     \b
     inception-tf convert --model inception_v3 --source slim inception_v3.ckpt inception_v3.weights.h5
     """
     from inception_tf.weights.convert import convert
+    from inception_tf.weights.releases import find_release
 
-    done = convert(model, source, source_file, classes=classes, drop_background=drop_background)
+    row = find_release(model, release) if release else None
+    done = convert(model, source, source_file, release=row, **chosen)
     done.save(target)
     arguments = [repr(model), *(f"{key}={value!r}" for key, value in done.arguments.items())]
-    view = done.view
     click.echo(done.report)
     click.echo(f"wrote {target}")
-    click.echo(f"images: {view.size}x{view.size}, crop {view.crop}, scale '{view.scale}'")
+    click.echo(f"images: {done.view} ({done.why})")
     click.echo(
         f"use it: inception_tf.create_model({', '.join(arguments)}, weights={str(target)!r})"
     )

@@ -22,6 +22,8 @@ SCALES = {
     "unit": Scale(127.5, 127.5),
     # torchvision's ImageNet statistics, 0.485 ... and 0.229 ... of 255.
     "torch": Scale((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    # slim's VGG: the mean taken off, as in research/slim/preprocessing/vgg_preprocessing.py.
+    "vgg": Scale((123.68, 116.78, 103.94)),
     # BVLC's models: blue first, ImageNet's mean taken off.
     "caffe": Scale((104.0, 117.0, 123.0), bgr=True),
 }
@@ -35,3 +37,10 @@ class Preprocessing:
     crop: float | None = 0.875  # share of each side that is kept; None: the whole image
     scale: str = "unit"  # a name in SCALES
     interpolation: str = "bilinear"  # as tf.image.resize names it
+    # Pixels that Caffe's data sets were stored at: each longer side is shortened to it, and `size` of it
+    # is cut out of the middle, in place of a share `crop`.
+    stored: int | None = None
+
+    def __str__(self) -> str:
+        cut = f"out of {self.stored}x{self.stored}" if self.stored else f"crop {self.crop}"
+        return f"{self.size}x{self.size}, {cut}, scale '{self.scale}'"

@@ -7,7 +7,7 @@ import os
 
 from inception_tf.errors import unknown
 from inception_tf.weights import bvlc, keras_h5, own, slim, torch
-from inception_tf.weights.guess import check, guess
+from inception_tf.weights.guess import check, check_ema, guess
 from inception_tf.weights.identity import network_of
 from inception_tf.weights.mapping import Report, fill
 
@@ -31,12 +31,13 @@ def load_weights(
     *,
     skip_head: bool = False,
     drop_background: bool = False,
+    ema: bool = False,
 ) -> Report:
     """Loads a file into `model` by the names of its layers and reports what was used.
 
     path: a `.weights.h5` or `.keras` file of this project, a checkpoint of slim
-        (`inception_v3.ckpt`), an `.h5` file of keras.applications, a `.safetensors` or `.pth` state
-        dict of torchvision or timm, BVLC's GoogLeNet as `.npz` or `.caffemodel`.
+        (`inception_v3.ckpt`), an `.h5` file of keras.applications or its models saved by Keras 3
+        (`.weights.h5`, `.keras`), a `.safetensors` or `.pth` state dict of torchvision or timm, BVLC's GoogLeNet as `.npz` or `.caffemodel`.
     source: "own", "slim", "keras", "torchvision", "timm", "bvlc", or "auto", which decides by the
         file's name and form.
     strict: refuse a file that does not fill the whole model or holds more than the model has;
@@ -45,6 +46,8 @@ def load_weights(
     skip_head: leave the model's classifiers as they are: for fine-tuning on other classes.
     drop_background: leave out the first class of a file that has one class more than the model, as
         slim's have with 1,001.
+    ema: take the moving averages of a slim checkpoint in place of its weights; each variable must
+        have its own.
 
     A first kernel for another number of input channels is adapted, and the report says so: summed
     for one channel, else repeated and rescaled.  Raises `UserError`, with the model as it was, when
@@ -54,9 +57,15 @@ def load_weights(
     if source != "auto" and source not in SOURCES:
         raise unknown("source", source, ["auto", *SOURCES])
     check(path)
-    chosen = SOURCES[guess(path, SOURCES) if source == "auto" else source]
-    arrays, names = chosen.open_file(model, path)
-    notes = ()
+    source = guess(path, SOURCES) if source == "auto" else source
+    check_ema(ema, source)
+    chosen, notes, set_aside = SOURCES[source], (), ()
+    if chosen is slim:
+        arrays, names = slim.open_file(model, path, ema)
+        set_aside = slim.set_aside(path, ema)
+        notes = slim.choice(ema, set_aside)
+    else:
+        arrays, names = chosen.open_file(model, path)
     if chosen is torch:
         notes = torch.padding_note(model, network_of(model, torch.NETWORKS_OF_TORCH, source))
     return fill(
@@ -67,4 +76,5 @@ def load_weights(
         skip_head=skip_head,
         drop_background=drop_background,
         notes=notes,
+        set_aside=set_aside,
     )

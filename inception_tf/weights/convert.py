@@ -18,16 +18,16 @@ from inception_tf.models import find, variant
 from inception_tf.models.build import LOGITS, build
 from inception_tf.spec import Network
 from inception_tf.weights import bvlc, keras_h5, slim, torch
-from inception_tf.weights.guess import check
-from inception_tf.weights.mapping import Report, fill
-from inception_tf.weights.releases import RELEASES
-from inception_tf.weights.view import write_view
+from inception_tf.weights.guess import check, check_ema
+from inception_tf.weights.mapping import Report, fill, other_head, refuse_other_head
+from inception_tf.weights.releases import Release, releases_of
+from inception_tf.weights.view import write_switches, write_view
 
-__all__ = ["SOURCES", "Conversion", "convert"]
+__all__ = ["SOURCES", "Conversion", "convert", "taken_for"]
 
 SOURCES = {"slim": slim, "keras": keras_h5, "torchvision": torch, "timm": torch, "bvlc": bvlc}
-BVLC_VIEW = Preprocessing(224, 0.875, "caffe")  # BVLC's deploy.prototxt: a 224 crop of 256 pixels
 ENDING = ".weights.h5"
+HEADS = ("aux_logits", "classes", "include_top")
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,13 @@ class Conversion:
     model: keras.Model
     arguments: Mapping[str, object]
     view: Preprocessing  # how these weights want their images
+    why: str  # what says so
     report: Report
+
+    @property
+    def switches(self) -> dict[str, object]:
+        """The arguments that choose the network's variant and not its heads."""
+        return {k: v for k, v in self.arguments.items() if k not in HEADS}
 
     def save(self, path: str | Path) -> None:
         """Writes `path` whole or not at all, with the view noted in it."""
@@ -49,6 +55,7 @@ class Conversion:
         with aside(path) as unfinished:
             self.model.save_weights(unfinished)
             write_view(unfinished, self.view)
+            write_switches(unfinished, self.switches)
 
 
 def convert(
@@ -58,10 +65,16 @@ def convert(
     *,
     classes: int | None = None,
     drop_background: bool = False,
+    skip_head: bool = False,
+    ema: bool = False,
+    release: Release | None = None,
 ) -> Conversion:
     """Reads a file of `source` into a new model of the network `name`.
 
     classes: as many as the file has; None reads them from it.  drop_background: leave out the first.
+    skip_head: the body alone, whatever classifiers the file has.  ema: the moving averages of a slim
+    checkpoint in place of its weights.  release: which release the file is, for its preprocessing;
+    None takes the one whose file has this name, else the usual one of `source`.
     The model has the auxiliary classifiers and the classifier if the file has them.  Raises
     `UserError` where the file lacks one of the model's variables or has one that fits nowhere.
     """
@@ -70,32 +83,44 @@ def convert(
         raise unknown("source", source, SOURCES)
     path = os.fspath(path)
     check(path)
-    arrays = SOURCES[source].read(path)
-    network, switches, names = _network(name, source, arrays)
-    arguments = switches | _heads(network, names, arrays)
+    check_ema(ema, source)
+    if skip_head and (classes or drop_background):
+        raise UserError(
+            "without its head a file has no classes; give skip_head, or classes and drop_background"
+        )
+    release, why = taken_for(name, source, path, release)
+    arrays = slim.read(path, ema) if source == "slim" else SOURCES[source].read(path)
+    left = slim.set_aside(path, ema) if source == "slim" else ()
+    network, switches, names = _network(name, source, arrays, ema, release)
+    arguments = switches | ({"include_top": False} if skip_head else _heads(network, names, arrays))
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
-    model = build(
-        variant(name, **switches), **{k: arguments[k] for k in arguments.keys() - switches}
+    model = build(network, **{k: arguments[k] for k in arguments.keys() - switches})
+    notes = slim.choice(ema, left)
+    report = fill(
+        model, arrays, names, drop_background=drop_background, notes=notes, set_aside=left
     )
-    report = fill(model, arrays, names, drop_background=drop_background)
-    return Conversion(model, arguments, _view(network, source), report)
+    view = release.preprocessing if release else Preprocessing(network.size)
+    return Conversion(model, arguments, view, why, report)
 
 
-def _network(name: str, source: str, arrays) -> tuple[Network, dict, dict[str, str]]:
+def _network(
+    name: str, source: str, arrays, ema: bool, release: Release | None
+) -> tuple[Network, dict, dict[str, str]]:
     """The variant that the weights of `source` need, its switches, and the names of its variables."""
-    needed = next(
-        (dict(r.switches) for r in RELEASES if (r.network, r.source) == (name, source)), {}
-    )
-    choices = [needed]
+    choices = [dict(release.switches) if release else {}]
     if source == "slim" and name in slim.NETWORKS_OF_SLIM:
         choices = [dict(switches) for switches in slim.NETWORKS_OF_SLIM[name].variants]
     tried = []
     for switches in choices:
         network = variant(name, **switches)
         names = slim.names(network) if source == "slim" else SOURCES[source].names(network, arrays)
+        names = slim.averaged(names) if ema else names
         tried.append((network, switches, names))
-    return max(tried, key=lambda one: sum(theirs in arrays for theirs in one[2].values()))
+    # A variant may be the beginning of another: of two that explain as much, the shorter.
+    return max(
+        tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))
+    )
 
 
 def _heads(network: Network, names: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> dict:
@@ -106,6 +131,9 @@ def _heads(network: Network, names: Mapping[str, str], arrays: Mapping[str, np.n
         return [arrays[theirs] for theirs in found if theirs in arrays]
 
     if not of(LOGITS):
+        other = other_head(names, arrays)
+        if other:
+            raise refuse_other_head(other)
         return {"include_top": False}
     heads = {"classes": int(of(LOGITS)[0].shape[-1])}
     if any(of(auxiliary.name) for auxiliary in network.auxiliaries):
@@ -113,8 +141,24 @@ def _heads(network: Network, names: Mapping[str, str], arrays: Mapping[str, np.n
     return heads
 
 
-def _view(network: Network, source: str) -> Preprocessing:
-    for release in RELEASES:
-        if (release.network, release.source) == (network.name, source):
-            return release.preprocessing
-    return BVLC_VIEW if source == "bvlc" else Preprocessing(network.size)
+def taken_for(
+    name: str, source: str, path: str, release: Release | None
+) -> tuple[Release | None, str]:
+    """The release that a file is, and what says so, for a sentence; None where none is known."""
+    if release is not None:
+        if release.source != source:
+            raise UserError(
+                f"release '{release.name}' of {name} is a file of '{release.source}', not of '{source}'; give"
+                " the source and the release of one project"
+            )
+        return release, f"as release '{release.name}' wants them"
+    known = releases_of(name, source)
+    if not known:
+        return None, f"no release of {name} by '{source}' is known"
+    of_that_name = [one for one in known if os.path.basename(path) in (one.file, one.member)]
+    if len(of_that_name) == 1:
+        return of_that_name[0], f"by its name the file of release '{of_that_name[0].name}'"
+    usual = known[0]
+    others = [repr(one.name) for one in known if one.preprocessing != usual.preprocessing]
+    instead = f"; otherwise --release {' or '.join(others)}" if others else ""
+    return usual, f"taken for '{usual.name}', the usual release of '{source}'{instead}"

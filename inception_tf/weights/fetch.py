@@ -15,10 +15,8 @@ import keras
 
 from inception_tf.errors import UserError
 from inception_tf.files import aside
-from inception_tf.models import variant
-from inception_tf.models.build import build
+from inception_tf.weights.convert import convert
 from inception_tf.weights.releases import Release
-from inception_tf.weights.view import write_view
 
 __all__ = ["cache_folder", "fetch"]
 
@@ -26,7 +24,6 @@ TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled before each further one
 FOLDER = "inception_tf"
 CLASSES = 1000  # of ImageNet
-WITH_AUXILIARY = ("slim", "torchvision")  # whose released files have the auxiliary classifiers
 
 
 def cache_folder() -> Path:
@@ -119,28 +116,15 @@ def _unpacked(path: Path, release: Release) -> Path:
 
 
 def _convert(path: Path, release: Release, converted: Path) -> None:
-    from inception_tf.weights import load_weights
-
-    model = _network(release, release.classes)
-    load_weights(model, path, source=release.source)
-    if release.classes == CLASSES + 1:
-        model = _without_background(model, _network(release, CLASSES))
-    with aside(converted) as unfinished:
-        model.save_weights(unfinished)
-        write_view(unfinished, release.preprocessing)
+    has_background = release.classes == CLASSES + 1
+    done = convert(
+        release.network,
+        release.source,
+        path,
+        classes=CLASSES,
+        drop_background=has_background,
+        release=release,
+    )
+    done.save(converted)
     if release.member:
         path.unlink()  # the archive keeps it
-
-
-def _network(release: Release, classes: int) -> keras.Model:
-    network = variant(release.network, **release.switches)
-    has_auxiliary = bool(network.auxiliaries) and release.source in WITH_AUXILIARY
-    return build(network, classes=classes, aux_logits=has_auxiliary)
-
-
-def _without_background(model: keras.Model, smaller: keras.Model) -> keras.Model:
-    """`smaller` with the weights of `model`, whose classifiers have one class more in the first place."""
-    for theirs, ours in zip(model.weights, smaller.weights, strict=True):
-        value = keras.ops.convert_to_numpy(theirs)
-        ours.assign(value if value.shape == tuple(ours.shape) else value[..., 1:])
-    return smaller

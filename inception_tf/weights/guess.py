@@ -8,11 +8,10 @@ import os
 from inception_tf.errors import UserError
 from inception_tf.weights import keras_h5
 
-__all__ = ["check", "guess"]
+__all__ = ["check", "check_ema", "guess"]
 
 LFS = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = {
-    ".keras": "own",
     ".safetensors": "timm",
     ".pth": "timm",
     ".pt": "timm",
@@ -28,8 +27,8 @@ def guess(path: str, sources) -> str:
     suffix = os.path.splitext(name)[1]
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
-    if suffix in (".h5", ".hdf5") or _first_bytes(path, len(HDF5)) == HDF5:
-        return "keras" if keras_h5.is_legacy(path) else "own"
+    if suffix in (".h5", ".hdf5", ".keras") or _first_bytes(path, len(HDF5)) == HDF5:
+        return "keras" if keras_h5.is_of_keras_applications(path) else "own"
     if ".ckpt" in name or os.path.exists(f"{path}.index"):
         return "slim"
     raise UserError(
@@ -51,8 +50,18 @@ def check(path: str) -> None:
         )
 
 
+def check_ema(ema: bool, source: str) -> None:
+    """Raises `UserError` where moving averages are asked of a file that has none of its own."""
+    if ema and source != "slim":
+        raise UserError(
+            f"only slim's checkpoints keep moving averages beside the weights; leave out ema for a"
+            f" file of '{source}'"
+        )
+
+
 def _checkpoints(folder: str) -> str:
-    found = sorted(name.removesuffix(".index") for name in os.listdir(folder) if ".index" in name)
+    kept = (name for name in os.listdir(folder) if name.endswith((".index", ".ckpt")))
+    found = sorted(name.removesuffix(".index") for name in kept)
     return f"one checkpoint in it, such as '{os.path.join(folder, found[-1])}'" if found else ""
 
 

@@ -1,32 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `.h5` files of `keras.applications`: a group a layer, as Keras 1 and 2 wrote them."""
+"""The files of `keras.applications`: `.h5` as Keras 1 and 2 wrote them, `.weights.h5` and `.keras` of Keras 3."""
 
 from __future__ import annotations
 
 import os
+import re
+import zipfile
 
 import numpy as np
 
 from inception_tf.errors import UserError
-from inception_tf.weights import keras_applications
+from inception_tf.weights import keras_applications, own
 from inception_tf.weights.identity import network_of
 from inception_tf.weights.keras_applications import names
 
-__all__ = ["is_legacy", "names", "open_file", "read"]
+__all__ = ["is_of_keras_applications", "names", "open_file", "read"]
 
 WHOLE_MODEL = "model_weights"  # the group of the weights where the file holds a whole model
-LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes
+LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes of Keras 1 and 2
+BROKEN = (OSError, KeyError, RuntimeError, zipfile.BadZipFile)
+
+# Keras 3 numbers a layer's variables: of a batch normalization without gamma, of any other layer.
+BATCH_NORM, OTHER = ("beta", "moving_mean", "moving_variance"), ("kernel", "bias")
+NUMBERED = re.compile(r"conv2d(_\d+)?")
 
 
-def is_legacy(path: str) -> bool:
-    """Whether a file is of this form."""
+def is_of_keras_applications(path: str) -> bool:
+    """Whether the layers in a file have the names of these networks and not this project's."""
     import h5py
 
     try:
-        with h5py.File(path, "r") as file:
-            return LAYERS in file.get(WHOLE_MODEL, file).attrs
-    except OSError:
+        with h5py.File(own.weights_of(path), "r") as file:
+            if LAYERS in file.get(WHOLE_MODEL, file).attrs:
+                return True
+            layers = own.layer_names(file)
+    except BROKEN:
         return False
+    return any(map(NUMBERED.fullmatch, layers)) and not any(map(_is_ours, layers))
+
+
+def _is_ours(layer: str) -> bool:
+    return layer.startswith("Conv2d_")
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -36,17 +50,31 @@ def read(path: str) -> dict[str, np.ndarray]:
     if not os.path.isfile(path):
         raise UserError(f"no weights file at '{path}'; give the .h5 file of keras.applications")
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(own.weights_of(path), "r") as file:
             root = file.get(WHOLE_MODEL, file)
-            return {
-                f"{_text(layer)}/{_kind(weight)}": root[_text(layer)][_text(weight)][()]
-                for layer in root.attrs[LAYERS]
-                for weight in root[_text(layer)].attrs[WEIGHTS]
-            }
-    except (OSError, KeyError, RuntimeError) as error:
+            if LAYERS in root.attrs:
+                return _by_layer(root)
+    except BROKEN as error:
         raise UserError(
             f"'{path}' is damaged or no .h5 file of keras.applications; give a complete one"
         ) from error
+    return {_with_kind(name): array for name, array in own.read(path).items()}
+
+
+def _by_layer(root) -> dict[str, np.ndarray]:
+    return {
+        f"{_text(layer)}/{_kind(weight)}": root[_text(layer)][_text(weight)][()]
+        for layer in root.attrs[LAYERS]
+        for weight in root[_text(layer)].attrs[WEIGHTS]
+    }
+
+
+def _with_kind(name: str) -> str:
+    """`batch_normalization_1/0` → `batch_normalization_1/beta`; a number too high stays one."""
+    layer, number = name.rsplit("/", 1)
+    is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
+    kinds = dict(enumerate(BATCH_NORM if is_batch_norm else OTHER))
+    return f"{layer}/{kinds.get(int(number), number)}"
 
 
 def _text(name) -> str:

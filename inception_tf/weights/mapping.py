@@ -12,7 +12,7 @@ from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
 from inception_tf.models.build import LOGITS
 
-__all__ = ["Report", "fill"]
+__all__ = ["Report", "fill", "listed", "other_head", "refuse_other_head"]
 
 SHOWN = 3  # names that a sentence spells out; it counts the others
 
@@ -27,6 +27,7 @@ class Report:
     missing: tuple[str, ...]  # the model's variables that the file has no array for
     mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # ours, its shape, theirs
     notes: tuple[str, ...] = ()  # what was changed on the way, and what to know
+    set_aside: tuple[str, ...] = ()  # what a trainer keeps beside the weights: known, not read
 
     def __str__(self) -> str:
         parts = [f"{len(self.read)} arrays read, {len(self.used)} used"]
@@ -37,6 +38,10 @@ class Report:
         ]
         if self.mismatched:
             parts.append(f"{len(self.mismatched)} of another shape ({_shapes(self.mismatched)})")
+        if self.set_aside:
+            parts.append(
+                f"{len(self.set_aside)} of the trainer's set aside ({listed(self.set_aside)})"
+            )
         return "; ".join((*parts, *self.notes)) + "."
 
 
@@ -49,6 +54,7 @@ def fill(
     skip_head: bool = False,
     drop_background: bool = False,
     notes: tuple[str, ...] = (),
+    set_aside: tuple[str, ...] = (),
 ) -> Report:
     """Assigns `arrays` to the model's variables and reports; under `strict` all of them or none.
 
@@ -61,7 +67,7 @@ def fill(
         fits is assigned.
     skip_head: leave the model's classifiers as they are, whatever the file has for them.
     drop_background: leave out the first class of a file that has one class more than the model.
-    notes: for the report.
+    notes, set_aside: for the report.
     A logits kernel that is a 1x1 convolution there, (1, 1, C, K), is a dense one here, (C, K).
     A first kernel for another number of input channels is adapted as `_adapted` says.
     """
@@ -76,7 +82,7 @@ def fill(
     if drop_background:
         notes += _drop_background(found, ours, heads)
     notes += _adapt_first_kernel(found, ours)
-    report = _report(ours, arrays, names, found, notes)
+    report = _report(ours, arrays, names, found, notes, set_aside)
     if strict:
         allowed = _left_out(ours, names) | {names[path] for path in skipped if path in names}
         _refuse(
@@ -84,6 +90,7 @@ def fill(
             [path for path in report.missing if path not in skipped],
             [name for name in report.unused if name not in allowed],
             report.mismatched,
+            other_head(names, arrays),
         )
     wrong = {path for path, _, _ in report.mismatched}
     for path in found.keys() - wrong:
@@ -91,7 +98,7 @@ def fill(
     return report
 
 
-def _report(ours, arrays, names, found, notes) -> Report:
+def _report(ours, arrays, names, found, notes, set_aside) -> Report:
     fits = [path for path in found if found[path].shape == tuple(ours[path].shape)]
     touched = {names[path] for path in found}
     return Report(
@@ -103,6 +110,7 @@ def _report(ours, arrays, names, found, notes) -> Report:
             (path, tuple(ours[path].shape), found[path].shape) for path in found if path not in fits
         ),
         notes=notes,
+        set_aside=set_aside,
     )
 
 
@@ -174,6 +182,24 @@ def _left_out(ours: Iterable[str], names: Mapping[str, str]) -> set[str]:
     }
 
 
+def other_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[str]:
+    """What a file has of a classifier of another form, known by name and without a place in our networks."""
+    ours = {f"{LOGITS}/kernel", f"{LOGITS}/bias"}
+    return [
+        theirs
+        for path, theirs in names.items()
+        if _layer(path) == LOGITS and path not in ours and theirs in arrays
+    ]
+
+
+def refuse_other_head(found: Iterable[str]) -> UserError:
+    """What to say of it."""
+    return UserError(
+        f"the file has a classifier of another form than this network's ({listed(found)}); take the"
+        " body alone with skip_head=True, on the command line --skip-head"
+    )
+
+
 def _dense(array: np.ndarray, rank: int) -> np.ndarray:
     is_pointwise = array.ndim == 4 and array.shape[:2] == (1, 1)
     return array[0, 0] if is_pointwise and rank == 2 else array
@@ -186,14 +212,18 @@ def _shapes(mismatched) -> str:
     )
 
 
-def _refuse(model, missing: list[str], unused: list[str], mismatched) -> None:
+def _refuse(model, missing: list[str], unused: list[str], mismatched, other: list[str]) -> None:
     """The three checks, from the likeliest mistake to the others."""
     if not (missing or unused or mismatched):
         return
+    if other and set(unused) == set(other) and all(_layer(path) == LOGITS for path in missing):
+        raise refuse_other_head(other)
     if mismatched and not missing and all(_layer(m[0]) in _classifiers() for m in mismatched):
         path, ours, theirs = mismatched[0]
         is_background = theirs[-1] == ours[-1] + 1
-        less = ", or load with drop_background=True to leave out the first of them"
+        less = (
+            ", or load with drop_background=True (--drop-background) to leave out the first of them"
+        )
         raise UserError(
             f"{path} has {theirs[-1]} classes in the file and {ours[-1]} in the model; create the"
             f" model with classes={theirs[-1]}{less if is_background else ''}, or load with"

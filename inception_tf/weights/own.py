@@ -18,7 +18,7 @@ import numpy as np
 
 from inception_tf.errors import UserError
 
-__all__ = ["names", "open_file", "read"]
+__all__ = ["layer_names", "names", "open_file", "read", "weights_of"]
 
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 
@@ -35,7 +35,7 @@ def read(path: str) -> dict[str, np.ndarray]:
     if os.path.isdir(path):
         raise UserError(f"'{path}' is a folder; give a .weights.h5 or .keras file in it")
     try:
-        with h5py.File(_weights_of(path), "r") as file:
+        with h5py.File(weights_of(path), "r") as file:
             layers = _layers(file)
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
@@ -56,22 +56,31 @@ def read(path: str) -> dict[str, np.ndarray]:
     }
 
 
-def _weights_of(path: str):
+def weights_of(path: str):
+    """What h5py opens: the file itself, or the weights inside a `.keras` archive."""
     if not path.endswith(".keras"):
         return path
     with zipfile.ZipFile(path) as archive:
         return io.BytesIO(archive.read(WEIGHTS_IN_KERAS_FILE))
 
 
+def layer_names(file) -> list[str]:
+    """Names of the layers that an open HDF5 file of Keras 3 has variables of."""
+    return [group.attrs["name"] for group in _groups(file)]
+
+
 def _layers(file) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Name and numbered variables of each layer that has both."""
-    groups = []
-    file.visititems(lambda path, item: groups.append(item) if LAYER.fullmatch(path) else None)
     return [
         (group.attrs["name"], {number: _array(dataset) for number, dataset in group.items()})
-        for group in groups
-        if "name" in group.attrs and len(group)
+        for group in _groups(file)
     ]
+
+
+def _groups(file) -> list:
+    groups = []
+    file.visititems(lambda path, item: groups.append(item) if LAYER.fullmatch(path) else None)
+    return [group for group in groups if "name" in group.attrs and len(group)]
 
 
 def _array(dataset) -> np.ndarray:

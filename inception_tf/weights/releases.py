@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import unknown
 
-__all__ = ["RELEASES", "Release", "find_release", "names_for"]
+__all__ = ["RELEASES", "Release", "find_release", "names_for", "releases_of"]
 
 IMAGENET = "imagenet"  # stands for a network's first release in the table
 
@@ -23,9 +23,7 @@ class Release:
     source: str  # whose format: a source of `load_weights`
     address: str
     member: str  # the file inside an archive; empty where the address is the file itself
-    checksum: (
-        str  # "md5:..." or "sha256:..." or its published beginning; empty where none is published
-    )
+    checksum: str  # "md5:...", "sha1:...", "sha256:..." or its beginning; empty: none is published
     licence: str
     classes: int  # 1001 counts a background class first
     preprocessing: Preprocessing
@@ -44,6 +42,7 @@ SLIM = "http://download.tensorflow.org/models/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 TORCH = "https://download.pytorch.org/models/"
 TIMM = "https://huggingface.co/timm/"
+BVLC = "http://dl.caffe.berkeleyvision.org/"
 APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 
 
@@ -64,13 +63,26 @@ def _timm(network, tag, crop, accuracy, scale="unit", **switches) -> Release:
 
 
 # Addresses, checksums and accuracies as the projects publish them: slim's README, keras.io's table,
-# torchvision's weights (the eight digits in the file names begin the SHA-256), timm's results file.
+# torchvision's weights (the eight digits in the file names begin the SHA-256), timm's results file,
+# BVLC's models/bvlc_googlenet/readme.md.
 RELEASES: tuple[Release, ...] = (
     _slim("inception_v1", "2016_08_28", 224, (69.8, 89.6)),
     _slim("inception_v2", "2016_08_28", 224, (73.9, 91.8)),
     _slim("inception_v3", "2016_08_28", 299, (78.0, 93.9)),
     _slim("inception_v4", "2016_09_09", 299, (80.2, 95.2)),
     _slim("inception_resnet_v2", "2016_08_30", 299, (80.4, 95.3)),
+    Release(
+        "slim_2016",
+        "vgg16",
+        "slim",
+        SLIM + "vgg_16_2016_08_28.tar.gz",
+        "vgg_16.ckpt",
+        "",
+        "CC-BY-4.0",  # its authors', from whose Caffe model slim converted it
+        1000,
+        Preprocessing(224, 0.875, "vgg"),
+        (71.5, 89.8),
+    ),
     Release(
         "keras",
         "inception_v3",
@@ -127,6 +139,18 @@ RELEASES: tuple[Release, ...] = (
     _timm("inception_v4", "tf_in1k", 0.875, (80.144, 94.982)),
     _timm("inception_resnet_v2", "tf_in1k", 0.8975, (80.434, 95.312)),
     _timm("inception_resnet_v2", "tf_ens_adv_in1k", 0.8975, (79.998, 94.940)),
+    Release(
+        "bvlc",
+        "googlenet",
+        "bvlc",
+        BVLC + "bvlc_googlenet.caffemodel",  # 53,533,754 bytes, the auxiliary classifiers included
+        "",
+        "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204",
+        "unrestricted",
+        1000,
+        Preprocessing(224, None, "caffe", stored=256),
+        (68.7, 88.9),
+    ),
 )
 
 
@@ -134,6 +158,11 @@ def names_for(network: str) -> list[str]:
     """Names of the releases of a network, `imagenet` first; empty where nobody has published any."""
     names = [release.name for release in RELEASES if release.network == network]
     return [IMAGENET, *names] if names else []
+
+
+def releases_of(network: str, source: str) -> list[Release]:
+    """The releases of a network in the format of `source`, the usual one first."""
+    return [r for r in RELEASES if (r.network, r.source) == (network, source)]
 
 
 def find_release(network: str, name: str) -> Release:

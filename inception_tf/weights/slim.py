@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slim's names as a function of position, and its TF1 checkpoints."""
+"""slim's names as a function of position."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -14,8 +13,9 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.models import variant
 from inception_tf.models.build import LOGITS
 from inception_tf.spec import Network, Place
+from inception_tf.weights.checkpoint import BATCH_NORM, averaged, choice, read, set_aside
 
-__all__ = ["names", "network_of", "open_file", "read"]
+__all__ = ["averaged", "choice", "names", "network_of", "open_file", "read", "set_aside"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class Slim:
     """What position does not say of one network in slim."""
 
     scope: str
-    logits: str  # "": the released classifier is another one
+    logits: str
     auxiliary_logits: str = ""
     lone_1x1: str = ""  # of a branch that is one 1x1 convolution, where it has a name of its own
     scopes: Mapping[str, str] = field(default_factory=dict)  # our endpoint → slim's scope
     misprints: Mapping[str, str] = field(default_factory=dict)  # our place → slim's layer
     variants: tuple[Mapping, ...] = ({},)  # switches under which the layers differ
+    other_head: tuple[str, ...] = ()  # variables of a classifier of another form than ours
 
 
 def repeated(scope: str, block: str, count: int) -> dict[str, str]:
@@ -71,16 +72,26 @@ NETWORKS_OF_SLIM = {
             "AuxLogits_Conv2d_2a_5x5": "Conv2d_2a",
         },
     ),
-    # facenet's files; they classify behind a bottleneck of their own.
+    # facenet's files classify behind a bottleneck of their own; with a classifier as slim's v2 has it,
+    # the name would be this one.
     "inception_resnet_v1": Slim(
         scope="InceptionResnetV1",
-        logits="",
+        logits="Logits/Logits",
         lone_1x1="Conv2d_1x1",
         scopes=repeated("Repeat", "Block35", 5)
         | repeated("Repeat_1", "Block17", 10)
         | repeated("Repeat_2", "Block8", 5)
         | {"Block8_6": "Block8"},
         variants=({}, {"paper": True}),
+        other_head=(
+            *(
+                f"{scope}Bottleneck/{kind}"
+                for scope in ("InceptionResnetV1/", "")  # its newer trainer, its older one
+                for kind in ("weights", *(f"BatchNorm/{kind}" for kind in BATCH_NORM))
+            ),
+            "Logits/weights",
+            "Logits/biases",
+        ),
     ),
     "inception_resnet_v2": Slim(
         scope="InceptionResnetV2",
@@ -110,11 +121,6 @@ NETWORKS_OF_SLIM = {
     ),
 }
 
-BATCH_NORM = ("beta", "moving_mean", "moving_variance")
-
-# Last parts of the names to read; optimizer slots, moving averages and the step end otherwise.
-KINDS = {"weights", "depthwise_weights", "pointwise_weights", "biases", *BATCH_NORM}
-
 
 def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
     """Our variable path → slim's variable name, in the order in which slim creates them."""
@@ -134,9 +140,8 @@ def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
                     layer = f"{slim.scope}/{auxiliary.name}/{layer}"
                     found |= _convolution(place, layer, network.batch_norm)
             found |= _dense(auxiliary.name, f"{slim.scope}/{slim.auxiliary_logits}")
-    if slim.logits:
-        found |= _dense(LOGITS, f"{slim.scope}/{slim.logits}")
-    return found
+    found |= _dense(LOGITS, f"{slim.scope}/{slim.logits}")
+    return found | {f"{LOGITS}/{theirs}": theirs for theirs in slim.other_head}
 
 
 def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[Place, str]]:
@@ -200,30 +205,7 @@ def network_of(model) -> Network:
     )
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """`{"InceptionV3/Conv2d_1a_3x3/weights": array}` of a TF1 checkpoint, weights only."""
-    import tensorflow as tf
-
-    if not (os.path.isfile(path) or os.path.isfile(f"{path}.index")):
-        raise UserError(
-            f"no checkpoint at '{path}'; give its name without .index or .data-00000-of-00001"
-        )
-    try:
-        checkpoint = tf.train.load_checkpoint(path)
-        kept = [
-            name
-            for name in sorted(checkpoint.get_variable_to_shape_map())
-            if name.rsplit("/", 1)[-1] in KINDS
-        ]
-        return {name: checkpoint.get_tensor(name) for name in kept}
-    except (tf.errors.OpError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"'{path}' is no readable TensorFlow checkpoint; give the name of a complete one,"
-            " without .index or .data-00000-of-00001"
-        ) from error
-
-
-def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def open_file(model, path: str, ema: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays of a checkpoint and their names, as `mapping.fill` takes them."""
     known = names(network_of(model))
-    return read(path), known
+    return read(path, ema), averaged(known) if ema else known

@@ -43,6 +43,8 @@ def _laid_out(array: np.ndarray) -> np.ndarray:
     return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim)))
 
 
+PICKLES = (b"PK", b"\x80")  # first bytes: torch's archives since 1.6, its older files
+
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": None, "I64": "<i8", "I32": "<i4"}
 
 
@@ -71,8 +73,13 @@ def _safetensors(path: str) -> dict[str, np.ndarray]:
 
 def _pickled(path: str) -> dict[str, np.ndarray]:
     """A pickle can run code when it is read; torch reads tensors alone and refuses all else."""
-    if not Path(path).is_file():
-        raise UserError(f"no weights file at '{path}'; give a .safetensors or .pth file")
+    try:
+        with open(path, "rb") as file:
+            is_pickle = file.read(2).startswith(PICKLES)
+    except OSError as error:
+        raise UserError(f"no weights file at '{path}'; give a .safetensors or .pth file") from error
+    if not is_pickle:
+        raise _damaged(path)
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -84,7 +91,11 @@ def _pickled(path: str) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
         return {name: tensor.float().numpy() for name, tensor in state.items()}
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
-        raise UserError(
-            f"'{path}' is damaged or holds more than tensors, and what could run code is never"
-            " loaded; give a complete state dict"
-        ) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: str) -> UserError:
+    return UserError(
+        f"'{path}' is damaged or holds more than tensors, and what could run code is never"
+        " loaded; give a complete state dict"
+    )

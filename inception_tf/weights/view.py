@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["read_view", "write_view"]
+__all__ = ["read_switches", "read_view", "write_switches", "write_view"]
 
-ATTRIBUTE = "inception_tf_preprocessing"  # of the HDF5 file's root
+# Attributes of the HDF5 file's root.
+ATTRIBUTE = "inception_tf_preprocessing"
+SWITCHES = "inception_tf_switches"
 
 
 def write_view(path: str | Path, view: Preprocessing) -> None:
@@ -24,10 +27,27 @@ def write_view(path: str | Path, view: Preprocessing) -> None:
 
 def read_view(path: str | Path) -> Preprocessing | None:
     """What `write_view` noted, or None for any other file."""
+    text = _attribute(path, ATTRIBUTE)
+    return Preprocessing(**json.loads(text)) if text else None
+
+
+def write_switches(path: str | Path, switches: Mapping[str, object]) -> None:
+    """Notes in a `.weights.h5` file which switches of its network it belongs to."""
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file.attrs[SWITCHES] = json.dumps(dict(switches))
+
+
+def read_switches(path: str | Path) -> dict[str, object]:
+    """What `write_switches` noted; empty for any other file."""
+    return json.loads(_attribute(path, SWITCHES) or "{}")
+
+
+def _attribute(path: str | Path, name: str) -> str | None:
     import h5py
 
     if not h5py.is_hdf5(path):
         return None
     with h5py.File(path, "r") as file:
-        text = file.attrs.get(ATTRIBUTE)
-    return Preprocessing(**json.loads(text)) if text else None
+        return file.attrs.get(name)
