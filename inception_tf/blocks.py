@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one interpreter: tables of `spec.py` into Keras layers.  Keras' own layers only, on any Keras backend."""
+"""The one interpreter: tables of `spec.py` into Keras layers, on any Keras backend."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 import keras
 
 from inception_tf import spec
-from inception_tf.layers import LocalResponseNormalization
+from inception_tf.layers import BatchNormalization, LocalResponseNormalization
 from inception_tf.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
 
 __all__ = ["Manner", "apply", "classifier", "pooled"]
@@ -118,7 +118,7 @@ def _conv(x, step: Conv | Separable, name: str, manner: Manner, last: str):
         name=f"{name}_conv",
     )(x)
     if normed:
-        x = keras.layers.BatchNormalization(
+        x = BatchNormalization(
             axis=-1,
             momentum=manner.batch_norm_momentum,
             epsilon=manner.batch_norm_epsilon,

@@ -20,6 +20,12 @@ from inception_tf.errors import UserError, unknown
 
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "TrainingConfig", "read_yaml"]
 
+PHOTOMETRIC = ("full", "reduced", "none")
+AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
+# The Model Garden's for classification.  Not its deit3_three_augment: that one draws the width of its
+# blur from NumPy while the graph is made, one width for the whole run.
+AUTOAUGMENT_POLICIES = ("v0", "reduced_imagenet", "reduced_cifar10", "svhn", "simple", "vit")
+SCHEDULES = ("cosine", "exponential", "step", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -38,20 +44,42 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    name: str = "digits"  # digits, or folder:PATH
+    name: str = "digits"  # digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB
+    label_offset: int = (
+        0  # subtracted from the labels of TFRecord files; 1: class 0 is a background
+    )
+    cache: str | None = None  # decoded images: memory, a folder for a file of them; null: none
+    max_bad: float = 0.01  # share of a split's images that may be unreadable and skipped
     batch_size: int = 32  # images a step
     crop: float | None = 0.875  # share of each side that evaluation keeps; null: the whole image
     box_area: tuple[float, float] | None = (0.05, 1.0)  # share of the image a training crop has
     box_aspect: tuple[float, float] = (0.75, 1.33)  # width / height of a training crop
     flip: bool = True  # mirror half of the training images left to right
+    photometric: str = "none"  # changes of light and colour: full (slim's), reduced or none
+    auto_augment: str = "none"  # none, randaugment or autoaugment
+    randaugment_layers: int = 2  # operations an image
+    randaugment_magnitude: float = 10.0  # strength of each operation, 0 to 10
+    autoaugment_policy: str = "v0"  # a name in AUTOAUGMENT_POLICIES
+    random_erasing: float = 0.0  # share of the training images with a rectangle of noise
+    mixup_alpha: float = 0.0  # of the beta distribution of the shares; 0: no mixup
+    cutmix_alpha: float = 0.0  # of the beta distribution of the shares; 0: no cutmix
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    name: str = "adam"  # adam, sgd (Nesterov momentum 0.9) or rmsprop
+    name: str = "adam"  # adam, sgd, or rmsprop with TensorFlow 1's start, as slim has it
     learning_rate: float = 1e-3  # at its highest, after the warm-up
     warmup_epochs: float = 1.0  # epochs over which the rate rises from zero
+    schedule: str = "cosine"  # after the warm-up: cosine, exponential, step or constant
     final_rate: float = 0.0  # share of learning_rate left at the end of the cosine
+    rate_decay: float = 0.94  # factor on the rate over decay_epochs, of exponential and step
+    decay_epochs: float = 2.0  # epochs; exponential falls all the while, step once at their end
+    momentum: float = 0.9  # of sgd and rmsprop: share of the last step that the next one repeats
+    nesterov: bool = True  # of sgd: the gradient counts as if that share were taken already
+    decay: float = 0.9  # of rmsprop: share of the mean squares kept at each step
+    epsilon: float | None = None  # keeps a division finite; null: rmsprop 1.0 (slim), adam 1e-7
+    clip_norm: float | None = None  # longest gradient, over all weights; null: any length
+    ema: float | None = None  # share of the weights' averages kept at each step; null: none kept
 
 
 @dataclass(frozen=True)
@@ -186,8 +214,15 @@ def _check_ranges(config: Config) -> None:
     """Values that would fail far from where they were written."""
     positive = {
         "data.batch_size": config.data.batch_size,
+        "data.randaugment_layers": config.data.randaugment_layers,
         "training.epochs": config.training.epochs,
         "optimizer.learning_rate": config.optimizer.learning_rate,
+        "optimizer.rate_decay": config.optimizer.rate_decay,
+        "optimizer.decay_epochs": config.optimizer.decay_epochs,
+        "optimizer.epsilon": 1 if config.optimizer.epsilon is None else config.optimizer.epsilon,
+        "optimizer.clip_norm": 1
+        if config.optimizer.clip_norm is None
+        else config.optimizer.clip_norm,
         "model.width_multiplier": config.model.width_multiplier,
     }
     for key, value in positive.items():
@@ -197,6 +232,9 @@ def _check_ranges(config: Config) -> None:
         "training.label_smoothing": config.training.label_smoothing,
         "model.batch_norm_momentum": config.model.batch_norm_momentum,
         "model.dropout": config.model.dropout or 0,
+        "optimizer.momentum": config.optimizer.momentum,
+        "optimizer.decay": config.optimizer.decay,
+        "optimizer.ema": config.optimizer.ema or 0,
     }
     for key, value in shares.items():
         if not 0 <= value < 1:
@@ -211,5 +249,31 @@ def _check_ranges(config: Config) -> None:
             raise UserError(
                 f"data.{key} takes [low, high] with 0 < low <= high, got [{low}, {high}]"
             )
+    _check_distortions(config.data)
+    if config.optimizer.schedule not in SCHEDULES:
+        raise unknown("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     if config.training.precision not in PRECISIONS:
         raise unknown("precision", config.training.precision, PRECISIONS)
+
+
+def _check_distortions(data: DataConfig) -> None:
+    names = {
+        "photometric": PHOTOMETRIC,
+        "auto_augment": AUTO_AUGMENT,
+        "autoaugment_policy": AUTOAUGMENT_POLICIES,
+    }
+    for key, known in names.items():
+        if getattr(data, key) not in known:
+            raise unknown(f"data.{key}", getattr(data, key), known)
+    # 10 is the top of the Model Garden's scale; beyond it thresholds leave the range of a pixel and wrap around.
+    for key, highest in (("random_erasing", 1), ("randaugment_magnitude", 10), ("max_bad", 1)):
+        if not 0 <= getattr(data, key) <= highest:
+            raise UserError(
+                f"data.{key} takes a number from 0 to {highest}, got {getattr(data, key)}"
+            )
+    for key in ("mixup_alpha", "cutmix_alpha"):
+        # Below 0.1 both gamma draws of a share may be 0 in float32, and their ratio no number.
+        if getattr(data, key) and not getattr(data, key) >= 0.1:
+            raise UserError(
+                f"data.{key} takes 0, for none, or a number from 0.1, got {getattr(data, key)}"
+            )

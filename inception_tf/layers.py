@@ -1,11 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few layers that Keras lacks, in `keras.ops` alone; registered, so that a saved model loads by itself."""
+"""The few layers that Keras lacks, in `keras.ops`, and its batch normalization made fast on TensorFlow."""
 
 from __future__ import annotations
 
 import keras
 
-__all__ = ["LocalResponseNormalization"]
+__all__ = ["BatchNormalization", "LocalResponseNormalization"]
+
+
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Keras' own layer, by TensorFlow's fused operation where that can stand in: same arguments, weights and results.
+
+    It can for (N, H, W, C) in bfloat16, float16 or float32, normalized over C, on the TensorFlow backend; the
+    statistics are float32 whatever x is.  A mask, another axis or rank, batch renormalization and an
+    epsilon below 1.001e-5 take Keras' way, as do the other backends.
+
+    The moving variance takes up the population's variance, over n = N*H*W values, as Keras' does, and
+    not the sample's, over n - 1, as slim's does: every way through this layer then gives one result.
+
+    With more than one replica the statistics are always those of all replicas together (Keras:
+    `synchronized=True`).  Apart, each replica would keep moving statistics of its own, of which only
+    one replica's are saved.
+
+    A saved model names Keras' layer in this one's place, so it loads where this package is missing.
+    """
+
+    __module__ = "keras.layers"  # what a saved configuration names
+
+    def call(self, inputs, training=None, mask=None):
+        if not self._fuses(inputs, mask):
+            return super().call(inputs, training=training, mask=mask)
+        from inception_tf import fused
+
+        # Frozen amid training: TensorFlow has no deterministic gradient of that operation on a GPU, and no
+        # faster one on a CPU.
+        if training and (not self.trainable or fused.replicas() > 1):
+            return super().call(inputs, training=True)
+        mean, variance = self._as_float32(self.moving_mean), self._as_float32(self.moving_variance)
+        gamma = self._as_float32(self.gamma) if self.scale else keras.ops.ones_like(mean)
+        beta = self._as_float32(self.beta) if self.center else keras.ops.zeros_like(mean)
+        if not training:
+            return fused.infer(inputs, gamma, beta, mean, variance, self.epsilon)
+        outputs, batch_mean, batch_variance = fused.train(inputs, gamma, beta, self.epsilon)
+        kept = self.momentum
+        self.moving_mean.assign(mean * kept + batch_mean * (1.0 - kept))
+        self.moving_variance.assign(variance * kept + batch_variance * (1.0 - kept))
+        return outputs
+
+    def _fuses(self, x, mask) -> bool:
+        if keras.backend.backend() != "tensorflow" or mask is not None or self.renorm:
+            return False
+        from inception_tf import fused
+
+        return (
+            len(x.shape) == 4
+            and self.axis in (-1, 3)
+            and keras.backend.standardize_dtype(x.dtype) == self.compute_dtype
+            and self.compute_dtype in fused.DTYPES
+            and self.epsilon >= fused.LEAST_EPSILON
+        )
+
+    def _moments(self, inputs, mask):
+        if mask is None and keras.backend.backend() == "tensorflow":
+            from inception_tf import fused
+
+            if fused.replicas() > 1:
+                return keras.ops.moments(inputs, axes=self._reduction_axes, synchronized=True)
+        return super()._moments(inputs, mask)
+
+    @staticmethod
+    def _as_float32(variable):
+        return keras.ops.cast(variable, "float32")
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")
@@ -29,8 +94,14 @@ class LocalResponseNormalization(keras.layers.Layer):
         channels = x.shape[-1]
         padded = keras.ops.pad(squares, ((0, 0), (0, 0), (0, 0), (reach, reach)))
         around = sum(padded[..., shift : shift + channels] for shift in range(self.size))
-        scale = keras.ops.power(self.bias + self.alpha / self.size * around, -self.beta)
+        scale = self._power(self.bias + self.alpha / self.size * around)
         return keras.ops.cast(keras.ops.cast(x, "float32") * scale, x.dtype)
+
+    def _power(self, total):
+        if self.beta == 0.75:  # everybody's: two roots take a third of a power's time
+            root = keras.ops.rsqrt(total)
+            return root * keras.ops.sqrt(root)
+        return keras.ops.power(total, -self.beta)
 
     def compute_output_shape(self, input_shape):
         return input_shape

@@ -14,6 +14,7 @@ FLOORS = {
     "files": 0,
     "spec": 0,
     "config": 0,
+    "fused": 0.25,
     "layers": 0.5,
     "blocks": 1,
     "device": 1,

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import keras
-
 from inception_tf import blocks
 from inception_tf.blocks import Manner
 from inception_tf.errors import UserError
+from inception_tf.layers import BatchNormalization
 from inception_tf.models.googlenet import MODULES, module
 from inception_tf.spec import Branch, Conv, Pool, fork
 
@@ -25,7 +24,7 @@ def inception_module(x, *, weight_decay: float = 5e-3, name: str = "inception_mo
     manner = Manner(batch_norm=False, weight_decay=weight_decay)
     x = blocks.apply(x, Pool("max", 3, 2), f"{name}_max_pool", manner)
     x = blocks.apply(x, module(MODULES["3b"], wide=5), f"{name}_concat", manner)
-    return keras.layers.BatchNormalization(epsilon=blocks.BN_EPSILON, name=name)(x)
+    return BatchNormalization(epsilon=blocks.BN_EPSILON, name=name)(x)
 
 
 def factorized_5x5(x, filters: int, *, name: str = "factorized_5x5", **manner):
