@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from inception_tf import create_model
 from inception_tf.data import images as pixels
+from inception_tf.data.images import DAMAGED
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.serving import examples
 from inception_tf.serving.export import export
-from inception_tf.serving.signatures import DAMAGED
 from inception_tf.serving.verify import verify
 
 SIZE, CROP = 64, 0.875

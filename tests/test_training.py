@@ -224,3 +224,22 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         interrupted()
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
     assert path.read_text() == "old"
+
+
+@pytest.mark.slow
+def test_the_averages_are_evaluated_and_exported_and_survive_a_stop(config, tmp_path):
+    config = config.override(["optimizer.ema=0.9", "optimizer.warmup_epochs=0"])
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "stopped", callbacks=[_CtrlC(1, 2)])
+    train(config, tmp_path / "stopped", resumed=True)
+
+    saved = _weights(tmp_path / "whole")
+    trained = saved["model/Conv2d_1a_7x7_conv/0-kernel"]
+    exported = {v.path: v for v in Run(tmp_path / "whole").model().weights}
+    kernel = np.asarray(exported["Conv2d_1a_7x7_conv/kernel"])
+    assert np.abs(kernel - trained).max() > 1e-6
+    averages = [v for name, v in saved.items() if "average" in name and v.shape == trained.shape]
+    assert any(np.array_equal(kernel, average) for average in averages)
+    for other in Run(tmp_path / "stopped").model().weights:
+        np.testing.assert_allclose(other, exported[other.path], rtol=1e-5, atol=1e-6)

@@ -25,6 +25,7 @@ SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 COMMANDS = {
     "benchmark": "Time networks on this machine.",
     "convert": "Turn another project's weights into this one's.",
+    "data": "Describe images, or draw them as a network is fed them.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "models": "List the networks with their sizes and costs.",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -13,7 +12,12 @@ __all__ = ["command"]
 
 @click.command("train")
 @click.option("--model", help="A network's name; `inception-tf models` lists them.")
-@click.option("--data", help="digits, or folder:PATH with one folder a class.")
+@click.option("--data", help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.")
+@click.option(
+    "--label-offset",
+    type=click.IntRange(min=0),
+    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+)
 @click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False), help="The run folder to write."
@@ -22,9 +26,17 @@ __all__ = ["command"]
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
 @click.option(
+    "--precision",
+    type=click.Choice(("auto", "float32", "mixed_float16", "mixed_bfloat16")),
+    help="What the layers compute in; auto takes the machine's fastest and says why.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Print configuration, size, memory and steps; train nothing."
+)
+@click.option(
     "--resume", "resumed", is_flag=True, help="Go on from the newest checkpoint in --out."
 )
-def command(model, data, recipe, out, settings, resumed):
+def command(model, data, label_offset, recipe, out, settings, precision, dry_run, resumed):
     """Train a network into a run folder.
 
     Ctrl-C stops after the step and saves; --resume goes on from there.
@@ -33,7 +45,14 @@ def command(model, data, recipe, out, settings, resumed):
     inception-tf train --model inception_v1 --data digits --recipe digits --out runs/digits
     inception-tf train --out runs/digits --resume
     """
+    if label_offset is not None:
+        settings = (*settings, f"data.label_offset={label_offset}")
+    if precision:
+        settings = (*settings, f"training.precision={precision}")
     config = _config(model, data, recipe, out, settings, resumed)
+    if dry_run:
+        click.echo(_told_before(config))
+        return
     from inception_tf.training.callbacks import Bar, Stopped
     from inception_tf.training.fit import train
 
@@ -58,6 +77,7 @@ def command(model, data, recipe, out, settings, resumed):
 
 def _config(model, data, recipe, out, settings, resumed):
     """The run's configuration: the recipe with the command line's words over it, or the one that `out` holds."""
+    from inception_tf.data.sources import absolute
     from inception_tf.errors import UserError
     from inception_tf.training.recipes import read_recipe
     from inception_tf.training.run import Run
@@ -67,10 +87,32 @@ def _config(model, data, recipe, out, settings, resumed):
     for option, value in (("--model", model), ("--data", data)):
         if not value:
             raise UserError(f"train needs {option}; see inception-tf train --help")
-    if data.startswith("folder:"):
-        data = "folder:" + os.path.abspath(os.path.expanduser(data.removeprefix("folder:")))
+    data = absolute(data)
     words = [f"model.name={model}", f"data.name='{data.replace(chr(39), chr(39) * 2)}'"]
     return read_recipe(recipe or "default").override([*words, *settings])
+
+
+def _told_before(config) -> str:
+    """The resolved configuration as YAML, then what the run would take."""
+    import yaml
+
+    from inception_tf.training.estimate import estimate
+    from inception_tf.training.fit import make_plan
+
+    plan = make_plan(config)
+    told = estimate(plan)
+    memory = {use: f"{size / 2**20:,.0f} MiB" for use, size in told["memory"].items()}
+    total = sum(told["memory"].values()) / 2**20
+    return (
+        f"{yaml.safe_dump(config.as_dict(), sort_keys=False)}\n"
+        f"{config.model.name} at {plan.size}x{plan.size}: {told['parameters']:,} parameters,"
+        f" {told['trainable']:,} of them trained\n"
+        f"{plan.precision.policy}: {plan.precision.reason}\n"
+        f"{told['images']:,} images, {plan.classes} classes: {told['steps_per_epoch']:,} steps an"
+        f" epoch, {told['steps']:,} in all\n"
+        f"memory: about {total:,.0f} MiB ({', '.join(f'{use} {size}' for use, size in memory.items())})"
+        " and what the framework takes"
+    )
 
 
 def _started(out: str) -> bool:

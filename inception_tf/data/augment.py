@@ -8,8 +8,17 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
+from inception_tf.data import garden
+from inception_tf.data.photometric import PHOTOMETRIC
 
-__all__ = ["DistortedBox", "Flip", "distort", "training_distortions"]
+__all__ = [
+    "DistortedBox",
+    "Flip",
+    "batch_distortions",
+    "distort",
+    "training_box",
+    "training_distortions",
+]
 
 BOX_TRIES = 100  # slim inception_preprocessing
 
@@ -21,10 +30,11 @@ class DistortedBox:
     area: tuple[float, float]  # share of the image
     aspect: tuple[float, float]  # width / height
 
-    def __call__(self, image, seed):
+    def sample(self, shape, seed):
+        """`shape` (3,) int32, `seed` (2,) int → begin (3,), size (3,) int32, as `tf.slice` takes them: -1 for all channels."""
         whole = tf.constant([[[0.0, 0.0, 1.0, 1.0]]])
         begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-            tf.shape(image),
+            shape,
             bounding_boxes=whole,
             seed=seed,
             min_object_covered=min(0.1, self.area[0]),
@@ -32,7 +42,10 @@ class DistortedBox:
             area_range=self.area,
             max_attempts=BOX_TRIES,
         )
-        box = tf.slice(image, begin, size)
+        return begin, size
+
+    def __call__(self, image, seed):
+        box = tf.slice(image, *self.sample(tf.shape(image), seed))
         box.set_shape((None, None, image.shape[-1]))
         return box
 
@@ -45,10 +58,40 @@ class Flip:
         return tf.image.stateless_random_flip_left_right(image, seed)
 
 
+def training_box(config: DataConfig) -> DistortedBox | None:
+    """The box to decode of each training image; None where `data.box_area` is null: the whole image."""
+    return DistortedBox(config.box_area, config.box_aspect) if config.box_area else None
+
+
 def training_distortions(config: DataConfig) -> tuple:
-    """The distortions that a recipe's `data` section asks for, in the order in which they are applied."""
-    box = (DistortedBox(config.box_area, config.box_aspect),) if config.box_area else ()
-    return (*box, *((Flip(),) if config.flip else ()))
+    """What a recipe's `data` section asks for between the resize and the scaling, in the order of application.
+
+    Each is called with (S, S, 3) float32 0..255 and a seed (2,) int, and gives the same shape, type
+    and range.  `UserError` where one needs the Model Garden and it is not installed.
+    """
+    flip = (Flip(),) if config.flip else ()
+    light = () if config.photometric == "none" else (PHOTOMETRIC[config.photometric](),)
+    erasing = (garden.RandomErasing(config.random_erasing),) if config.random_erasing else ()
+    return (*flip, *light, *_auto_augment(config), *erasing)
+
+
+def batch_distortions(config: DataConfig, classes: int) -> tuple:
+    """Those of whole batches: callables (images (B, S, S, 3) float32, labels (B, classes) one-hot, seed (2,) int).
+
+    Each gives (images, labels) in the same shapes and types, labels as shares that sum to 1.
+    `UserError` where the Model Garden is not installed.
+    """
+    if not (config.mixup_alpha or config.cutmix_alpha):
+        return ()
+    return (garden.MixupAndCutmix(classes, config.mixup_alpha, config.cutmix_alpha),)
+
+
+def _auto_augment(config: DataConfig) -> tuple:
+    if config.auto_augment == "randaugment":
+        return (garden.RandAugment(config.randaugment_layers, config.randaugment_magnitude),)
+    if config.auto_augment == "autoaugment":
+        return (garden.AutoAugment(config.autoaugment_policy),)
+    return ()
 
 
 def distort(distortions: tuple, image, seed):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One image at a time, as TensorFlow graph operations: check, decode, crop, resize, scale.
+"""One image at a time, as TensorFlow graph operations: decode, crop, resize, scale.
 
 Every step is a small value that can be printed and called: `(CentralCrop(0.875), Resize(299), ToUnit())`.
 The same steps run in evaluation, in prediction and inside an exported SavedModel.
@@ -12,25 +12,32 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from inception_tf.data.headers import DAMAGED, JPEG_MAGIC, OK, PIXEL_LIMIT, check, starts_with
+from inception_tf.data.orientation import orientation, upright
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 
 __all__ = [
+    "DAMAGED",
     "OK",
     "PIXEL_LIMIT",
     "CentralCrop",
+    "CentralPixels",
     "Resize",
     "Standardize",
     "ToUnit",
+    "attempt",
     "check",
     "compose",
     "decode",
+    "decode_box",
     "evaluation_steps",
+    "scaling",
+    "starts_with",
 ]
 
-OK = "ok"
-PIXEL_LIMIT = 50_000_000  # height x width read from the header; 150 MB once decoded to RGB
-JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# TensorFlow's default is the fast transform: a level off on photographs, tens on sharp edges, and no
+# faster.  This one gives libjpeg's own pixels, which Pillow shows and other projects trained on.
+DCT = "INTEGER_ACCURATE"
 
 ImageStep = Callable[[tf.Tensor], tf.Tensor]
 
@@ -43,6 +50,25 @@ class CentralCrop:
 
     def __call__(self, image):
         return tf.image.central_crop(image, self.fraction)
+
+
+@dataclass(frozen=True)
+class CentralPixels:
+    """(H, W, C) → at most (size, size, C) of its centre, each side first shortened to `stored`; never enlarged.
+
+    Caffe keeps ImageNet at 256x256, whatever the images' shapes, and cuts 224x224 out of what is kept.
+    """
+
+    size: int
+    stored: int
+    interpolation: str = "bilinear"
+
+    def __call__(self, image):
+        sides = tf.minimum(tf.shape(image)[:2], self.stored)
+        image = tf.image.resize(image, sides, self.interpolation)
+        taken = tf.minimum(sides, self.size)
+        begin = (sides - taken) // 2
+        return image[begin[0] : begin[0] + taken[0], begin[1] : begin[1] + taken[1]]
 
 
 @dataclass(frozen=True)
@@ -79,9 +105,16 @@ class Standardize:
 
 def evaluation_steps(view: Preprocessing) -> tuple[ImageStep, ...]:
     """The centre of an image, resized and scaled, as `view` states it."""
-    cropped = () if view.crop in (None, 1.0) else (CentralCrop(view.crop),)
-    scaled = ToUnit() if view.scale == "unit" else Standardize(SCALES[view.scale])
-    return (*cropped, Resize(view.size, view.interpolation), scaled)
+    if view.stored:
+        cropped = (CentralPixels(view.size, view.stored, view.interpolation),)
+    else:
+        cropped = () if view.crop in (None, 1.0) else (CentralCrop(view.crop),)
+    return (*cropped, Resize(view.size, view.interpolation), scaling(view))
+
+
+def scaling(view: Preprocessing) -> ImageStep:
+    """Pixels from 0 to 255 into the range that `view` states."""
+    return ToUnit() if view.scale == "unit" else Standardize(SCALES[view.scale])
 
 
 def compose(steps: tuple[ImageStep, ...], image):
@@ -91,51 +124,62 @@ def compose(steps: tuple[ImageStep, ...], image):
     return image
 
 
-def check(data, pixel_limit: int = PIXEL_LIMIT):
-    """`ok`, or in a few words why an encoded image is refused before anything is decoded.
-
-    data: () string → () string.  Only the header is read; where it is torn the operation fails
-    with `InvalidArgumentError`, so callers run it where an error of one image stays with that image.
-    """
-    is_jpeg = _starts_with(data, JPEG_MAGIC)
-    is_png = _starts_with(data, PNG_MAGIC)
-
-    def judge_size():
-        height, width = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
-        text = tf.strings.format("{}x{} pixels, at most {} are read", (width, height, pixel_limit))
-        fits = height * width <= pixel_limit
-        return tf.where(fits, OK, text)
-
-    return tf.case(
-        [
-            (tf.equal(tf.strings.length(data), 0), lambda: tf.constant("empty")),
-            (tf.logical_not(is_jpeg | is_png), lambda: tf.constant("not a JPEG or PNG image")),
-        ],
-        default=judge_size,
-        exclusive=False,
-    )
-
-
 def decode(data):
-    """One JPEG or PNG of any kind, () string → (H, W, 3) uint8; `InvalidArgumentError` where it is damaged."""
-    # channels=0 on an animated WebP corrupts TensorFlow 2.20's heap: always 3, and never unchecked bytes.
-    image = tf.image.decode_image(data, channels=3, expand_animations=False)
+    """One JPEG or PNG of any kind, () string → (H, W, 3) uint8, upright; `InvalidArgumentError` where it is damaged.
+
+    CMYK becomes RGB, 16 bits become 8, a palette and gray become colours, transparency is dropped;
+    an orientation is read from a JPEG's EXIF alone.
+    """
+
+    def from_jpeg():
+        image = tf.image.decode_jpeg(data, channels=3, dct_method=DCT)
+        return upright(image, orientation(data))
+
+    is_jpeg = starts_with(data, JPEG_MAGIC)
+    image = tf.cond(is_jpeg, from_jpeg, lambda: tf.image.decode_png(data, channels=3))
     image.set_shape((None, None, 3))
     return image
 
 
-def _starts_with(data, magic: bytes):
-    size = tf.minimum(tf.strings.length(data), len(magic))
-    return tf.equal(tf.strings.substr(data, 0, size), magic)
+def decode_box(data, box, seed):
+    """As `decode`, a random box of the image: of a JPEG, pixels outside of it are never computed.
+
+    box: a distortion whose `sample(shape, seed)` gives (3,) int32 begin and size.  seed: (2,) int.
+    """
+
+    def part_of_jpeg():
+        turn = orientation(data)
+        shape = tf.image.extract_jpeg_shape(data)
+        # Lying on its side, an image has its width and height exchanged, and so has the box.
+        begin, size = tf.cond(
+            turn >= 5,
+            lambda: tuple(part[::-1] for part in _box_of(box, shape[1::-1], seed)),
+            lambda: _box_of(box, shape[:2], seed),
+        )
+        window = tf.concat((begin, size), 0)
+        part = tf.image.decode_and_crop_jpeg(data, window, channels=3, dct_method=DCT)
+        return upright(part, turn)
+
+    return tf.cond(starts_with(data, JPEG_MAGIC), part_of_jpeg, lambda: box(decode(data), seed))
 
 
-def _jpeg_size(data):
-    shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
-    return shape[0], shape[1]
+def attempt(read: Callable, item, otherwise):
+    """`read(item)`, or `otherwise` where an operation in it fails: an error that stays with one image.
+
+    item: a nest of tensors.  otherwise: tensors of the dtypes and shapes that `read` gives.
+    """
+    # An operation that fails ends the whole call; inside a dataset it ends one element, which the
+    # placeholder then replaces.
+    return (
+        tf.data.Dataset.from_tensors(item)
+        .map(read)
+        .ignore_errors()
+        .concatenate(tf.data.Dataset.from_tensors(otherwise))
+        .take(1)
+        .get_single_element()
+    )
 
 
-def _png_size(data):
-    # Bytes 16-23 of a PNG are width and height, big-endian (PNG specification, IHDR).
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
-    weights = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
-    return tf.reduce_sum(header[4:8] * weights), tf.reduce_sum(header[0:4] * weights)
+def _box_of(box, size, seed):
+    begin, extent = box.sample(tf.concat((size, (3,)), 0), seed)
+    return begin[:2], extent[:2]

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images
-from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Split
+from inception_tf.data.bad import BadImages
+from inception_tf.data.items import loader
+from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
 
-__all__ = ["evaluation", "first_bad_image", "steps_per_epoch", "training"]
+__all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 
-SHUFFLE_STREAM, PIXEL_STREAM = 0, 1  # which of the two uses of the run's seed
+# Which use of the run's seed.
+SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(5)
+TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
@@ -38,87 +39,142 @@ def training(
     seed: int,
     epochs: int,
     start: int = 0,
+    bad: BadImages | None = None,
 ) -> tf.data.Dataset:
     """Batches ((B, size, size, 3) float32 -1..1, (B, classes) one-hot) from step `start` to the end of `epochs`.
 
-    The order of each epoch and every distortion are functions of (seed, position) alone: the same
-    position gives the same pixels however often the run was stopped before it.
+    Each epoch is a permutation of all images of its own, so that no two of them keep meeting in a
+    batch (Ioffe and Szegedy 2015, section 4.2.1).  The order and every distortion are functions of
+    (seed, position) alone: the same position gives the same pixels however often the run was
+    stopped before it.  An image that cannot be read is noted in `bad`, and another is drawn in its
+    place.
     """
+    bad = bad or BadImages(split, config.max_bad)
     steps = steps_per_epoch(split, config.batch_size)
     used = steps * config.batch_size
     distortions = augment.training_distortions(config)
-    finish = (images.Resize(size), images.ToUnit())
-    load = _loader(split)
+    load = loader(split, images.Resize(size), augment.training_box(config))
+    labels = tf.constant(split.classes)
 
-    def example(position):
-        epoch = position // used
-        order = tf.random.experimental.stateless_fold_in([seed, SHUFFLE_STREAM], epoch)
-        index = tf.random.experimental.index_shuffle(position % used, order, len(split) - 1)
-        image, label = load(index)
-        pixel_seed = tf.random.experimental.stateless_fold_in([seed, PIXEL_STREAM], position)
-        image = augment.distort(distortions, image, pixel_seed)
-        return images.compose(finish, image), tf.one_hot(label, classes)
+    def shown(position, index):
+        pixels, status = load(index, _fold(seed, BOX_STREAM, position))
+        return pixels, index, _noted(bad, index, status)
 
-    return (
-        tf.data.Dataset.range(start * config.batch_size, epochs * used)
+    def another(position, tries):
+        drawn = _fold(seed, REDRAW_STREAM, position, tries)
+        index = tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64)
+        return shown(position, index)
+
+    def example(position, index):
+        first = shown(position, index)
+        pixels, index, _ = tf.cond(
+            first[2], lambda: first, lambda: _redrawn(first, lambda tries: another(position, tries))
+        )
+        distorted = augment.distort(distortions, pixels, _fold(seed, PIXEL_STREAM, position))
+        return images.ToUnit()(distorted), tf.one_hot(labels[index], classes)
+
+    first_epoch, done = divmod(start, steps)
+    batches = (
+        tf.data.Dataset.range(first_epoch, epochs)
+        .flat_map(lambda epoch: _order(len(split), used, _fold(seed, SHUFFLE_STREAM, epoch)))
+        .skip(done * config.batch_size)
+        .enumerate(start * config.batch_size)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(config.batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
     )
+    mixed = augment.batch_distortions(config, classes)
+    if mixed:
+        batches = batches.enumerate(start).map(
+            lambda step, batch: _mixed(mixed, *batch, _fold(seed, BATCH_STREAM, step))
+        )
+    # Keras asks for the number of batches, which flat_map hides.
+    left = tf.data.experimental.assert_cardinality(epochs * steps - start)
+    return batches.apply(left).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation(
-    split: Split, view: Preprocessing, *, classes: int, batch_size: int
+    split: Split, steps: tuple, *, batch_size: int, bad: BadImages | None = None
 ) -> tf.data.Dataset:
-    """Every image once, in order, the last batch as small as it is: batches as in `training`, undistorted."""
-    steps = images.evaluation_steps(view)
-    load = _loader(split)
+    """Every readable image once, in order: batches (pixels (B, ...) float32, index (B,) int64).
+
+    steps: image steps, the first on (H, W, 3) uint8, the last giving one fixed shape.  What cannot
+    be read is left out and noted in `bad`; the last batch is as small as it is.
+    """
+    bad = bad or BadImages(split)
+    load = loader(split, lambda image: images.compose(steps, image))
 
     def example(index):
-        image, label = load(index)
-        return images.compose(steps, image), tf.one_hot(label, classes)
+        pixels, status = load(index, tf.zeros(2, tf.int64))
+        return pixels, index, _noted(bad, index, status)
 
     return (
         tf.data.Dataset.range(len(split))
         .map(example, num_parallel_calls=tf.data.AUTOTUNE)
+        .filter(lambda pixels, index, readable: readable)
+        .map(lambda pixels, index, readable: (pixels, index))
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def first_bad_image(split: Split) -> str | None:
-    """The path of the first file that does not decode and why, or None; for the error sentence after a failure."""
-    if split.images.dtype == "uint8":
-        return None
-    for path in split.images:
-        try:
-            data = Path(path).read_bytes()
-            status = images.check(data).numpy().decode()
-            if status == images.OK:
-                images.decode(data)
-                continue
-        except OSError as error:
-            status = error.strerror
-        except tf.errors.InvalidArgumentError:
-            status = "damaged"
-        return f"{path}: {status}"
-    return None
+def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dataset:
+    """Batches of `evaluation` with (B, classes) targets in place of the indices, as `model.evaluate` takes them."""
+    labels = tf.constant(split.classes)
+    return batches.map(
+        lambda pixels, index: (pixels, tf.one_hot(tf.gather(labels, index), classes))
+    )
 
 
-def _loader(split: Split):
-    """index → ((H, W, 3) uint8, class)."""
-    classes = tf.constant(split.classes)
-    if split.images.dtype == "uint8":
-        pixels = tf.constant(split.images)
-        return lambda index: (pixels[index], classes[index])
-    paths = tf.constant(split.images)
+def _order(count: int, used: int, seed) -> tf.data.Dataset:
+    """The first `used` indices of a permutation of `count` images."""
+    # Not index_shuffle, which needs no memory: on small sets its permutations repeat themselves,
+    # pairs of images meet half as often again as by chance.
+    order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
+    return tf.data.Dataset.from_tensor_slices(order[:used])
 
-    def load(index):
-        data = tf.io.read_file(paths[index])
-        status = images.check(data)
-        with tf.control_dependencies(
-            [tf.debugging.Assert(tf.equal(status, images.OK), [paths[index], status])]
-        ):
-            return images.decode(data), classes[index]
 
-    return load
+def _redrawn(first, draw):
+    """Further draws until one can be read; each is a function of its number, so a rerun draws the same."""
+    pixels, index, readable = first
+
+    def again(tries, pixels, index, readable):
+        return (tries + 1, *draw(tries))
+
+    _, pixels, index, readable = tf.while_loop(
+        lambda tries, pixels, index, readable: (tries < TRIES) & ~readable,
+        again,
+        (tf.constant(1, tf.int64), pixels, index, readable),
+    )
+    found = tf.debugging.Assert(readable, ["no image can be read, the last tried was", index])
+    with tf.control_dependencies([found]):
+        return tf.identity(pixels), index, readable
+
+
+def _noted(bad: BadImages, index, status):
+    """Is the image readable?  Python hears of those that are not."""
+
+    def note():
+        tf.numpy_function(
+            lambda i, reason: bad.note(int(i), reason.decode()), [index, status], [], stateful=True
+        )
+        return tf.constant(False)
+
+    return tf.cond(tf.equal(status, images.OK), lambda: tf.constant(True), note)
+
+
+def _mixed(mixed: tuple, pixels, labels, seed):
+    for number, mix in enumerate(mixed):
+        pixels, labels = mix(pixels, labels, _fold_in(seed, number))
+    return pixels, labels
+
+
+def _fold(seed: int, stream: int, *numbers):
+    """A seed (2,) int64 of its own for a use of the run's seed, an epoch, a position."""
+    folded = tf.constant([seed, stream], tf.int64)
+    for number in numbers:
+        folded = _fold_in(folded, number)
+    return folded
+
+
+def _fold_in(seed, number):
+    return tf.random.experimental.stateless_fold_in(seed, number)

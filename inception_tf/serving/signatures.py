@@ -9,9 +9,8 @@ import tensorflow as tf
 from inception_tf.data import images as pixels
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["CONTRACT", "DAMAGED", "FEATURE", "ServingModule"]
+__all__ = ["CONTRACT", "FEATURE", "ServingModule"]
 
-DAMAGED = "damaged: cannot be decoded"
 FEATURE = "image/encoded"  # of a tf.Example, as in the TFRecord files of slim and TFDS
 
 # {signature: (inputs, outputs)}, each {name: (dtype, shape)}; None is the batch or any size,
@@ -113,7 +112,7 @@ class ServingModule(tf.Module):
     def _read_one(self, item, unpack):
         blank = tf.zeros(self._shape)
 
-        def attempt(item):
+        def read(item):
             data = unpack(item)
             status = pixels.check(data)
             image = tf.cond(
@@ -123,16 +122,7 @@ class ServingModule(tf.Module):
             )
             return tf.ensure_shape(image, self._shape), status
 
-        # An operation that fails ends the whole call; inside a dataset it ends one element, which
-        # the placeholder then replaces.
-        return (
-            tf.data.Dataset.from_tensors(item)
-            .map(attempt)
-            .ignore_errors()
-            .concatenate(tf.data.Dataset.from_tensors((blank, DAMAGED)))
-            .take(1)
-            .get_single_element()
-        )
+        return pixels.attempt(read, item, (blank, pixels.DAMAGED))
 
 
 def _image_of_example(serialized):

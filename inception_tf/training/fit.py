@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -13,19 +15,27 @@ import tensorflow as tf
 
 from inception_tf.applications import create_model
 from inception_tf.config import Config
-from inception_tf.data import pipeline
+from inception_tf.data import images, pipeline
+from inception_tf.data.bad import BadImages
+from inception_tf.data.cache import keep
 from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Source, open_source
+from inception_tf.data.sources import Source, Split, open_source
 from inception_tf.device import Precision, environment, resolve_precision
 from inception_tf.errors import UserError
 from inception_tf.files import aside, write_whole
 from inception_tf.models import find
 from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training import resume
+from inception_tf.training.averages import (
+    AveragedEvaluation,
+    MovingAverage,
+    averaged,
+    moving_statistics,
+)
 from inception_tf.training.callbacks import Recorder
 from inception_tf.training.curves import draw_curves, new_figure
-from inception_tf.training.optimizers import make_optimizer
+from inception_tf.training.optimizers import LossScaleOptimizer, make_optimizer
 from inception_tf.training.run import Run
 
 __all__ = ["Plan", "compiled_model", "make_plan", "train"]
@@ -37,6 +47,9 @@ class Plan:
 
     config: Config
     source: Source
+    train: Split
+    validation: Split
+    bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
     size: int  # pixels
     steps: int  # an epoch
     precision: Precision
@@ -60,33 +73,40 @@ class Plan:
     def training_data(self, start: int = 0) -> tf.data.Dataset:
         training = self.config.training
         return pipeline.training(
-            self.source.split("train"),
+            self.train,
             self.config.data,
             size=self.size,
             classes=self.classes,
             seed=training.seed,
             epochs=training.epochs,
             start=start,
+            bad=self.bad[0],
         )
 
     def validation_data(self) -> tf.data.Dataset:
         data = self.config.data
-        return pipeline.evaluation(
-            self.source.split(),
-            Preprocessing(self.size, data.crop),
-            classes=self.classes,
-            batch_size=data.batch_size,
+        steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
+        batches = pipeline.evaluation(
+            self.validation, steps, batch_size=data.batch_size, bad=self.bad[1]
         )
+        return pipeline.one_hot(batches, self.validation, self.classes)
 
 
 def make_plan(config: Config) -> Plan:
     """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
-    network = find(config.model.name)
-    source = open_source(config.data.name)
-    source.split()
-    size = config.model.size or network.size
-    steps = pipeline.steps_per_epoch(source.split("train"), config.data.batch_size)
-    return Plan(config, source, size, steps, resolve_precision(config.training.precision))
+    network, data = find(config.model.name), config.data
+    source = open_source(data.name, label_offset=data.label_offset)
+    train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
+    return Plan(
+        config,
+        source,
+        train,
+        validation,
+        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
+        size=config.model.size or network.size,
+        steps=pipeline.steps_per_epoch(train, data.batch_size),
+        precision=resolve_precision(config.training.precision),
+    )
 
 
 def compiled_model(plan: Plan) -> keras.Model:
@@ -112,7 +132,7 @@ def compiled_model(plan: Plan) -> keras.Model:
     model = keras.Model(network.input, outputs, name=network.name)
     smoothing = config.training.label_smoothing
     model.compile(
-        optimizer=_optimizer(plan),
+        optimizer=_optimizer(plan, model),
         loss={
             name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
             for name in outputs
@@ -152,9 +172,15 @@ def train(
     recorder = Recorder(run, progress)
     board = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=not resumed)
     try:
-        _fit(model, plan, progress.step, [recorder, board, *callbacks])
-    except tf.errors.InvalidArgumentError as error:
-        raise _image_error(plan, error) from error
+        with warnings.catch_warnings():
+            # How many images can be read is known only when all are; Keras thinks that one too few.
+            warnings.filterwarnings("ignore", message="Your input ran out of data")
+            _fit(model, plan, progress.step, [AveragedEvaluation(), recorder, board, *callbacks])
+    except tf.errors.OpError as error:
+        for bad in plan.bad:
+            if bad.exceeded:
+                raise bad.error() from error
+        raise
     finally:
         recorder.release_signals()
     return _finish(run, plan, model, recorder.progress)
@@ -181,12 +207,16 @@ def _fit(model: keras.Model, plan: Plan, done: int, callbacks: list) -> None:
         done = last * plan.steps
 
 
-def _optimizer(plan: Plan):
+def _optimizer(plan: Plan, model: keras.Model) -> keras.Optimizer:
+    """The recipe's optimizer, its moving averages around it, loss scaling around both."""
+    config = plan.config.optimizer
     optimizer = make_optimizer(
-        plan.config.optimizer, steps_per_epoch=plan.steps, epochs=plan.config.training.epochs
+        config, steps_per_epoch=plan.steps, epochs=plan.config.training.epochs
     )
+    if config.ema is not None:
+        optimizer = MovingAverage(optimizer, config.ema, partial(moving_statistics, model))
     if plan.precision.policy == "mixed_float16":
-        return keras.mixed_precision.LossScaleOptimizer(optimizer)
+        optimizer = LossScaleOptimizer(optimizer)
     return optimizer
 
 
@@ -205,22 +235,13 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
         )
 
 
-def _image_error(plan: Plan, error: Exception) -> Exception:
-    for name in plan.source.splits:
-        bad = pipeline.first_bad_image(plan.source.split(name))
-        if bad:
-            return UserError(
-                f"an image cannot be read: {bad}; repair or remove the file, then add --resume"
-            )
-    return error
-
-
 def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress) -> dict:
     """Writes the result: the plain network in float32 with the trained weights, the report, the curves."""
     result = create_model(plan.config.model.name, dtype="float32", **plan.model_arguments())
-    trained = {v.path: v for v in model.variables}
-    for variable in result.weights:
-        variable.assign(trained[variable.path])
+    with averaged(model):
+        trained = {v.path: v for v in model.variables}
+        for variable in result.weights:
+            variable.assign(trained[variable.path])
     with aside(run.model_file) as temporary:
         result.save(temporary)
     history = progress.history
@@ -230,6 +251,7 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
         "parameters": result.count_params(),
         "data": plan.source.name,
         "images": {name: len(split) for name, split in plan.source.splits.items()},
+        "skipped": {name: reason for bad in plan.bad for name, reason in bad.reasons.items()},
         "precision": plan.precision.policy,
         "precision_reason": plan.precision.reason,
         "epochs": len(history),

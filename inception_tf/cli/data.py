@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+FIRST = 10  # label names that are printed
+
+
+@click.command("data")
+@click.argument("data")
+@click.option(
+    "--preview",
+    type=click.Path(dir_okay=False),
+    metavar="FILE.png",
+    help="Draw what a network is fed, training and evaluation side by side.",
+)
+@click.option(
+    "--label-offset",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+)
+@click.option("--split", help="The split to draw.  [default: train]")
+@click.option(
+    "--size", type=click.IntRange(min=1), help="Pixels of the views; default: the recipe's."
+)
+@click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
+)
+def command(data, preview, label_offset, split, size, recipe, settings):
+    """Describe DATA: its splits, images and classes; or draw it as a recipe prepares it.
+
+    \b
+    inception-tf data digits
+    inception-tf data digits --recipe digits --preview digits.png
+    """
+    from inception_tf.data.sources import open_source
+    from inception_tf.training.recipes import read_recipe
+
+    config = read_recipe(recipe).override(
+        [*settings, *([f"model.size={size}"] if size is not None else [])]
+    )
+    source = open_source(data, label_offset=label_offset or config.data.label_offset)
+    if not preview:
+        click.echo(_description(source))
+        return
+    from inception_tf.data.preview import draw_preview, views
+    from inception_tf.models import find
+
+    part = split or ("train" if "train" in source.splits else "all")
+    pixels = config.model.size or find(config.model.name).size
+    shown = views(
+        source.split(part), source.labels, config.data, size=pixels, seed=config.training.seed
+    )
+    draw_preview(
+        shown, Path(preview), f"{data}, split {part}, recipe {recipe}, {pixels}x{pixels} pixels"
+    )
+    click.echo(
+        f"{len(shown.labels)} images of {data}, each as it is trained on and evaluated: {preview}"
+    )
+
+
+def _description(source) -> str:
+    from inception_tf.cli.render import table
+
+    images = sum(map(len, source.splits.values()))
+    rows = [(name, f"{len(split):,}") for name, split in source.splits.items()]
+    more = ", ..." if len(source.labels) > FIRST else ""
+    numbers = "" if source.named else " (the data does not name them all)"
+    return (
+        f"{source.name}: {images:,} images of {len(source.labels)} classes\n"
+        f"{table(('split', 'images'), rows)}\n"
+        f"labels{numbers}: {', '.join(source.labels[:FIRST])}{more}"
+    )

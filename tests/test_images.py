@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One image: judged by its header, decoded as a viewer shows it, cropped, resized, scaled."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from inception_tf.data import images
+from inception_tf.data.preprocessing import Preprocessing
+
+
+def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
+    image = np.zeros((80, 80, 3), np.uint8)
+    image[5:75, 5:75] = 255
+    seen = images.compose(images.evaluation_steps(Preprocessing(20)), image)
+    assert seen.shape == (20, 20, 3)
+    np.testing.assert_allclose(seen, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "shown"),
+    [
+        (512, 512, (32, 480, 32, 480)),  # shortened to 256, of which the middle 224
+        (227, 227, (1, 225, 1, 225)),  # stored already: cut, not enlarged
+        (375, 250, (23.4, 351.6, 13, 237)),  # each side by itself
+        (100, 90, (0, 100, 0, 90)),
+    ],
+)
+def test_caffes_view_is_the_middle_of_what_its_data_sets_store(height, width, shown):
+    rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
+    image = np.stack((rows, columns, rows), -1)
+    view = Preprocessing(224, None, "caffe", stored=256)
+    assert str(view) == "224x224, out of 256x256, scale 'caffe'"
+    seen = images.compose(images.evaluation_steps(view)[:-1], image).numpy()
+    assert seen.shape == (224, 224, 3)
+    top, bottom, left, right = shown
+    reach = max(height / 224, width / 224, 1)  # a pixel of the result or of the image
+    np.testing.assert_allclose((seen[..., 0].min(), seen[..., 0].max()), (top, bottom), atol=reach)
+    np.testing.assert_allclose((seen[..., 1].min(), seen[..., 1].max()), (left, right), atol=reach)
+
+
+def test_scales_are_those_of_the_projects_that_trained_with_them():
+    """torchvision: x / 255 less 0.485, 0.456, 0.406 over 0.229, 0.224, 0.225; BVLC: BGR less 104, 117, 123."""
+    image = tf.constant([[[10.0, 20.0, 30.0]]])
+
+    def scaled(name):
+        return images.compose(images.evaluation_steps(Preprocessing(1, None, name)), image)[0, 0]
+
+    means, deviations = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(
+        scaled("torch"), (np.array([10, 20, 30]) / 255 - means) / deviations, rtol=1e-5
+    )
+    np.testing.assert_allclose(scaled("caffe"), [30 - 104, 20 - 117, 10 - 123])
+    np.testing.assert_allclose(scaled("unit"), np.array([10, 20, 30]) / 127.5 - 1, rtol=1e-6)
+
+
+def test_steps_are_readable():
+    assert (
+        repr(images.evaluation_steps(Preprocessing(299)))
+        == "(CentralCrop(fraction=0.875), Resize(size=299, interpolation='bilinear'), ToUnit())"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", "empty"),
+        (b"GIF89a" + bytes(40), "not a JPEG or PNG image"),
+        (b"\xff", "not a JPEG or PNG image"),
+        (tf.io.encode_jpeg(np.zeros((9, 7, 3), np.uint8)).numpy(), "ok"),
+        (tf.io.encode_png(np.zeros((9, 7, 1), np.uint8)).numpy(), "ok"),
+    ],
+)
+def test_an_encoded_image_is_judged_by_its_first_bytes(data, status):
+    assert images.check(tf.constant(data)).numpy().decode() == status
+
+
+def test_an_image_over_the_pixel_limit_is_refused_by_its_header():
+    header = (
+        b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (20000).to_bytes(4, "big") * 2
+    )
+    status = images.check(tf.constant(header)).numpy().decode()
+    assert status == "20000x20000 pixels, at most 50000000 are read"
+
+
+def test_a_chunk_that_claims_more_than_the_file_is_refused_before_its_memory_is_taken(test_data):
+    data = (test_data / "bad_images/libpng/crashers__huge_iTXt_chunk.png").read_bytes()
+    assert images.check(tf.constant(data)).numpy().decode() == images.DAMAGED
+    good = tf.io.encode_png(np.zeros((9, 7, 1), np.uint8)).numpy()
+    assert images.check(tf.constant(good + b"what follows the end")).numpy() == b"ok"
+    assert images.check(tf.constant(good[:-14])).numpy().decode() == images.DAMAGED
+
+
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)])
+def _read(data):
+    """Flat pixels, shape and status of an encoded image, as every pass reads it."""
+
+    def read(data):
+        status = images.check(data)
+        nothing = tf.zeros((0, 0, 3), tf.uint8)
+        good = tf.equal(status, images.OK)
+        image = tf.cond(good, lambda: images.decode(data), lambda: nothing)
+        return tf.reshape(image, (-1,)), tf.shape(image), status
+
+    failed = (tf.zeros((0,), tf.uint8), tf.zeros(3, tf.int32), images.DAMAGED)
+    return images.attempt(read, data, failed)
+
+
+def _as_pillow_shows(data):
+    """(H, W, 3) uint8, upright, and whether it had to be turned; None where Pillow cannot open it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+            image.load()
+            deep = image.mode.startswith("I")
+            turned = image.getexif().get(0x0112, 1) > 1
+            image = ImageOps.exif_transpose(image)
+            if deep:  # Pillow's conversion of 16 bits cuts off at 255
+                gray = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
+                return np.repeat(gray[..., None], 3, -1), turned
+            return np.asarray(image.convert("RGB")), turned
+    except Exception:  # Pillow raises what its plug-ins raise
+        return None
+
+
+# Its orientation stands in XMP text inside a PNG, which few programs read.
+NOT_TURNED = "pillow/xmp_tags_orientation_exiftool.png"
+
+
+def test_every_odd_image_comes_out_as_pillow_shows_it_or_is_refused(test_data):
+    """1,457 files: CMYK, 16 bits, palettes, gray, all EXIF orientations, and damage of every kind."""
+    folder = test_data / "bad_images"
+    with open(folder / "manifest_small.csv", newline="") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    same, turned, refused = 0, 0, 0
+    for name in names:
+        data = (folder / name).read_bytes()
+        flat, shape, status = _read(data)
+        theirs = _as_pillow_shows(data)
+        if status.numpy() != b"ok":
+            refused += 1
+            continue
+        if theirs is None or name == NOT_TURNED:
+            continue
+        ours, (expected, was_turned) = flat.numpy().reshape(shape), theirs
+        assert ours.shape == expected.shape, name
+        assert np.abs(ours.astype(int) - expected).mean() <= 0.6, name
+        same += 1
+        turned += was_turned
+    assert (len(names), same, turned, refused) == (1457, 1012, 9, 440)
+
+
+PASS = """
+import resource, sys
+import numpy as np, tensorflow as tf
+from pathlib import Path
+from inception_tf.config import DataConfig
+from inception_tf.data import images, pipeline
+from inception_tf.data.bad import BadImages
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources import Split
+paths = np.array(sorted(str(p) for p in Path(sys.argv[1]).rglob("*.*") if p.is_file()))
+split = Split(paths, np.arange(len(paths)) % 2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+bad = BadImages(split, 1.0)
+steps = images.evaluation_steps(Preprocessing(64))
+shown = sum(len(index) for _, index in pipeline.evaluation(split, steps, batch_size=32, bad=bad))
+assert shown + bad.count == len(paths), (shown, bad.count, len(paths))
+config = DataConfig(batch_size=32, max_bad=1.0)
+drawn = BadImages(split, 1.0)
+batches = pipeline.training(split, config, size=64, classes=2, seed=0, epochs=2, bad=drawn)
+assert sum(1 for _ in batches) == 2 * (len(paths) // 32)
+assert set(drawn.reasons) <= set(bad.reasons)
+grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+print(len(paths), bad.count, grown // 1024)
+"""
+
+
+def test_all_odd_images_pass_through_training_and_evaluation_in_bounded_memory(test_data):
+    """In a process of its own: no crash, no hang, and no more memory than a few images at the limit take."""
+    child = subprocess.run(
+        [sys.executable, "-c", PASS, str(test_data / "bad_images")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert child.returncode == 0, child.stderr[-2000:]
+    count, bad, grown = map(int, child.stdout.split()[-3:])
+    assert count > 1400
+    assert 400 < bad < 500
+    assert grown < 500  # MB
