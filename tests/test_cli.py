@@ -12,10 +12,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 
-from inception_tf import cli
+from inception_tf import cli, create_model
 
 
 @pytest.fixture
@@ -262,14 +264,72 @@ def test_summary_prints_table_1(call):
 
 def test_evaluate_prints_and_writes_the_same(call, run_folder, tmp_path):
     report = tmp_path / "scores.json"
-    code, out, err = call("evaluate", run_folder, "--data", "digits", "--json", report)
+    code, out, _ = call("evaluate", run_folder, "--data", "digits", "--json", report)
     result = json.loads(report.read_text())
-    assert (code, err) == (0, "")
-    assert result.keys() == {"top1", "top5", "images", "skipped"}
-    assert (result["images"], result["skipped"]) == (360, 0)
-    assert f"top1: {result['top1']:.2%} accuracy" in out
+    assert code == 0
+    assert (result["images"], result["skipped"], result["crops"]) == (360, 0, 1)
+    low, high = result["top1_interval"]
+    assert 0 < low < result["top1"] < high < 1
+    assert (
+        f"top1: {result['top1']:.2%} accuracy, {1 - result['top1']:.2%} error"
+        f" (95 %: {1 - high:.2%} to {1 - low:.2%})"
+    ) in out
+    assert "images: 360, skipped: 0" in out
     trained = json.loads((run_folder / "report.json").read_text())
     assert result["top1"] == pytest.approx(trained["last"]["val_top1"], abs=0.01)
+
+
+def test_several_networks_make_the_documents_table_and_an_ensemble(call, run_folder, tmp_path):
+    report = tmp_path / "scores.json"
+    code, out, _ = call(
+        *("evaluate", run_folder, run_folder, "--data", "digits"),
+        *("--json", report, "--per-class", "--confusion", tmp_path / "confusion.png"),
+    )
+    assert code == 0
+    header, *rows = (re.split(r"\s\s+", line.strip()) for line in out.split("\n\n")[0].splitlines())
+    assert header == ["model", "resolution", "crops", "models", "top-1 error", "top-5 error"]
+    assert [(row[0], row[3]) for row in rows] == [
+        ("inception_v1", "1"),
+        ("inception_v1", "1"),
+        ("ensemble", "2"),
+    ]
+    result = json.loads(report.read_text())
+    assert [member["model"] for member in result["members"]] == ["inception_v1"] * 2
+    assert rows[0][4] == f"{1 - result['members'][0]['top1']:.2%}"
+    assert rows[2][4] == f"{1 - result['top1']:.2%}"
+    by_class = [line.split() for line in out.split("\n\n")[1].splitlines()[1:]]
+    assert sum(int(row[1]) for row in by_class) == 360
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_ten_crops_and_another_split_are_evaluated(call, run_folder, tmp_path):
+    report = tmp_path / "scores.json"
+    words = ("--data", "digits", "--split", "all", "--crops", "10", "--json", report)
+    code, _, _ = call("evaluate", run_folder, *words)
+    result = json.loads(report.read_text())
+    assert (code, result["images"], result["crops"]) == (0, 1797, 10)
+
+
+def test_images_that_cannot_be_read_are_named_by_evaluate(call, run_folder, tmp_path):
+    import tensorflow as tf
+
+    folder = tmp_path / "ten"
+    for digit in range(10):
+        (folder / str(digit)).mkdir(parents=True)
+        for number in range(3):
+            pixels = tf.io.encode_png(np.full((8, 8, 3), number, np.uint8)).numpy()
+            (folder / str(digit) / f"{number}.png").write_bytes(pixels)
+    (folder / "7" / "1.png").write_bytes(b"GIF89a")
+    words = ["evaluate", run_folder, "--data", f"folder:{folder}", "--split", "all"]
+    report = tmp_path / "scores.json"
+    code, out, _ = call(*words, "--max-bad", "0.1", "--json", report)
+    assert code == 0
+    assert f"images: 29, skipped: 1\n  {folder}/7/1.png: not a JPEG or PNG image" in out
+    result = json.loads(report.read_text())
+    assert result["skipped_images"] == {f"{folder}/7/1.png": "not a JPEG or PNG image"}
+    code, _, err = call(*words)
+    assert code == 2
+    assert "1 of 30 images cannot be read, more than 1.00%: " in err
 
 
 def test_a_run_of_other_classes_does_not_fit_the_data(call, run_folder, class_folders):
@@ -279,18 +339,24 @@ def test_a_run_of_other_classes_does_not_fit_the_data(call, run_folder, class_fo
     assert "has 10 classes and the data has 2" in err
 
 
-def test_weights_of_another_class_count_are_refused(call, run_folder, class_folders):
+def test_weights_of_another_class_count_are_refused(call, class_folders):
     folder = class_folders(blue=4, red=4)
-    code, _, err = call(
-        "evaluate",
-        run_folder / "model.keras",
-        "--model",
-        "inception_v1",
-        "--data",
-        f"folder:{folder}",
-    )
+    file = folder.parent / "ten.weights.h5"
+    create_model("inception_v1", classes=10).save_weights(file)
+    code, _, err = call("evaluate", file, "--model", "inception_v1", "--data", f"folder:{folder}")
     assert code == 2
-    assert len(err.splitlines()) == 1
+    assert "has 10 classes and the data has 2" in err
+
+
+def test_weights_need_a_network_and_data(call, run_folder):
+    file = run_folder / "model.keras"
+    code, _, err = call("evaluate", file, "--model", "inception_v1")
+    assert (code, "say with --data what to evaluate it on" in err) == (2, True)
+    code, _, err = call("evaluate", file, "--data", "digits")
+    assert (code, "say with --model which network it belongs to" in err) == (2, True)
+    words = ["--model", "inception_v1", "--model", "inception_v3", "--data", "digits"]
+    code, _, err = call("evaluate", file, *words)
+    assert (code, "once for all or once for each: 2 for 1 files" in err) == (2, True)
 
 
 def test_an_export_verifies(call, saved_model):
@@ -324,22 +390,63 @@ def test_what_is_no_image_is_named_and_the_others_are_answered(call, saved_model
     ]
 
 
-def test_an_image_that_is_none_stops_a_training_with_its_name(call, class_folders, tmp_path):
+def _train_small(call, folder, run, *settings):
+    words = f"train --model inception_v1 --data folder:{folder} --out {run}".split()
+    for setting in (
+        "model.size=32",
+        "model.width_multiplier=0.25",
+        "data.batch_size=4",
+        "training.epochs=2",
+        *settings,
+    ):
+        words += ["--set", setting]
+    return call(*words)
+
+
+def test_images_that_cannot_be_read_are_skipped_counted_and_named(
+    call, class_folders, tmp_path, caplog
+):
+    folder = class_folders(blue=12, red=12)
+    (folder / "red" / "3.png").write_bytes(b"no image at all")
+    (folder / "blue" / "5.png").write_bytes(b"")
+    with caplog.at_level("WARNING", "inception_tf"):
+        code, _, _ = _train_small(call, folder, tmp_path / "run", "data.max_bad=0.2")
+    assert code == 0
+    skipped = {
+        str(folder / "red" / "3.png"): "not a JPEG or PNG image",
+        str(folder / "blue" / "5.png"): "empty",
+    }
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["skipped"] == skipped
+    for path, reason in skipped.items():
+        assert f"skipped {path}: {reason}" in caplog.text
+
+
+def test_too_many_images_that_cannot_be_read_stop_a_training_with_their_names(
+    call, class_folders, tmp_path
+):
     folder = class_folders(blue=4, red=4)
     for bad in folder.glob("red/*.png"):
         bad.write_bytes(b"no image at all")
-    code, _, err = call(
-        *f"train --model inception_v1 --data folder:{folder} --out {tmp_path / 'run'}".split(),
-        *[
-            "--set",
-            "model.size=32",
-            "--set",
-            "data.batch_size=4",
-            "--set",
-            "model.width_multiplier=0.25",
-        ],
-    )
+    code, _, err = _train_small(call, folder, tmp_path / "run")
     assert code == 2
     assert re.search(
-        r"inception-tf: an image cannot be read: .*red/\d\.png: not a JPEG or PNG image;", err
+        r"inception-tf: [1-4] of \d images cannot be read, more than 1.00%:"
+        r" .*red/\d\.png \(not a JPEG or PNG image\);",
+        err,
     )
+
+
+def test_a_dry_run_tells_configuration_size_memory_and_steps_and_writes_nothing(call, tmp_path):
+    code, out, err = call(
+        *f"train --model inception_v3 --data digits --out {tmp_path / 'run'} --dry-run".split(),
+        *["--precision", "float32", "--set", "training.epochs=3"],
+    )
+    assert (code, err) == (0, "")
+    # 21,802,784 of keras.applications' V3 less its 1,000-class head, and a head of 2,048 x 10 + 10.
+    assert "inception_v3 at 299x299: 21,823,274 parameters, 21,788,842 of them trained" in out
+    assert "float32: as asked for" in out
+    assert "1,437 images, 10 classes: 44 steps an epoch, 132 in all" in out
+    assert re.search(r"memory: about [\d,]+ MiB \(weights [\d,]+ MiB, gradients 83 MiB, act", out)
+    assert yaml.safe_load(out.split("\n\n")[0])["optimizer"]["name"] == "adam"
+    assert not (tmp_path / "run").exists()

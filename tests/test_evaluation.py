@@ -6,29 +6,44 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+from example_files import write
 
 import inception_tf
+from inception_tf.data.bad import BadImages
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Split
+from inception_tf.data.sources import Source, Split, open_source
 from inception_tf.errors import UserError
-from inception_tf.evaluation.members import open_member
-from inception_tf.evaluation.scores import Member, in_top, probabilities, scores
+from inception_tf.evaluation.members import check_classes, open_member
+from inception_tf.evaluation.scores import (
+    Answers,
+    Member,
+    answers,
+    by_class,
+    confusion,
+    ensemble,
+    in_top,
+    interval,
+    scores,
+)
 from inception_tf.weights.view import write_view
 
 LABELS = ("dark", "light")
 SPLIT = Split(
     np.repeat(np.array([10, 250, 240], np.uint8), 48).reshape(3, 4, 4, 3), np.array([0, 1, 0])
 )
+SOURCE = Source("three", LABELS, {"test": SPLIT})
 
 
-def _member(weight, labels=LABELS, scale="unit"):
+def _member(weight, labels=LABELS, scale="unit", size=4):
     """Says `light` for bright images: the sigmoid of `weight` times the mean value that it is fed."""
-    image = keras.Input((4, 4, 3))
+    image = keras.Input((size, size, 3))
     mean = keras.layers.GlobalAveragePooling2D()(image)
     dense = keras.layers.Dense(len(labels), "softmax", kernel_initializer="zeros")
     model = keras.Model(image, dense(mean))
     dense.kernel.assign(np.array([[0.0] * (len(labels) - 1) + [weight]] * 3))
-    return Member("a model", model, labels, Preprocessing(4, None, scale))
+    view = Preprocessing(size, None, scale)
+    return Member("a model", "toy", model, len(labels), labels, view)
 
 
 def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
@@ -40,40 +55,126 @@ def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
 
 
 def test_scores_are_shares_of_the_images():
-    result = dict(scores([_member(5.0)], SPLIT, LABELS))
-    assert result == {"top1": pytest.approx(2 / 3), "top5": 1.0, "images": 3, "skipped": 0}
+    result = dict(scores(answers(_member(5.0), SPLIT)))
+    assert (result["top1"], result["top5"], result["images"]) == (pytest.approx(2 / 3), 1.0, 3)
+    assert result["top1_interval"] == list(interval(2, 3))
 
 
-def test_an_ensemble_averages_probabilities():
-    sure, doubtful = _member(5.0), _member(-0.5)
-    mean = (probabilities(sure, SPLIT) + probabilities(doubtful, SPLIT)) / 2
+@pytest.mark.parametrize(
+    ("right", "of", "expected"),
+    [
+        # Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+        (81, 263, (0.2553, 0.3662)),
+        (15, 148, (0.0624, 0.1605)),
+        (0, 20, (0.0, 0.1611)),
+        (1, 29, (0.0061, 0.1718)),
+    ],
+)
+def test_the_interval_is_wilsons(right, of, expected):
+    assert interval(right, of) == pytest.approx(expected, abs=5e-5)
+    low, high = interval(of - right, of)
+    assert (1 - high, 1 - low) == pytest.approx(expected, abs=5e-5)
+
+
+def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
+    sure, doubtful = answers(_member(5.0), SPLIT), answers(_member(-0.5, size=9), SPLIT)
+    mean = (sure.probabilities + doubtful.probabilities) / 2
+    np.testing.assert_allclose(ensemble([sure, doubtful]).probabilities, mean, rtol=1e-6)
     expected = float(in_top(mean, SPLIT.classes, 1).mean())
-    assert dict(scores([sure, doubtful], SPLIT, LABELS))["top1"] == expected
-    assert dict(scores([doubtful], SPLIT, LABELS))["top1"] != expected
+    assert dict(scores(ensemble([sure, doubtful])))["top1"] == expected
+    assert dict(scores(doubtful))["top1"] != expected
+
+
+@pytest.mark.parametrize("crops", [10, 144])
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 300])
+def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_size):
+    from inception_tf.data import images
+    from inception_tf.evaluation.crops import crop_steps
+
+    rng = np.random.default_rng(0)
+    split = Split(rng.integers(0, 255, (3, 12, 20, 3), np.uint8), np.array([0, 1, 0]))
+    member = _member(3.0)
+    found = answers(member, split, crops=crops, batch_size=batch_size).probabilities
+    views = [images.compose(crop_steps(member.view, crops), image) for image in split.images]
+    expected = [keras.ops.convert_to_numpy(member.model(view)).mean(axis=0) for view in views]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_progress_hears_of_every_image():
+    heard = []
+    answers(_member(1.0), SPLIT, batch_size=2, on_images=heard.append)
+    assert heard == [2, 1]
+
+
+def test_unreadable_images_are_left_out_and_noted(class_folders):
+    folder = class_folders(dark=3, light=3)
+    (folder / "dark" / "1.png").write_bytes(b"")
+    split = open_source(f"folder:{folder}").split("all")
+    bad = BadImages(split, 0.5)
+    found = answers(_member(5.0), split, bad=bad)
+    assert len(found.classes) == 5
+    assert list(bad.reasons) == [str(folder / "dark" / "1.png")]
+    with pytest.raises(UserError, match="1 of 6 images cannot be read, more than 1.00%"):
+        answers(_member(5.0), split)
+
+
+def test_a_split_without_one_readable_image_is_refused(class_folders):
+    folder = class_folders(dark=1, light=1)
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(b"")
+    split = open_source(f"folder:{folder}").split("all")
+    with pytest.raises(UserError, match="none of the 2 images can be read"):
+        answers(_member(5.0), split, bad=BadImages(split, 1.0))
+
+
+def test_accuracy_by_class_and_confusion_count_the_same_images():
+    found = Answers(
+        np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.7, 0.2, 0.1]], np.float32),
+        np.array([0, 2, 2]),
+    )
+    assert list(by_class(found)) == [(0, 1, 1.0, 1.0), (2, 2, 0.0, 1.0)]
+    assert confusion(found).tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 0]]
 
 
 def test_other_classes_are_refused_by_number_and_by_name():
     with pytest.raises(UserError, match="a model has 3 classes and the data has 2"):
-        list(scores([_member(1.0, ("a", "b", "c"))], SPLIT, LABELS))
+        check_classes(_member(1.0, ("a", "b", "c")), SOURCE, SPLIT)
     with pytest.raises(UserError, match="class 1 is 'bright' in a model and 'light' in the data"):
-        list(scores([_member(1.0, ("dark", "bright"))], SPLIT, LABELS))
+        check_classes(_member(1.0, ("dark", "bright")), SOURCE, SPLIT)
 
 
-def test_a_weights_file_is_evaluated_with_the_preprocessing_noted_in_it(tmp_path):
-    model = inception_tf.create_model("inception_v1", classes=2)
+def test_data_without_names_may_show_fewer_classes_but_no_more(tmp_path):
+    pixels = tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy()
+    write(tmp_path / "test-0", [(pixels, 1), (pixels, 3)])
+    name = f"tfrecord:{tmp_path}/test-*"
+    shifted, plain = open_source(name, label_offset=1), open_source(name)
+    three = _member(1.0, ("a", "b", "c"))
+    check_classes(three, shifted, shifted.split())
+    with pytest.raises(
+        UserError,
+        match="a model has 3 classes and the data has class 3; with --label-offset 1 the data's",
+    ):
+        check_classes(three, plain, plain.split())
+
+
+def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in_it(tmp_path):
+    model = inception_tf.create_model("inception_v1", classes=7, width_multiplier=1.0)
     path = tmp_path / "v1.weights.h5"
     model.save_weights(path)
-    plain = open_member(str(path), model="inception_v1", labels=LABELS)
-    assert plain.view == Preprocessing(224, 0.875, "unit")
-    write_view(path, Preprocessing(224, 0.9, "caffe", "bicubic"))
-    noted = open_member(str(path), model="inception_v1", labels=LABELS)
-    assert noted.view == Preprocessing(224, 0.9, "caffe", "bicubic")
-    fed = next(iter(_fed(noted)))
-    np.testing.assert_allclose(fed[0, 0], [10 - 104, 10 - 117, 10 - 123], atol=0.01)
+    plain = open_member(str(path), "inception_v1")
+    assert (plain.view, plain.classes) == (Preprocessing(224, 0.875, "unit"), 7)
+    write_view(path, Preprocessing(96, 0.9, "caffe", "bicubic"))
+    noted = open_member(str(path), "inception_v1")
+    assert noted.view == Preprocessing(96, 0.9, "caffe", "bicubic")
+    assert noted.model.input_shape == (None, 96, 96, 3)
+    x = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
+    same = inception_tf.create_model("inception_v1", classes=7, input_shape=(96, 96, 3))
+    same.load_weights(path)
+    np.testing.assert_allclose(noted.model.predict_on_batch(x), same.predict_on_batch(x), rtol=1e-5)
 
 
-def _fed(member):
-    from inception_tf.data import pipeline
-
-    for images, _ in pipeline.evaluation(SPLIT, member.view, classes=2, batch_size=3):
-        yield images.numpy()[0]
+def test_a_file_without_a_classifier_is_refused(tmp_path):
+    path = tmp_path / "body.weights.h5"
+    inception_tf.create_model("inception_v1", include_top=False).save_weights(path)
+    with pytest.raises(UserError, match="holds no classifier; evaluate takes weights that have"):
+        open_member(str(path), "inception_v1")

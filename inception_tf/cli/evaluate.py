@@ -10,18 +10,54 @@ import click
 
 __all__ = ["command"]
 
+COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error")
+
 
 @click.command("evaluate")
 @click.argument("paths", nargs=-1, required=True, metavar="RUN|WEIGHTS...")
-@click.option("--model", help="The network that weights files belong to.")
-@click.option("--data", help="digits, or folder:PATH.  [default: the first run's data]")
-@click.option("--split", help="train, validation or test.  [default: validation, or test]")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="The network that weights files belong to; once for all, or once for each.",
+)
+@click.option(
+    "--data",
+    help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.  [default: the first run's]",
+)
+@click.option(
+    "--label-offset",
+    type=click.IntRange(min=0),
+    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+)
+@click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
+@click.option(
+    "--crops",
+    type=click.Choice(("1", "10", "144")),
+    default="1",
+    show_default=True,
+    help="Views of each image whose probabilities are averaged.",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Images at a time.",
+    help="Views at a time.",
+)
+@click.option("--per-class", is_flag=True, help="Print the accuracy of each class too.")
+@click.option(
+    "--confusion",
+    type=click.Path(dir_okay=False),
+    metavar="FILE.png",
+    help="Draw which class is taken for which.",
+)
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Share of the images that may be unreadable; they are skipped and named.",
 )
 @click.option(
     "--json",
@@ -29,24 +65,154 @@ __all__ = ["command"]
     type=click.Path(dir_okay=False),
     help="Write the result there as JSON too.",
 )
-def command(paths, model, data, split, batch_size, json_file):
-    """Measure top-1 and top-5 accuracy; several runs are an ensemble, their probabilities averaged.
+def command(
+    paths,
+    models,
+    data,
+    label_offset,
+    split,
+    crops,
+    batch_size,
+    per_class,
+    confusion,
+    max_bad,
+    json_file,
+):
+    """Measure top-1 and top-5 accuracy; several runs or files are an ensemble, their probabilities averaged.
 
     \b
     inception-tf evaluate runs/digits --data digits
     """
+    from inception_tf.data.bad import BadImages
+    from inception_tf.evaluation import scores
+    from inception_tf.evaluation.members import check_classes, open_member
+
+    source = _source(paths[0], data, label_offset)
+    chosen = source.split(split)
+    members = [
+        open_member(path, model) for path, model in zip(paths, _each(models, paths), strict=True)
+    ]
+    for member in members:
+        check_classes(member, source, chosen)
+    bad, crops = BadImages(chosen, max_bad), int(crops)
+    found = [_answers(member, chosen, crops, batch_size, bad) for member in members]
+    whole = scores.ensemble(found)
+    results = [dict(scores.scores(one)) for one in (*found, whole)]
+    labels = _labels(members[0], source)
+
+    if len(members) > 1:
+        click.echo(_table(members, results, crops) + "\n")
+    if per_class:
+        click.echo(_by_class(whole, labels) + "\n")
+    click.echo(_lines(results[-1], bad))
+    if confusion:
+        from inception_tf.evaluation.pictures import draw_confusion
+
+        title = f"{', '.join(dict.fromkeys(m.network for m in members))} on {source.name}"
+        draw_confusion(scores.confusion(whole), labels, Path(confusion), title)
+    if json_file:
+        _write(json_file, members, results, crops, bad)
+
+
+def _source(path, data, label_offset):
+    """The data that is named, or that of the run `path` as it was trained on."""
     from inception_tf.data.sources import open_source
-    from inception_tf.evaluation.members import open_member
-    from inception_tf.evaluation.scores import scores
-    from inception_tf.files import write_whole
+    from inception_tf.errors import UserError
     from inception_tf.training.run import Run
 
-    source = open_source(data or Run(Path(paths[0])).config().data.name)
-    chosen = source.split(split)
-    members = [open_member(path, model=model, labels=source.labels) for path in paths]
-    result = dict(scores(members, chosen, source.labels, batch_size))
+    if data:
+        return open_source(data, label_offset=label_offset or 0)
+    if Path(path).is_file():
+        raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
+    config = Run(Path(path)).config().data
+    offset = config.label_offset if label_offset is None else label_offset
+    return open_source(config.name, label_offset=offset)
+
+
+def _each(models, paths):
+    from inception_tf.errors import UserError
+
+    if len(models) <= 1:
+        return [models[0] if models else None] * len(paths)
+    if len(models) != len(paths):
+        raise UserError(
+            f"--model is given once for all or once for each: {len(models)} for {len(paths)} files"
+        )
+    return models
+
+
+def _answers(member, split, crops, batch_size, bad):
+    import sys
+
+    from tqdm import tqdm
+
+    from inception_tf.evaluation.scores import answers
+
+    # A log file gets a line now and then, a terminal a moving bar.
+    every = 0.2 if sys.stderr.isatty() else 10.0
+    with tqdm(
+        total=len(split), desc=member.name, unit="images", leave=False, mininterval=every
+    ) as bar:
+        return answers(
+            member, split, crops=crops, batch_size=batch_size, bad=bad, on_images=bar.update
+        )
+
+
+def _labels(member, source):
+    """A name for each class of the networks; its number where nobody names it."""
+    named = member.labels or source.labels
+    return [named[k] if k < len(named) else str(k) for k in range(member.classes)]
+
+
+def _lines(result, bad) -> str:
+    lines = []
     for name in ("top1", "top5"):
-        click.echo(f"{name}: {result[name]:.2%} accuracy, {1 - result[name]:.2%} error")
-    click.echo(f"images: {result['images']}, skipped: {result['skipped']}")
-    if json_file:
-        write_whole(Path(json_file), json.dumps(result, indent=2) + "\n")
+        low, high = result[f"{name}_interval"]
+        lines.append(
+            f"{name}: {result[name]:.2%} accuracy, {1 - result[name]:.2%} error"
+            f" (95 %: {1 - high:.2%} to {1 - low:.2%})"
+        )
+    lines.append(f"images: {result['images']}, skipped: {bad.count}")
+    lines += [f"  {name}: {reason}" for name, reason in sorted(bad.reasons.items())]
+    return "\n".join(lines)
+
+
+def _table(members, results, crops) -> str:
+    """Each network by itself and all together, in the form of the documents' Figure 4."""
+    from inception_tf.cli.render import table
+
+    names = [(m.network, f"{m.view.size}x{m.view.size}", 1) for m in members]
+    sizes = sorted({size for _, size, _ in names})
+    names.append(("ensemble", ", ".join(sizes), len(members)))
+    rows = [
+        (name, size, crops, count, f"{1 - r['top1']:.2%}", f"{1 - r['top5']:.2%}")
+        for (name, size, count), r in zip(names, results, strict=True)
+    ]
+    return table(COLUMNS, rows)
+
+
+def _by_class(found, labels) -> str:
+    from inception_tf.cli.render import table
+    from inception_tf.evaluation.scores import by_class
+
+    rows = [
+        (labels[number], images, f"{first:.2%}", f"{five:.2%}")
+        for number, images, first, five in by_class(found)
+    ]
+    return table(("class", "images", "top-1", "top-5"), rows)
+
+
+def _write(file, members, results, crops, bad) -> None:
+    from inception_tf.files import write_whole
+
+    singles = [
+        {"name": m.name, "model": m.network, "size": m.view.size, **result}
+        for m, result in zip(members, results, strict=False)
+    ]
+    content = results[-1] | {
+        "skipped": bad.count,
+        "skipped_images": bad.reasons,
+        "crops": crops,
+        "members": singles,
+    }
+    write_whole(Path(file), json.dumps(content, indent=2) + "\n")

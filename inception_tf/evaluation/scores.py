@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Top-1 and top-5 of one model or of several together, from class probabilities."""
+"""Probabilities of one network or of several together, and what they are worth: top-1, top-5, by class."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import keras
@@ -11,55 +12,99 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.data import pipeline
+from inception_tf.data.bad import BadImages
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Split
+from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
+from inception_tf.evaluation.crops import crop_steps
 
-__all__ = ["Member", "in_top", "probabilities", "scores"]
+__all__ = [
+    "Answers",
+    "Member",
+    "answers",
+    "by_class",
+    "confusion",
+    "ensemble",
+    "in_top",
+    "interval",
+    "scores",
+]
+
+NORMAL_95 = 1.959964  # the normal distribution has 95 % within so many deviations
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network of an evaluation with the view of the images that belongs to it."""
+    """One network of an evaluation with the view of the images that belongs to it.
+
+    model: (N, size, size, 3) float32 as `view` scales it → (N, K) probabilities.  labels: the K
+    classes' names, or None where only their number is known.
+    """
 
     name: str
-    model: (
-        keras.Model
-    )  # (N, size, size, 3) float32 as `view` scales it → (N, classes) probabilities
-    labels: tuple[str, ...]
+    network: str
+    model: keras.Model
+    classes: int
+    labels: tuple[str, ...] | None
     view: Preprocessing
 
 
-def scores(
-    members: Sequence[Member], split: Split, labels: tuple[str, ...], batch_size: int = 32
-) -> Iterator:
-    """Pairs `(name, value)`: top1 and top5 (shares of 1), images used, images skipped.
+@dataclass(frozen=True)
+class Answers:
+    """What a network, or several, say of the images that could be read.
 
-    Several members are an ensemble: the arithmetic mean of their probabilities.  Raises `UserError`
-    where a member's classes are not those of the data.
+    probabilities: (N, K) float32.  classes: (N,) int64, the truth.
     """
-    for member in members:
-        _check_classes(member, labels)
-    mean = sum(probabilities(member, split, batch_size) for member in members) / len(members)
-    yield "top1", float(in_top(mean, split.classes, 1).mean())
-    yield "top5", float(in_top(mean, split.classes, 5).mean())
-    yield "images", len(split)
-    yield "skipped", 0  # an image that cannot be read is an error, never left out in silence
+
+    probabilities: np.ndarray
+    classes: np.ndarray
 
 
-def probabilities(member: Member, split: Split, batch_size: int = 32) -> np.ndarray:
-    """(N, classes) float32, one row an image of `split`, in order."""
-    data = pipeline.evaluation(
-        split, member.view, classes=len(member.labels), batch_size=batch_size
-    )
+def answers(
+    member: Member,
+    split: Split,
+    *,
+    crops: int = 1,
+    batch_size: int = 32,
+    bad: BadImages | None = None,
+    on_images: Callable[[int], None] = lambda count: None,
+) -> Answers:
+    """The network's probabilities for each readable image, averaged over its crops after the softmax.
+
+    batch_size: crops that pass through the network together.  bad: where unreadable images are
+    noted.  on_images: hears after each batch how many images it had.
+    """
+    bad = bad or BadImages(split)
+    together = max(1, batch_size // crops)  # images
+    data = pipeline.evaluation(split, crop_steps(member.view, crops), batch_size=together, bad=bad)
+    rows, places = [], []
     try:
-        rows = [forward(member.model, images) for images, _ in data]
-    except tf.errors.InvalidArgumentError as error:
-        bad = pipeline.first_bad_image(split)
-        if bad:
-            raise UserError(f"an image cannot be read: {bad}; repair or remove the file") from error
+        for pixels, index in data:
+            rows.append(_forward(member.model, pixels, crops, batch_size))
+            places.append(index.numpy())
+            on_images(len(index))
+    except tf.errors.OpError as error:
+        if bad.exceeded:
+            raise bad.error() from error
         raise
-    return np.concatenate(rows)
+    if not rows:
+        raise UserError(f"none of the {len(split)} images can be read")
+    return Answers(np.concatenate(rows), split.classes[np.concatenate(places)])
+
+
+def ensemble(members: Sequence[Answers]) -> Answers:
+    """The arithmetic mean of the members' probabilities (Szegedy et al. 2014, section 7)."""
+    mean = sum(member.probabilities for member in members) / len(members)
+    return Answers(mean, members[0].classes)
+
+
+def scores(found: Answers) -> Iterator[tuple[str, object]]:
+    """Pairs `(name, value)`: top1 and top5, shares of 1, each with its 95 % interval, and the number of images."""
+    for k in (1, 5):
+        right = in_top(found.probabilities, found.classes, k)
+        yield f"top{k}", float(right.mean())
+        yield f"top{k}_interval", list(interval(int(right.sum()), len(right)))
+    yield "images", len(found.classes)
 
 
 def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
@@ -72,19 +117,40 @@ def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
     return ahead < k
 
 
-def forward(model: keras.Model, images) -> np.ndarray:
-    return keras.ops.convert_to_numpy(model.predict_on_batch(images))
+def interval(right: int, of: int) -> tuple[float, float]:
+    """Where the share behind `right` of `of` trials lies with 95 % confidence: Wilson's score interval (1927).
+
+    Unlike the mean plus and minus two deviations it stays within 0 and 1, and it has a width where
+    all or none are right.
+    """
+    share, z2 = right / of, NORMAL_95**2
+    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
+    reach = math.sqrt(share * (1 - share) * z2 / of + (z2 / (2 * of)) ** 2) / (1 + z2 / of)
+    # At the ends the formula is exact, its rounding is not.
+    return max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share))
 
 
-def _check_classes(member: Member, labels: tuple[str, ...]) -> None:
-    if len(member.labels) != len(labels):
-        raise UserError(
-            f"{member.name} has {len(member.labels)} classes and the data has {len(labels)};"
-            " evaluate on the data that the model was trained for"
-        )
-    for index, (ours, theirs) in enumerate(zip(member.labels, labels, strict=True)):
-        if ours != theirs:
-            raise UserError(
-                f"class {index} is '{ours}' in {member.name} and '{theirs}' in the data;"
-                " evaluate on data with the same class names"
-            )
+def by_class(found: Answers) -> Iterator[tuple[int, int, float, float]]:
+    """(class, images, top-1, top-5) of each class that the data shows."""
+    first, five = (in_top(found.probabilities, found.classes, k) for k in (1, 5))
+    for number in np.unique(found.classes):
+        own = found.classes == number
+        yield int(number), int(own.sum()), float(first[own].mean()), float(five[own].mean())
+
+
+def confusion(found: Answers) -> np.ndarray:
+    """(K, K) int64: how many images of class [row] were taken for class [column]."""
+    count = found.probabilities.shape[1]
+    pairs = found.classes * count + found.probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+
+def _forward(model: keras.Model, pixels, crops: int, batch_size: int) -> np.ndarray:
+    """(B, S, S, 3) or (B, crops, S, S, 3) → (B, K), the mean over the crops."""
+    flat = np.reshape(pixels, (-1, *pixels.shape[-3:]))
+    chunks = [
+        keras.ops.convert_to_numpy(model.predict_on_batch(flat[start : start + batch_size]))
+        for start in range(0, len(flat), batch_size)
+    ]
+    probabilities = np.concatenate(chunks).astype(np.float32)
+    return probabilities.reshape(len(pixels), crops, -1).mean(axis=1)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The 10 and the 144 crops against the papers' descriptions, pixel by pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from inception_tf.data import images
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.evaluation.crops import TenCrops, ThreeSquares, crop_steps
+
+
+def _image(height, width):
+    """Pixels that say where they are: (row, column, 0)."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack((rows, columns, np.zeros_like(rows)), -1).astype(np.float32)
+
+
+def _middle(crop):
+    return crop[:, :, :2].reshape(-1, 2).mean(axis=0)
+
+
+def test_ten_crops_of_an_image_at_its_size_are_its_corners_and_centre_and_these_mirrored():
+    image = _image(256, 256)
+    crops = TenCrops(224)(tf.constant(image)).numpy()
+    expected = [image[y : y + 224, x : x + 224] for y, x in ((0, 0), (0, 32), (32, 0), (32, 32))]
+    expected.append(image[16:240, 16:240])
+    np.testing.assert_allclose(crops[:5], expected, atol=1e-3)
+    np.testing.assert_array_equal(crops[5:], crops[:5, :, ::-1])
+
+
+def test_ten_crops_of_a_wide_image_come_from_its_central_square():
+    crops = TenCrops(224)(tf.constant(_image(256, 512))).numpy()
+    np.testing.assert_allclose(_middle(crops[4]), (127.5, 127.5 + 128), atol=1e-2)
+    assert crops[..., 1].min() >= 128
+    assert crops[..., 1].max() <= 128 + 255
+
+
+@pytest.mark.parametrize(("height", "width"), [(352, 500), (500, 352)])
+def test_144_crops_are_those_of_the_paper(height, width):
+    """At the scale 352 nothing is resized, so the crops can be cut out by hand."""
+    image = _image(height, width)
+    crops = ThreeSquares(224)(tf.constant(image)).numpy()
+    assert crops.shape == (144, 224, 224, 3)
+    plain = crops[:72].reshape(4, 3, 6, 224, 224, 3)
+    for square, begin in enumerate((0, 74, 148)):
+        own = image[:, begin : begin + 352] if width > height else image[begin : begin + 352]
+        places = ((0, 0), (0, 128), (128, 0), (128, 128), (64, 64))
+        cut = [own[y : y + 224, x : x + 224] for y, x in places]
+        np.testing.assert_allclose(plain[3, square, :5], cut, atol=1e-3)
+        for scale in range(4):
+            np.testing.assert_allclose(_middle(plain[scale, square, 4]), _middle(own), atol=0.6)
+            np.testing.assert_allclose(_middle(plain[scale, square, 5]), _middle(own), atol=0.6)
+    np.testing.assert_array_equal(crops[72:], crops[:72, :, ::-1])
+
+
+def test_scales_show_less_and_less_of_a_square():
+    image = _image(400, 400)
+    plain = ThreeSquares(224)(tf.constant(image)).numpy()[:72].reshape(4, 3, 6, 224, 224, 3)
+    shown = [np.ptp(plain[scale, 0, 0, :, :, 0]) for scale in range(4)]
+    np.testing.assert_allclose(shown, [400 * 224 / s for s in (256, 288, 320, 352)], atol=4)
+    np.testing.assert_allclose(np.ptp(plain[0, 0, 5, :, :, 0]), 399, atol=2)
+
+
+def test_other_sizes_scale_the_papers_numbers():
+    assert TenCrops(299)(tf.zeros((50, 50, 3))).shape == (10, 299, 299, 3)
+    crops = ThreeSquares(112)(tf.constant(_image(176, 176))).numpy()
+    np.testing.assert_allclose(crops[54, ..., :2], _image(176, 176)[:112, :112, :2], atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (3, 3), (1, 1)])
+@pytest.mark.parametrize("crops", [10, 144])
+def test_small_and_narrow_images_are_enlarged(shape, crops):
+    steps = crop_steps(Preprocessing(32), crops)
+    assert images.compose(steps, tf.zeros((*shape, 3), tf.uint8)).shape == (crops, 32, 32, 3)
+
+
+def test_crops_are_scaled_as_the_weights_want_them():
+    gray = tf.fill((64, 64, 3), tf.constant(10, tf.uint8))
+    seen = images.compose(crop_steps(Preprocessing(32, scale="caffe"), 10), gray)
+    np.testing.assert_allclose(seen[3, 0, 0], [10 - 104, 10 - 117, 10 - 123], atol=1e-3)
+
+
+def test_one_crop_is_the_centre_as_the_view_cuts_it():
+    view = Preprocessing(32, 0.5)
+    assert crop_steps(view, 1) == images.evaluation_steps(view)
