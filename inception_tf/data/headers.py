@@ -27,9 +27,16 @@ def check(data, pixel_limit: int = PIXEL_LIMIT):
 
     def judge_size():
         height, width = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
-        text = tf.strings.format("{}x{} pixels, at most {} are read", (width, height, pixel_limit))
-        whole = tf.cond(is_png, lambda: _has_whole_chunks(data), lambda: tf.constant(True))
-        return tf.where(height * width > pixel_limit, text, tf.where(whole, OK, DAMAGED))
+
+        def too_large():
+            size = (width, height, pixel_limit)
+            return tf.strings.format("{}x{} pixels, at most {} are read", size)
+
+        def judge_chunks():
+            return tf.where(_has_whole_chunks(data), OK, DAMAGED)
+
+        fits = tf.cond(is_png, judge_chunks, lambda: tf.constant(OK))
+        return tf.cond(height * width > pixel_limit, too_large, lambda: fits)
 
     return tf.case(
         [

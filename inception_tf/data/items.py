@@ -10,20 +10,18 @@ import tensorflow as tf
 from inception_tf.data import images
 from inception_tf.data.splits import Records, Split
 
-__all__ = ["loader", "packed", "reader", "record_reader"]
+__all__ = ["loader", "packed", "reader", "record_reader", "safe_loader"]
 
 KEPT_MAGIC = b"\x08\x04\x12"  # a serialized tensor of uint8 with a shape; no JPEG or PNG starts so
 
 
 def loader(split: Split, finish: Callable, box=None) -> Callable:
-    """A function (index () int64, seed (2,) int) → (pixels, status), which never fails.
+    """A function (index () int64, seed (2,) int) → (pixels, status); it fails where an image is damaged.
 
     finish: (H, W, 3) uint8 → pixels of one fixed shape; zeros where the status is not `ok`.  box: a
     distortion that is drawn, from the seed, before decoding, so that only its pixels are decoded.
     """
-    decoded = tf.TensorSpec((None, None, 3), tf.uint8)
-    spec = tf.function(finish).get_concrete_function(decoded)
-    blank = tf.zeros(spec.structured_outputs.shape, spec.structured_outputs.dtype)
+    blank = _blank(finish)
     if split.decoded:
         pixels = tf.constant(split.images)
 
@@ -56,11 +54,21 @@ def loader(split: Split, finish: Callable, box=None) -> Callable:
     def from_file(index, seed):
         return from_encoded(read(index), seed)
 
-    def load(index, seed):
-        found = from_kept if split.origin else from_file
-        return images.attempt(found, (index, seed), (blank, images.DAMAGED))
+    return from_kept if split.origin else from_file
 
-    return load
+
+def safe_loader(split: Split, finish: Callable, box=None) -> Callable:
+    """As `loader`, and a damaged image is zeros and a status; it takes a third of a millisecond more."""
+    load = loader(split, finish, box)
+    if split.decoded:
+        return load
+    otherwise = (_blank(finish), images.DAMAGED)
+    return lambda index, seed: images.attempt(load, (index, seed), otherwise)
+
+
+def _blank(finish: Callable):
+    spec = tf.function(finish).get_concrete_function(tf.TensorSpec((None, None, 3), tf.uint8))
+    return tf.zeros(spec.structured_outputs.shape, spec.structured_outputs.dtype)
 
 
 def record_reader(records: Records) -> Callable:

@@ -11,7 +11,7 @@ import tensorflow as tf
 __all__ = ["orientation", "upright"]
 
 SEARCHED = 1 << 17  # bytes: a segment has at most 64 kB, and EXIF comes first or after one other
-SEGMENTS = 16  # markers looked at before the pixels begin
+SEGMENTS = 16  # looked at
 EXIF = b"Exif\0\0"
 TAG = 0x0112  # Orientation, TIFF 6.0 and EXIF 2.3, table 4
 ENTRY = 12  # bytes of one tag in a TIFF directory
@@ -45,8 +45,9 @@ def _find_exif(content):
 
     def is_segment(place, tiff, count):
         marker = _number(content, place, 2)
-        before_pixels = (marker >= 0xFFC0) & (marker != 0xFFDA)
-        return (tiff == 0) & (count < SEGMENTS) & (place + 4 < end) & before_pixels
+        # APP0 to APP15 and comments: EXIF stands among them, before the tables and the pixels.
+        told = ((marker >= 0xFFE0) & (marker <= 0xFFEF)) | (marker == 0xFFFE)
+        return (tiff == 0) & (count < SEGMENTS) & (place + 4 < end) & told
 
     def next_segment(place, tiff, count):
         start = tf.gather(content, tf.clip_by_value(place + 4 + tf.range(len(EXIF)), 0, end - 1))

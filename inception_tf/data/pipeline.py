@@ -8,14 +8,16 @@ import tensorflow as tf
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images
 from inception_tf.data.bad import BadImages
-from inception_tf.data.items import loader
+from inception_tf.data.items import loader, safe_loader
 from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
 
 __all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 
 # Which use of the run's seed.
-SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(5)
+STREAMS = 5
+SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+GROUP = 8  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
 
 
@@ -53,39 +55,51 @@ def training(
     steps = steps_per_epoch(split, config.batch_size)
     used = steps * config.batch_size
     distortions = augment.training_distortions(config)
-    load = loader(split, images.Resize(size), augment.training_box(config))
+    opened = (split, images.Resize(size), augment.training_box(config))
+    load, load_safely = loader(*opened), safe_loader(*opened)
     labels = tf.constant(split.classes)
 
+    def distorted(pixels, position, index):
+        pixels = augment.distort(distortions, pixels, _seed(seed, PIXEL_STREAM, position))
+        return images.ToUnit()(pixels), tf.one_hot(labels[index], classes)
+
+    def quick(position, index):
+        pixels, status = load(index, _seed(seed, BOX_STREAM, position))
+        readable = tf.debugging.Assert(tf.equal(status, images.OK), [status])
+        with tf.control_dependencies([readable]):
+            return distorted(tf.identity(pixels), position, index)
+
     def shown(position, index):
-        pixels, status = load(index, _fold(seed, BOX_STREAM, position))
+        pixels, status = load_safely(index, _seed(seed, BOX_STREAM, position))
         return pixels, index, _noted(bad, index, status)
 
     def another(position, tries):
-        drawn = _fold(seed, REDRAW_STREAM, position, tries)
-        index = tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64)
-        return shown(position, index)
+        drawn = _fold_in(_seed(seed, REDRAW_STREAM, position), tries)
+        return shown(position, tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64))
 
-    def example(position, index):
+    def careful(position, index):
         first = shown(position, index)
         pixels, index, _ = tf.cond(
             first[2], lambda: first, lambda: _redrawn(first, lambda tries: another(position, tries))
         )
-        distorted = augment.distort(distortions, pixels, _fold(seed, PIXEL_STREAM, position))
-        return images.ToUnit()(distorted), tf.one_hot(labels[index], classes)
+        return distorted(pixels, position, index)
 
     first_epoch, done = divmod(start, steps)
+    group = _group(config.batch_size)
     batches = (
         tf.data.Dataset.range(first_epoch, epochs)
-        .flat_map(lambda epoch: _order(len(split), used, _fold(seed, SHUFFLE_STREAM, epoch)))
+        .flat_map(lambda epoch: _order(len(split), used, _seed(seed, SHUFFLE_STREAM, epoch)))
         .skip(done * config.batch_size)
         .enumerate(start * config.batch_size)
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(config.batch_size, drop_remainder=True)
+        .batch(group, drop_remainder=True)
+        .map(_together(quick, careful), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(config.batch_size // group, drop_remainder=True)
+        .map(lambda *parts: tuple(_merged(part) for part in parts))
     )
     mixed = augment.batch_distortions(config, classes)
     if mixed:
         batches = batches.enumerate(start).map(
-            lambda step, batch: _mixed(mixed, *batch, _fold(seed, BATCH_STREAM, step))
+            lambda step, batch: _mixed(mixed, *batch, _seed(seed, BATCH_STREAM, step))
         )
     # Keras asks for the number of batches, which flat_map hides.
     left = tf.data.experimental.assert_cardinality(epochs * steps - start)
@@ -101,7 +115,7 @@ def evaluation(
     be read is left out and noted in `bad`; the last batch is as small as it is.
     """
     bad = bad or BadImages(split)
-    load = loader(split, lambda image: images.compose(steps, image))
+    load = safe_loader(split, lambda image: images.compose(steps, image))
 
     def example(index):
         pixels, status = load(index, tf.zeros(2, tf.int64))
@@ -131,6 +145,41 @@ def _order(count: int, used: int, seed) -> tf.data.Dataset:
     # pairs of images meet half as often again as by chance.
     order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
     return tf.data.Dataset.from_tensor_slices(order[:used])
+
+
+def _group(batch_size: int) -> int:
+    """How many images are read by one call: a part of the batch, small beside it, so that cores share a batch."""
+    return max(count for count in range(1, GROUP + 1) if batch_size % count == 0)
+
+
+def _together(quick, careful):
+    """A function (positions (g,), indices (g,)) → examples (g, ...), each `quick`'s, all `careful`'s if one fails.
+
+    Being prepared for a damaged image takes a third of a millisecond: once for a group, not for each.
+    """
+
+    def examples(positions, indices):
+        items = tf.data.Dataset.from_tensor_slices((positions, indices))
+        count = positions.shape[0]
+        some = items.map(quick).ignore_errors().batch(count)
+        none = tuple(tf.zeros((0, *spec.shape[1:]), spec.dtype) for spec in some.element_spec)
+        found = some.concatenate(tf.data.Dataset.from_tensors(none)).take(1).get_single_element()
+        kinds = tuple(tf.TensorSpec(spec.shape[1:], spec.dtype) for spec in some.element_spec)
+        whole = tf.cond(
+            tf.equal(tf.shape(found[0])[0], count),
+            lambda: found,
+            lambda: tf.map_fn(
+                lambda item: careful(*item), (positions, indices), fn_output_signature=kinds
+            ),
+        )
+        return tuple(tf.ensure_shape(part, (count, *part.shape[1:])) for part in whole)
+
+    return examples
+
+
+def _merged(parts):
+    """(P, g, ...) → (P * g, ...)"""
+    return tf.reshape(parts, (parts.shape[0] * parts.shape[1], *parts.shape[2:]))
 
 
 def _redrawn(first, draw):
@@ -168,12 +217,9 @@ def _mixed(mixed: tuple, pixels, labels, seed):
     return pixels, labels
 
 
-def _fold(seed: int, stream: int, *numbers):
-    """A seed (2,) int64 of its own for a use of the run's seed, an epoch, a position."""
-    folded = tf.constant([seed, stream], tf.int64)
-    for number in numbers:
-        folded = _fold_in(folded, number)
-    return folded
+def _seed(seed: int, stream: int, number):
+    """A seed (2,) int64 of its own for a use of the run's seed and an epoch, a step or a position."""
+    return tf.stack([tf.constant(seed * STREAMS + stream, tf.int64), number])
 
 
 def _fold_in(seed, number):
