@@ -4,8 +4,9 @@
 The JPEGs are crops of scikit-learn's two photographs at 500x375, of about 110 kB.  Each pipeline
 reads, decodes, cuts a box of 5 to 100 % of the area, resizes it to 299x299 and mirrors half; once
 without and once with changes of light and colour.  The clock includes all from the file to the batch
-in memory.  In every round each pipeline is asked in turn, first for a few batches that do not count,
-so that its queue is as empty as the others', then for those that do; the table has the medians.
+in memory.  In every round each pipeline starts anew in turn (a running one would fill its queue while
+the others are timed), first for a few batches that do not count, then for those that do; the table has
+the medians.
 
     python benchmarks/data.py
     python benchmarks/data.py --torch-python ~/torch/bin/python   # where torch and torchvision are
@@ -25,7 +26,10 @@ import click
 
 SIZE, BATCH = 299, 32
 AREA, ASPECT = (0.05, 1.0), (0.75, 4 / 3)
-UNCOUNTED, COUNTED = 5, 10  # batches a round
+UNCOUNTED, COUNTED = (
+    30,
+    30,
+)  # batches a round; TensorFlow needs the first to find its number of threads
 HEAD = "| pipeline | light and colour | images/s | ours is |\n|---|---|---|---|"
 
 
@@ -46,7 +50,7 @@ def make_jpegs(folder: Path, count: int) -> None:
         pixels = tf.cast(tf.clip_by_value(part + grain, 0, 255), tf.uint8)
         path = folder / "ab"[number % 2] / f"{number:04}.jpg"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(tf.io.encode_jpeg(pixels, quality=88).numpy())
+        path.write_bytes(tf.io.encode_jpeg(pixels, quality=95).numpy())
 
 
 def ours(folder: Path, colour: bool):
@@ -62,9 +66,8 @@ def ours(folder: Path, colour: bool):
         photometric="full" if colour else "none",
     )
     split = open_source(f"folder:{folder}").split("all")
-    return iter(
-        pipeline.training(split, config, size=SIZE, classes=2, seed=0, epochs=10_000)
-    ).__next__
+    data = pipeline.training(split, config, size=SIZE, classes=2, seed=0, epochs=10_000)
+    return lambda: iter(data).__next__
 
 
 def plain(folder: Path, colour: bool):
@@ -93,7 +96,8 @@ def plain(folder: Path, colour: bool):
 
     files = tf.data.Dataset.list_files(str(folder / "*" / "*.jpg")).repeat()
     batches = files.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH)
-    return iter(batches.prefetch(tf.data.AUTOTUNE)).__next__
+    batches = batches.prefetch(tf.data.AUTOTUNE)
+    return lambda: iter(batches).__next__
 
 
 def model_garden(folder: Path, colour: bool):
@@ -119,7 +123,8 @@ def model_garden(folder: Path, colour: bool):
     data = tf.data.TFRecordDataset(str(records)).repeat().shuffle(256)
     data = data.map(decoder.decode, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.map(parser.parse_fn(is_training=True), num_parallel_calls=tf.data.AUTOTUNE)
-    return iter(data.batch(BATCH).prefetch(tf.data.AUTOTUNE)).__next__
+    data = data.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    return lambda: iter(data).__next__
 
 
 TORCH = """
@@ -160,12 +165,13 @@ def torch_loader(python: str):
             child.stdin.flush()
             child.stdout.readline()
 
-        return batch
+        return lambda: batch
 
     return start
 
 
-def images_per_second(batch) -> float:
+def images_per_second(start) -> float:
+    batch = start()
     for _ in range(UNCOUNTED):
         batch()
     started = time.perf_counter()
@@ -191,8 +197,8 @@ def compare(folder: Path, python: str, rounds: int) -> None:
             except ImportError as error:
                 click.echo(f"skipped {name}: {error}")
         for number in range(-1, rounds):
-            for name, batch in started.items():
-                rate = images_per_second(batch)
+            for name, ready in started.items():
+                rate = images_per_second(ready)
                 if number >= 0:
                     rates.setdefault(name, []).append(rate)
         if not colour:
@@ -207,7 +213,7 @@ def compare(folder: Path, python: str, rounds: int) -> None:
 
 def memory(folder: Path) -> None:
     """What the process holds after each of three epochs of 12,000 images, distorted."""
-    batch = ours(folder, True)
+    batch = ours(folder, True)()
     click.echo("| epoch | memory, MiB |\n|---|---|")
     for epoch in range(1, 4):
         for _ in range(12_000 // BATCH):

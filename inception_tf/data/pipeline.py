@@ -17,7 +17,7 @@ __all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 # Which use of the run's seed.
 STREAMS = 5
 SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
-GROUP = 8  # images that are read by one call, at most
+GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
 
 
@@ -93,9 +93,10 @@ def training(
         .enumerate(start * config.batch_size)
         .batch(group, drop_remainder=True)
         .map(_together(quick, careful), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(config.batch_size // group, drop_remainder=True)
-        .map(lambda *parts: tuple(_merged(part) for part in parts))
     )
+    if group < config.batch_size:
+        batches = batches.batch(config.batch_size // group, drop_remainder=True)
+        batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
     mixed = augment.batch_distortions(config, classes)
     if mixed:
         batches = batches.enumerate(start).map(
@@ -148,7 +149,7 @@ def _order(count: int, used: int, seed) -> tf.data.Dataset:
 
 
 def _group(batch_size: int) -> int:
-    """How many images are read by one call: a part of the batch, small beside it, so that cores share a batch."""
+    """How many images are read by one call: a batch, or a part of it that is not too large for one core."""
     return max(count for count in range(1, GROUP + 1) if batch_size % count == 0)
 
 

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the time of the training data goes, and whether it or the network is the slower."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from inception_tf.config import Config
+from inception_tf.data import pipeline
+from inception_tf.data.items import reader
+from inception_tf.errors import UserError
+from inception_tf.training.fit import Plan, compiled_model, make_plan
+
+__all__ = ["DataTiming", "time_data"]
+
+UNCOUNTED = 3  # batches before the clock starts: tracing, and what was prepared ahead
+EPOCHS = 1_000_000  # more than anybody measures
+
+
+@dataclass(frozen=True)
+class DataTiming:
+    """Images a second of the data up to each of its stages, and of the network's training step.
+
+    stages: `read`, `decode` (and crop and resize), `distort` (and mix: all of it); each with those
+    before it.
+    """
+
+    model: str
+    data: str
+    batch_size: int
+    size: int
+    precision: str
+    stages: dict[str, float]
+    step: float
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        """What each stage adds, in milliseconds an image; what is lost in the noise adds nothing."""
+        times = [1000 / rate for rate in self.stages.values()]
+        before = [0.0, *times[:-1]]
+        added = (max(0.0, now - then) for now, then in zip(times, before, strict=True))
+        return dict(zip(self.stages, added, strict=True))
+
+    @property
+    def slower(self) -> str:
+        """`data` or `model`, whichever a training waits for."""
+        return "data" if self.data_rate < self.step else "model"
+
+    @property
+    def data_rate(self) -> float:
+        """Images a second of the whole pipeline."""
+        return list(self.stages.values())[-1]
+
+    def as_dict(self) -> dict:
+        return dataclasses.asdict(self) | {
+            "milliseconds": self.milliseconds,
+            "slower": self.slower,
+        }
+
+
+def time_data(config: Config, steps: int = 20) -> DataTiming:
+    """Times `steps` batches of the training data, stage by stage, then as many training steps on one batch.
+
+    Each is timed by itself, with all cores.  Raises `UserError` for a mistake in the configuration.
+    """
+    if steps < 1:
+        raise UserError(f"the number of steps must be at least 1, got {steps}")
+    plan = make_plan(config)
+    stages = {
+        name: _rate(batches, plan.config.data.batch_size, steps)
+        for name, batches in _stages(plan).items()
+    }
+    return DataTiming(
+        config.model.name,
+        config.data.name,
+        config.data.batch_size,
+        plan.size,
+        plan.precision.policy,
+        stages,
+        _step_rate(plan, steps),
+    )
+
+
+def _stages(plan: Plan) -> dict[str, tf.data.Dataset]:
+    data = plan.config.data
+    plain = dataclasses.replace(
+        data,
+        flip=False,
+        photometric="none",
+        auto_augment="none",
+        random_erasing=0.0,
+        mixup_alpha=0.0,
+        cutmix_alpha=0.0,
+    )
+
+    def training(chosen) -> tf.data.Dataset:
+        return pipeline.training(
+            plan.train,
+            chosen,
+            size=plan.size,
+            classes=plan.classes,
+            seed=plan.config.training.seed,
+            epochs=EPOCHS,
+            bad=plan.bad[0],
+        )
+
+    stages = {"decode": training(plain), "distort": training(data)}
+    if plan.train.decoded:
+        return stages
+    read, count = reader(plan.train), len(plan.train)
+    files = tf.data.Dataset.range(count).repeat()
+    files = files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(data.batch_size)
+    return {"read": files.prefetch(tf.data.AUTOTUNE)} | stages
+
+
+def _rate(batches: tf.data.Dataset, batch_size: int, steps: int) -> float:
+    iterator = iter(batches)
+    return batch_size / _seconds(lambda: next(iterator), steps)
+
+
+def _step_rate(plan: Plan, steps: int) -> float:
+    """Images a second of the compiled training step, its batch in memory."""
+    model = compiled_model(plan)
+    images, labels = next(iter(plan.training_data()))
+    targets = dict.fromkeys(model.output, labels)
+
+    def train():
+        return model.train_on_batch(images, targets, return_dict=True)
+
+    return plan.config.data.batch_size / _seconds(train, steps)
+
+
+def _seconds(call: Callable[[], object], steps: int) -> float:
+    """Of one call, on average over `steps`."""
+    for _ in range(UNCOUNTED):
+        call()
+    started = time.perf_counter()
+    for _ in range(steps):
+        call()
+    return (time.perf_counter() - started) / steps
