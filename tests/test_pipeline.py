@@ -101,6 +101,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_batches_in_two_processes(test_data):
     name = f"folder:{test_data / 'flowers12'}"
     children = [

@@ -62,6 +62,7 @@ def _tfds(tmp_path, class_folders, monkeypatch):
     return "tfds:tiny/1.0.0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [_folder, _tfrecord, _tfds], ids=lambda kind: kind.__name__[1:])
 def test_a_source_trains_two_epochs(kind, tmp_path, class_folders, monkeypatch):
     name = kind(tmp_path, class_folders, monkeypatch)

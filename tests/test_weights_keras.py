@@ -125,6 +125,7 @@ def test_top_of_keras_3s_file_is_left_out_where_the_model_has_none(tmp_path):
     assert set(report.unused) == {"predictions/kernel", "predictions/bias"}
 
 
+@pytest.mark.slow
 def test_converted_file_of_keras_3_builds_the_same_model(tmp_path):
     theirs = build("inception_v3")
     theirs.save_weights(tmp_path / "theirs.weights.h5")
