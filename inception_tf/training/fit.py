@@ -22,23 +22,32 @@ from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Source, Split, open_source
 from inception_tf.device import Precision, environment, resolve_precision
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, unknown
 from inception_tf.files import aside, write_whole
-from inception_tf.models import find
+from inception_tf.models import find, switches
 from inception_tf.models.build import LOGITS, endpoints
+from inception_tf.spec import Auxiliary
 from inception_tf.training import resume
 from inception_tf.training.averages import (
     AveragedEvaluation,
     MovingAverage,
     averaged,
     moving_statistics,
+    warm_up_statistics,
 )
-from inception_tf.training.callbacks import Recorder
+from inception_tf.training.callbacks import InputImages, Recorder
 from inception_tf.training.curves import draw_curves, new_figure
-from inception_tf.training.optimizers import LossScaleOptimizer, make_optimizer
+from inception_tf.training.finite import FiniteSteps, StopNotFinite
+from inception_tf.training.optimizers import make_optimizer
+from inception_tf.training.population import recalibrate
+from inception_tf.training.pretrained import begin_with
 from inception_tf.training.run import Run
+from inception_tf.training.stages import Stage, optimizer_of, set_trained, stage_at, stages_of
 
-__all__ = ["Plan", "compiled_model", "make_plan", "train"]
+__all__ = ["Plan", "compile_for", "compiled_model", "make_plan", "train"]
+
+# Settings that a run may be given anew when it goes on: they touch its result alone.
+CHANGEABLE = ("training.recalibrate_batch_norm",)
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,18 @@ class Plan:
             "dropout": model.dropout,
             "batch_norm_momentum": model.batch_norm_momentum,
             "weight_decay": model.weight_decay,
-            "width_multiplier": model.width_multiplier,
+            "initializer_gain": model.initializer_gain,
+            **model.structure(),
         }
+
+    def stage_before(self, step: int) -> Stage:
+        """The stage in which step `step`, counted from 1, was taken; the first one for 0."""
+        return stage_at(self.config, max(step - 1, 0) // self.steps)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """Of the classifiers that are trained and then dropped."""
+        wanted = self.config.model.aux_logits is not False
+        return find(self.config.model.name).auxiliaries if wanted else ()
 
     def training_data(self, start: int = 0) -> tf.data.Dataset:
         training = self.config.training
@@ -95,6 +114,7 @@ class Plan:
 def make_plan(config: Config) -> Plan:
     """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
     network, data = find(config.model.name), config.data
+    _check_switches(config)
     source = open_source(data.name, label_offset=data.label_offset)
     train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
     return Plan(
@@ -112,30 +132,42 @@ def make_plan(config: Config) -> Plan:
 def compiled_model(plan: Plan) -> keras.Model:
     """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
 
-    With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published weight.
+    With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published
+    weight.  Of a recipe with two stages it is the first one's; `compile_for` goes on to the second.
     """
-    config = plan.config
+    config = plan.config.model
     network = create_model(
-        config.model.name,
-        aux_logits=config.model.aux_logits,
+        config.name,
+        aux_logits=bool(config.aux_logits or plan.auxiliaries()),
         dtype=plan.precision.policy,
         **plan.model_arguments(),
     )
+    if config.weights:
+        begin_with(network, config.name, config.weights, config.switches, new_head=config.new_head)
     ends = endpoints(network)
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.
-    outputs, weights = {"predictions": ends[LOGITS]}, {"predictions": 1.0}
-    if config.model.aux_logits:
-        for auxiliary in find(config.model.name).auxiliaries:
-            outputs[auxiliary.output] = ends[auxiliary.name]
-            chosen = config.training.aux_weight
-            weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
+    outputs = {"predictions": ends[LOGITS]}
+    outputs |= {auxiliary.output: ends[auxiliary.name] for auxiliary in plan.auxiliaries()}
     model = keras.Model(network.input, outputs, name=network.name)
-    smoothing = config.training.label_smoothing
+    compile_for(model, plan, stages_of(plan.config)[0])
+    return model
+
+
+def compile_for(model: keras.Model, plan: Plan, stage: Stage) -> None:
+    """Compiles `model` for a stage of its training, with a fresh optimizer."""
+    training = plan.config.training
+    set_trained(model, plan.config, stage)
+    weights = {"predictions": 1.0}
+    for auxiliary in plan.auxiliaries():
+        chosen = training.aux_weight
+        weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
     model.compile(
-        optimizer=_optimizer(plan, model),
+        optimizer=_optimizer(plan, stage, model),
         loss={
-            name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
-            for name in outputs
+            name: keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=training.label_smoothing
+            )
+            for name in weights
         },
         loss_weights=weights,
         metrics={
@@ -144,9 +176,12 @@ def compiled_model(plan: Plan) -> keras.Model:
                 keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
             ]
         },
+        steps_per_execution=training.steps_per_execution,
         jit_compile=False,
     )
-    return model
+    model.optimizer.build(model.trainable_variables)
+    if training.warm_up_statistics:
+        warm_up_statistics(model)
 
 
 def train(
@@ -161,21 +196,29 @@ def train(
     _check_folder(run, config, resumed)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(config.training.seed)
     model = compiled_model(plan)
-    model.optimizer.build(model.trainable_variables)
-    checkpoint = resume.latest(run.checkpoints) if resumed else None
-    progress = resume.restore(checkpoint, model) if checkpoint else resume.Progress()
+    progress = _go_on(run, plan, model) if resumed else resume.Progress()
+    run.write_config(config)
     if not resumed:
-        run.write_config(config)
         write_labels(run.labels_file, plan.source.labels)
     recorder = Recorder(run, progress)
-    board = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=not resumed)
+    own = [
+        AveragedEvaluation(),
+        recorder,
+        StopNotFinite(config.training.max_bad_steps, progress.step),
+        keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=not resumed),
+    ]
+    if not resumed:
+        shown = {"train": plan.training_data(), "validation": plan.validation_data()}
+        own.append(InputImages(run.path / "tensorboard", shown))
     try:
         with warnings.catch_warnings():
             # How many images can be read is known only when all are; Keras thinks that one too few.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            _fit(model, plan, progress.step, [AveragedEvaluation(), recorder, board, *callbacks])
+            _fit(model, plan, progress.step, [*own, *callbacks])
     except tf.errors.OpError as error:
         for bad in plan.bad:
             if bad.exceeded:
@@ -186,12 +229,26 @@ def train(
     return _finish(run, plan, model, recorder.progress)
 
 
+def _go_on(run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
+    """Brings `model` to where the newest checkpoint was saved."""
+    checkpoint = resume.latest(run.checkpoints)
+    if checkpoint is None:
+        return resume.Progress()
+    stage = plan.stage_before(resume.read_progress(checkpoint).step)
+    if stage.first:
+        compile_for(model, plan, stage)
+    return resume.restore(checkpoint, model)
+
+
 def _fit(model: keras.Model, plan: Plan, done: int, callbacks: list) -> None:
-    """`model.fit` from step `done`; an epoch that was left in the middle is finished in a call of its own."""
-    epochs = plan.config.training.epochs
-    while done < epochs * plan.steps:
+    """`model.fit` from step `done`, a call for each stage and one for the rest of an epoch left in its middle."""
+    stage = plan.stage_before(done)
+    while done < plan.config.training.epochs * plan.steps:
         epoch, offset = divmod(done, plan.steps)
-        last = epoch + 1 if offset else epochs
+        if epoch == stage.end:
+            stage = stage_at(plan.config, epoch)
+            compile_for(model, plan, stage)
+        last = epoch + 1 if offset else stage.end
         model.fit(
             plan.training_data(done).map(lambda x, y: (x, dict.fromkeys(model.output, y))),
             validation_data=plan.validation_data().map(
@@ -207,32 +264,48 @@ def _fit(model: keras.Model, plan: Plan, done: int, callbacks: list) -> None:
         done = last * plan.steps
 
 
-def _optimizer(plan: Plan, model: keras.Model) -> keras.Optimizer:
-    """The recipe's optimizer, its moving averages around it, loss scaling around both."""
-    config = plan.config.optimizer
-    optimizer = make_optimizer(
-        config, steps_per_epoch=plan.steps, epochs=plan.config.training.epochs
-    )
+def _optimizer(plan: Plan, stage: Stage, model: keras.Model) -> keras.Optimizer:
+    """The recipe's optimizer, its moving averages around it, around both what leaves bad steps out."""
+    config = optimizer_of(plan.config, stage)
+    optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=stage.epochs)
+    statistics = partial(moving_statistics, model)
     if config.ema is not None:
-        optimizer = MovingAverage(optimizer, config.ema, partial(moving_statistics, model))
-    if plan.precision.policy == "mixed_float16":
-        optimizer = LossScaleOptimizer(optimizer)
-    return optimizer
+        optimizer = MovingAverage(optimizer, config.ema, statistics)
+    scaled = plan.precision.policy == "mixed_float16"
+    return FiniteSteps(optimizer, scaled=scaled, statistics=statistics)
+
+
+def _check_switches(config: Config) -> None:
+    own = switches(config.model.name)
+    for switch, value in config.model.switches.items():
+        if switch not in own:
+            raise unknown(f"switch of {config.model.name}", switch, own)
+        if type(value) is not type(own[switch]):
+            raise UserError(
+                f"model.switches.{switch} takes a value such as {own[switch]!r}, got {value!r}"
+            )
 
 
 def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     if resumed:
-        theirs, ours = run.config().as_dict(), config.as_dict()
-        for section, values in ours.items():
-            if values != theirs[section]:
+        theirs = _flat(run.config())
+        for key, now in _flat(config).items():
+            before = theirs[key]
+            if before != now and key not in CHANGEABLE:
                 raise UserError(
-                    f"--resume goes on with the settings of {run.config_file}, and section '{section}' differs:"
-                    f" {values} against {theirs[section]}; leave the other options out, or take another --out"
+                    f"--resume goes on with the settings of {run.config_file}, where {key} is {before!r} and not"
+                    f" {now!r}; leave the other options out, or take another --out"
                 )
     elif run.config_file.exists():
         raise UserError(
             f"{run.path} holds a run already; add --resume to go on with it, or take another --out"
         )
+
+
+def _flat(config: Config) -> dict:
+    """`{"model.size": 48, ...}`; two recipes with the same settings are the same."""
+    sections = {name: v for name, v in config.as_dict().items() if isinstance(v, dict)}
+    return {f"{name}.{key}": value for name, v in sections.items() for key, value in v.items()}
 
 
 def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress) -> dict:
@@ -242,6 +315,9 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
         trained = {v.path: v for v in model.variables}
         for variable in result.weights:
             variable.assign(trained[variable.path])
+    recalibrated = plan.config.training.recalibrate_batch_norm
+    if recalibrated:
+        recalibrate(result, plan.training_data(), recalibrated)
     with aside(run.model_file) as temporary:
         result.save(temporary)
     history = progress.history
@@ -252,6 +328,7 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
         "data": plan.source.name,
         "images": {name: len(split) for name, split in plan.source.splits.items()},
         "skipped": {name: reason for bad in plan.bad for name, reason in bad.reasons.items()},
+        "recalibrated_batches": recalibrated,
         "precision": plan.precision.policy,
         "precision_reason": plan.precision.reason,
         "epochs": len(history),
