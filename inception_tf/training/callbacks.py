@@ -4,20 +4,24 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 import keras
+import tensorflow as tf
 
 from inception_tf.files import write_whole
 from inception_tf.training.resume import Progress, save
 from inception_tf.training.run import Run
 
-__all__ = ["Bar", "Recorder", "Stopped"]
+__all__ = ["Bar", "InputImages", "Recorder", "Stopped"]
 
+SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -32,20 +36,26 @@ class Stopped(KeyboardInterrupt):
 class Recorder(keras.callbacks.Callback):
     """Keeps `history.csv` and the checkpoints, and turns Ctrl-C into a stop between two steps.
 
-    A first SIGINT or SIGTERM saves at the end of the step and raises `Stopped`; a second one ends
-    the process at once, with the checkpoint before it intact.
+    A checkpoint follows each epoch, and each `save_every` seconds within one.  A first SIGINT or
+    SIGTERM saves at the end of the step and raises `Stopped`, at the end of an epoch after its
+    validation; a second one ends the process at once, with the checkpoint before it intact.
     """
 
-    def __init__(self, run: Run, progress: Progress):
+    def __init__(self, run: Run, progress: Progress, save_every: float = SAVE_EVERY):
         super().__init__()
         self.run = run
         self.progress = progress
+        self.save_every = save_every
         self.started = time.perf_counter() - progress.seconds
+        self.saved = time.perf_counter()
+        self.begun = progress.step  # where this call of `fit` began its epoch
+        self.carried: list = []  # sums of an epoch that was left in the middle, to be added to its rest
         self.asked_to_stop = False
         self.handlers: dict = {}
 
     def on_train_begin(self, logs=None):
-        if threading.current_thread() is threading.main_thread():
+        # An epoch that is finished in a `fit` of its own is followed by another `fit`.
+        if not self.handlers and threading.current_thread() is threading.main_thread():
             self.handlers = {s: signal.signal(s, self._ask_to_stop) for s in STOP_SIGNALS}
 
     def release_signals(self):
@@ -54,33 +64,43 @@ class Recorder(keras.callbacks.Callback):
             signal.signal(number, handler)
         self.handlers = {}
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun, self.carried = self.progress.step, self.progress.metrics
+
     def on_train_batch_end(self, batch, logs=None):
-        self._advance(self.progress.history)
-        if self.asked_to_stop:
-            self._save_and_stop()
+        if self.carried:
+            # Keras begins every epoch's sums at zero, and has no metrics before a process' first step.
+            for variable, value in zip(self.model.metrics_variables, self.carried, strict=True):
+                variable.assign(keras.ops.convert_to_numpy(variable) + value)
+            self.carried = []
+        # Not the optimizer's count: a step that is left out has used its batch, too.
+        self._advance(self.begun + batch + 1, self.progress.history)
+        due = time.perf_counter() - self.saved > self.save_every
+        ends_the_epoch = batch + 1 == self.params.get("steps")
+        if (self.asked_to_stop or due) and not ends_the_epoch:
+            sums = [keras.ops.convert_to_numpy(v).tolist() for v in self.model.metrics_variables]
+            self._save(dataclasses.replace(self.progress, metrics=sums))
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = self.model.optimizer.learning_rate
         row = {
             "epoch": epoch + 1,
             "step": self.progress.step,
             "seconds": round(self.progress.seconds, 3),
-            "learning_rate": float(keras.ops.convert_to_numpy(rate)),
+            "learning_rate": learning_rate(self.model),
             **{plain_name(name): float(value) for name, value in (logs or {}).items()},
         }
-        self._advance([*self.progress.history, row])
-        save(self.run.checkpoints, self.model, self.progress)
+        self._advance(self.progress.step, [*self.progress.history, row])
         write_whole(self.run.path / "history.csv", _as_csv(self.progress.history))
-        if self.asked_to_stop:
-            raise Stopped(self.progress.step)
+        self._save(self.progress)
 
-    def _advance(self, history):
-        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+    def _advance(self, step, history):
         self.progress = Progress(step, time.perf_counter() - self.started, history)
 
-    def _save_and_stop(self):
-        save(self.run.checkpoints, self.model, self.progress)
-        raise Stopped(self.progress.step)
+    def _save(self, progress):
+        save(self.run.checkpoints, self.model, progress)
+        self.saved = time.perf_counter()
+        if self.asked_to_stop:
+            raise Stopped(progress.step)
 
     def _ask_to_stop(self, number, frame):
         if self.asked_to_stop:
@@ -89,35 +109,45 @@ class Recorder(keras.callbacks.Callback):
 
 
 class Bar(keras.callbacks.Callback):
-    """A progress bar an epoch on stderr: steps, time left, rate, loss and accuracy so far."""
+    """A progress bar an epoch on stderr: images, time left, images a second, learning rate, loss and accuracy."""
 
     def __init__(self, epochs: int, batch_size: int):
         super().__init__()
         self.epochs = epochs
         self.batch_size = batch_size
         self.bar = None
+        self.told = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         from tqdm import tqdm
 
-        # A log file gets a line now and then, a terminal a moving bar.
         self.bar = tqdm(
             total=self.params["steps"] * self.batch_size,
             desc=f"epoch {epoch + 1}/{self.epochs}",
             unit="images",
             file=sys.stderr,
+            # tqdm's own turns into seconds an image where a step is slow.
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left,"
+            " {rate_noinv_fmt}{postfix}",
+            # A log file gets a line now and then, a terminal a moving bar.
             mininterval=0.2 if sys.stderr.isatty() else 5.0,
         )
+        self.told = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        self.bar.set_postfix_str(_shown(logs, ("loss", "top1")), refresh=False)
-        self.bar.update(self.batch_size)
+        now = time.perf_counter()
+        if now - self.told >= self.bar.mininterval:  # the rate is a computation of its own
+            self.told = now
+            self._tell(logs, ("loss", "top1"))
+        self.bar.update((batch + 1) * self.batch_size - self.bar.n)
 
     def on_epoch_end(self, epoch, logs=None):
-        self.bar.set_postfix_str(
-            _shown(logs, ("loss", "top1", "val_loss", "val_top1")), refresh=False
-        )
+        self._tell(logs, ("loss", "top1", "val_loss", "val_top1"))
         self.close()
+
+    def _tell(self, logs, names):
+        rate = f"rate {learning_rate(self.model):.2g}"
+        self.bar.set_postfix_str(", ".join([rate, *_shown(logs, names)]), refresh=False)
 
     def close(self):
         """Ends the line of a bar that an error left open; harmless otherwise."""
@@ -125,14 +155,41 @@ class Bar(keras.callbacks.Callback):
             self.bar.close()
 
 
+class InputImages(keras.callbacks.Callback):
+    """Writes what the network is fed into `folder`, beside TensorBoard's scalars: the first images of each data set.
+
+    data: by name, `train` and `validation`, batches ((B, H, W, 3) float32 -1..1, ...); shown in 0..1.
+    """
+
+    def __init__(self, folder: Path, data: dict[str, tf.data.Dataset], count: int = 16):
+        super().__init__()
+        self.folder = folder
+        self.data = data
+        self.count = count
+
+    def on_train_begin(self, logs=None):
+        for name, batches in self.data.items():
+            images, *_ = next(iter(batches))
+            writer = tf.summary.create_file_writer(str(self.folder / name))
+            with writer.as_default(step=0):
+                tf.summary.image("inputs", (images + 1) / 2, max_outputs=self.count)
+            writer.close()
+        self.data = {}  # once, though an epoch left in the middle takes a `fit` of its own
+
+
+def learning_rate(model: keras.Model) -> float:
+    """The rate of the next step, by the schedule."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
 def plain_name(name: str) -> str:
     """A metric's name without the output it belongs to: `val_predictions_top1` → `val_top1`."""
     return name.replace("predictions_top", "top").replace("val_predictions", "val")
 
 
-def _shown(logs, names) -> str:
+def _shown(logs, names) -> list[str]:
     values = {plain_name(name): value for name, value in (logs or {}).items()}
-    return ", ".join(f"{name} {float(values[name]):.4f}" for name in names if name in values)
+    return [f"{name} {float(values[name]):.4f}" for name in names if name in values]
 
 
 def _as_csv(rows: list[dict]) -> str:
