@@ -46,7 +46,7 @@ def make_jpegs(folder: Path, count: int) -> None:
         top, left = rng.integers(0, 428 - height), rng.integers(0, 641 - width)
         part = tf.image.resize(photograph[top : top + height, left : left + width], (375, 500))
         # Enlarging takes away the grain that a camera leaves; without it JPEGs are too small.
-        grain = rng.normal(0, 5, part.shape)
+        grain = rng.normal(0, 6, part.shape)
         pixels = tf.cast(tf.clip_by_value(part + grain, 0, 255), tf.uint8)
         path = folder / "ab"[number % 2] / f"{number:04}.jpg"
         path.parent.mkdir(exist_ok=True)

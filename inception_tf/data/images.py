@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from inception_tf.data.headers import DAMAGED, JPEG_MAGIC, OK, PIXEL_LIMIT, check, starts_with
-from inception_tf.data.orientation import orientation, upright
+from inception_tf.data.orientation import has_no_exif, orientation, upright
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 
 __all__ = [
@@ -30,7 +30,9 @@ __all__ = [
     "compose",
     "decode",
     "decode_box",
+    "decode_ordinary",
     "evaluation_steps",
+    "is_ordinary",
     "scaling",
     "starts_with",
 ]
@@ -79,6 +81,8 @@ class Resize:
     interpolation: str = "bilinear"
 
     def __call__(self, image):
+        # The kernel is twice as fast on float32 as on uint8, and gives the same.
+        image = tf.cast(image, tf.float32)
         return tf.image.resize(image, (self.size, self.size), self.interpolation)
 
 
@@ -156,11 +160,26 @@ def decode_box(data, box, seed):
             lambda: tuple(part[::-1] for part in _box_of(box, shape[1::-1], seed)),
             lambda: _box_of(box, shape[:2], seed),
         )
-        window = tf.concat((begin, size), 0)
-        part = tf.image.decode_and_crop_jpeg(data, window, channels=3, dct_method=DCT)
-        return upright(part, turn)
+        return upright(_cut_jpeg(data, begin, size), turn)
 
     return tf.cond(starts_with(data, JPEG_MAGIC), part_of_jpeg, lambda: box(decode(data), seed))
+
+
+def is_ordinary(data):
+    """Is () string a JPEG that `check` passes and that stands upright, as nearly all do?  () bool."""
+
+    def fits():
+        return tf.reduce_prod(tf.image.extract_jpeg_shape(data)[:2]) <= PIXEL_LIMIT
+
+    return tf.cond(has_no_exif(data), fits, lambda: tf.constant(False))
+
+
+def decode_ordinary(data, box, seed):
+    """What `decode_box` gives, or without a box `decode`, for what `is_ordinary`: the same pixels, sooner."""
+    if box is None:
+        return tf.image.decode_jpeg(data, channels=3, dct_method=DCT)
+    shape = tf.image.extract_jpeg_shape(data)
+    return _cut_jpeg(data, *_box_of(box, shape[:2], seed))
 
 
 def attempt(read: Callable, item, otherwise):
@@ -178,6 +197,11 @@ def attempt(read: Callable, item, otherwise):
         .take(1)
         .get_single_element()
     )
+
+
+def _cut_jpeg(data, begin, size):
+    window = tf.concat((begin, size), 0)
+    return tf.image.decode_and_crop_jpeg(data, window, channels=3, dct_method=DCT)
 
 
 def _box_of(box, size, seed):

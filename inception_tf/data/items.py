@@ -43,6 +43,13 @@ def loader(split: Split, finish: Callable, box=None) -> Callable:
         return tf.cond(is_kept(data), pixels, lambda: from_encoded(data, seed))
 
     def from_encoded(data, seed):
+        return tf.cond(
+            images.is_ordinary(data),
+            lambda: (finish(images.decode_ordinary(data, box, seed)), tf.constant(images.OK)),
+            lambda: from_any(data, seed),
+        )
+
+    def from_any(data, seed):
         status = images.check(data)
 
         def pixels():

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["orientation", "upright"]
+__all__ = ["has_no_exif", "orientation", "upright"]
 
 SEARCHED = 1 << 17  # bytes: a segment has at most 64 kB, and EXIF comes first or after one other
 SEGMENTS = 16  # looked at
 EXIF = b"Exif\0\0"
-JFIF = b"\xff\xe0\x00\x10"  # APP0 of 16 bytes
+JFIF = b"\xff\xd8\xff\xe0\x00\x10"  # a JPEG's start and its APP0 of 16 bytes
 TABLES = (b"\xff\xdb", b"\xff\xc4", b"\xff\xc0", b"\xff\xc2")  # quantization, Huffman, frames
 TAG = 0x0112  # Orientation, TIFF 6.0 and EXIF 2.3, table 4
 ENTRY = 12  # bytes of one tag in a TIFF directory
@@ -22,15 +22,19 @@ ENTRIES = 256  # tags looked at; a damaged count must not be believed
 
 def orientation(data):
     """The EXIF orientation of an encoded JPEG: () string → () int32 from 1 to 8, 1 (upright) where it states none."""
-    return tf.cond(_has_no_exif(data), lambda: tf.constant(1), lambda: _stated(data))
+    return tf.cond(has_no_exif(data), lambda: tf.constant(1), lambda: _stated(data))
 
 
-def _has_no_exif(data):
-    """Is it plain to see?  Most files are JFIF's 20 bytes and then a table, behind which there is no EXIF."""
-    start = tf.strings.substr(data, 0, 22)
+def has_no_exif(data):
+    """Is it plain to see that () string is a JPEG without EXIF?  () bool; False leaves it open.
+
+    Most files are JFIF's 20 bytes and then a table, behind which there is no EXIF.
+    """
+    start = tf.strings.substr(data, 0, tf.minimum(tf.strings.length(data), 22))
     # A string that is too short has no place 20.
     table = tf.strings.substr(start, tf.minimum(tf.strings.length(start), 20), 2)
-    return tf.equal(tf.strings.substr(start, 2, 4), JFIF) & tf.reduce_any(table == TABLES)
+    jfif = tf.strings.substr(start, 0, tf.minimum(tf.strings.length(start), len(JFIF)))
+    return tf.equal(jfif, JFIF) & tf.reduce_any(table == TABLES)
 
 
 def _stated(data):
