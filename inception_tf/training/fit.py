@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ from inception_tf.training.averages import (
 )
 from inception_tf.training.callbacks import Recorder
 from inception_tf.training.curves import draw_curves, new_figure
+from inception_tf.training.distribute import DistributedModel, Team, make_team
 from inception_tf.training.optimizers import LossScaleOptimizer, make_optimizer
 from inception_tf.training.run import Run
 
@@ -70,7 +72,7 @@ class Plan:
             "width_multiplier": model.width_multiplier,
         }
 
-    def training_data(self, start: int = 0) -> tf.data.Dataset:
+    def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         training = self.config.training
         return pipeline.training(
             self.train,
@@ -80,14 +82,15 @@ class Plan:
             seed=training.seed,
             epochs=training.epochs,
             start=start,
+            share=share,
             bad=self.bad[0],
         )
 
-    def validation_data(self) -> tf.data.Dataset:
+    def validation_data(self, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         data = self.config.data
         steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
         batches = pipeline.evaluation(
-            self.validation, steps, batch_size=data.batch_size, bad=self.bad[1]
+            self.validation, steps, batch_size=data.batch_size, share=share, bad=self.bad[1]
         )
         return pipeline.one_hot(batches, self.validation, self.classes)
 
@@ -129,7 +132,7 @@ def compiled_model(plan: Plan) -> keras.Model:
             outputs[auxiliary.output] = ends[auxiliary.name]
             chosen = config.training.aux_weight
             weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
-    model = keras.Model(network.input, outputs, name=network.name)
+    model = DistributedModel(network.input, outputs, name=network.name)
     smoothing = config.training.label_smoothing
     model.compile(
         optimizer=_optimizer(plan, model),
@@ -150,32 +153,54 @@ def compiled_model(plan: Plan) -> keras.Model:
 
 
 def train(
-    config: Config, out: str | Path, *, resumed: bool = False, callbacks: Iterable = ()
+    config: Config,
+    out: str | Path,
+    *,
+    resumed: bool = False,
+    callbacks: Iterable = (),
+    team: Team | None = None,
 ) -> dict:
     """Trains by `config` into the run folder `out` and returns the content of its `report.json`.
 
-    resumed: go on from the newest checkpoint in `out`.  Raises `UserError` for a mistake in the
-    configuration or the data, `Stopped` after Ctrl-C with the state saved.
+    resumed: go on from the newest checkpoint in `out`.  team: the processes and devices that train
+    together, all of this machine and of TF_CONFIG unless given; only its chief writes, and all see
+    `out`.  Raises `UserError` for a mistake in the configuration or the data and for a worker that is
+    lost, `Stopped` after Ctrl-C with the state saved.
     """
     run = Run(Path(out))
     _check_folder(run, config, resumed)
+    team = team or make_team()
+    team.check_batch(config.data.batch_size)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
-    keras.utils.set_random_seed(config.training.seed)
-    model = compiled_model(plan)
-    model.optimizer.build(model.trainable_variables)
-    checkpoint = resume.latest(run.checkpoints) if resumed else None
-    progress = resume.restore(checkpoint, model) if checkpoint else resume.Progress()
-    if not resumed:
-        run.write_config(config)
-        write_labels(run.labels_file, plan.source.labels)
-    recorder = Recorder(run, progress)
-    board = keras.callbacks.TensorBoard(run.path / "tensorboard", write_graph=not resumed)
+    recorder = Recorder(run, resume.Progress(), team=team)
+    with team.watched(lambda: recorder.progress.step):
+        with team.strategy.scope():
+            keras.utils.set_random_seed(config.training.seed)
+            model = compiled_model(plan)
+            model.optimizer.build(model.trainable_variables)
+        checkpoint = resume.latest(run.checkpoints) if resumed else None
+        if checkpoint:
+            recorder.go_on_from(resume.restore(checkpoint, model))
+        team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
+        if team.is_chief and not resumed:
+            run.write_config(config)
+            write_labels(run.labels_file, plan.source.labels)
+        _watched_fit(model, plan, team, recorder, callbacks, write_graph=not resumed)
+        return _finish(run, plan, model, recorder.progress, team)
+
+
+def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks, write_graph) -> None:
+    """`_fit` with the callbacks of every run, its errors as sentences and Ctrl-C as a stop."""
+    every = [AveragedEvaluation(), recorder]
+    if team.is_chief:
+        folder = recorder.run.path / "tensorboard"
+        every.append(keras.callbacks.TensorBoard(folder, write_graph=write_graph))
     try:
         with warnings.catch_warnings():
             # How many images can be read is known only when all are; Keras thinks that one too few.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            _fit(model, plan, progress.step, [AveragedEvaluation(), recorder, board, *callbacks])
+            _fit(model, plan, team, recorder.progress.step, [*every, *callbacks])
     except tf.errors.OpError as error:
         for bad in plan.bad:
             if bad.exceeded:
@@ -183,19 +208,22 @@ def train(
         raise
     finally:
         recorder.release_signals()
-    return _finish(run, plan, model, recorder.progress)
 
 
-def _fit(model: keras.Model, plan: Plan, done: int, callbacks: list) -> None:
+def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list) -> None:
     """`model.fit` from step `done`; an epoch that was left in the middle is finished in a call of its own."""
-    epochs = plan.config.training.epochs
+    epochs, batch_size = plan.config.training.epochs, plan.config.data.batch_size
+
+    def targets(x, y):
+        return x, dict.fromkeys(model.output, y)
+
     while done < epochs * plan.steps:
         epoch, offset = divmod(done, plan.steps)
         last = epoch + 1 if offset else epochs
         model.fit(
-            plan.training_data(done).map(lambda x, y: (x, dict.fromkeys(model.output, y))),
-            validation_data=plan.validation_data().map(
-                lambda x, y: (x, dict.fromkeys(model.output, y))
+            team.dealt(plan.training_data(done, team.share).map(targets), batch_size),
+            validation_data=team.dealt_whole(
+                plan.validation_data(team.share).map(targets), len(plan.validation), batch_size
             ),
             steps_per_epoch=plan.steps - offset,
             initial_epoch=epoch,
@@ -235,15 +263,21 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
         )
 
 
-def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress) -> dict:
+def _digest(config: Config, plan: Plan) -> int:
+    """A number that two processes share only if they train the same way."""
+    settings = json.dumps([config.as_dict(), plan.precision.policy, len(plan.train), plan.classes])
+    return zlib.crc32(settings.encode())
+
+
+def _finish(
+    run: Run, plan: Plan, model: keras.Model, progress: resume.Progress, team: Team
+) -> dict:
     """Writes the result: the plain network in float32 with the trained weights, the report, the curves."""
     result = create_model(plan.config.model.name, dtype="float32", **plan.model_arguments())
     with averaged(model):
         trained = {v.path: v for v in model.variables}
         for variable in result.weights:
             variable.assign(trained[variable.path])
-    with aside(run.model_file) as temporary:
-        result.save(temporary)
     history = progress.history
     best = max(history, key=lambda row: row["val_top1"])
     report = {
@@ -261,8 +295,11 @@ def _finish(run: Run, plan: Plan, model: keras.Model, progress: resume.Progress)
         "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
         "environment": environment(),
     }
-    write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
-    draw_curves(
-        history, run.path / "curves.png", title=f"{plan.config.model.name} on {plan.source.name}"
-    )
+    if team.is_chief:
+        with aside(run.model_file) as temporary:
+            result.save(temporary)
+        write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
+        title = f"{plan.config.model.name} on {plan.source.name}"
+        draw_curves(history, run.path / "curves.png", title=title)
+    team.any()  # nobody leaves before all is written
     return report
