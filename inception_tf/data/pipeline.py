@@ -17,6 +17,7 @@ __all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 # Which use of the run's seed.
 STREAMS = 5
 SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+PARTS = 64  # of an epoch, for the workers of a tf.data service to take
 GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
 
@@ -54,8 +55,14 @@ def training(
 
     share: (w, n), rows w*B/n..(w+1)*B/n of each batch alone, for one of n processes; theirs together are
     the whole batch, except that mixup and cutmix then mix the images of a share.  B a multiple of n.
+
+    With `config.service` the images are read and distorted by a tf.data service's workers, which see
+    the same files.  Batches then come as they are ready: each has the images and pixels of one
+    position, but the order is another in each run, an epoch's last batches may come among the next
+    one's first, and a stop or a worker's end may leave out or repeat some.  An image that cannot be
+    read is replaced all the same, but not noted: `bad` is in this process.
     """
-    bad = bad or BadImages(split, config.max_bad)
+    bad = None if config.service else bad or BadImages(split, config.max_bad)
     steps = steps_per_epoch(split, config.batch_size)
     worker, workers = share
     mine = config.batch_size // workers
@@ -95,13 +102,15 @@ def training(
         tf.TensorSpec((classes,), tf.float32),
     )
     batches = (
-        _places(len(split), config.batch_size, seed, share, start=start, epochs=epochs)
+        _places(split, config, seed, share, start=start, epochs=epochs)
         .batch(group, drop_remainder=True)
         .map(_together(quick, careful, kinds), num_parallel_calls=tf.data.AUTOTUNE)
     )
     if group < mine:
         batches = batches.batch(mine // group, drop_remainder=True)
         batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
+    if config.service:
+        batches = batches.apply(_by_service(config.service)).take(epochs * steps - start)
     mixed = augment.batch_distortions(config, classes)
     if mixed:
         batches = batches.enumerate(start).map(
@@ -155,23 +164,35 @@ def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dat
 
 
 def _places(
-    count: int, batch_size: int, seed: int, share: tuple[int, int], *, start: int, epochs: int
+    split: Split, config: DataConfig, seed: int, share: tuple[int, int], *, start: int, epochs: int
 ) -> tf.data.Dataset:
-    """What is shown when: (position, index), both () int64, from step `start` on, a share of each batch."""
+    """What is shown when: (position, index), both () int64, from step `start` on, of a share of each batch."""
     worker, workers = share
-    rows = slice(batch_size * worker // workers, batch_size * (worker + 1) // workers)
-    steps = count // batch_size
+    size, steps = config.batch_size, len(split) // config.batch_size
+    rows = slice(size * worker // workers, size * (worker + 1) // workers)
+    # A service's workers take parts of an epoch, each of which is permuted anew to cut the part out.
+    parts = min(PARTS, steps) if config.service else 1
+    # Going on beyond the last epoch, what a lost worker of the service took with it is made up for.
+    last = tf.int64.max if config.service else epochs * parts
 
-    def places_in(epoch):
-        order = _order(count, steps, batch_size, _seed(seed, SHUFFLE_STREAM, epoch))
-        positions = tf.reshape(tf.range(steps * batch_size, dtype=tf.int64), order.shape)
-        done = tf.clip_by_value(start - epoch * steps, 0, steps)
-        both = (positions + epoch * steps * batch_size, order)
+    def places_in(number):
+        epoch, part = number // parts, number % parts
+        order = _order(len(split), steps, size, _seed(seed, SHUFFLE_STREAM, epoch))
+        positions = tf.reshape(tf.range(steps * size, dtype=tf.int64), order.shape)
+        begin, end = steps * part // parts, steps * (part + 1) // parts
+        begin = tf.clip_by_value(start - epoch * steps, begin, end)
+        both = (positions + epoch * steps * size, order)
         return tf.data.Dataset.from_tensor_slices(
-            tuple(tf.reshape(part[done:, rows], (-1,)) for part in both)
+            tuple(tf.reshape(values[begin:end, rows], (-1,)) for values in both)
         )
 
-    return tf.data.Dataset.range(start // steps, epochs).flat_map(places_in)
+    return tf.data.Dataset.range(start // steps * parts, last).flat_map(places_in)
+
+
+def _by_service(address: str):
+    """What is before it is computed by the workers of a tf.data service, each element once."""
+    service = tf.data.experimental.service
+    return service.distribute(processing_mode=service.ShardingPolicy.DYNAMIC, service=address)
 
 
 def _order(count: int, steps: int, batch_size: int, seed):
@@ -242,8 +263,10 @@ def _redrawn(first, draw):
         return tf.identity(pixels), index, readable
 
 
-def _noted(bad: BadImages, index, status):
-    """Is the image readable?  Python hears of those that are not."""
+def _noted(bad: BadImages | None, index, status):
+    """Is the image readable?  Python hears of those that are not, where it is the same process."""
+    if bad is None:
+        return tf.equal(status, images.OK)
 
     def note():
         tf.numpy_function(

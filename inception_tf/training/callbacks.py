@@ -122,7 +122,7 @@ class Recorder(keras.callbacks.Callback):
             save(self.run.checkpoints, self.model, progress)
         self.saved = time.perf_counter()
         if stop:
-            self.team.any()  # nobody leaves before all is written
+            self.team.wait()  # nobody leaves before all is written
             raise Stopped(progress.step)
 
     def _ask_to_stop(self, number, frame):

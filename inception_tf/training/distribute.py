@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,6 +20,16 @@ __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 TRAINERS = ("chief", "worker")  # kinds of tasks that train, in the order TensorFlow counts them
+
+# What TensorFlow raises where a peer is gone, restarted or silent.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
 
 
 @dataclass(frozen=True)
@@ -149,6 +159,11 @@ class Team:
         found = self._gathered(flags)
         return tuple(bool(flag) for flag in found.any(axis=0))
 
+    def wait(self) -> None:
+        """Until all processes are here, or gone: what each of them had to do is done."""
+        with suppress(*LOST):
+            self.any()
+
     def check_same(self, **values: int) -> None:
         """`UserError` where a value is another one in another process; asked by all, as `any`."""
         if not self.cluster:
@@ -196,17 +211,6 @@ class Team:
             if worker != self.index and worker < self.workers:
                 return f"worker {worker} ({self.cluster.addresses[worker]}) does not answer"
         return "another worker does not answer"
-
-
-# What TensorFlow raises where a peer is gone, restarted or silent.
-LOST = (
-    tf.errors.UnavailableError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-)
 
 
 def make_team() -> Team:

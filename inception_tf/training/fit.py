@@ -70,6 +70,7 @@ class Plan:
             "batch_norm_momentum": model.batch_norm_momentum,
             "weight_decay": model.weight_decay,
             "width_multiplier": model.width_multiplier,
+            "activation": model.activation,
         }
 
     def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
@@ -301,5 +302,5 @@ def _finish(
         write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
         title = f"{plan.config.model.name} on {plan.source.name}"
         draw_curves(history, run.path / "curves.png", title=title)
-    team.any()  # nobody leaves before all is written
+    team.wait()  # nobody leaves before all is written
     return report
