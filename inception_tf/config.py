@@ -8,6 +8,7 @@ the nearest key, `Config.override` takes `--set optimizer.learning_rate=0.1`.
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,9 @@ class DataConfig:
     cache: str | None = None  # decoded images: memory, a folder for a file of them; null: none
     max_bad: float = 0.01  # share of a split's images that may be unreadable and skipped
     batch_size: int = 32  # images a step
+    service: str | None = (
+        None  # a tf.data service's dispatcher, grpc://host:5000; null: this process
+    )
     crop: float | None = 0.875  # share of each side that evaluation keeps; null: the whole image
     box_area: tuple[float, float] | None = (0.05, 1.0)  # share of the image a training crop has
     box_aspect: tuple[float, float] = (0.75, 1.33)  # width / height of a training crop
@@ -285,10 +289,26 @@ def _check_ranges(config: Config) -> None:
                 f"data.{key} takes [low, high] with 0 < low <= high, got [{low}, {high}]"
             )
     _check_distortions(config.data)
+    _check_service(config.data)
     if config.optimizer.schedule not in SCHEDULES:
         raise unknown("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
     if config.training.precision not in PRECISIONS:
         raise unknown("precision", config.training.precision, PRECISIONS)
+
+
+def _check_service(data: DataConfig) -> None:
+    if data.service is None:
+        return
+    if not re.fullmatch(r"grpc://[^/\s]+:\d+", data.service):
+        raise UserError(
+            f"data.service takes the address of a tf.data service's dispatcher, grpc://host:5000, or null,"
+            f" got '{data.service}'"
+        )
+    if data.cache == "memory":
+        raise UserError(
+            "data.cache=memory keeps images in this process, where data.service does not read them;"
+            " take a folder that the service's workers see, or no cache"
+        )
 
 
 def _check_distortions(data: DataConfig) -> None:

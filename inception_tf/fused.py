@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["DTYPES", "LEAST_EPSILON", "infer", "replicas", "train"]
+__all__ = ["DTYPES", "LEAST_EPSILON", "infer", "moments_of_all", "replicas", "train"]
 
 DTYPES = ("bfloat16", "float16", "float32")  # of x; all else is float32
 LEAST_EPSILON = 1.001e-5  # cuDNN takes no smaller one: tf.nn.fused_batch_norm, nn_impl.py
@@ -37,6 +37,23 @@ def train(x, gamma, beta, epsilon: float):
     count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
     # Of a single value the sample's variance is 0 / 0: a kernel may say so.
     return y, mean, tf.math.multiply_no_nan(variance, (count - 1) / count)
+
+
+def moments_of_all(x, axes):
+    """Mean and population variance of x over `axes`, all but one, and over all replicas → (C,), (C,), as x float32.
+
+    One message a layer, where Keras sends three.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None:  # outside of a training step there is nobody to ask
+        return tf.nn.moments(x, axes)
+    total, squares = tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)
+    count = tf.cast(tf.size(x) // tf.size(total), x.dtype)[tf.newaxis]
+    sizes = [*total.shape, *squares.shape, 1]
+    sums = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.concat((total, squares, count), 0))
+    total, squares, count = tf.split(sums, sizes)
+    mean = total / count
+    return mean, tf.maximum(squares / count - tf.square(mean), 0.0)
 
 
 def infer(x, gamma, beta, mean, variance, epsilon: float):

@@ -78,7 +78,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             from inception_tf import fused
 
             if fused.replicas() > 1:
-                return keras.ops.moments(inputs, axes=self._reduction_axes, synchronized=True)
+                return fused.moments_of_all(inputs, self._reduction_axes)
         return super()._moments(inputs, mask)
 
     @staticmethod

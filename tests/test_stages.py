@@ -14,7 +14,9 @@ from inception_tf.config import Config
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.training.callbacks import Stopped
-from inception_tf.training.fit import compile_for, compiled_model, make_plan, train
+from inception_tf.training.compiled import compile_for, compiled_model
+from inception_tf.training.fit import train
+from inception_tf.training.plan import make_plan
 from inception_tf.training.pretrained import begin_with, take_unit_scale
 from inception_tf.training.run import Run
 from inception_tf.training.stages import stages_of

@@ -15,8 +15,10 @@ from inception_tf.errors import UserError
 from inception_tf.files import aside, write_whole
 from inception_tf.training import resume
 from inception_tf.training.callbacks import Stopped
-from inception_tf.training.fit import compiled_model, make_plan, train
+from inception_tf.training.compiled import compiled_model
+from inception_tf.training.fit import train
 from inception_tf.training.optimizers import make_schedule
+from inception_tf.training.plan import make_plan
 from inception_tf.training.run import Run
 
 SMALL = (

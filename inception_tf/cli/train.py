@@ -67,17 +67,24 @@ def command(
         click.echo(_told_before(config))
         return
     from inception_tf.training.callbacks import Bar, Stopped
+    from inception_tf.training.distribute import read_cluster
     from inception_tf.training.fit import train
 
+    cluster = read_cluster()
+    is_chief = cluster is None or cluster.index == 0
     bar = Bar(config.training.epochs, config.data.batch_size)
     try:
-        report = train(config, out, resumed=resumed and _started(out), callbacks=[bar])
+        report = train(
+            config, out, resumed=resumed and _started(out), callbacks=[bar] if is_chief else []
+        )
     except Stopped as stop:
         raise KeyboardInterrupt(
             f"stopped at step {stop.step}, saved; go on with: inception-tf train --out {out} --resume"
         ) from None
     finally:
         bar.close()
+    if not is_chief:
+        return
     last, best = report["last"], report["best"]
     click.echo(
         f"{report['model']} on {report['data']}: top-1 {last['val_top1']:.2%}, top-5 {last['val_top5']:.2%}"
@@ -118,7 +125,7 @@ def _told_before(config) -> str:
     import yaml
 
     from inception_tf.training.estimate import estimate
-    from inception_tf.training.fit import make_plan
+    from inception_tf.training.plan import make_plan
 
     plan = make_plan(config)
     told = estimate(plan)

@@ -17,6 +17,7 @@ __all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 # Which use of the run's seed.
 STREAMS = 5
 SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+PARTS = 64  # of an epoch, for the workers of a tf.data service to take
 GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
 
@@ -41,6 +42,7 @@ def training(
     seed: int,
     epochs: int,
     start: int = 0,
+    share: tuple[int, int] = (0, 1),
     bad: BadImages | None = None,
 ) -> tf.data.Dataset:
     """Batches ((B, size, size, 3) float32 -1..1, (B, classes) one-hot) from step `start` to the end of `epochs`.
@@ -50,10 +52,20 @@ def training(
     (seed, position) alone: the same position gives the same pixels however often the run was
     stopped before it.  An image that cannot be read is noted in `bad`, and another is drawn in its
     place.
+
+    share: (w, n), rows w*B/n..(w+1)*B/n of each batch alone, for one of n processes; theirs together are
+    the whole batch, except that mixup and cutmix then mix the images of a share.  B a multiple of n.
+
+    With `config.service` the images are read and distorted by a tf.data service's workers, which see
+    the same files.  Batches then come as they are ready: each has the images and pixels of one
+    position, but the order is another in each run, an epoch's last batches may come among the next
+    one's first, and a stop or a worker's end may leave out or repeat some.  An image that cannot be
+    read is replaced all the same, but not noted: `bad` is in this process.
     """
-    bad = bad or BadImages(split, config.max_bad)
+    bad = None if config.service else bad or BadImages(split, config.max_bad)
     steps = steps_per_epoch(split, config.batch_size)
-    used = steps * config.batch_size
+    worker, workers = share
+    mine = config.batch_size // workers
     distortions = augment.training_distortions(config)
     opened = (split, images.Resize(size), augment.training_box(config))
     load, load_safely = loader(*opened), safe_loader(*opened)
@@ -84,27 +96,27 @@ def training(
         )
         return distorted(pixels, position, index)
 
-    first_epoch, done = divmod(start, steps)
-    group = _group(config.batch_size)
+    group = _group(mine)
     kinds = (
         tf.TensorSpec((size, size, 3), tf.float32),
         tf.TensorSpec((classes,), tf.float32),
     )
     batches = (
-        tf.data.Dataset.range(first_epoch, epochs)
-        .flat_map(lambda epoch: _order(len(split), used, _seed(seed, SHUFFLE_STREAM, epoch)))
-        .skip(done * config.batch_size)
-        .enumerate(start * config.batch_size)
+        _places(split, config, seed, share, start=start, epochs=epochs)
         .batch(group, drop_remainder=True)
         .map(_together(quick, careful, kinds), num_parallel_calls=tf.data.AUTOTUNE)
     )
-    if group < config.batch_size:
-        batches = batches.batch(config.batch_size // group, drop_remainder=True)
+    if group < mine:
+        batches = batches.batch(mine // group, drop_remainder=True)
         batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
+    if config.service:
+        batches = batches.apply(_by_service(config.service)).take(epochs * steps - start)
     mixed = augment.batch_distortions(config, classes)
     if mixed:
         batches = batches.enumerate(start).map(
-            lambda step, batch: _mixed(mixed, *batch, _seed(seed, BATCH_STREAM, step))
+            lambda step, batch: _mixed(
+                mixed, *batch, _seed(seed, BATCH_STREAM, step * workers + worker)
+            )
         )
     # Keras asks for the number of batches, which flat_map hides.
     left = tf.data.experimental.assert_cardinality(epochs * steps - start)
@@ -112,13 +124,20 @@ def training(
 
 
 def evaluation(
-    split: Split, steps: tuple, *, batch_size: int, bad: BadImages | None = None
+    split: Split,
+    steps: tuple,
+    *,
+    batch_size: int,
+    share: tuple[int, int] = (0, 1),
+    bad: BadImages | None = None,
 ) -> tf.data.Dataset:
     """Every readable image once, in order: batches (pixels (B, ...) float32, index (B,) int64).
 
     steps: image steps, the first on (H, W, 3) uint8, the last giving one fixed shape.  What cannot
-    be read is left out and noted in `bad`; the last batch is as small as it is.
+    be read is left out and noted in `bad`; the last batch is as small as it is.  share: (w, n), the
+    images from w/n to (w+1)/n of the split alone.
     """
+    worker, workers = share
     bad = bad or BadImages(split)
     load = safe_loader(split, lambda image: images.compose(steps, image))
 
@@ -127,7 +146,7 @@ def evaluation(
         return pixels, index, _noted(bad, index, status)
 
     return (
-        tf.data.Dataset.range(len(split))
+        tf.data.Dataset.range(len(split) * worker // workers, len(split) * (worker + 1) // workers)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE)
         .filter(lambda pixels, index, readable: readable)
         .map(lambda pixels, index, readable: (pixels, index))
@@ -144,12 +163,44 @@ def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dat
     )
 
 
-def _order(count: int, used: int, seed) -> tf.data.Dataset:
-    """The first `used` indices of a permutation of `count` images."""
+def _places(
+    split: Split, config: DataConfig, seed: int, share: tuple[int, int], *, start: int, epochs: int
+) -> tf.data.Dataset:
+    """What is shown when: (position, index), both () int64, from step `start` on, of a share of each batch."""
+    worker, workers = share
+    size, steps = config.batch_size, len(split) // config.batch_size
+    rows = slice(size * worker // workers, size * (worker + 1) // workers)
+    # A service's workers take parts of an epoch, each of which is permuted anew to cut the part out.
+    parts = min(PARTS, steps) if config.service else 1
+    # Going on beyond the last epoch, what a lost worker of the service took with it is made up for.
+    last = tf.int64.max if config.service else epochs * parts
+
+    def places_in(number):
+        epoch, part = number // parts, number % parts
+        order = _order(len(split), steps, size, _seed(seed, SHUFFLE_STREAM, epoch))
+        positions = tf.reshape(tf.range(steps * size, dtype=tf.int64), order.shape)
+        begin, end = steps * part // parts, steps * (part + 1) // parts
+        begin = tf.clip_by_value(start - epoch * steps, begin, end)
+        both = (positions + epoch * steps * size, order)
+        return tf.data.Dataset.from_tensor_slices(
+            tuple(tf.reshape(values[begin:end, rows], (-1,)) for values in both)
+        )
+
+    return tf.data.Dataset.range(start // steps * parts, last).flat_map(places_in)
+
+
+def _by_service(address: str):
+    """What is before it is computed by the workers of a tf.data service, each element once."""
+    service = tf.data.experimental.service
+    return service.distribute(processing_mode=service.ShardingPolicy.DYNAMIC, service=address)
+
+
+def _order(count: int, steps: int, batch_size: int, seed):
+    """A permutation of `count` images, what fills whole batches of it: (steps, batch_size) int64."""
     # Not index_shuffle, which needs no memory: on small sets its permutations repeat themselves,
     # pairs of images meet half as often again as by chance.
     order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
-    return tf.data.Dataset.from_tensor_slices(order[:used])
+    return tf.reshape(order[: steps * batch_size], (steps, batch_size))
 
 
 def _group(batch_size: int) -> int:
@@ -212,8 +263,10 @@ def _redrawn(first, draw):
         return tf.identity(pixels), index, readable
 
 
-def _noted(bad: BadImages, index, status):
-    """Is the image readable?  Python hears of those that are not."""
+def _noted(bad: BadImages | None, index, status):
+    """Is the image readable?  Python hears of those that are not, where it is the same process."""
+    if bad is None:
+        return tf.equal(status, images.OK)
 
     def note():
         tf.numpy_function(

@@ -16,12 +16,16 @@ import keras
 import tensorflow as tf
 
 from inception_tf.files import write_whole
+from inception_tf.training.distribute import Team
 from inception_tf.training.resume import Progress, save
 from inception_tf.training.run import Run
 
 __all__ = ["Bar", "InputImages", "Recorder", "Stopped"]
 
 SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
+AGREE_EVERY = (
+    10  # steps; asking all workers whether one wants to stop takes them a few milliseconds
+)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -39,19 +43,32 @@ class Recorder(keras.callbacks.Callback):
     A checkpoint follows each epoch, and each `save_every` seconds within one.  A first SIGINT or
     SIGTERM saves at the end of the step and raises `Stopped`, at the end of an epoch after its
     validation; a second one ends the process at once, with the checkpoint before it intact.
+
+    In a team of several processes only the chief writes, and all save and stop at the same step, one
+    of every ten, whichever of them was asked.
     """
 
-    def __init__(self, run: Run, progress: Progress, save_every: float = SAVE_EVERY):
+    def __init__(
+        self,
+        run: Run,
+        progress: Progress,
+        save_every: float = SAVE_EVERY,
+        team: Team | None = None,
+    ):
         super().__init__()
         self.run = run
-        self.progress = progress
+        self.team = team or Team()
         self.save_every = save_every
-        self.started = time.perf_counter() - progress.seconds
-        self.saved = time.perf_counter()
-        self.begun = progress.step  # where this call of `fit` began its epoch
+        self.go_on_from(progress)
         self.carried: list = []  # sums of an epoch that was left in the middle, to be added to its rest
         self.asked_to_stop = False
         self.handlers: dict = {}
+
+    def go_on_from(self, progress: Progress):
+        self.progress = progress
+        self.started = time.perf_counter() - progress.seconds
+        self.saved = time.perf_counter()
+        self.begun = progress.step  # where this call of `fit` began its epoch
 
     def on_train_begin(self, logs=None):
         # An epoch that is finished in a `fit` of its own is followed by another `fit`.
@@ -77,9 +94,12 @@ class Recorder(keras.callbacks.Callback):
         self._advance(self.begun + batch + 1, self.progress.history)
         due = time.perf_counter() - self.saved > self.save_every
         ends_the_epoch = batch + 1 == self.params.get("steps")
-        if (self.asked_to_stop or due) and not ends_the_epoch:
+        if ends_the_epoch or (self.team.workers > 1 and self.progress.step % AGREE_EVERY):
+            return
+        stop, due = self.team.any(self.asked_to_stop, due)
+        if stop or due:
             sums = [keras.ops.convert_to_numpy(v).tolist() for v in self.model.metrics_variables]
-            self._save(dataclasses.replace(self.progress, metrics=sums))
+            self._save(dataclasses.replace(self.progress, metrics=sums), stop)
 
     def on_epoch_end(self, epoch, logs=None):
         row = {
@@ -90,16 +110,19 @@ class Recorder(keras.callbacks.Callback):
             **{plain_name(name): float(value) for name, value in (logs or {}).items()},
         }
         self._advance(self.progress.step, [*self.progress.history, row])
-        write_whole(self.run.path / "history.csv", _as_csv(self.progress.history))
-        self._save(self.progress)
+        if self.team.is_chief:
+            write_whole(self.run.path / "history.csv", _as_csv(self.progress.history))
+        self._save(self.progress, *self.team.any(self.asked_to_stop))
 
     def _advance(self, step, history):
         self.progress = Progress(step, time.perf_counter() - self.started, history)
 
-    def _save(self, progress):
-        save(self.run.checkpoints, self.model, progress)
+    def _save(self, progress, stop):
+        if self.team.is_chief:
+            save(self.run.checkpoints, self.model, progress)
         self.saved = time.perf_counter()
-        if self.asked_to_stop:
+        if stop:
+            self.team.wait()  # nobody leaves before all is written
             raise Stopped(progress.step)
 
     def _ask_to_stop(self, number, frame):
