@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -97,6 +99,30 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
         train(config, run.path)
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 0\.001 and not 5"):
         train(config.override(["optimizer.learning_rate=5"]), run.path, resumed=True)
+
+    # What TensorBoard shows: scalars, the graph, and the images that went in.
+    events = b"".join(
+        path.read_bytes() for path in (run.path / "tensorboard").rglob("events.out.tfevents.*")
+    )
+    for name in (b"epoch_learning_rate", b"epoch_loss", b"Mixed_5c_b1_1_conv", b"inputs"):
+        assert name in events, name
+
+    # A finished run may have its statistics counted anew, and nothing else.
+    before = {v.path: np.asarray(v) for v in model.weights}
+    again = config.override(["training.recalibrate_batch_norm=2"])
+    assert train(again, run.path, resumed=True)["recalibrated_batches"] == 2
+    for variable in run.model().weights:
+        same = np.array_equal(before[variable.path], variable)
+        assert same != ("moving" in variable.path), variable.path
+
+    # Data that is not what it was is refused.
+    folder = Path(config.data.name.removeprefix("folder:"))
+    shutil.copy(next(folder.glob("*/*.png")), folder / "blue" / "another.png")
+    with pytest.raises(UserError, match=r"was trained on 20 images, and folder:.* has 21 now"):
+        train(again, run.path, resumed=True)
+    shutil.copytree(folder / "blue", folder / "green")
+    with pytest.raises(UserError, match=r"the classes blue, red, and folder:.* has blue, green"):
+        train(again, run.path, resumed=True)
 
 
 def test_the_auxiliary_classifier_counts_with_its_weight_and_is_dropped_from_the_result():

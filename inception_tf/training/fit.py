@@ -20,7 +20,7 @@ from inception_tf.errors import UserError
 from inception_tf.files import aside, write_whole
 from inception_tf.training import resume
 from inception_tf.training.averages import AveragedEvaluation, averaged
-from inception_tf.training.callbacks import InputImages, Recorder
+from inception_tf.training.callbacks import Beginning, Recorder
 from inception_tf.training.compiled import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.distribute import Team, make_team
@@ -34,6 +34,8 @@ __all__ = ["train"]
 
 # Settings that a run may be given anew when it goes on: they touch its result alone.
 CHANGEABLE = ("training.recalibrate_batch_norm",)
+
+ANEW = "bring the data back as it was, or train anew into another --out"
 
 
 def train(
@@ -59,7 +61,7 @@ def train(
     team.check_batch(config.data.batch_size)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
-    recorder = Recorder(run, resume.Progress(), team=team)
+    recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
     with team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
@@ -82,10 +84,10 @@ def _callbacks(plan: Plan, team: Team, recorder: Recorder, *, begins: bool) -> l
     if not team.is_chief:
         return own
     folder = recorder.run.path / "tensorboard"
-    own.append(keras.callbacks.TensorBoard(folder, write_graph=begins))
+    own.append(keras.callbacks.TensorBoard(folder, write_graph=False))
     if begins:
         shown = {"train": plan.training_data(), "validation": plan.validation_data()}
-        own.append(InputImages(folder, shown))
+        own.append(Beginning(folder, shown))
     return own
 
 
@@ -109,8 +111,10 @@ def _restored(run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
     """Brings `model` to where the newest checkpoint was saved."""
     checkpoint = resume.latest(run.checkpoints)
     if checkpoint is None:
-        return resume.Progress()
-    stage = plan.stage_before(resume.read_progress(checkpoint).step)
+        return resume.Progress(images=len(plan.train))
+    progress = resume.read_progress(checkpoint)
+    _check_data(run, plan, progress)
+    stage = plan.stage_before(progress.step)
     if stage.first:
         compile_for(model, plan, stage)
     return resume.restore(checkpoint, model)
@@ -158,6 +162,18 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     elif run.config_file.exists():
         raise UserError(
             f"{run.path} holds a run already; add --resume to go on with it, or take another --out"
+        )
+
+
+def _check_data(run: Run, plan: Plan, progress: resume.Progress) -> None:
+    """Is the data still what the run began with?"""
+    told = f"{run.path} was trained on"
+    if run.labels() != plan.source.labels:
+        before, now = (", ".join(labels) for labels in (run.labels(), plan.source.labels))
+        raise UserError(f"{told} the classes {before}, and {plan.source.name} has {now}; {ANEW}")
+    if progress.images not in (None, len(plan.train)):
+        raise UserError(
+            f"{told} {progress.images} images, and {plan.source.name} has {len(plan.train)} now; {ANEW}"
         )
 
 

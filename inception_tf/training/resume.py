@@ -34,6 +34,7 @@ class Progress:
     seconds: float = 0.0  # of training so far
     history: list[dict] = field(default_factory=list)  # one row a finished epoch
     metrics: list = field(default_factory=list)  # sums of the epoch under way; empty between two
+    images: int | None = None  # of the training split, on which the order of all images depends
 
 
 def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
