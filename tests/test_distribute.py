@@ -100,7 +100,7 @@ def start_workers(arguments):
 def ended(process):
     """The exit code and the last line on stderr."""
     _, errors = process.communicate(timeout=PATIENCE)
-    return process.returncode, errors.strip().splitlines()[-1]
+    return process.returncode, errors.strip().rpartition("\n")[2]
 
 
 def wait_for(path):
@@ -219,6 +219,17 @@ def test_workers_with_other_settings_are_told_so(recipe, tmp_path):
         assert code == 2
         assert f"worker 1 ({workers[1]}) has another configuration than worker 0" in last
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_worker_that_never_comes_is_missed(index):
+    """One process of two, which waits for two seconds in place of half an hour."""
+    workers = [f"localhost:{port}" for port in free_ports(2)]
+    task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+    program = "from inception_tf.training import distribute; distribute.MEETING = 2; distribute.make_team()"
+    code, last = ended(start(["-c", program], TF_CONFIG=json.dumps(task)))
+    assert code == 1
+    assert f"worker {1 - index} ({workers[1 - index]}) did not come within 2 s: " in last
 
 
 def test_shares_of_a_batch_make_up_the_batch(recipe):
