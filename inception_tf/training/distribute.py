@@ -21,7 +21,7 @@ from inception_tf.errors import UserError
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-MEETING = 1800.0  # seconds for all workers to come: a cluster starts them as machines become free
+MEETING = 1800.0  # seconds for the chief to come: a cluster starts workers as machines become free
 TRAINERS = ("chief", "worker")  # kinds of tasks that train, in the order TensorFlow counts them
 
 # What TensorFlow raises where a peer is gone, restarted or silent.
@@ -220,7 +220,7 @@ def make_team() -> Team:
     """The team that the machine and TF_CONFIG ask for: several workers, several GPUs, or one device.
 
     To be called before TensorFlow runs anything: only then can it join a cluster.  Waits for the other
-    workers; `UserError` where one does not come.
+    workers, as long as TensorFlow does; `UserError` where the chief does not come.
     """
     cluster = read_cluster()
     if cluster:
@@ -231,28 +231,25 @@ def make_team() -> Team:
 
 
 def _joined(cluster: Cluster) -> tf.distribute.Strategy:
-    """The strategy of all workers, once all of them are there: TensorFlow alone would wait for ever."""
-    end = time.monotonic() + MEETING
+    """The strategy of all workers, once all of them are there."""
     if cluster.index:
-        _reach(cluster, 0, end)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy()
-    for worker in range(len(cluster.addresses)):
-        _reach(cluster, worker, end)
-    return strategy
+        _reach_chief(cluster)
+    return tf.distribute.MultiWorkerMirroredStrategy()
 
 
-def _reach(cluster: Cluster, worker: int, end: float) -> None:
-    """Returns as soon as somebody listens at a worker's address."""
-    address = cluster.addresses[worker]
+def _reach_chief(cluster: Cluster) -> None:
+    """Returns as soon as somebody listens at the chief's address."""
+    address = cluster.addresses[0]
     host, _, port = address.rpartition(":")
+    end = time.monotonic() + MEETING
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
             if time.monotonic() > end:
                 raise UserError(
-                    f"worker {worker} ({address}) did not come within {MEETING:.0f} s:"
-                    f" {error.strerror or error}; start all workers, each with its own TF_CONFIG"
+                    f"worker 0 ({address}) did not come within {MEETING:.0f} s: {error.strerror or error};"
+                    " start all workers, each with its own TF_CONFIG"
                 ) from error
             time.sleep(1)
         else:
