@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
@@ -17,6 +19,7 @@ __all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
 # Which use of the run's seed.
 STREAMS = 5
 SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+PATIENCE = 10.0  # seconds for a service to answer
 PARTS = 64  # of an epoch, for the workers of a tf.data service to take
 GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
@@ -191,6 +194,14 @@ def _places(
 
 def _by_service(address: str):
     """What is before it is computed by the workers of a tf.data service, each element once."""
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    try:  # TensorFlow would ask again for ever
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except OSError as error:
+        raise UserError(
+            f"no tf.data service answers at {address}: {error.strerror or error}; start its dispatcher and"
+            " workers first, or take --set data.service=null"
+        ) from error
     service = tf.data.experimental.service
     return service.distribute(processing_mode=service.ShardingPolicy.DYNAMIC, service=address)
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from inception_tf.errors import UserError
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
+MEETING = 1800.0  # seconds for the chief to come: a cluster starts workers as machines become free
 TRAINERS = ("chief", "worker")  # kinds of tasks that train, in the order TensorFlow counts them
 
 # What TensorFlow raises where a peer is gone, restarted or silent.
@@ -162,7 +165,7 @@ class Team:
     def wait(self) -> None:
         """Until all processes are here, or gone: what each of them had to do is done."""
         with suppress(*LOST):
-            self.any()
+            self.any(True)  # of no number at all TensorFlow's gather ends the process
 
     def check_same(self, **values: int) -> None:
         """`UserError` where a value is another one in another process; asked by all, as `any`."""
@@ -216,15 +219,41 @@ class Team:
 def make_team() -> Team:
     """The team that the machine and TF_CONFIG ask for: several workers, several GPUs, or one device.
 
-    To be called before TensorFlow runs anything: only then can it join a cluster.  Waits for all
-    workers.
+    To be called before TensorFlow runs anything: only then can it join a cluster.  Waits for the other
+    workers, as long as TensorFlow does; `UserError` where the chief does not come.
     """
     cluster = read_cluster()
     if cluster:
-        return Team(tf.distribute.MultiWorkerMirroredStrategy(), cluster)
+        return Team(_joined(cluster), cluster)
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return Team(tf.distribute.MirroredStrategy())
     return Team()
+
+
+def _joined(cluster: Cluster) -> tf.distribute.Strategy:
+    """The strategy of all workers, once all of them are there."""
+    if cluster.index:
+        _reach_chief(cluster)
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _reach_chief(cluster: Cluster) -> None:
+    """Returns as soon as somebody listens at the chief's address."""
+    address = cluster.addresses[0]
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + MEETING
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except OSError as error:
+            if time.monotonic() > end:
+                raise UserError(
+                    f"worker 0 ({address}) did not come within {MEETING:.0f} s: {error.strerror or error};"
+                    " start all workers, each with its own TF_CONFIG"
+                ) from error
+            time.sleep(1)
+        else:
+            return
 
 
 class DistributedModel(keras.Model):
