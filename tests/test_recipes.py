@@ -14,6 +14,7 @@ from inception_tf.training.fit import train
 from inception_tf.training.optimizers import TF1RMSprop, make_schedule
 from inception_tf.training.plan import make_plan
 from inception_tf.training.recipes import list_recipes, network_of, read_recipe
+from inception_tf.training.run import Run
 
 # Ioffe and Szegedy 2015, section 4.2: 32 images a step, initial rate of each network, section 4.2.2.
 BN_PAPER = {
@@ -155,6 +156,9 @@ def test_every_recipe_trains(name, class_folders, tmp_path):
     assert report["epochs"] == 2
     assert report["model"] == network
     assert 0 <= report["best"]["val_top1"] <= 1
+    # The folder knows the network's switches and activation.
+    model = Run(tmp_path / "run").model()
+    assert model.count_params() == report["parameters"]
 
 
 def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):

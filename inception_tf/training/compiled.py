@@ -20,11 +20,12 @@ from inception_tf.training.stages import Stage, optimizer_of, set_trained, stage
 __all__ = ["compile_for", "compiled_model"]
 
 
-def compiled_model(plan: Plan) -> keras.Model:
+def compiled_model(plan: Plan, *, fresh: bool = True) -> keras.Model:
     """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
 
     With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published
     weight.  Of a recipe with two stages it is the first one's; `compile_for` goes on to the second.
+    fresh: begin with the weights that the recipe names; a run that goes on has its own.
     """
     config = plan.config.model
     network = create_model(
@@ -33,7 +34,7 @@ def compiled_model(plan: Plan) -> keras.Model:
         dtype=plan.precision.policy,
         **plan.model_arguments(),
     )
-    if config.weights:
+    if config.weights and fresh:
         begin_with(network, config.name, config.weights, config.switches, new_head=config.new_head)
     ends = endpoints(network)
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.

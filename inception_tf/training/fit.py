@@ -65,9 +65,10 @@ def train(
     with team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
-            model = compiled_model(plan)
-            if resumed:
-                recorder.go_on_from(_restored(run, plan, model))
+            checkpoint = resume.latest(run.checkpoints) if resumed else None
+            model = compiled_model(plan, fresh=checkpoint is None)
+            if checkpoint:
+                recorder.go_on_from(_restored(checkpoint, run, plan, model))
         team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
         if team.is_chief:
             run.write_config(config)
@@ -107,11 +108,8 @@ def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks: l
         recorder.release_signals()
 
 
-def _restored(run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
-    """Brings `model` to where the newest checkpoint was saved."""
-    checkpoint = resume.latest(run.checkpoints)
-    if checkpoint is None:
-        return resume.Progress(images=len(plan.train))
+def _restored(checkpoint: Path, run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
+    """Brings `model` to where the checkpoint was saved."""
     progress = resume.read_progress(checkpoint)
     _check_data(run, plan, progress)
     stage = plan.stage_before(progress.step)
