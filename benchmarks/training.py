@@ -90,7 +90,8 @@ def ours(settings: dict, folder: Path):
     from inception_tf.config import Config
     from inception_tf.training.averages import AveragedEvaluation
     from inception_tf.training.callbacks import Bar, Recorder
-    from inception_tf.training.fit import compiled_model, make_plan
+    from inception_tf.training.compiled import compiled_model
+    from inception_tf.training.plan import make_plan
     from inception_tf.training.resume import Progress
     from inception_tf.training.run import Run
 

@@ -43,6 +43,7 @@ ARGUMENTS = """
     batch_norm_epsilon: added to the variance.
     weight_decay: slim's L2: the loss gains weight_decay * sum(kernel**2) / 2 for every kernel.
     activation: after every convolution, a Keras name.
+    initializer_gain: factor on the standard deviation of every convolution's initial weights.
     width_multiplier: factor on every convolution's filters, at least 16 are left.
     dtype: a dtype policy or its name for the body; the head is float32 in every policy.
 
@@ -72,6 +73,7 @@ def _builder(name: str, title: str):
         batch_norm_epsilon=1e-3,
         weight_decay=0.0,
         activation="relu",
+        initializer_gain=1.0,
         width_multiplier=1.0,
         dtype=None,
         **chosen,

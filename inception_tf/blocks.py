@@ -12,7 +12,7 @@ from inception_tf import spec
 from inception_tf.layers import BatchNormalization, LocalResponseNormalization
 from inception_tf.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
 
-__all__ = ["Manner", "apply", "classifier", "pooled"]
+__all__ = ["Manner", "apply", "classifier", "normalized", "pooled"]
 
 BN_EPSILON = 1e-3  # slim inception_arg_scope
 BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
@@ -29,6 +29,7 @@ class Manner:
     weight_decay: float = 0.0  # slim's meaning: the loss gains weight_decay * sum(kernel**2) / 2
     width_multiplier: float = 1.0  # factor on every convolution's filters
     initializer_stddev: float | None = None  # of a truncated normal; None: He's rule
+    initializer_gain: float = 1.0  # factor on the initial weights of all convolutions
     dtype: object = None  # a dtype policy or its name; None: Keras' global policy
 
     def regularizer(self):
@@ -36,11 +37,13 @@ class Manner:
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
 
-def initial(stddev: float | None):
-    """The initializer of a kernel: a truncated normal, or He's rule."""
-    if stddev is None:
+def initial(stddev: float | None, gain: float = 1.0):
+    """The initializer of a kernel: a truncated normal, or He's rule; `gain` times its standard deviation."""
+    if stddev is not None:
+        return keras.initializers.TruncatedNormal(stddev=gain * stddev)
+    if gain == 1:
         return keras.initializers.HeNormal()
-    return keras.initializers.TruncatedNormal(stddev=stddev)
+    return keras.initializers.VarianceScaling(2 * gain**2, "fan_in", "truncated_normal")
 
 
 def apply(x, step: Step, name: str, manner: Manner, endpoint: bool = True):
@@ -118,16 +121,21 @@ def _conv(x, step: Conv | Separable, name: str, manner: Manner, last: str):
         name=f"{name}_conv",
     )(x)
     if normed:
-        x = BatchNormalization(
-            axis=-1,
-            momentum=manner.batch_norm_momentum,
-            epsilon=manner.batch_norm_epsilon,
-            scale=False,  # slim: the next convolution can learn gamma's work
-            dtype=manner.dtype,
-            name=f"{name}_bn",
-        )(x)
+        x = normalized(x, f"{name}_bn", manner, manner.dtype)
     is_linear = isinstance(step, Conv) and step.linear
     return x if is_linear else _activated(x, manner, last)
+
+
+def normalized(x, name: str, manner: Manner, dtype):
+    """Batch normalization over the last axis, with a shift and no scale."""
+    return BatchNormalization(
+        axis=-1,
+        momentum=manner.batch_norm_momentum,
+        epsilon=manner.batch_norm_epsilon,
+        scale=False,  # slim: the next convolution can learn gamma's work
+        dtype=dtype,
+        name=name,
+    )(x)
 
 
 def _kernel(step: Conv | Separable, manner: Manner):
@@ -135,7 +143,7 @@ def _kernel(step: Conv | Separable, manner: Manner):
     # A residual's `up` has the width of its input already.
     filters = step.filters if getattr(step, "linear", False) else None
     filters = filters or spec.min_width(step.filters, manner.width_multiplier)
-    begin = initial(step.stddev or manner.initializer_stddev)
+    begin = _beginning(step, manner)
     if isinstance(step, Conv):
         return partial(
             keras.layers.Conv2D,
@@ -151,10 +159,14 @@ def _kernel(step: Conv | Separable, manner: Manner):
         step.window,
         depth_multiplier=spec.depth_multiplier(step, filters),
         depthwise_initializer=begin,
-        pointwise_initializer=initial(step.stddev or manner.initializer_stddev),
+        pointwise_initializer=_beginning(step, manner),
         depthwise_regularizer=manner.regularizer(),
         pointwise_regularizer=manner.regularizer(),
     )
+
+
+def _beginning(step: Conv | Separable, manner: Manner):
+    return initial(step.stddev or manner.initializer_stddev, manner.initializer_gain)
 
 
 def _activated(x, manner: Manner, name: str):

@@ -34,14 +34,23 @@ PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 class ModelConfig:
     name: str = "inception_v1"
     size: int | None = None  # pixels, height and width; null: the network's published size
-    aux_logits: bool = (
-        False  # train with the auxiliary classifiers; they are dropped from the result
+    switches: dict = field(default_factory=dict)  # the network's own, as in {lrn: true}
+    weights: str | None = None  # a file or a release to begin with; null: fresh ones
+    new_head: bool = True  # begin with fresh classifiers, whatever `weights` has
+    aux_logits: bool | None = (
+        False  # train with the auxiliary classifiers, which the result lacks; null: if there are any
     )
     dropout: float | None = None  # share of features; null: the network's published share
     batch_norm_momentum: float = 0.99  # share of the old moving statistics kept at each step
     weight_decay: float = 0.0  # slim's L2: the loss gains this times sum(kernel**2) / 2
-    width_multiplier: float = 1.0  # factor on every convolution's filters
     activation: str = "relu"  # after every convolution, a Keras name
+    initializer_gain: float = 1.0  # factor on the initial weights of every convolution
+    width_multiplier: float = 1.0  # factor on every convolution's filters
+
+    def structure(self) -> dict:
+        """The arguments of `create_model` that decide the layers between the image and the logits."""
+        own = {"activation": self.activation, "width_multiplier": self.width_multiplier}
+        return own | self.switches
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,7 @@ class OptimizerConfig:
     name: str = "adam"  # adam, sgd, or rmsprop with TensorFlow 1's start, as slim has it
     learning_rate: float = 1e-3  # at its highest, after the warm-up
     warmup_epochs: float = 1.0  # epochs over which the rate rises from zero
+    head_learning_rate: float = 1e-3  # constant, over training.head_epochs
     schedule: str = "cosine"  # after the warm-up: cosine, exponential, step or constant
     final_rate: float = 0.0  # share of learning_rate left at the end of the cosine
     rate_decay: float = 0.94  # factor on the rate over decay_epochs, of exponential and step
@@ -94,6 +104,17 @@ class TrainingConfig:
     precision: str = "auto"  # auto, float32, mixed_float16 or mixed_bfloat16
     label_smoothing: float = 0.0  # share of the target spread over all classes
     aux_weight: float | None = None  # of each auxiliary loss; null: the network's published weight
+    head_epochs: int = 0  # of `epochs`, the first, in which the classifiers alone are trained
+    freeze_batch_norm: bool = False  # keep the moving statistics and shifts that were loaded
+    warm_up_statistics: bool = False  # of step n keep (1 + n) / (10 + n) at most: for short runs
+    recalibrate_batch_norm: int = (
+        0  # batches that give the result its statistics; 0: the moving ones
+    )
+    max_bad_steps: int = (
+        10  # in a row with a loss or gradient that is not finite, then the run ends
+    )
+    steps_per_execution: int = 1  # steps a call into TensorFlow; more helps where a step is short
+    deterministic: bool = False  # the same bits in every run on this machine; slower on a GPU
 
 
 @dataclass(frozen=True)
@@ -208,6 +229,7 @@ def _describe(hint) -> str:
         int: "a whole number",
         float: "a number",
         bool: "true or false",
+        dict: "names with values, as in {lrn: true}",
         str: "a text",
         type(None): "null",
     }
@@ -221,7 +243,10 @@ def _check_ranges(config: Config) -> None:
         "data.batch_size": config.data.batch_size,
         "data.randaugment_layers": config.data.randaugment_layers,
         "training.epochs": config.training.epochs,
+        "training.max_bad_steps": config.training.max_bad_steps,
+        "training.steps_per_execution": config.training.steps_per_execution,
         "optimizer.learning_rate": config.optimizer.learning_rate,
+        "optimizer.head_learning_rate": config.optimizer.head_learning_rate,
         "optimizer.rate_decay": config.optimizer.rate_decay,
         "optimizer.decay_epochs": config.optimizer.decay_epochs,
         "optimizer.epsilon": 1 if config.optimizer.epsilon is None else config.optimizer.epsilon,
@@ -229,10 +254,19 @@ def _check_ranges(config: Config) -> None:
         if config.optimizer.clip_norm is None
         else config.optimizer.clip_norm,
         "model.width_multiplier": config.model.width_multiplier,
+        "model.initializer_gain": config.model.initializer_gain,
     }
     for key, value in positive.items():
         if value <= 0:
             raise UserError(f"{key} takes a number above 0, got {value}")
+    for key in ("head_epochs", "recalibrate_batch_norm"):
+        if getattr(config.training, key) < 0:
+            raise UserError(f"training.{key} takes 0 or more, got {getattr(config.training, key)}")
+    if config.training.head_epochs >= config.training.epochs:
+        raise UserError(
+            f"training.head_epochs takes fewer than training.epochs, {config.training.epochs}, got"
+            f" {config.training.head_epochs}"
+        )
     shares = {
         "training.label_smoothing": config.training.label_smoothing,
         "model.batch_norm_momentum": config.model.batch_norm_momentum,

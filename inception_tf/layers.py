@@ -27,7 +27,20 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     __module__ = "keras.layers"  # what a saved configuration names
 
+    # What is kept of the moving statistics at this step, of `momentum`; a recipe's, and not saved.
+    warm_up = None
+
     def call(self, inputs, training=None, mask=None):
+        if not training or self.warm_up is None:
+            return self._normalized(inputs, training, mask)
+        stated = self.momentum
+        self.momentum = self.warm_up(stated)
+        try:
+            return self._normalized(inputs, training, mask)
+        finally:
+            self.momentum = stated
+
+    def _normalized(self, inputs, training, mask):
         if not self._fuses(inputs, mask):
             return super().call(inputs, training=training, mask=mask)
         from inception_tf import fused

@@ -30,6 +30,7 @@ __all__ = [
     "Fork",
     "LocalNorm",
     "Network",
+    "Norm",
     "Place",
     "Pool",
     "Residual",
@@ -109,6 +110,11 @@ class LocalNorm:
 
 
 @dataclass(frozen=True)
+class Norm:
+    """Batch normalization of features that have no places, each apart; those of a `Conv` belong to it."""
+
+
+@dataclass(frozen=True)
 class Drop:
     """Dropout inside a network."""
 
@@ -131,7 +137,7 @@ class Residual:
     activate: bool = True
 
 
-Simple = Conv | Separable | Pool | LocalNorm | Drop  # one layer's work, in one place
+Simple = Conv | Separable | Pool | LocalNorm | Norm | Drop  # one layer's work, in one place
 Step = Simple | Fork | Residual
 Branch = tuple[Step, ...]
 
@@ -167,6 +173,7 @@ class Network:
     initializer_stddev: float | None  # of a truncated normal; None: He's rule
     auxiliaries: tuple[Auxiliary, ...] = ()
     batch_norm: bool = True  # after every convolution, in place of its bias
+    hidden_batch_norm: bool = False  # of the features before the logits
     body_only: bool = False  # a variant that ends before the classifier
     accuracy: str = ""  # published single-crop top-1 / top-5 and whose it is
 
@@ -279,6 +286,8 @@ def facts(
         if aux_logits:
             for auxiliary in network.auxiliaries:
                 _count_auxiliary(counter, auxiliary, ends[auxiliary.after], classes)
+        if network.hidden_batch_norm:
+            counter.norm("Hidden_bn", shape[2])
         counter.dense("Logits", shape[2], classes)
     return tuple(counter.rows)
 
@@ -330,6 +339,11 @@ class _Counter:
         self._row(
             Place(name, name, (), Conv(classes, linear=True)), (1, 1, classes), inputs * classes
         )
+
+    def norm(self, name: str, features: int) -> None:
+        """A shift, a mean and a variance a feature; the shift alone is trained."""
+        place = Place(name, name, (), Norm())
+        self.rows.append(Facts(place, (1, 1, features), 3 * features, features, 0))
 
     def _branches(self, name, step, shape, path, endpoint):
         ends = []

@@ -90,8 +90,9 @@ def _prepares(step: Step, following: Step | None) -> bool:
 
 
 def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
-    *_, last, logits = facts
-    height, width = last.output[:2]
+    *body, logits = facts
+    hidden = [body.pop()] if network.hidden_batch_norm else []
+    height, width = body[-1].output[:2]
     channels = logits.multiply_adds // logits.output[2]
     pooled, scores = f"1x1x{channels}", f"1x1x{logits.output[2]}"
     plain = {"patch/stride": "", "depth": 0, "params": 0, "ops": 0}
@@ -103,6 +104,16 @@ def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
             "patch/stride": f"{height}x{width}/1",
             "output size": pooled,
         },
+        *(
+            {
+                **plain,
+                "type": "batch norm",
+                "name": row.place.name,
+                "output size": pooled,
+                "params": row.params,
+            }
+            for row in hidden
+        ),
         {
             **plain,
             "type": f"dropout ({network.dropout:.0%})",

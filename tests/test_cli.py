@@ -115,6 +115,14 @@ def test_help_answers_within_half_a_second(name):
             "did you mean 'digits'?",
         ),
         (
+            "train --out {tmp}/x --model inception_v3 --data digits --recipe bn-x5",
+            "recipe bn-x5 is written for bn_inception, not for inception_v3; leave out --model",
+        ),
+        (
+            "train --out {tmp}/x --model inception_v1 --data digits --recalibrate-bn 0",
+            "'--recalibrate-bn'",
+        ),
+        (
             "train --out {tmp}/x --model inception_v1 --data digits --set a=1",
             "--set takes section.key=value",
         ),

@@ -97,6 +97,7 @@ def test_a_broken_recipe_file_is_one_sentence(tmp_path, text, sentence):
 
 def test_a_missing_recipe_file_lists_the_names():
     with pytest.raises(
-        UserError, match="there is no recipe file nowhere/mine.yaml; recipes by name: default"
+        UserError,
+        match="there is no recipe file nowhere/mine.yaml; recipes by name: bn-baseline, bn-ensemble",
     ):
         read_recipe("nowhere/mine.yaml")

@@ -22,7 +22,7 @@ from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.training import distribute, resume
 from inception_tf.training.distribute import Cluster, Team, read_cluster
-from inception_tf.training.fit import make_plan
+from inception_tf.training.plan import make_plan
 
 STEPS = 22  # an epoch: 1,437 digits in batches of 64
 PATIENCE = 300  # seconds for what takes one on a busy machine
@@ -120,7 +120,7 @@ def wait_for(path):
 
 
 def assert_same(found, expected, step):
-    """Weights, moving statistics, slots and averages of two runs after `step` steps; the tolerance is the issue's."""
+    """Weights, moving statistics, slots and averages of two runs after `step` steps, each number to 1e-5."""
     names = [
         run / "checkpoints" / f"step-{step:08d}" / "variables.npz" for run in (found, expected)
     ]

@@ -13,6 +13,7 @@ import inception_tf
 from inception_tf import spec
 from inception_tf.cli import COMMANDS
 from inception_tf.models import find
+from inception_tf.training.recipes import list_recipes, network_of
 
 
 @pytest.fixture(scope="module")
@@ -31,18 +32,38 @@ def test_every_command_stands_in_the_readme_and_every_command_there_exists(readm
     assert named == set(COMMANDS)
 
 
-def test_the_python_example_is_ten_lines_and_runs_as_printed(readme):
-    (example,) = re.findall(r"```python\n(.*?)```", readme, re.S)
-    assert len(example.strip().splitlines()) <= 10
+def printed_by(readme, number):
+    """What the Python example of that number prints."""
+    example = re.findall(r"```python\n(.*?)```", readme, re.S)[number]
     result = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "val_accuracy" in result.stdout
-    assert "(None, 2, 2, 1024)" in result.stdout
+    return example, result.stdout
+
+
+def test_the_first_python_example_is_ten_lines_and_runs_as_printed(readme):
+    example, printed = printed_by(readme, 0)
+    assert len(example.strip().splitlines()) <= 10
+    assert "val_accuracy" in printed
+    assert "(None, 2, 2, 1024)" in printed
+
+
+def test_the_pieces_of_train_can_be_taken_as_printed(readme):
+    example, printed = printed_by(readme, 1)
+    assert printed.strip() == example.splitlines()[-1].split("# ")[1]
+
+
+def test_every_recipe_stands_in_the_readme_with_its_network(readme):
+    table = readme.split("| recipe | what | network |")[1].split("\n\n")[0]
+    told = {}
+    for row in table.splitlines()[2:]:
+        names, _, network = row.strip("| ").split(" | ")
+        told |= dict.fromkeys(re.findall(r"`([^`]+)`", names), network.strip("`"))
+    assert told == {name: network_of(name) or "any" for name in list_recipes()}
 
 
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_the_table_of_networks_holds(readme, name):
-    (row,) = re.findall(rf"^\| `{name}` \|.*$", readme, re.M)
+    row, *_ = re.findall(rf"^\| `{name}` \|.*$", readme, re.M)
     facts = spec.facts(find(name))
     assert f"{spec.total(facts, 'params'):,}" in row
     assert f"{spec.total(facts, 'multiply_adds') / 1e9:.2f} G" in row

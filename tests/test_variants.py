@@ -5,16 +5,21 @@ from __future__ import annotations
 
 import re
 
+import keras
 import pytest
 
 import inception_tf
 from inception_tf import models, spec
 from inception_tf.spec import Conv, LocalNorm, Pool, Residual
+from inception_tf.summary import summary
 
 VARIANTS = [
     ("googlenet", {"batch_norm": True}),
     ("googlenet", {"lrn": False}),
     ("inception_v1", {"torch_padding": True}),
+    ("inception", {"lrn": True}),
+    ("bn_inception", {"lrn": True}),
+    ("bn_inception", {"hidden_batch_norm": True}),
     ("inception_v2", {"use_separable_conv": False}),
     ("inception_v3", {"count_padding": True}),
     ("inception_v3", {"last_pool": "max"}),
@@ -83,6 +88,50 @@ def test_googlenet_without_normalization_of_responses_differs_in_that_alone():
     assert counts(without) == counts(plain)
     kept = [step for step in plain.body if not isinstance(step[1], LocalNorm)]
     assert (len(plain.body) - len(kept), list(without.body)) == (2, kept)
+
+
+@pytest.mark.parametrize("name", ["inception", "bn_inception"])
+def test_the_bn_papers_networks_have_response_normalization_where_googlenet_has_it(name):
+    plain, normed = models.find(name), models.variant(name, lrn=True)
+    assert counts(normed) == counts(plain)
+    names = [step for step, _ in normed.body]
+    assert names[: names.index("Mixed_3b")] == [
+        step for step, _ in models.find("googlenet").body[: names.index("Mixed_3b")]
+    ]
+
+
+def test_hidden_batch_norm_normalizes_each_feature_before_the_logits():
+    # Ioffe and Szegedy 2015, section 4.2.3: not convolutional, on the last hidden layer.
+    network = models.variant("bn_inception", hidden_batch_norm=True)
+    assert counts(network)[0] - counts(models.find("bn_inception"))[0] == 3 * 1024
+    assert counts(network)[2] - counts(models.find("bn_inception"))[2] == 1024
+    model = inception_tf.BNInception(
+        input_shape=(32, 32, 3), width_multiplier=0.1, classes=4, hidden_batch_norm=True
+    )
+    layer = model.get_layer("Hidden_bn")
+    assert len(layer.input.shape) == 2
+    names = [each.name for each in model.layers]
+    assert names[names.index("Hidden_bn") - 1 :][:4] == [
+        "global_pool",
+        "Hidden_bn",
+        "PreLogits",
+        "Logits",
+    ]
+    rows = summary(network)
+    assert [row["type"] for row in rows][-5:-2] == ["avg pool", "batch norm", "dropout (20%)"]
+    assert sum(row["params"] for row in rows) == counts(network)[0]
+
+
+def test_gain_multiplies_the_initial_weights_of_convolutions_alone():
+    def deviations(**arguments):
+        keras.utils.set_random_seed(0)
+        model = inception_tf.InceptionV2(input_shape=(32, 32, 3), classes=4, **arguments)
+        return {v.path: float(keras.ops.std(v)) for v in model.weights if v.path.endswith("kernel")}
+
+    plain, larger = deviations(), deviations(initializer_gain=1.5)
+    ratios = {path: larger[path] / plain[path] for path in plain}
+    assert ratios.pop("Logits/kernel") == pytest.approx(1)
+    assert list(ratios.values()) == pytest.approx([1.5] * len(ratios), rel=1e-5)
 
 
 def test_torchs_padding_keeps_the_shapes_at_the_published_size():

@@ -11,7 +11,10 @@ __all__ = ["command"]
 
 
 @click.command("train")
-@click.option("--model", help="A network's name; `inception-tf models` lists them.")
+@click.option(
+    "--model",
+    help="A network's name; `inception-tf models` lists them.  [default: the recipe's]",
+)
 @click.option("--data", help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.")
 @click.option(
     "--label-offset",
@@ -31,12 +34,20 @@ __all__ = ["command"]
     help="What the layers compute in; auto takes the machine's fastest and says why.",
 )
 @click.option(
+    "--recalibrate-bn",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Count the result's batch statistics anew over N batches; with --resume, of a finished run.",
+)
+@click.option(
     "--dry-run", is_flag=True, help="Print configuration, size, memory and steps; train nothing."
 )
 @click.option(
     "--resume", "resumed", is_flag=True, help="Go on from the newest checkpoint in --out."
 )
-def command(model, data, label_offset, recipe, out, settings, precision, dry_run, resumed):
+def command(
+    model, data, label_offset, recipe, out, settings, precision, recalibrate_bn, dry_run, resumed
+):
     """Train a network into a run folder.
 
     Ctrl-C stops after the step and saves; --resume goes on from there.
@@ -50,6 +61,8 @@ def command(model, data, label_offset, recipe, out, settings, precision, dry_run
     if precision:
         settings = (*settings, f"training.precision={precision}")
     config = _config(model, data, recipe, out, settings, resumed)
+    if recalibrate_bn:
+        config = config.override([f"training.recalibrate_batch_norm={recalibrate_bn}"])
     if dry_run:
         click.echo(_told_before(config))
         return
@@ -86,17 +99,25 @@ def _config(model, data, recipe, out, settings, resumed):
     """The run's configuration: the recipe with the command line's words over it, or the one that `out` holds."""
     from inception_tf.data.sources import absolute
     from inception_tf.errors import UserError
-    from inception_tf.training.recipes import read_recipe
+    from inception_tf.training.recipes import network_of, read_recipe
     from inception_tf.training.run import Run
 
     if resumed and _started(out) and not (model or data or recipe or settings):
         return Run(Path(out)).config()
+    recipe = recipe or "default"
+    written_for = network_of(recipe)
+    if model and written_for and model != written_for:
+        raise UserError(
+            f"recipe {recipe} is written for {written_for}, not for {model}; leave out --model, or take"
+            " another --recipe"
+        )
+    model = model or written_for
     for option, value in (("--model", model), ("--data", data)):
         if not value:
             raise UserError(f"train needs {option}; see inception-tf train --help")
     data = absolute(data)
     words = [f"model.name={model}", f"data.name='{data.replace(chr(39), chr(39) * 2)}'"]
-    return read_recipe(recipe or "default").override([*words, *settings])
+    return read_recipe(recipe).override([*words, *settings])
 
 
 def _told_before(config) -> str:
@@ -104,7 +125,7 @@ def _told_before(config) -> str:
     import yaml
 
     from inception_tf.training.estimate import estimate
-    from inception_tf.training.fit import make_plan
+    from inception_tf.training.plan import make_plan
 
     plan = make_plan(config)
     told = estimate(plan)

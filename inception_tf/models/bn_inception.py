@@ -5,7 +5,18 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from inception_tf.spec import AVG, MAX, Conv, Fork, Network, Pool, Separable, Step, fork
+from inception_tf.spec import (
+    AVG,
+    MAX,
+    Conv,
+    Fork,
+    LocalNorm,
+    Network,
+    Pool,
+    Separable,
+    Step,
+    fork,
+)
 
 __all__ = ["bn_inception", "inception", "inception_v2"]
 
@@ -57,44 +68,57 @@ def module(m: Module, reduce_stddev: float | None = None, proj_stddev: float | N
     return fork((Conv(m.n1x1),), three, double, (m.pool, Conv(m.proj, stddev=proj_stddev)))
 
 
-def body(first: Step, modules: dict[str, Module], *stddevs: float | None) -> tuple:
+def body(
+    first: Step, modules: dict[str, Module], *stddevs: float | None, lrn: bool = False
+) -> tuple:
     return (
         ("Conv2d_1a_7x7", first),
         ("MaxPool_2a_3x3", Pool("max", 3, 2)),
+        *((("LocalNorm_2a", LocalNorm()),) if lrn else ()),
         ("Conv2d_2b_1x1", Conv(64, stddev=stddevs[1] if stddevs else None)),
         ("Conv2d_2c_3x3", Conv(192, 3)),
+        *((("LocalNorm_2d", LocalNorm()),) if lrn else ()),
         ("MaxPool_3a_3x3", Pool("max", 3, 2)),
         *((f"Mixed_{name}", module(m, *stddevs)) for name, m in modules.items()),
     )
 
 
-def network(name: str, batch_norm: bool) -> Network:
+def network(
+    name: str, batch_norm: bool, lrn: bool = False, hidden_batch_norm: bool = False
+) -> Network:
     return Network(
         name=name,
         source="Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
-        body=body(Conv(64, 7, 2), MODULES),
+        body=body(Conv(64, 7, 2), MODULES, lrn=lrn),
         size=224,
         minimum=32,
         dropout=0.2 if batch_norm else 0.4,
         initializer_stddev=None,
         batch_norm=batch_norm,
+        hidden_batch_norm=hidden_batch_norm,
         accuracy="74.8 / 92.2 (paper, BN-x30, single crop)"
         if batch_norm
         else "72.2 / - (paper, single crop)",
     )
 
 
-def inception() -> Network:
-    """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without normalization."""
-    return network("inception", batch_norm=False)
+def inception(*, lrn: bool = False) -> Network:
+    """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without normalization.
+
+    lrn: the stem's two local response normalizations, which section 4.2.1 says it had and Figure 5
+    leaves out; they stand where GoogLeNet has them.
+    """
+    return network("inception", batch_norm=False, lrn=lrn)
 
 
-def bn_inception() -> Network:
+def bn_inception(*, lrn: bool = False, hidden_batch_norm: bool = False) -> Network:
     """Figure 5 with every Wx normalized before its nonlinearity, section 3.2.
 
     The paper says 13.6 million parameters; its own table gives 11,295,240 with 1,000 classes.
+    lrn: as in `inception`; section 4.2.1 takes it out.  hidden_batch_norm: normalize the features
+    before the logits too, as the members of the ensemble do, section 4.2.3.
     """
-    return network("bn_inception", batch_norm=True)
+    return network("bn_inception", True, lrn, hidden_batch_norm)
 
 
 def inception_v2(*, use_separable_conv: bool = True) -> Network:

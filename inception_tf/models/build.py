@@ -15,6 +15,7 @@ __all__ = ["build", "endpoints"]
 
 # slim's names of what follows the last grid.
 GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS = "global_pool", "PreLogits", "Logits", "Predictions"
+HIDDEN_NORM = "Hidden_bn"
 
 
 def build(
@@ -44,6 +45,8 @@ def build(
 
     if include_top:
         x = blocks.pooled(x, "avg", GLOBAL_POOL)
+        if network.hidden_batch_norm:
+            x = blocks.normalized(x, HIDDEN_NORM, manner, "float32")
         rate = network.dropout if dropout is None else dropout
         x = keras.layers.Dropout(rate, dtype="float32", name=PRE_LOGITS)(x)
         x = blocks.classifier(

@@ -14,7 +14,8 @@ from inception_tf.config import Config
 from inception_tf.data import pipeline
 from inception_tf.data.items import reader
 from inception_tf.errors import UserError
-from inception_tf.training.fit import Plan, compiled_model, make_plan
+from inception_tf.training.compiled import compiled_model
+from inception_tf.training.plan import Plan, make_plan
 
 __all__ = ["DataTiming", "time_data"]
 

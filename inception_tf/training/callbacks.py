@@ -20,7 +20,7 @@ from inception_tf.training.distribute import Team
 from inception_tf.training.resume import Progress, save
 from inception_tf.training.run import Run
 
-__all__ = ["Bar", "InputImages", "Recorder", "Stopped"]
+__all__ = ["Bar", "Beginning", "Recorder", "Stopped"]
 
 SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
 AGREE_EVERY = (
@@ -115,7 +115,10 @@ class Recorder(keras.callbacks.Callback):
         self._save(self.progress, *self.team.any(self.asked_to_stop))
 
     def _advance(self, step, history):
-        self.progress = Progress(step, time.perf_counter() - self.started, history)
+        seconds = time.perf_counter() - self.started
+        self.progress = dataclasses.replace(
+            self.progress, step=step, seconds=seconds, history=history, metrics=[]
+        )
 
     def _save(self, progress, stop):
         if self.team.is_chief:
@@ -178,8 +181,8 @@ class Bar(keras.callbacks.Callback):
             self.bar.close()
 
 
-class InputImages(keras.callbacks.Callback):
-    """Writes what the network is fed into `folder`, beside TensorBoard's scalars: the first images of each data set.
+class Beginning(keras.callbacks.Callback):
+    """Writes into `folder`, beside TensorBoard's scalars, the first images of each data set and the network's graph.
 
     data: by name, `train` and `validation`, batches ((B, H, W, 3) float32 -1..1, ...); shown in 0..1.
     """
@@ -196,8 +199,15 @@ class InputImages(keras.callbacks.Callback):
             writer = tf.summary.create_file_writer(str(self.folder / name))
             with writer.as_default(step=0):
                 tf.summary.image("inputs", (images + 1) / 2, max_outputs=self.count)
+                if name == "train":
+                    tf.summary.graph(self._forward(images).graph)
             writer.close()
         self.data = {}  # once, though an epoch left in the middle takes a `fit` of its own
+
+    def _forward(self, images):
+        # Keras writes the graph of a model of its own class only.
+        spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+        return tf.function(lambda x: self.model(x, training=False)).get_concrete_function(spec)
 
 
 def learning_rate(model: keras.Model) -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training: a configuration into a compiled model, its data and callbacks, and `model.fit` over them."""
+"""A run: a plan's compiled model, data and callbacks, `model.fit` over them, and what it leaves behind."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import warnings
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import keras
@@ -16,141 +14,28 @@ import tensorflow as tf
 
 from inception_tf.applications import create_model
 from inception_tf.config import Config
-from inception_tf.data import images, pipeline
-from inception_tf.data.bad import BadImages
-from inception_tf.data.cache import keep
 from inception_tf.data.labels import write_labels
-from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Source, Split, open_source
-from inception_tf.device import Precision, environment, resolve_precision
+from inception_tf.device import environment
 from inception_tf.errors import UserError
 from inception_tf.files import aside, write_whole
-from inception_tf.models import find
-from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training import resume
-from inception_tf.training.averages import (
-    AveragedEvaluation,
-    MovingAverage,
-    averaged,
-    moving_statistics,
-)
-from inception_tf.training.callbacks import Recorder
+from inception_tf.training.averages import AveragedEvaluation, averaged
+from inception_tf.training.callbacks import Beginning, Recorder
+from inception_tf.training.compiled import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
-from inception_tf.training.distribute import DistributedModel, Team, make_team
-from inception_tf.training.optimizers import LossScaleOptimizer, make_optimizer
+from inception_tf.training.distribute import Team, make_team
+from inception_tf.training.finite import StopNotFinite
+from inception_tf.training.plan import Plan, make_plan
+from inception_tf.training.population import recalibrate
 from inception_tf.training.run import Run
+from inception_tf.training.stages import stage_at
 
-__all__ = ["Plan", "compiled_model", "make_plan", "train"]
+__all__ = ["train"]
 
+# Settings that a run may be given anew when it goes on: they touch its result alone.
+CHANGEABLE = ("training.recalibrate_batch_norm",)
 
-@dataclass(frozen=True)
-class Plan:
-    """A configuration held against its data: all numbers that a run needs, none left open."""
-
-    config: Config
-    source: Source
-    train: Split
-    validation: Split
-    bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
-    size: int  # pixels
-    steps: int  # an epoch
-    precision: Precision
-
-    @property
-    def classes(self) -> int:
-        return len(self.source.labels)
-
-    def model_arguments(self) -> dict:
-        """Arguments of `create_model` for this run."""
-        model = self.config.model
-        return {
-            "input_shape": (self.size, self.size, 3),
-            "classes": self.classes,
-            "dropout": model.dropout,
-            "batch_norm_momentum": model.batch_norm_momentum,
-            "weight_decay": model.weight_decay,
-            "width_multiplier": model.width_multiplier,
-            "activation": model.activation,
-        }
-
-    def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-        training = self.config.training
-        return pipeline.training(
-            self.train,
-            self.config.data,
-            size=self.size,
-            classes=self.classes,
-            seed=training.seed,
-            epochs=training.epochs,
-            start=start,
-            share=share,
-            bad=self.bad[0],
-        )
-
-    def validation_data(self, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
-        data = self.config.data
-        steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
-        batches = pipeline.evaluation(
-            self.validation, steps, batch_size=data.batch_size, share=share, bad=self.bad[1]
-        )
-        return pipeline.one_hot(batches, self.validation, self.classes)
-
-
-def make_plan(config: Config) -> Plan:
-    """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
-    network, data = find(config.model.name), config.data
-    source = open_source(data.name, label_offset=data.label_offset)
-    train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
-    return Plan(
-        config,
-        source,
-        train,
-        validation,
-        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
-        size=config.model.size or network.size,
-        steps=pipeline.steps_per_epoch(train, data.batch_size),
-        precision=resolve_precision(config.training.precision),
-    )
-
-
-def compiled_model(plan: Plan) -> keras.Model:
-    """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
-
-    With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published weight.
-    """
-    config = plan.config
-    network = create_model(
-        config.model.name,
-        aux_logits=config.model.aux_logits,
-        dtype=plan.precision.policy,
-        **plan.model_arguments(),
-    )
-    ends = endpoints(network)
-    # Losses from logits, not from probabilities: exact where a softmax would round to zero.
-    outputs, weights = {"predictions": ends[LOGITS]}, {"predictions": 1.0}
-    if config.model.aux_logits:
-        for auxiliary in find(config.model.name).auxiliaries:
-            outputs[auxiliary.output] = ends[auxiliary.name]
-            chosen = config.training.aux_weight
-            weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
-    model = DistributedModel(network.input, outputs, name=network.name)
-    smoothing = config.training.label_smoothing
-    model.compile(
-        optimizer=_optimizer(plan, model),
-        loss={
-            name: keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
-            for name in outputs
-        },
-        loss_weights=weights,
-        metrics={
-            "predictions": [
-                keras.metrics.CategoricalAccuracy(name="top1"),
-                keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
-            ]
-        },
-        jit_compile=False,
-    )
-    return model
+ANEW = "bring the data back as it was, or train anew into another --out"
 
 
 def train(
@@ -165,43 +50,54 @@ def train(
 
     resumed: go on from the newest checkpoint in `out`.  team: the processes and devices that train
     together, all of this machine and of TF_CONFIG unless given; only its chief writes, and all see
-    `out`.  Raises `UserError` for a mistake in the configuration or the data and for a worker that is
-    lost, `Stopped` after Ctrl-C with the state saved.
+    `out`.  Raises `UserError` for a mistake in the configuration or the data, for a worker that is
+    lost and for losses that are not finite, `Stopped` after Ctrl-C with the state saved.
     """
     run = Run(Path(out))
     _check_folder(run, config, resumed)
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
     team = team or make_team()
     team.check_batch(config.data.batch_size)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
-    recorder = Recorder(run, resume.Progress(), team=team)
+    recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
     with team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
             model = compiled_model(plan)
-            model.optimizer.build(model.trainable_variables)
-        checkpoint = resume.latest(run.checkpoints) if resumed else None
-        if checkpoint:
-            recorder.go_on_from(resume.restore(checkpoint, model))
+            if resumed:
+                recorder.go_on_from(_restored(run, plan, model))
         team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
-        if team.is_chief and not resumed:
+        if team.is_chief:
             run.write_config(config)
             write_labels(run.labels_file, plan.source.labels)
-        _watched_fit(model, plan, team, recorder, callbacks, write_graph=not resumed)
+        own = _callbacks(plan, team, recorder, begins=not resumed)
+        _watched_fit(model, plan, team, recorder, [*own, *callbacks])
         return _finish(run, plan, model, recorder.progress, team)
 
 
-def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks, write_graph) -> None:
-    """`_fit` with the callbacks of every run, its errors as sentences and Ctrl-C as a stop."""
-    every = [AveragedEvaluation(), recorder]
-    if team.is_chief:
-        folder = recorder.run.path / "tensorboard"
-        every.append(keras.callbacks.TensorBoard(folder, write_graph=write_graph))
+def _callbacks(plan: Plan, team: Team, recorder: Recorder, *, begins: bool) -> list:
+    """Those of every run; TensorBoard's are the chief's, graph and images a new run's."""
+    most = plan.config.training.max_bad_steps
+    own = [AveragedEvaluation(), recorder, StopNotFinite(most, recorder.progress.step)]
+    if not team.is_chief:
+        return own
+    folder = recorder.run.path / "tensorboard"
+    own.append(keras.callbacks.TensorBoard(folder, write_graph=False))
+    if begins:
+        shown = {"train": plan.training_data(), "validation": plan.validation_data()}
+        own.append(Beginning(folder, shown))
+    return own
+
+
+def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks: list) -> None:
+    """`_fit`, its errors as sentences and Ctrl-C as a stop."""
     try:
         with warnings.catch_warnings():
             # How many images can be read is known only when all are; Keras thinks that one too few.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            _fit(model, plan, team, recorder.progress.step, [*every, *callbacks])
+            _fit(model, plan, team, recorder.progress.step, callbacks)
     except tf.errors.OpError as error:
         for bad in plan.bad:
             if bad.exceeded:
@@ -211,16 +107,33 @@ def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks, w
         recorder.release_signals()
 
 
+def _restored(run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
+    """Brings `model` to where the newest checkpoint was saved."""
+    checkpoint = resume.latest(run.checkpoints)
+    if checkpoint is None:
+        return resume.Progress(images=len(plan.train))
+    progress = resume.read_progress(checkpoint)
+    _check_data(run, plan, progress)
+    stage = plan.stage_before(progress.step)
+    if stage.first:
+        compile_for(model, plan, stage)
+    return resume.restore(checkpoint, model)
+
+
 def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list) -> None:
-    """`model.fit` from step `done`; an epoch that was left in the middle is finished in a call of its own."""
-    epochs, batch_size = plan.config.training.epochs, plan.config.data.batch_size
+    """`model.fit` from step `done`, a call for each stage and one for the rest of an epoch left in its middle."""
+    stage, batch_size = plan.stage_before(done), plan.config.data.batch_size
 
     def targets(x, y):
         return x, dict.fromkeys(model.output, y)
 
-    while done < epochs * plan.steps:
+    while done < plan.config.training.epochs * plan.steps:
         epoch, offset = divmod(done, plan.steps)
-        last = epoch + 1 if offset else epochs
+        if epoch == stage.end:
+            stage = stage_at(plan.config, epoch)
+            with team.strategy.scope():
+                compile_for(model, plan, stage)
+        last = epoch + 1 if offset else stage.end
         model.fit(
             team.dealt(plan.training_data(done, team.share).map(targets), batch_size),
             validation_data=team.dealt_whole(
@@ -236,32 +149,38 @@ def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list)
         done = last * plan.steps
 
 
-def _optimizer(plan: Plan, model: keras.Model) -> keras.Optimizer:
-    """The recipe's optimizer, its moving averages around it, loss scaling around both."""
-    config = plan.config.optimizer
-    optimizer = make_optimizer(
-        config, steps_per_epoch=plan.steps, epochs=plan.config.training.epochs
-    )
-    if config.ema is not None:
-        optimizer = MovingAverage(optimizer, config.ema, partial(moving_statistics, model))
-    if plan.precision.policy == "mixed_float16":
-        optimizer = LossScaleOptimizer(optimizer)
-    return optimizer
-
-
 def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     if resumed:
-        theirs, ours = run.config().as_dict(), config.as_dict()
-        for section, values in ours.items():
-            if values != theirs[section]:
+        theirs = _flat(run.config())
+        for key, now in _flat(config).items():
+            before = theirs[key]
+            if before != now and key not in CHANGEABLE:
                 raise UserError(
-                    f"--resume goes on with the settings of {run.config_file}, and section '{section}' differs:"
-                    f" {values} against {theirs[section]}; leave the other options out, or take another --out"
+                    f"--resume goes on with the settings of {run.config_file}, where {key} is {before!r} and not"
+                    f" {now!r}; leave the other options out, or take another --out"
                 )
     elif run.config_file.exists():
         raise UserError(
             f"{run.path} holds a run already; add --resume to go on with it, or take another --out"
         )
+
+
+def _check_data(run: Run, plan: Plan, progress: resume.Progress) -> None:
+    """Is the data still what the run began with?"""
+    told = f"{run.path} was trained on"
+    if run.labels() != plan.source.labels:
+        before, now = (", ".join(labels) for labels in (run.labels(), plan.source.labels))
+        raise UserError(f"{told} the classes {before}, and {plan.source.name} has {now}; {ANEW}")
+    if progress.images not in (None, len(plan.train)):
+        raise UserError(
+            f"{told} {progress.images} images, and {plan.source.name} has {len(plan.train)} now; {ANEW}"
+        )
+
+
+def _flat(config: Config) -> dict:
+    """`{"model.size": 48, ...}`; two recipes with the same settings are the same."""
+    sections = {name: v for name, v in config.as_dict().items() if isinstance(v, dict)}
+    return {f"{name}.{key}": value for name, v in sections.items() for key, value in v.items()}
 
 
 def _digest(config: Config, plan: Plan) -> int:
@@ -279,14 +198,30 @@ def _finish(
         trained = {v.path: v for v in model.variables}
         for variable in result.weights:
             variable.assign(trained[variable.path])
+    report = _report(plan, result, progress)
+    if team.is_chief:
+        batches = plan.config.training.recalibrate_batch_norm
+        if batches:
+            recalibrate(result, plan.training_data(), batches)
+        with aside(run.model_file) as temporary:
+            result.save(temporary)
+        write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
+        title = f"{plan.config.model.name} on {plan.source.name}"
+        draw_curves(progress.history, run.path / "curves.png", title=title)
+    team.wait()  # nobody leaves before all is written
+    return report
+
+
+def _report(plan: Plan, result: keras.Model, progress: resume.Progress) -> dict:
     history = progress.history
     best = max(history, key=lambda row: row["val_top1"])
-    report = {
+    return {
         "model": plan.config.model.name,
         "parameters": result.count_params(),
         "data": plan.source.name,
         "images": {name: len(split) for name, split in plan.source.splits.items()},
         "skipped": {name: reason for bad in plan.bad for name, reason in bad.reasons.items()},
+        "recalibrated_batches": plan.config.training.recalibrate_batch_norm,
         "precision": plan.precision.policy,
         "precision_reason": plan.precision.reason,
         "epochs": len(history),
@@ -296,11 +231,3 @@ def _finish(
         "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
         "environment": environment(),
     }
-    if team.is_chief:
-        with aside(run.model_file) as temporary:
-            result.save(temporary)
-        write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
-        title = f"{plan.config.model.name} on {plan.source.name}"
-        draw_curves(history, run.path / "curves.png", title=title)
-    team.wait()  # nobody leaves before all is written
-    return report

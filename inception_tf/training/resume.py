@@ -18,7 +18,7 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.files import to_disk
 
-__all__ = ["Progress", "latest", "restore", "save"]
+__all__ = ["Progress", "latest", "read_progress", "restore", "save"]
 
 KEPT = 2  # newest checkpoints; the older one is there in case the disk lost the newer
 ARRAYS, STATE, SUMS = "variables.npz", "progress.json", "SHA256SUMS"
@@ -34,6 +34,7 @@ class Progress:
     seconds: float = 0.0  # of training so far
     history: list[dict] = field(default_factory=list)  # one row a finished epoch
     metrics: list = field(default_factory=list)  # sums of the epoch under way; empty between two
+    images: int | None = None  # of the training split, on which the order of all images depends
 
 
 def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
@@ -101,6 +102,10 @@ def restore(checkpoint: Path, model: keras.Model) -> Progress:
                     f" and {tuple(variable.shape)} here; take another --out"
                 )
             variable.assign(arrays[name])
+    return read_progress(checkpoint)
+
+
+def read_progress(checkpoint: Path) -> Progress:
     return Progress(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
 
 

@@ -79,6 +79,6 @@ class Run:
             config.model.name,
             classes=classes,
             input_shape=(size, size, 3),
-            width_multiplier=config.model.width_multiplier,
+            **config.model.structure(),
             weights=str(self.model_file),
         )

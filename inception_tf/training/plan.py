@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A configuration held against its data: every number that a training needs, and its streams of images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from inception_tf.config import Config
+from inception_tf.data import images, pipeline
+from inception_tf.data.bad import BadImages
+from inception_tf.data.cache import keep
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources import Source, Split, open_source
+from inception_tf.device import Precision, resolve_precision
+from inception_tf.errors import UserError, unknown
+from inception_tf.models import find, switches
+from inception_tf.spec import Auxiliary
+from inception_tf.training.stages import Stage, stage_at
+
+__all__ = ["Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A configuration held against its data: all numbers that a run needs, none left open."""
+
+    config: Config
+    source: Source
+    train: Split
+    validation: Split
+    bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
+    size: int  # pixels
+    steps: int  # an epoch
+    precision: Precision
+
+    @property
+    def classes(self) -> int:
+        return len(self.source.labels)
+
+    def model_arguments(self) -> dict:
+        """Arguments of `create_model` for this run."""
+        model = self.config.model
+        return {
+            "input_shape": (self.size, self.size, 3),
+            "classes": self.classes,
+            "dropout": model.dropout,
+            "batch_norm_momentum": model.batch_norm_momentum,
+            "weight_decay": model.weight_decay,
+            "initializer_gain": model.initializer_gain,
+            **model.structure(),
+        }
+
+    def stage_before(self, step: int) -> Stage:
+        """The stage in which step `step`, counted from 1, was taken; the first one for 0."""
+        return stage_at(self.config, max(step - 1, 0) // self.steps)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """Of the classifiers that are trained and then dropped."""
+        wanted = self.config.model.aux_logits is not False
+        return find(self.config.model.name).auxiliaries if wanted else ()
+
+    def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        training = self.config.training
+        return pipeline.training(
+            self.train,
+            self.config.data,
+            size=self.size,
+            classes=self.classes,
+            seed=training.seed,
+            epochs=training.epochs,
+            start=start,
+            share=share,
+            bad=self.bad[0],
+        )
+
+    def validation_data(self, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        data = self.config.data
+        steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
+        batches = pipeline.evaluation(
+            self.validation, steps, batch_size=data.batch_size, share=share, bad=self.bad[1]
+        )
+        return pipeline.one_hot(batches, self.validation, self.classes)
+
+
+def make_plan(config: Config) -> Plan:
+    """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
+    network, data = find(config.model.name), config.data
+    _check_switches(config)
+    source = open_source(data.name, label_offset=data.label_offset)
+    train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
+    return Plan(
+        config,
+        source,
+        train,
+        validation,
+        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
+        size=config.model.size or network.size,
+        steps=pipeline.steps_per_epoch(train, data.batch_size),
+        precision=resolve_precision(config.training.precision),
+    )
+
+
+def _check_switches(config: Config) -> None:
+    own = switches(config.model.name)
+    for switch, value in config.model.switches.items():
+        if switch not in own:
+            raise unknown(f"switch of {config.model.name}", switch, own)
+        if type(value) is not type(own[switch]):
+            raise UserError(
+                f"model.switches.{switch} takes a value such as {own[switch]!r}, got {value!r}"
+            )

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a fine-tuning begins: another training's weights, made to take images as this package feeds them."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from inception_tf.data.preprocessing import SCALES, Scale
+from inception_tf.errors import UserError
+from inception_tf.weights import load_weights
+from inception_tf.weights.convert import SOURCES, convert
+from inception_tf.weights.fetch import fetch
+from inception_tf.weights.guess import check, guess
+from inception_tf.weights.releases import find_release, names_for
+from inception_tf.weights.view import read_switches, read_view
+
+__all__ = ["begin_with", "take_unit_scale"]
+
+
+def begin_with(
+    model: keras.Model, network: str, weights: str, switches: dict, *, new_head: bool
+) -> None:
+    """Fills `model`, of the network of that name and with these switches, from a file or a release.
+
+    weights: what `load_weights` takes, or a release's name.  new_head: leave the classifiers as they
+    are.  Weights that were trained on another scale than -1..1 are made to take that one.  Raises
+    `UserError` where they do not fit, with the model as it was.
+    """
+    if weights in names_for(network):
+        release = find_release(network, weights)
+        theirs, scale = release.switches, release.preprocessing.scale
+        weights = str(fetch(release))
+    else:
+        theirs, scale = _noted(network, weights)
+    for switch, value in theirs.items():
+        if switches.get(switch, value) != value or switch not in switches:
+            raise UserError(
+                f"{weights} belongs to {network} with {switch}={value}; add"
+                f" --set 'model.switches={{{switch}: {str(value).lower()}}}'"
+            )
+    load_weights(model, weights, skip_head=new_head)
+    take_unit_scale(model, SCALES[scale])
+
+
+def _noted(network: str, path: str) -> tuple[dict, str]:
+    """The switches and the scale of a weights file."""
+    check(path)
+    source = guess(path, ("own", *SOURCES))
+    if source == "own":
+        view = read_view(path)
+        return read_switches(path), view.scale if view else "unit"
+    found = convert(network, source, path)
+    return found.switches, found.view.scale
+
+
+def take_unit_scale(model: keras.Model, scale: Scale) -> None:
+    """Changes the first convolution so that images from -1 to 1 give what images on `scale` gave before.
+
+    Exact but for the zeros that the convolution pads with: they meant the mean before, and the middle
+    of the range now.
+    """
+    if scale == SCALES["unit"]:
+        return
+    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    kernel = keras.ops.convert_to_numpy(first.kernel).astype("float64")
+    mean, deviation = (
+        np.broadcast_to(np.float64(x), 3)[:, None] for x in (scale.mean, scale.deviation)
+    )
+    unit = SCALES["unit"]
+    # (pixel - mean) / deviation with pixel = unit.deviation * x + unit.mean
+    shift = (kernel * ((unit.mean - mean) / deviation)).sum((0, 1, 2))
+    kernel = kernel * (unit.deviation / deviation)
+    first.kernel.assign(kernel[:, :, ::-1] if scale.bgr else kernel)
+    if first.use_bias:
+        first.bias.assign(keras.ops.convert_to_numpy(first.bias) + shift)
+        return
+    norm = model.get_layer(first.name.replace("_conv", "_bn"))
+    norm.moving_mean.assign(keras.ops.convert_to_numpy(norm.moving_mean) - shift)

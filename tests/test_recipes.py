@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: each one's resolved configuration against the numbers of the paper or the code that it states."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from inception_tf.config import Config
+from inception_tf.errors import UserError
+from inception_tf.training.compiled import compiled_model
+from inception_tf.training.fit import train
+from inception_tf.training.optimizers import TF1RMSprop, make_schedule
+from inception_tf.training.plan import make_plan
+from inception_tf.training.recipes import list_recipes, network_of, read_recipe
+
+# Ioffe and Szegedy 2015, section 4.2: 32 images a step, initial rate of each network, section 4.2.2.
+BN_PAPER = {
+    "inception": 0.0015,
+    "bn-baseline": 0.0015,
+    "bn-x5": 0.0075,
+    "bn-x30": 0.045,
+    "bn-x5-sigmoid": 0.0075,
+    "bn-ensemble": 0.045,
+}
+BASELINES = ("inception", "bn-baseline")
+SMALL = (
+    "model.size=32",
+    "model.width_multiplier=0.1",
+    "data.batch_size=4",
+    "training.epochs=2",
+    "training.precision=float32",
+)
+
+
+def recipe(name):
+    return read_recipe(name)
+
+
+def flat(config):
+    sections = {k: v for k, v in config.as_dict().items() if isinstance(v, dict)}
+    return {f"{s}.{key}": value for s, v in sections.items() for key, value in v.items()}
+
+
+def differences(name, other):
+    ours, theirs = flat(recipe(name)), flat(recipe(other))
+    return {key: value for key, value in ours.items() if theirs[key] != value}
+
+
+@pytest.mark.parametrize("name", BN_PAPER)
+def test_rate_batch_and_network_of_the_bn_papers_recipes(name):
+    config = recipe(name)
+    assert config.optimizer.learning_rate == BN_PAPER[name]
+    assert config.data.batch_size == 32
+    assert config.model.name == ("inception" if name == "inception" else "bn_inception")
+    assert (config.optimizer.name, config.optimizer.nesterov) == ("sgd", False)
+    assert config.optimizer.schedule == "exponential"
+    assert config.training.label_smoothing == 0
+    assert not config.model.aux_logits
+
+
+@pytest.mark.parametrize("name", BN_PAPER)
+def test_what_section_4_2_1_takes_away_and_reduces(name):
+    config, baseline = recipe(name), recipe("inception")
+    is_baseline = name in BASELINES
+    assert config.model.switches["lrn"] == is_baseline
+    assert config.data.photometric == ("full" if is_baseline else "reduced")
+    assert config.model.weight_decay == pytest.approx(
+        baseline.model.weight_decay / (1 if is_baseline else 5)
+    )
+    dropout = {"bn-ensemble": 0.05}.get(name, 0.4 if is_baseline else 0.0)
+    assert config.model.dropout == dropout
+    # The rate falls six times as fast: after the same epochs it is multiplied by the sixth power.
+    epochs = 24
+
+    def left(config):
+        rate = make_schedule(config.optimizer, steps_per_epoch=300, epochs=100)
+        return float(rate(300 * epochs)) / float(rate(0))
+
+    assert left(config) == pytest.approx(left(baseline) ** (1 if is_baseline else 6), rel=1e-4)
+
+
+def test_bn_baseline_is_inception_with_batch_normalization_alone():
+    assert set(differences("bn-baseline", "inception")) == {
+        "model.name",
+        "model.batch_norm_momentum",
+        "training.warm_up_statistics",
+    }
+
+
+def test_the_variants_of_bn_x5_change_what_the_paper_names():
+    assert differences("bn-x30", "bn-x5") == {"optimizer.learning_rate": 0.045}
+    assert differences("bn-x5-sigmoid", "bn-x5") == {"model.activation": "sigmoid"}
+    member = differences("bn-ensemble", "bn-x30")
+    assert member.pop("model.initializer_gain") > 1
+    assert member == {
+        "model.dropout": 0.05,
+        "model.switches": {"lrn": False, "hidden_batch_norm": True},
+    }
+
+
+def test_slims_numbers():
+    # research/slim/train_image_classifier.py, nets/inception_utils.py, preprocessing/inception_preprocessing.py.
+    config = recipe("slim")
+    assert dataclasses.asdict(config.optimizer) | {
+        "name": "rmsprop",
+        "learning_rate": 0.01,
+        "warmup_epochs": 0.0,
+        "schedule": "step",
+        "rate_decay": 0.94,
+        "decay_epochs": 2.0,
+        "decay": 0.9,
+        "momentum": 0.9,
+        "epsilon": 1.0,
+        "ema": 0.9999,
+    } == dataclasses.asdict(config.optimizer)
+    assert config.optimizer.clip_norm == 2.0  # Szegedy et al. 2015, arXiv 1512.00567, section 8
+    assert (config.data.batch_size, config.data.photometric) == (32, "full")
+    assert (config.data.box_area, config.data.box_aspect) == ((0.05, 1.0), (0.75, 1.33))
+    assert (config.data.crop, config.data.flip) == (0.875, True)
+    assert (config.model.weight_decay, config.model.batch_norm_momentum) == (4e-5, 0.9997)
+    assert config.training.label_smoothing == 0.1
+    assert (config.training.aux_weight, config.training.warm_up_statistics) == (0.4, True)
+
+
+def test_slims_optimizer_is_tensorflow_1s_with_averages_of_all_that_moves():
+    plan = make_plan(
+        recipe("slim").override(["model.name=inception_v3", "model.size=75", *SMALL[1:]])
+    )
+    model = compiled_model(plan)
+    averages = model.optimizer.inner_optimizer
+    rmsprop = averages.inner_optimizer
+    assert isinstance(rmsprop, TF1RMSprop)
+    assert (rmsprop.rho, rmsprop.momentum, rmsprop.epsilon) == (0.9, 0.9, 1.0)
+    assert rmsprop.global_clipnorm == 2.0
+    assert averages.decay == 0.9999
+    trained = sum(v.shape[0] for v in model.non_trainable_variables if "moving" in v.path)
+    assert trained
+    assert len(averages.averages) == len(model.weights)
+    assert model.output.keys() == {"predictions", "aux_predictions"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in list_recipes() if n != "digits"])
+def test_every_recipe_trains(name, class_folders, tmp_path):
+    folder = class_folders(blue=8, red=8)
+    network = network_of(name) or "inception_v1"
+    config = recipe(name).override(
+        [f"data.name='folder:{folder}'", f"model.name={network}", *SMALL]
+    )
+    if config.training.head_epochs:
+        config = config.override(["training.head_epochs=1"])
+    report = train(config, tmp_path / "run")
+    assert report["epochs"] == 2
+    assert report["model"] == network
+    assert 0 <= report["best"]["val_top1"] <= 1
+
+
+def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
+    assert network_of("bn-x30") == "bn_inception"
+    assert network_of("slim") is None
+    own = tmp_path / "mine.yaml"
+    own.write_text("model: {name: inception_v4}\n")
+    assert network_of(str(own)) == "inception_v4"
+    own.write_text("")
+    assert network_of(str(own)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            ["model.name=bn_inception", "model.switches={lnr: true}"],
+            "unknown switch of bn_inception 'lnr'; known: lrn, hidden_batch_norm; did you mean 'lrn'?",
+        ),
+        (["model.name=inception", "model.switches={lrn: 3}"], "takes a value such as False, got 3"),
+        (["model.switches=3"], "model.switches takes names with values, as in {lrn: true}, got 3"),
+        (["training.head_epochs=30"], "training.head_epochs takes fewer than training.epochs, 30"),
+        (["training.head_epochs=-1"], "training.head_epochs takes 0 or more, got -1"),
+        (["training.max_bad_steps=0"], "training.max_bad_steps takes a number above 0, got 0"),
+    ],
+)
+def test_wrong_settings_of_networks_and_stages_are_named(settings, sentence):
+    with pytest.raises(UserError) as error:
+        make_plan(Config().override(settings))
+    assert sentence in str(error.value)
