@@ -375,3 +375,10 @@ def test_a_lost_worker_is_named_with_the_step(error, sentence):
     team = Team(cluster=Cluster(("a:1", "b:1"), 0))
     with pytest.raises(UserError, match=sentence), team.watched(lambda: 7):
         raise error
+
+
+def test_an_error_of_this_worker_is_not_laid_on_another():
+    team = Team(cluster=Cluster(("a:1", "b:1"), 0))
+    error = tf.errors.InternalError(None, None, "/job:worker/task:0/device:GPU:0: cuDNN failed")
+    with pytest.raises(tf.errors.InternalError), team.watched(lambda: 7):
+        raise error
