@@ -103,6 +103,15 @@ def ended(process):
     return process.returncode, errors.strip().rpartition("\n")[2]
 
 
+def wait_for_line(process, words):
+    """Until the process tells `words` on stderr; its progress bar ends lines by a carriage return."""
+    told = ""
+    while words not in told:
+        piece = process.stderr.read(1)
+        assert piece, told
+        told += piece
+
+
 def wait_for(path):
     end = time.monotonic() + PATIENCE
     while not path.exists():
@@ -177,17 +186,17 @@ def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp
     checkpoints = out / "checkpoints"
 
     processes, _ = start_workers(command)
-    wait_for(out / "tensorboard")
+    wait_for(checkpoints / f"step-{STEPS:08d}")
     processes[1].send_signal(signal.SIGTERM)
     sentence = f"saved; go on with: inception-tf train --out {out} --resume"
     for code, last in map(ended, processes):
         assert code == 130
         assert sentence in last
-    stopped = [path.name for path in checkpoints.iterdir()]
-    assert stopped in (["step-00000010"], ["step-00000020"])
+    stopped = resume.latest(checkpoints).name
+    assert stopped in ("step-00000030", "step-00000040")
 
     processes, addresses = start_workers(command)
-    wait_for(checkpoints / f"step-{STEPS:08d}")
+    wait_for_line(processes[0], "epoch 2/2")
     processes[1].kill()
     killed = time.monotonic()
     code, last = ended(processes[0])
@@ -365,4 +374,11 @@ def test_a_batch_that_cannot_be_dealt_evenly_is_refused():
 def test_a_lost_worker_is_named_with_the_step(error, sentence):
     team = Team(cluster=Cluster(("a:1", "b:1"), 0))
     with pytest.raises(UserError, match=sentence), team.watched(lambda: 7):
+        raise error
+
+
+def test_an_error_of_this_worker_is_not_laid_on_another():
+    team = Team(cluster=Cluster(("a:1", "b:1"), 0))
+    error = tf.errors.InternalError(None, None, "/job:worker/task:0/device:GPU:0: cuDNN failed")
+    with pytest.raises(tf.errors.InternalError), team.watched(lambda: 7):
         raise error

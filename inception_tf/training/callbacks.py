@@ -44,8 +44,8 @@ class Recorder(keras.callbacks.Callback):
     SIGTERM saves at the end of the step and raises `Stopped`, at the end of an epoch after its
     validation; a second one ends the process at once, with the checkpoint before it intact.
 
-    In a team of several processes only the chief writes, and all save and stop at the same step, one
-    of every ten, whichever of them was asked.
+    In a team of several processes only the chief writes, and all save and stop at the same step, the
+    next that ends ten, whichever of them was asked.
     """
 
     def __init__(
@@ -90,11 +90,13 @@ class Recorder(keras.callbacks.Callback):
             for variable, value in zip(self.model.metrics_variables, self.carried, strict=True):
                 variable.assign(keras.ops.convert_to_numpy(variable) + value)
             self.carried = []
+        before = self.progress.step
         # Not the optimizer's count: a step that is left out has used its batch, too.
         self._advance(self.begun + batch + 1, self.progress.history)
         due = time.perf_counter() - self.saved > self.save_every
         ends_the_epoch = batch + 1 == self.params.get("steps")
-        if ends_the_epoch or (self.team.workers > 1 and self.progress.step % AGREE_EVERY):
+        tens = self.progress.step // AGREE_EVERY > before // AGREE_EVERY
+        if ends_the_epoch or (self.team.workers > 1 and not tens):
             return
         stop, due = self.team.any(self.asked_to_stop, due)
         if stop or due:

@@ -34,6 +34,8 @@ LOST = (
     tf.errors.InternalError,
 )
 
+SIGNS = re.compile("ollective ops is aborted|onnection|failed to connect|heartbeat")
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -202,7 +204,7 @@ class Team:
         try:
             yield
         except tf.errors.OpError as error:
-            if not self.cluster or not isinstance(error, LOST):
+            if not self.cluster or not isinstance(error, LOST) or not SIGNS.search(str(error)):
                 raise
             raise UserError(
                 f"{self._lost(str(error))} since step {step()}; start all workers again with --resume"
