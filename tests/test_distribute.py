@@ -356,9 +356,11 @@ def test_a_batch_that_cannot_be_dealt_evenly_is_refused():
         team.check_steps(32, 1)
 
 
-def test_several_steps_an_execution_are_for_one_process():
-    team = Team(cluster=Cluster(("a:1", "b:1"), 0))
-    with pytest.raises(UserError, match="training.steps_per_execution 4 is for one process; "):
+def test_several_steps_an_execution_are_for_one_device():
+    team = Team(SimpleNamespace(num_replicas_in_sync=2))
+    with pytest.raises(
+        UserError, match="training.steps_per_execution 4 is for one device; 2 replica"
+    ):
         team.check_steps(32, 4)
 
 

@@ -122,11 +122,11 @@ class Team:
         return self.index, self.workers
 
     def check_steps(self, batch_size: int, steps_per_execution: int) -> None:
-        """`UserError` where a batch cannot be dealt evenly, or several processes cannot take their steps so."""
-        if self.cluster and steps_per_execution > 1:
+        """`UserError` where a batch cannot be dealt evenly, or several replicas cannot take their steps so."""
+        if self.replicas > 1 and steps_per_execution > 1:
             # TensorFlow 2.20 cannot run the loop around them: "You must feed a value for placeholder".
             raise UserError(
-                f"training.steps_per_execution {steps_per_execution} is for one process; several workers"
+                f"training.steps_per_execution {steps_per_execution} is for one device; {self.replicas} replicas"
                 " take --set training.steps_per_execution=1"
             )
         if batch_size % self.replicas:
