@@ -351,9 +351,17 @@ def test_a_wrong_tf_config_is_named(monkeypatch, config, sentence):
 
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused():
     team = Team(SimpleNamespace(num_replicas_in_sync=3))
-    team.check_batch(33)
+    team.check_steps(33, 1)
     with pytest.raises(UserError, match=r"all 3 replicas .* take --set data.batch_size=33$"):
-        team.check_batch(32)
+        team.check_steps(32, 1)
+
+
+def test_several_steps_an_execution_are_for_one_device():
+    team = Team(SimpleNamespace(num_replicas_in_sync=2))
+    with pytest.raises(
+        UserError, match="training.steps_per_execution 4 is for one device; 2 replica"
+    ):
+        team.check_steps(32, 4)
 
 
 @pytest.mark.parametrize(

@@ -121,8 +121,14 @@ class Team:
         """Which part of each batch this process reads, of how many: `pipeline.training` takes it."""
         return self.index, self.workers
 
-    def check_batch(self, batch_size: int) -> None:
-        """`UserError` where a batch cannot be dealt evenly."""
+    def check_steps(self, batch_size: int, steps_per_execution: int) -> None:
+        """`UserError` where a batch cannot be dealt evenly, or several replicas cannot take their steps so."""
+        if self.replicas > 1 and steps_per_execution > 1:
+            # TensorFlow 2.20 cannot run the loop around them: "You must feed a value for placeholder".
+            raise UserError(
+                f"training.steps_per_execution {steps_per_execution} is for one device; {self.replicas} replicas"
+                " take --set training.steps_per_execution=1"
+            )
         if batch_size % self.replicas:
             near = max(1, round(batch_size / self.replicas)) * self.replicas
             raise UserError(

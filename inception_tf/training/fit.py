@@ -58,7 +58,7 @@ def train(
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     team = team or make_team()
-    team.check_batch(config.data.batch_size)
+    team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
     recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
