@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images, pipeline
+from inception_tf.data.order import steps_per_epoch
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Split, open_source
 from inception_tf.errors import UserError
@@ -157,4 +158,4 @@ def test_evaluation_becomes_targets_for_keras():
 
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UserError, match="data.batch_size 64 is more than the 10 training images"):
-        pipeline.steps_per_epoch(_numbered(10), 64)
+        steps_per_epoch(_numbered(10), 64)

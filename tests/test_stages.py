@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import signal
-
 import keras
 import numpy as np
 import pytest
+from ctrl_c import CtrlC
 
 import inception_tf
 from inception_tf.config import Config
@@ -121,21 +120,6 @@ def test_each_stage_has_its_own_rate_and_schedule(config):
     assert float(rate(3 * plan.steps)) == pytest.approx(0, abs=1e-6)
 
 
-class StopAt(keras.callbacks.Callback):
-    """Ends the process' part of a run in the middle of one step of one epoch, or at an epoch's end."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.when, self.epoch = (epoch, batch), None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if (self.epoch, batch) == self.when:
-            signal.raise_signal(signal.SIGINT)
-
-
 @pytest.mark.slow
 def test_a_run_stopped_between_two_stages_and_in_the_second_ends_as_one_never_stopped(
     config, tmp_path
@@ -145,7 +129,7 @@ def test_a_run_stopped_between_two_stages_and_in_the_second_ends_as_one_never_st
     out = tmp_path / "stopped"
     for begun, when in ((False, (0, 3)), (True, (1, 2))):
         with pytest.raises(Stopped):
-            train(config, out, resumed=begun, callbacks=[StopAt(*when)])
+            train(config, out, resumed=begun, callbacks=[CtrlC(*when)])
     train(config, out, resumed=True)
     whole, stopped = (values(Run(run).model()) for run in (tmp_path / "whole", out))
     for path, value in whole.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from ctrl_c import CtrlC
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
@@ -45,25 +45,10 @@ def _weights(folder):
         return {name: arrays[name] for name in arrays.files}
 
 
-class _CtrlC(keras.callbacks.Callback):
-    """Presses Ctrl-C in the middle of step `batch` of epoch `epoch`."""
-
-    def __init__(self, epoch, batch):
-        super().__init__()
-        self.when, self.epoch = (epoch, batch), None
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if (self.epoch, batch) == self.when:
-            signal.raise_signal(signal.SIGINT)
-
-
 def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(config, tmp_path):
     whole = train(config, tmp_path / "whole")
     with pytest.raises(Stopped) as stop:
-        train(config, tmp_path / "stopped", callbacks=[_CtrlC(1, 2)])
+        train(config, tmp_path / "stopped", callbacks=[CtrlC(1, 2)])
     assert stop.value.step == 8
     assert resume.latest(tmp_path / "stopped" / "checkpoints").name == "step-00000008"
     resumed = train(config, tmp_path / "stopped", resumed=True)
@@ -258,7 +243,7 @@ def test_the_averages_are_evaluated_and_exported_and_survive_a_stop(config, tmp_
     config = config.override(["optimizer.ema=0.9", "optimizer.warmup_epochs=0"])
     train(config, tmp_path / "whole")
     with pytest.raises(Stopped):
-        train(config, tmp_path / "stopped", callbacks=[_CtrlC(1, 2)])
+        train(config, tmp_path / "stopped", callbacks=[CtrlC(1, 2)])
     train(config, tmp_path / "stopped", resumed=True)
 
     saved = _weights(tmp_path / "whole")

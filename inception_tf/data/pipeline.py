@@ -3,37 +3,29 @@
 
 from __future__ import annotations
 
-import socket
-
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import augment, images
 from inception_tf.data.bad import BadImages
 from inception_tf.data.items import loader, safe_loader
+from inception_tf.data.order import (
+    BATCH_STREAM,
+    BOX_STREAM,
+    PIXEL_STREAM,
+    REDRAW_STREAM,
+    fold_in,
+    places,
+    seed_for,
+    steps_per_epoch,
+)
+from inception_tf.data.service import by_service
 from inception_tf.data.splits import Split
-from inception_tf.errors import UserError
 
-__all__ = ["evaluation", "one_hot", "steps_per_epoch", "training"]
+__all__ = ["evaluation", "one_hot", "training"]
 
-# Which use of the run's seed.
-STREAMS = 5
-SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
-PATIENCE = 10.0  # seconds for a service to answer
-PARTS = 64  # of an epoch, for the workers of a tf.data service to take
 GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
-
-
-def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Whole batches in one pass; the few images left over are others in each epoch."""
-    steps = len(split) // batch_size
-    if not steps:
-        raise UserError(
-            f"data.batch_size {batch_size} is more than the {len(split)} training images;"
-            f" take --set data.batch_size={len(split)} or less"
-        )
-    return steps
 
 
 def training(
@@ -69,27 +61,57 @@ def training(
     steps = steps_per_epoch(split, config.batch_size)
     worker, workers = share
     mine = config.batch_size // workers
+    readers = _readers(split, config, bad, size=size, classes=classes, seed=seed)
+    group = _group(mine)
+    kinds = (
+        tf.TensorSpec((size, size, 3), tf.float32),
+        tf.TensorSpec((classes,), tf.float32),
+    )
+    batches = (
+        places(split, config, seed, share, start=start, epochs=epochs)
+        .batch(group, drop_remainder=True)
+        .map(_together(*readers, kinds), num_parallel_calls=tf.data.AUTOTUNE)
+    )
+    if group < mine:
+        batches = batches.batch(mine // group, drop_remainder=True)
+        batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
+    if config.service:
+        batches = batches.apply(by_service(config.service)).take(epochs * steps - start)
+    mixed = augment.batch_distortions(config, classes)
+    if mixed:
+        batches = batches.enumerate(start).map(
+            lambda step, batch: _mixed(
+                mixed, *batch, seed_for(seed, BATCH_STREAM, step * workers + worker)
+            )
+        )
+    # Keras asks for the number of batches, which flat_map hides.
+    left = tf.data.experimental.assert_cardinality(epochs * steps - start)
+    return batches.apply(left).prefetch(tf.data.AUTOTUNE)
+
+
+def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, seed: int):
+    """Two functions (position, index) → (pixels, label): one fails on a damaged image, one draws another."""
     distortions = augment.training_distortions(config)
     opened = (split, images.Resize(size), augment.training_box(config))
     load, load_safely = loader(*opened), safe_loader(*opened)
     labels = tf.constant(split.classes)
 
     def distorted(pixels, position, index):
-        pixels = augment.distort(distortions, pixels, _seed(seed, PIXEL_STREAM, position))
+        pixels = augment.distort(distortions, pixels, seed_for(seed, PIXEL_STREAM, position))
         return images.ToUnit()(pixels), tf.one_hot(labels[index], classes)
 
     def quick(position, index):
-        pixels, status = load(index, _seed(seed, BOX_STREAM, position))
+        pixels, status = load(index, seed_for(seed, BOX_STREAM, position))
         readable = tf.debugging.Assert(tf.equal(status, images.OK), [status])
         with tf.control_dependencies([readable]):
             return distorted(tf.identity(pixels), position, index)
 
     def shown(position, index):
-        pixels, status = load_safely(index, _seed(seed, BOX_STREAM, position))
+        pixels, status = load_safely(index, seed_for(seed, BOX_STREAM, position))
         return pixels, index, _noted(bad, index, status)
 
     def another(position, tries):
-        drawn = _fold_in(_seed(seed, REDRAW_STREAM, position), tries)
+        drawn = fold_in(seed_for(seed, REDRAW_STREAM, position), tries)
         return shown(position, tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64))
 
     def careful(position, index):
@@ -99,31 +121,7 @@ def training(
         )
         return distorted(pixels, position, index)
 
-    group = _group(mine)
-    kinds = (
-        tf.TensorSpec((size, size, 3), tf.float32),
-        tf.TensorSpec((classes,), tf.float32),
-    )
-    batches = (
-        _places(split, config, seed, share, start=start, epochs=epochs)
-        .batch(group, drop_remainder=True)
-        .map(_together(quick, careful, kinds), num_parallel_calls=tf.data.AUTOTUNE)
-    )
-    if group < mine:
-        batches = batches.batch(mine // group, drop_remainder=True)
-        batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
-    if config.service:
-        batches = batches.apply(_by_service(config.service)).take(epochs * steps - start)
-    mixed = augment.batch_distortions(config, classes)
-    if mixed:
-        batches = batches.enumerate(start).map(
-            lambda step, batch: _mixed(
-                mixed, *batch, _seed(seed, BATCH_STREAM, step * workers + worker)
-            )
-        )
-    # Keras asks for the number of batches, which flat_map hides.
-    left = tf.data.experimental.assert_cardinality(epochs * steps - start)
-    return batches.apply(left).prefetch(tf.data.AUTOTUNE)
+    return quick, careful
 
 
 def evaluation(
@@ -164,54 +162,6 @@ def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dat
     return batches.map(
         lambda pixels, index: (pixels, tf.one_hot(tf.gather(labels, index), classes))
     )
-
-
-def _places(
-    split: Split, config: DataConfig, seed: int, share: tuple[int, int], *, start: int, epochs: int
-) -> tf.data.Dataset:
-    """What is shown when: (position, index), both () int64, from step `start` on, of a share of each batch."""
-    worker, workers = share
-    size, steps = config.batch_size, len(split) // config.batch_size
-    rows = slice(size * worker // workers, size * (worker + 1) // workers)
-    # A service's workers take parts of an epoch, each of which is permuted anew to cut the part out.
-    parts = min(PARTS, steps) if config.service else 1
-    # Going on beyond the last epoch, what a lost worker of the service took with it is made up for.
-    last = tf.int64.max if config.service else epochs * parts
-
-    def places_in(number):
-        epoch, part = number // parts, number % parts
-        order = _order(len(split), steps, size, _seed(seed, SHUFFLE_STREAM, epoch))
-        positions = tf.reshape(tf.range(steps * size, dtype=tf.int64), order.shape)
-        begin, end = steps * part // parts, steps * (part + 1) // parts
-        begin = tf.clip_by_value(start - epoch * steps, begin, end)
-        both = (positions + epoch * steps * size, order)
-        return tf.data.Dataset.from_tensor_slices(
-            tuple(tf.reshape(values[begin:end, rows], (-1,)) for values in both)
-        )
-
-    return tf.data.Dataset.range(start // steps * parts, last).flat_map(places_in)
-
-
-def _by_service(address: str):
-    """What is before it is computed by the workers of a tf.data service, each element once."""
-    host, _, port = address.removeprefix("grpc://").rpartition(":")
-    try:  # TensorFlow would ask again for ever
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
-    except OSError as error:
-        raise UserError(
-            f"no tf.data service answers at {address}: {error.strerror or error}; start its dispatcher and"
-            " workers first, or take --set data.service=null"
-        ) from error
-    service = tf.data.experimental.service
-    return service.distribute(processing_mode=service.ShardingPolicy.DYNAMIC, service=address)
-
-
-def _order(count: int, steps: int, batch_size: int, seed):
-    """A permutation of `count` images, what fills whole batches of it: (steps, batch_size) int64."""
-    # Not index_shuffle, which needs no memory: on small sets its permutations repeat themselves,
-    # pairs of images meet half as often again as by chance.
-    order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
-    return tf.reshape(order[: steps * batch_size], (steps, batch_size))
 
 
 def _group(batch_size: int) -> int:
@@ -290,14 +240,5 @@ def _noted(bad: BadImages | None, index, status):
 
 def _mixed(mixed: tuple, pixels, labels, seed):
     for number, mix in enumerate(mixed):
-        pixels, labels = mix(pixels, labels, _fold_in(seed, number))
+        pixels, labels = mix(pixels, labels, fold_in(seed, number))
     return pixels, labels
-
-
-def _seed(seed: int, stream: int, number):
-    """A seed (2,) int64 of its own for a use of the run's seed and an epoch, a step or a position."""
-    return tf.stack([tf.constant(seed * STREAMS + stream, tf.int64), number])
-
-
-def _fold_in(seed, number):
-    return tf.random.experimental.stateless_fold_in(seed, number)

@@ -11,6 +11,7 @@ from inception_tf.config import Config
 from inception_tf.data import images, pipeline
 from inception_tf.data.bad import BadImages
 from inception_tf.data.cache import keep
+from inception_tf.data.order import steps_per_epoch
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Source, Split, open_source
 from inception_tf.device import Precision, resolve_precision
@@ -97,7 +98,7 @@ def make_plan(config: Config) -> Plan:
         validation,
         bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
         size=config.model.size or network.size,
-        steps=pipeline.steps_per_epoch(train, data.batch_size),
+        steps=steps_per_epoch(train, data.batch_size),
         precision=resolve_precision(config.training.precision),
     )
 
