@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -51,10 +52,37 @@ def test_optimizer_and_auxiliary_classifiers_stay_behind(tmp_path):
     )
     model.compile("adam", "categorical_crossentropy", jit_compile=True)
     model.optimizer.build(model.trainable_variables)
-    folder = export(model, LABELS, tmp_path, size=75)
+    served = [w for w in model.weights if not w.path.startswith("AuxLogits")]
+    assert shapes(export(model, LABELS, tmp_path, size=75, fold=False)) == sorted(
+        list(w.shape) for w in served
+    )
+
+    # Folded, a convolution has a bias in place of a shift, a mean and a variance.
+    plain = export(model, LABELS, tmp_path, size=75)
+    kept = [w for w in served if "moving" not in w.path]
+    assert shapes(plain) == sorted(list(w.shape) for w in kept)
+
+
+def shapes(folder):
     saved = tf.train.list_variables(str(folder / "variables/variables"))
-    served = [list(w.shape) for w in model.weights if not w.path.startswith("AuxLogits")]
-    assert sorted(shape for _, shape in saved if shape) == sorted(served)
+    return sorted(shape for _, shape in saved if shape)
+
+
+def test_a_folded_export_answers_as_one_with_batch_normalization(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = create_model("bn_inception", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
+    for weight in model.weights:
+        if "moving_mean" in weight.path:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.2))
+    images = tf.random.stateless_uniform((4, 70, 80, 3), (0, 0), 0, 256, tf.int32)
+    answers = [
+        tf.saved_model.load(export(model, LABELS, tmp_path, size=64, fold=fold)).signatures[
+            "image_tensor"
+        ](images=tf.cast(images, tf.uint8))["probabilities"]
+        for fold in (True, False)
+    ]
+    np.testing.assert_allclose(*answers, rtol=0, atol=1e-4)
+    assert np.ptp(answers[0]) > 1e-3
 
 
 def test_the_warm_up_log_covers_every_signature_at_two_batch_sizes(folder):

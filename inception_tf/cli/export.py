@@ -16,7 +16,8 @@ __all__ = ["command"]
     "--to", type=click.Path(file_okay=False), help="[default: saved_models/<the run's name>]"
 )
 @click.option("--version", type=int, help="The version folder's number.  [default: the next one]")
-def command(run, to, version):
+@click.option("--no-fold", is_flag=True, help="Keep batch normalization beside the convolutions.")
+def command(run, to, version, no_fold):
     """Write RUN as a SavedModel in a numbered version folder.
 
     \b
@@ -34,6 +35,7 @@ def command(run, to, version):
         size=member.view.size,
         crop=member.view.crop,
         version=version,
+        fold=not no_fold,
     )
     click.echo(f"exported {run} to {folder}")
     click.echo(f"check it: inception-tf verify {folder}")
