@@ -6,7 +6,9 @@ from __future__ import annotations
 import keras
 import numpy as np
 
-__all__ = ["fold_batch_norm"]
+__all__ = ["PRECISIONS", "fold_batch_norm", "in_precision"]
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
 
@@ -37,6 +39,25 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
             layer.set_weights(model.get_layer(layer.name).get_weights())
     for norm, layer in folded.items():
         result.get_layer(layer.name).set_weights(_with(layer, model.get_layer(norm)))
+    return result
+
+
+def in_precision(model: keras.Model, precision: str) -> keras.Model:
+    """A copy of a functional model for inference, its feature maps computed and its kernels kept in `precision`.
+
+    precision: float32, bfloat16 or float16.  What comes after the last feature map, pooling, logits and
+    probabilities, is float32 in each: a softmax over 1,000 classes loses the small ones in 16 bits.
+    """
+
+    def copy(layer):
+        is_head = all(len(tensor.shape) < 4 for tensor in keras.tree.flatten(layer.output))
+        config = layer.get_config() | {"dtype": "float32" if is_head else precision}
+        return type(layer).from_config(config)
+
+    result = keras.models.clone_model(model, clone_function=copy)
+    for layer in result.layers:
+        if layer.weights:
+            layer.set_weights(model.get_layer(layer.name).get_weights())
     return result
 
 

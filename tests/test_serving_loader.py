@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.serving import examples, loader, warmup
 from inception_tf.serving.export import export
 from inception_tf.serving.loader import Call
@@ -25,8 +26,10 @@ LABELS = ("a", "b", "c")
 def sound(tmp_path_factory) -> Path:
     images = keras.Input((32, 32, 3))
     x = keras.layers.GlobalAveragePooling2D()(images)
-    model = keras.Model(images, keras.layers.Dense(len(LABELS), "softmax")(x))
-    return export(model, LABELS, tmp_path_factory.mktemp("models") / "sound", size=32)
+    model = keras.Model(
+        images, keras.layers.Dense(len(LABELS), "softmax", bias_initializer="uniform")(x)
+    )
+    return export(model, LABELS, tmp_path_factory.mktemp("models") / "sound", Preprocessing(32))
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def log(tmp_path) -> Path:
 
 def test_the_loader_answers_each_call_or_says_why_not(sound):
     images = {"images": examples.images(2)}
-    answers = loader.run(
+    answers, peak = loader.run(
         sound,
         [
             Call("image_tensor", images),
@@ -54,6 +57,7 @@ def test_the_loader_answers_each_call_or_says_why_not(sound):
     )
     assert answers[2].error == "inputs are ['inputs'], not ['images']"
     assert answers[3].error
+    assert 1e8 < peak < 2e9  # bytes; TensorFlow's libraries alone are some hundred million
 
 
 def test_the_loader_reports_a_process_that_does_not_end_or_fails(sound, monkeypatch):

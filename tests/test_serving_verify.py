@@ -16,9 +16,10 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from inception_tf import UserError
+from inception_tf import UserError, create_model
 from inception_tf.data import images as pixels
-from inception_tf.serving import c_api, signatures, trial, warmup
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.serving import c_api, record, signatures, trial, warmup
 from inception_tf.serving.export import export
 from inception_tf.serving.loader import Answer, Call
 from inception_tf.serving.trial import Trial
@@ -40,7 +41,9 @@ def small_network(seed: int = 0, activation: str | None = "softmax") -> keras.Mo
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    return export(small_network(), LABELS, tmp_path_factory.mktemp("models") / "sound", size=SIZE)
+    return export(
+        small_network(), LABELS, tmp_path_factory.mktemp("models") / "sound", Preprocessing(SIZE)
+    )
 
 
 @pytest.fixture
@@ -68,6 +71,8 @@ def test_a_sound_model_passes_every_check_in_order(sound):
         "SavedModel": True,
         "signatures": True,
         "labels": True,
+        "sizes": True,
+        "inference only": True,
         "no forced XLA": True,
         "C++ loader": True,
         "probabilities": True,
@@ -95,6 +100,71 @@ def test_missing_variables_load_but_do_not_run(copy):
     assert "Could not find variable" in found["C++ loader"].detail
     assert found["C++ loader"].passed is False
     assert found["probabilities"].passed is None
+
+
+def test_torn_variables_are_found(copy):
+    (data,) = copy.glob("variables/variables.data-*")
+    data.write_bytes(data.read_bytes()[:100])
+    found = {check.name: check for check in verify(copy)}
+    assert found["sizes"].detail.startswith("variables/variables cannot be read: ")
+    assert (found["sizes"].passed, found["C++ loader"].passed) == (False, False)
+
+
+def test_one_wrong_bit_in_the_variables_is_found(copy):
+    (data,) = copy.glob("variables/variables.data-*")
+    content = bytearray(data.read_bytes())
+    content[100] ^= 1
+    data.write_bytes(content)
+    assert "sizes" in failed(copy)
+
+
+class EagerDropout(keras.layers.Layer):
+    def call(self, inputs):
+        return keras.random.dropout(inputs, 0.5, seed=1)
+
+
+class EagerNorm(keras.layers.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=True, mask=mask)
+
+
+@pytest.mark.parametrize("layer", [EagerDropout(), EagerNorm()], ids=["dropout", "norm"])
+def test_a_graph_that_still_trains_is_found(tmp_path, layer):
+    images = keras.Input((SIZE, SIZE, 3))
+    x = layer(keras.layers.Conv2D(8, 5, 4)(images))
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    head = keras.layers.Dense(len(LABELS), "softmax", bias_initializer="uniform")
+    model = keras.Model(images, head(x))
+    folder = export(model, LABELS, tmp_path, Preprocessing(SIZE), fold=False)
+    assert "inference only" in failed(folder)
+
+
+def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_path):
+    model = create_model("inception_v1", classes=6)
+    ramps.fill(model)
+    weights = tmp_path / "v1.keras"
+    model.save(weights)
+    origin = record.Origin.of(weights, weights)
+    folder = export(model, LABELS, tmp_path / "v1", Preprocessing(224), origin=origin)
+    assert verdicts(folder)["Keras model"] is True
+
+    model.layers[-2].bias.assign_add(np.arange(6))
+    model.save(weights)
+    (check,) = (check for check in verify(folder) if check.name == "Keras model")
+    assert check.passed is None
+    assert check.detail == f"{weights} is not here or has changed since; name the run with --run"
+
+
+def test_a_run_that_is_not_there_is_refused(sound):
+    with pytest.raises(UserError, match="there is no runs/nope; give a run folder or a weights"):
+        verify(sound, "runs/nope")
+
+
+def test_a_network_of_another_size_fails_the_comparison(sound):
+    other = create_model("inception_v1", input_shape=(64, 64, 3), classes=6, width_multiplier=0.1)
+    (check,) = (check for check in verify(sound, other) if check.name == "Keras model")
+    assert check.passed is False
+    assert check.detail == "the network takes (None, 64, 64, 3), the export gives it (1, 32, 32, 3)"
 
 
 def test_a_wrong_number_of_labels_is_found(copy):
@@ -147,7 +217,7 @@ def test_a_function_that_needs_xla_is_found(copy):
 
 
 def test_a_network_that_gives_logits_is_found(tmp_path):
-    folder = export(small_network(activation=None), LABELS, tmp_path, size=SIZE)
+    folder = export(small_network(activation=None), LABELS, tmp_path, Preprocessing(SIZE))
     assert failed(folder) == {"probabilities"}
 
 
@@ -156,7 +226,9 @@ def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeyp
         return pixels.compose(self._steps, pixels.decode(unpack(item))), pixels.OK
 
     monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)
-    assert failed(export(small_network(), LABELS, tmp_path, size=SIZE)) == {"one bad image"}
+    assert failed(export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))) == {
+        "one bad image"
+    }
 
 
 def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
@@ -178,6 +250,7 @@ def test_what_cannot_be_checked_here_is_named_and_not_passed(sound, monkeypatch)
     found = {check.name: check for check in verify(sound)}
     undone = {
         "C++ loader",
+        "Keras model",
         "probabilities",
         "top classes",
         "Python loader",

@@ -13,8 +13,12 @@ WORDS = {True: "ok", False: "FAILED", None: "not done"}
 
 @click.command("verify")
 @click.argument("path", type=click.Path(file_okay=False))
-@click.pass_context
-def command(context, path):
+@click.option(
+    "--run",
+    metavar="RUN|WEIGHTS",
+    help="Compare with this network.  [default: the one that was exported, if it is still there]",
+)
+def command(path, run):
     """Load a SavedModel as TF Serving does, run every signature, and print a table of checks.
 
     PATH is saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.  Exit code 1
@@ -24,10 +28,11 @@ def command(context, path):
     inception-tf verify saved_models/digits
     """
     from inception_tf.cli.render import table
-    from inception_tf.serving.verify import verify
+    from inception_tf.serving.verify import NOT_COVERED, verify
 
-    checks = verify(path)
+    checks = verify(path, run)
     click.echo(
         table(("check", "result", "detail"), [(c.name, WORDS[c.passed], c.detail) for c in checks])
     )
+    click.echo(f"not covered: {NOT_COVERED}")
     return FAILED if any(check.passed is False for check in checks) else 0

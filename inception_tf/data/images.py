@@ -40,6 +40,7 @@ __all__ = [
 # TensorFlow's default is the fast transform: a level off on photographs, tens on sharp edges, and no
 # faster.  This one gives libjpeg's own pixels, which Pillow shows and other projects trained on.
 DCT = "INTEGER_ACCURATE"
+LARGE = 1 << 24  # values of one image, or of a batch; a photograph of 5 megapixels has fewer
 
 ImageStep = Callable[[tf.Tensor], tf.Tensor]
 
@@ -56,7 +57,7 @@ class CentralCrop:
 
 @dataclass(frozen=True)
 class CentralPixels:
-    """(H, W, C) → at most (size, size, C) of its centre, each side first shortened to `stored`; never enlarged.
+    """(..., H, W, C) → at most (size, size) of its centre, each side first shortened to `stored`; never enlarged.
 
     Caffe keeps ImageNet at 256x256, whatever the images' shapes, and cuts 224x224 out of what is kept.
     """
@@ -66,11 +67,12 @@ class CentralPixels:
     interpolation: str = "bilinear"
 
     def __call__(self, image):
-        sides = tf.minimum(tf.shape(image)[:2], self.stored)
+        sides = tf.minimum(tf.shape(image)[-3:-1], self.stored)
         image = tf.image.resize(image, sides, self.interpolation)
         taken = tf.minimum(sides, self.size)
         begin = (sides - taken) // 2
-        return image[begin[0] : begin[0] + taken[0], begin[1] : begin[1] + taken[1]]
+        end = begin + taken
+        return image[..., begin[0] : end[0], begin[1] : end[1], :]
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,17 @@ class Resize:
     interpolation: str = "bilinear"
 
     def __call__(self, image):
-        # The kernel is twice as fast on float32 as on uint8, and gives the same.
-        image = tf.cast(image, tf.float32)
-        return tf.image.resize(image, (self.size, self.size), self.interpolation)
+        # The kernel is twice as fast on float32 as on uint8, and gives the same; of a huge image the
+        # copy would be four times what was decoded.
+        return tf.cond(
+            tf.size(image) > LARGE,
+            lambda: self._resize(image),
+            lambda: self._resize(tf.cast(image, tf.float32)),
+        )
+
+    def _resize(self, image):
+        resized = tf.image.resize(image, (self.size, self.size), self.interpolation)
+        return tf.cast(resized, tf.float32)  # "nearest" keeps the dtype
 
 
 @dataclass(frozen=True)

@@ -7,61 +7,87 @@ import contextlib
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from inception_tf.data.headers import PIXEL_LIMIT
 from inception_tf.data.labels import write_labels
-from inception_tf.errors import UserError
-from inception_tf.optimize import fold_batch_norm
-from inception_tf.serving import warmup
-from inception_tf.serving.signatures import ServingModule
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.device import environment
+from inception_tf.errors import UserError, unknown
+from inception_tf.optimize import PRECISIONS, fold_batch_norm, in_precision
+from inception_tf.serving import handout, warmup
+from inception_tf.serving.record import Origin, Record
+from inception_tf.serving.record import write as write_record
+from inception_tf.serving.signatures import CONTRACT, ServingModule
 from inception_tf.serving.versions import versions
 
 __all__ = ["export"]
 
 VERSION_LIMIT = 2**63  # TensorFlow Serving reads versions as int64
+WARM_UP = (1, 4, 8)  # images of a request; the server is slow at the first one of each signature
 
 
 def export(
     model: keras.Model,
     labels: Sequence[str],
     to: str | Path,
+    view: Preprocessing,
     *,
-    size: int,
-    crop: float | None = 0.875,
     version: int | None = None,
     top: int = 5,
+    precision: str = "float32",
+    pixel_limit: int = PIXEL_LIMIT,
     fold: bool = True,
+    warm_up: Sequence[int] = WARM_UP,
+    origin: Origin | None = None,
 ) -> Path:
     """Writes `to/<version>` and returns its path; `version=None` takes the number after the highest.
 
-    model: (N, size, size, 3) floats from -1 to 1 → (N, K) probabilities, or a dict with these as
-    `predictions`; its auxiliary classifiers and its optimizer are left out.  labels: K names.
-    size: pixels that the network reads.  crop: share of each side, in the middle, that is read; None: all.
-    top: how many of the best classes are named, at most K.  fold: batch normalization into the
-    convolutions, which changes probabilities by less than 1e-4.
-    Raises `UserError` for an argument outside its range and for a version that is there already.
+    model: (N, size, size, 3) floats, scaled as `view` says → (N, K) probabilities, or a dict with these as
+    `predictions`; its auxiliary classifiers, its dropout and its optimizer are left out.  labels: K names.
+    top: how many of the best classes are named, at most K.  precision: of feature maps and weights, float32,
+    bfloat16 or float16; outputs are float32.  pixel_limit: height x width of the largest image that is read.
+    fold: batch normalization into the convolutions, which changes probabilities by less than 1e-4.  warm_up:
+    images a request in the warm-up log.  origin: where the weights came from, for `verify`.
+    Raises `UserError` for an argument outside its range and for a version that is there already; warns of
+    weights that no training has touched.
     """
     warmup.check_installed()
     labels, to = tuple(labels), Path(to)
-    _check_settings(size, crop, top, version)
-    network = _network(model, size)
+    _check_settings(view, top, version, precision, pixel_limit, warm_up)
+    network = _network(model, view.size)
     _check_labels(labels, network.output_shape[-1])
     fresh = not to.exists()
     _check_folder(to, version)
-    if fold:
-        network = fold_batch_norm(network)
+    if _is_untrained(network):
+        warnings.warn(
+            f"'{model.name}' is untrained: its weights are as they were first drawn", stacklevel=2
+        )
+    network = in_precision(fold_batch_norm(network) if fold else network, precision)
+    record = Record(model.name, view, precision, pixel_limit, fold, origin, environment())
 
     to.mkdir(parents=True, exist_ok=True)
     # Not a number, so that a server that watches `to` does not see it; beside its end, so that one rename moves it.
     building = Path(tempfile.mkdtemp(prefix=".export-", dir=to))
     try:
-        _save(network, labels, building / "model", size=size, crop=crop, top=min(top, len(labels)))
-        warmup.write(building / "model", to.name)
-        return _publish(building / "model", to, version)
+        built, notes = building / "model", building / "notes"
+        settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
+        _save(network, labels, built, view, **settings)
+        write_record(built, record)
+        warmup.write(built, to.name, warm_up)
+        notes.mkdir()
+        handout.write(notes, to.absolute().name, len(labels), record)
+        folder = _publish(built, to, version)
+        for note in notes.iterdir():
+            if not (to / note.name).exists():  # somebody's edits are kept
+                note.replace(to / note.name)
+        return folder
     finally:
         shutil.rmtree(building, ignore_errors=True)
         if fresh:
@@ -69,12 +95,12 @@ def export(
                 to.rmdir()
 
 
-def _save(network, labels, folder, **settings) -> None:
+def _save(network, labels, folder, view, **settings) -> None:
     # The label file's first path is kept as the table's name in the graph: a random one keeps apart
     # the tables of two models in one process.
     with tempfile.TemporaryDirectory() as scratch:
         write_labels(Path(scratch, "labels.txt"), labels)
-        module = ServingModule(network, str(Path(scratch, "labels.txt")), **settings)
+        module = ServingModule(network, str(Path(scratch, "labels.txt")), view, **settings)
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
 
 
@@ -127,6 +153,17 @@ def _network(model: keras.Model, size: int) -> keras.Model:
     return keras.Model(model.inputs, output, name=model.name)
 
 
+def _is_untrained(network: keras.Model) -> bool:
+    """Is every bias, shift, mean and variance still one number for all channels, as layers begin?"""
+    names = {"bias", "beta", "gamma", "moving_mean", "moving_variance"}
+    vectors = [
+        keras.ops.convert_to_numpy(v)
+        for v in network.variables
+        if v.name in names and v.shape[0] > 1
+    ]
+    return bool(vectors) and all(np.ptp(vector) == 0 for vector in vectors)
+
+
 def _check_labels(labels: tuple[str, ...], classes: int) -> None:
     if len(labels) != classes:
         raise UserError(
@@ -144,14 +181,24 @@ def _check_folder(to: Path, version: int | None) -> None:
         raise _taken(to, version)
 
 
-def _check_settings(size: int, crop: float | None, top: int, version: int | None) -> None:
-    for name, value in (
-        ("size", size),
-        ("top", top),
-        ("version", 1 if version is None else version),
-    ):
+def _check_settings(view, top, version, precision, pixel_limit, warm_up) -> None:
+    numbers = {
+        "size": view.size,
+        "top": top,
+        "version": 1 if version is None else version,
+        "pixel_limit": pixel_limit,
+    }
+    for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} takes a whole number of at least 1, got {value!r}")
+    requests = len(warm_up) * len(CONTRACT)
+    if not 0 < requests <= warmup.RECORD_LIMIT:
+        raise UserError(
+            f"warm_up takes 1 to {warmup.RECORD_LIMIT // len(CONTRACT)} batch sizes, got {len(warm_up)}"
+        )
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    crop = view.crop
     if crop is not None and not (isinstance(crop, int | float) and 0 < crop <= 1):
         raise UserError(
             f"crop takes a share of each side above 0 and up to 1, or None, got {crop!r}"

@@ -16,14 +16,16 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from inception_tf.device import peak_memory
 from inception_tf.errors import UserError
 from inception_tf.serving.c_api import SERVE_TAG, LoaderError, Session, find_libraries
 from inception_tf.serving.versions import GRAPH_FILE
 
-__all__ = ["Answer", "Call", "meta_graph", "run"]
+__all__ = ["Answer", "Call", "Ran", "meta_graph", "run"]
 
 TIMEOUT = 300.0  # seconds for one child process; Inception-v3 is loaded and has answered in 3, on two cores
 
@@ -42,6 +44,13 @@ class Answer:
 
     outputs: dict[str, np.ndarray]
     error: str = ""
+
+
+class Ran(NamedTuple):
+    """What one process answered, and the most memory that it held."""
+
+    answers: tuple[Answer, ...]
+    peak: int  # bytes, with TensorFlow's libraries; 0 where the system does not say
 
 
 def meta_graph(folder: str | Path):
@@ -66,8 +75,8 @@ def meta_graph(folder: str | Path):
     )
 
 
-def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> tuple[Answer, ...]:
-    """`calls`, one after another on the SavedModel in `folder`, an answer for each.
+def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> Ran:
+    """`calls`, one after another on the SavedModel in `folder` in one process, an answer for each.
 
     Raises `NoLoaderError` where TensorFlow has no C++ library to call, and `LoaderError` with
     TensorFlow's message where the model does not load.
@@ -83,10 +92,11 @@ def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> 
         plan, tensors = _unpack(response)
     if "error" in plan:
         raise LoaderError(plan["error"])
-    return tuple(
+    answers = tuple(
         Answer({name: tensors[i] for name, i in answer["outputs"].items()}, answer["error"])
         for answer in plan["answers"]
     )
+    return Ran(answers, plan["peak"])
 
 
 def _task(call: Call, graph, pack: _Pack) -> dict:
@@ -166,7 +176,7 @@ def _main(request: str, response: str) -> None:
     try:
         session = Session(plan["saved_model"])
         answers = [_answer(session, task, tensors, pack) for task in plan["tasks"]]
-        pack.save(Path(response), {"answers": answers})
+        pack.save(Path(response), {"answers": answers, "peak": peak_memory()})
     except LoaderError as error:
         pack.save(Path(response), {"error": str(error)})
 

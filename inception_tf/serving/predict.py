@@ -73,9 +73,7 @@ def _open(path: Path) -> tuple[Callable, tuple[str, ...]]:
     run = Run(path)
     if run.config_file.is_file():
         member = open_run(path)
-        module = ServingModule(
-            member.model, str(run.labels_file), size=member.view.size, crop=member.view.crop, top=1
-        )
+        module = ServingModule(member.model, str(run.labels_file), member.view, top=1)
         return lambda data: module.serving_default(data), member.labels  # keeps the module alive
     folder = newest_version(path)
     loaded = tf.saved_model.load(str(folder))

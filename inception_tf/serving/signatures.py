@@ -9,9 +9,13 @@ import tensorflow as tf
 from inception_tf.data import images as pixels
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["CONTRACT", "FEATURE", "ServingModule"]
+__all__ = ["BYTES_A_PIXEL", "CONTRACT", "FEATURE", "PARALLEL", "ServingModule"]
 
 FEATURE = "image/encoded"  # of a tf.Example, as in the TFRecord files of slim and TFDS
+PARALLEL = 4  # images of one request that are read at the same time
+BYTES_A_PIXEL = (
+    12  # held at most for one image: a progressive JPEG's coefficients, the pixels and their crop
+)
 
 # {signature: (inputs, outputs)}, each {name: (dtype, shape)}; None is the batch or any size,
 # "K" the number of classes, "k" how many of the best are named.
@@ -34,14 +38,22 @@ CONTRACT = {
 class ServingModule(tf.Module):
     """A network with its preprocessing and its labels, as TensorFlow Serving calls it.
 
-    model: (N, size, size, 3) floats from -1 to 1 → (N, K) probabilities.  labels_file: K lines.
+    model: (N, size, size, 3) floats as `view` scales them → (N, K) probabilities.  labels_file: K lines.
+    top: how many of the best classes are named.  pixel_limit: height x width of the largest image let in,
+    read from its header; reading a request takes at most `PARALLEL * BYTES_A_PIXEL * pixel_limit` bytes.
     An image that cannot be read gets a row of zeros, empty names and its reason in `status`; the
     rows beside it are those of a batch of good images.  A `tf.Example` that cannot be parsed is
     treated as a bad image.
     """
 
     def __init__(
-        self, model: keras.Model, labels_file: str, *, size: int, crop: float | None, top: int
+        self,
+        model: keras.Model,
+        labels_file: str,
+        view: Preprocessing,
+        *,
+        top: int,
+        pixel_limit: int = pixels.PIXEL_LIMIT,
     ):
         super().__init__(name="serving")
         # The variables alone are tracked: a Keras model would bring its optimizer and its metrics.
@@ -56,9 +68,10 @@ class ServingModule(tf.Module):
             ),
             default_value="",
         )
-        self._shape = (size, size, 3)
-        self._steps = pixels.evaluation_steps(Preprocessing(size, crop))
+        self._shape = (view.size, view.size, 3)
+        self._steps = pixels.evaluation_steps(view)
         self._top = top
+        self._pixel_limit = pixel_limit
 
         # One function that all signatures call, so that the graph holds the network once.
         @tf.function(input_signature=[tf.TensorSpec((None, *self._shape))], autograph=False)
@@ -107,6 +120,7 @@ class ServingModule(tf.Module):
                 tf.TensorSpec(self._shape, tf.float32),
                 tf.TensorSpec((), tf.string),
             ),
+            parallel_iterations=PARALLEL,
         )
 
     def _read_one(self, item, unpack):
@@ -114,7 +128,7 @@ class ServingModule(tf.Module):
 
         def read(item):
             data = unpack(item)
-            status = pixels.check(data)
+            status = pixels.check(data, self._pixel_limit)
             image = tf.cond(
                 tf.equal(status, pixels.OK),
                 lambda: pixels.compose(self._steps, pixels.decode(data)),

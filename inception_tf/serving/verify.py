@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
-from inception_tf.serving import loader, trial, warmup
+from inception_tf.evaluation.members import open_member
+from inception_tf.serving import contents, loader, record, trial, warmup
 from inception_tf.serving.c_api import LoaderError, NoLoaderError
-from inception_tf.serving.signatures import CONTRACT
 from inception_tf.serving.trial import FaultError, NotDoneError, Trial
 from inception_tf.serving.versions import newest_version
 
-__all__ = ["Check", "verify"]
+__all__ = ["NOT_COVERED", "Check", "verify"]
 
-LABELS_FILE = "assets/labels.txt"
+NOT_COVERED = "the server's REST codec, its version manager, its batching, and the TensorFlow that it was built with"
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,25 @@ class Check:
     detail: str
 
 
-def verify(path: str | Path, model: keras.Model | None = None) -> tuple[Check, ...]:
+def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Check, ...]:
     """Checks of the SavedModel `path`: saved_models/NAME (its newest version) or NAME/VERSION.
 
-    model: the network that was exported; its probabilities are then compared as well.
-    Raises `UserError` where there is no SavedModel to check.  Not covered: the server's REST codec,
-    its version manager and its batching.
+    model: the network that was exported, or the run folder or weights file that it came from; its
+    probabilities are compared.  None: the one that the export itself names, while it is there unchanged.
+    Raises `UserError` where there is no SavedModel to check.  Not covered: `NOT_COVERED`.
     """
     folder = newest_version(path)
+    if isinstance(model, str):
+        model = _open(model, record.read(folder))
     graph = loader.meta_graph(folder)
-    signatures = _check("signatures", _signatures, graph)
+    signatures = _check("signatures", contents.signatures, graph)
     return (
         Check("SavedModel", True, f"TensorFlow {graph.meta_info_def.tensorflow_version}"),
         signatures,
-        _check("labels", _labels, folder, graph),
-        _check("no forced XLA", _no_forced_xla, graph),
+        _check("labels", contents.labels, folder, graph),
+        _check("sizes", contents.sizes, folder),
+        _check("inference only", contents.inference_only, graph),
+        _check("no forced XLA", contents.no_forced_xla, graph),
         *_running(folder, model, bool(signatures.passed)),
     )
 
@@ -87,8 +90,7 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
     yield _check("probabilities", of_trial, trial.are_probabilities)
     yield _check("top classes", of_trial, _names_follow_scores, folder)
     yield _check("Python loader", of_trial, trial.as_in_python, folder)
-    if model is not None:
-        yield _check("Keras model", of_trial, trial.as_in_keras, folder, model)
+    yield _check("Keras model", of_trial, _as_in_keras, folder, model)
     yield _check("one bad image", of_trial, trial.bad_image_fails_alone)
     yield _check("warm-up", of_trial, trial.warm_up_replays) if log.passed else log
 
@@ -103,60 +105,26 @@ def _read_log(folder: Path) -> str:
 
 
 def _names_follow_scores(tried: Trial, folder: Path) -> str:
-    return trial.names_follow_scores(tried, read_labels(folder / LABELS_FILE))
+    return trial.names_follow_scores(tried, read_labels(folder / contents.LABELS_FILE))
 
 
-def _signatures(graph) -> str:
-    sizes: dict[str, int] = {}
-    for name, sides in CONTRACT.items():
-        if name not in graph.signature_def:
-            known = ", ".join(sorted(graph.signature_def))
-            raise FaultError(f"no signature '{name}'; there are: {known}")
-        signature = graph.signature_def[name]
-        for wanted, found in zip(sides, (signature.inputs, signature.outputs), strict=True):
-            _compare_tensors(name, wanted, found, sizes)
-    return f"{', '.join(CONTRACT)}; K = {sizes['K']}, k = {sizes['k']}"
+def _as_in_keras(tried: Trial, folder: Path, model: keras.Model | None) -> str:
+    kept = record.read(folder)
+    model = model or _open(_origin(kept), kept)
+    return trial.as_in_keras(tried, folder, model, kept.precision if kept else "float32")
 
 
-def _compare_tensors(signature: str, wanted: dict, found, sizes: dict[str, int]) -> None:
-    """One side of a signature; `sizes` keeps what "K" and "k" were first, the same in all signatures."""
-    if set(wanted) != set(found):
-        raise FaultError(f"'{signature}' has {sorted(found)}, not {sorted(wanted)}")
-    for name, (dtype, shape) in wanted.items():
-        given = tf.TensorShape(found[name].tensor_shape)
-        dims = tuple(given) if given.rank == len(shape) else ()
-        for symbol, dim in zip(shape, dims, strict=False):
-            if isinstance(symbol, str) and dim is not None:
-                sizes.setdefault(symbol, dim)
-        expected = tuple(sizes.get(side, side) for side in shape)
-        found_dtype = tf.as_dtype(found[name].dtype)
-        if (found_dtype, dims) != (dtype, expected):
-            raise FaultError(
-                f"'{signature}' {name} is {found_dtype.name} {given}, not {dtype.name} {expected}"
-            )
+def _open(path: str, kept: record.Record | None) -> keras.Model:
+    """The network of a run folder, or of a weights file, which belongs to the network that was exported."""
+    is_run = Path(path).is_dir()
+    return open_member(path, None if is_run or kept is None else kept.network).model
 
 
-def _labels(folder: Path, graph) -> str:
-    if Path(LABELS_FILE).name not in [asset.filename for asset in graph.asset_file_def]:
-        raise FaultError("the graph has no asset labels.txt")
-    if not (folder / LABELS_FILE).is_file():
-        raise FaultError(f"there is no {LABELS_FILE}")
-    signature = graph.signature_def.get("image_tensor")
-    if signature is None or "probabilities" not in signature.outputs:
-        raise NotDoneError("no signature says how many classes there are")
-    dims = signature.outputs["probabilities"].tensor_shape.dim
-    classes = dims[-1].size if dims else "an unknown number of"
-    labels = len(read_labels(folder / LABELS_FILE))
-    if labels != classes:
-        raise FaultError(f"{labels} labels for {classes} classes")
-    return f"{labels} labels"
-
-
-def _no_forced_xla(graph) -> str:
-    # The server leaves XLA off unless it is asked for, and then cannot run such a function.
-    for function in graph.graph_def.library.function:
-        if function.attr["_XlaMustCompile"].b:
-            raise FaultError(
-                f"function {function.signature.name} runs only with XLA; export without jit_compile"
-            )
-    return "no function needs XLA"
+def _origin(kept: record.Record | None) -> str:
+    if kept is None or kept.origin is None:
+        raise NotDoneError("the export does not say where it came from; name it with --run")
+    if not kept.origin.is_unchanged():
+        raise NotDoneError(
+            f"{kept.origin.weights} is not here or has changed since; name the run with --run"
+        )
+    return kept.origin.path

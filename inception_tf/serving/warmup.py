@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,16 +17,15 @@ __all__ = ["FILE", "RECORD_LIMIT", "check_installed", "read", "write"]
 
 FILE = "assets.extra/tf_serving_warmup_requests"  # the server looks for this name
 RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server refuses a model with more
-BATCHES = (1, 4)
 CLASSIFY = "classify"
 
 
-def write(folder: Path, name: str) -> None:
+def write(folder: Path, name: str, batches: Sequence[int]) -> None:
     """A request of every signature and batch size into the SavedModel in `folder`, served as `name`."""
     path = folder / FILE
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as file:
-        for batch in BATCHES:
+        for batch in batches:
             for call in examples.calls(batch):
                 file.write(_log(call, name).SerializeToString())
 
