@@ -14,7 +14,7 @@ USER_MISTAKE = 2
 
 
 @click.command("predict")
-@click.argument("path", metavar="RUN|SAVED_MODEL")
+@click.argument("path", metavar="RUN|SAVED_MODEL|ADDRESS")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--top",
@@ -24,18 +24,36 @@ USER_MISTAKE = 2
     help="Classes named for each image.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def command(path, images, top, as_json):
-    """Name what JPEG or PNG images show, with a run or an exported SavedModel.
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds that a server may take for a request.",
+)
+def command(path, images, top, as_json, timeout):
+    """Name what JPEG or PNG images show, with a run, an exported SavedModel or a server.
 
+    ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
+    or (http) KServe; https, grpcs, and /versions/V or /labels/L behind the name go as well.
     An image that cannot be read is named on stderr, the others are answered, and the exit code is 2.
 
     \b
     inception-tf predict saved_models/digits digit.png
+    inception-tf predict http://localhost:8501/v1/models/digits digit.png
     """
     from inception_tf.cli.render import table
-    from inception_tf.serving.predict import predict
+    from inception_tf.serving.address import is_address
 
-    answers = predict(path, images, top)
+    if is_address(path):
+        from inception_tf.serving import Client
+
+        with Client(path, timeout=timeout) as client:
+            answers = client.predict(images, top)
+    else:
+        from inception_tf.serving.predict import predict
+
+        answers = predict(path, images, top)
     if as_json:
         click.echo(json.dumps([answer.as_dict() for answer in answers], indent=2))
     else:

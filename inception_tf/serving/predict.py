@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from inception_tf.data.images import OK
 from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.evaluation.members import open_run
+from inception_tf.serving.answers import Answer, read_image
 from inception_tf.serving.signatures import ServingModule
 from inception_tf.serving.versions import newest_version
 from inception_tf.training.run import Run
@@ -21,19 +21,6 @@ from inception_tf.training.run import Run
 __all__ = ["Answer", "predict"]
 
 BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one image shows: the best classes with their probabilities, or why it was refused."""
-
-    image: str
-    status: str  # `ok`, or why there are no classes
-    top: tuple[tuple[str, float], ...]
-
-    def as_dict(self) -> dict:
-        classes = [{"label": label, "score": score} for label, score in self.top]
-        return {"image": self.image, "status": self.status, "top": classes}
 
 
 def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answer]:
@@ -50,19 +37,13 @@ def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answe
 
 
 def _ask(ask: Callable, labels: Sequence[str], images: Sequence[str], top: int) -> list[Answer]:
-    data, unread = [], {}
-    for image in images:
-        try:
-            data.append(Path(image).read_bytes())
-        except OSError as error:
-            data.append(b"")
-            unread[image] = f"cannot be read: {error.strerror}"
+    data, unread = zip(*map(read_image, images), strict=True)
     outputs = ask(tf.constant(data))
     answers = []
-    for image, row, status in zip(
-        images, outputs["probabilities"].numpy(), outputs["status"].numpy(), strict=True
+    for image, reason, row, status in zip(
+        images, unread, outputs["probabilities"].numpy(), outputs["status"].numpy(), strict=True
     ):
-        status = unread.get(image) or status.decode()
+        status = reason or status.decode()
         best = np.argsort(-row, kind="stable")[:top] if status == OK else ()
         answers.append(Answer(image, status, tuple((labels[i], float(row[i])) for i in best)))
     return answers
