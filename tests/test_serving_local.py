@@ -9,6 +9,8 @@ import json
 import os
 import random
 import re
+import shutil
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -344,6 +346,22 @@ def test_the_example_that_stands_beside_an_export_runs(plain, folder, flowers, e
     assert [line.split(" ", 1)[1] for line in lines] == expected[str(flowers[0])][1]
 
 
+def test_the_curl_line_that_stands_beside_an_export_runs(
+    plain, folder, flowers, expected, tmp_path
+):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    readme = (folder.parent / "README.md").read_text(encoding="utf-8")
+    (line,) = [part for part in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if "curl" in part]
+    shutil.copy(flowers[0], tmp_path / "photo.jpg")
+    here = line.replace("http://localhost:8501", plain.rest.partition("/v1/")[0])
+    answer = subprocess.run(["bash", "-c", here], cwd=tmp_path, capture_output=True, check=True)
+    (row,) = json.loads(answer.stdout)["predictions"]
+    status, classes, scores = expected[str(flowers[0])]
+    assert (row["status"], row["top_classes"]) == (status, classes)
+    np.testing.assert_allclose(row["top_scores"], scores, atol=TOLERANCE)
+
+
 def test_grpc_tells_signatures_and_state(stub, plain):
     request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
     request.model_spec.name = "flowers"
@@ -375,7 +393,9 @@ def test_a_kernels_error_is_its_own_sentence(stub):
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(predict_request("image_tensor", empty))
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert caught.value.details().startswith("assertion failed: [inner 3 dims of ")
+    # Two kernels refuse it, whichever runs first.
+    sentences = ("assertion failed: [inner 3 dims of ", "input image must be of non-zero size")
+    assert caught.value.details().startswith(sentences)
 
 
 def test_versions_labels_and_other_calls_are_refused_as_the_server_refuses_them(stub, plain):
