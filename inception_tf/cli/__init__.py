@@ -27,6 +27,7 @@ COMMANDS = {
     "benchmark": "Time networks on this machine.",
     "convert": "Turn another project's weights into this one's.",
     "data": "Describe images, or draw them as a network is fed them.",
+    "demo": "Open a web page on this machine that names what an image shows.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "models": "List the networks with their sizes and costs.",
