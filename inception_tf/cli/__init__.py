@@ -23,9 +23,11 @@ SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 # Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
 COMMANDS = {
+    "batch-predict": "Name what very many images show, on several workers.",
     "benchmark": "Time networks on this machine.",
     "convert": "Turn another project's weights into this one's.",
     "data": "Describe images, or draw them as a network is fed them.",
+    "demo": "Open a web page on this machine that names what an image shows.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "models": "List the networks with their sizes and costs.",
@@ -45,7 +47,7 @@ class Commands(click.Group):
     def get_command(self, context, name):
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"inception_tf.cli.{name}").command
+        return importlib.import_module(f"inception_tf.cli.{name.replace('-', '_')}").command
 
     def resolve_command(self, context, arguments):
         name = arguments[0]

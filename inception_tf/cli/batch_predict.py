@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf batch-predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+import click
+
+from inception_tf.errors import UserError, missing_package
+
+__all__ = ["command"]
+
+
+@click.command("batch-predict")
+@click.argument("saved_model", metavar="SAVED_MODEL")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM_OPTION...]")
+@click.option(
+    "--input",
+    "images",
+    required=True,
+    metavar="GLOB",
+    help="The images; quoted, * and ** are read here.",
+)
+@click.option(
+    "--output",
+    required=True,
+    metavar="PARQUET|JSONL",
+    help="NAME.parquet or NAME.jsonl, which stands for NAME-00000-of-00040.parquet and so on.",
+)
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Classes named for each image.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes on this machine.",
+)
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    default=256,
+    show_default=True,
+    help="Images a file; a call that is stopped loses no more for each worker.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Images that the network sees at once.",
+)
+def command(saved_model, beam_options, images, output, **settings):
+    """Name what very many images show, with an exported SavedModel, as an Apache Beam pipeline.
+
+    Each file appears whole or not at all, and the same call goes on where one was stopped.  Images
+    that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason.  What stands after --
+    goes to Beam: --runner=... and what that runner takes.
+
+    \b
+    inception-tf batch-predict saved_models/digits --input 'photos/**.jpg' --output out/photos.parquet
+    """
+    if beam_options and not beam_options[0].startswith("-"):
+        raise UserError(
+            f"'{beam_options[0]}' is no option of Beam's; quote the pattern after --input, and put"
+            " Beam's options after --"
+        )
+    started = time.perf_counter()
+    with _quiet():
+        try:
+            import apache_beam  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise missing_package("batch-predict", "apache-beam", "beam") from error
+        from inception_tf.serving.batch import batch_predict
+
+        result = batch_predict(saved_model, images, output, options=beam_options, **settings)
+    seconds = time.perf_counter() - started
+    done = result.shards - result.skipped
+    click.echo(f"images  {result.images}: {result.images - result.bad} ok, {result.bad} bad")
+    click.echo(f"shards  {result.shards}: {done} done, {result.skipped} skipped, there before")
+    click.echo(f"time    {seconds:.1f} seconds, {result.predicted / seconds:.1f} images/s")
+    click.echo(f"ok in   {result.parts}")
+    click.echo(f"bad in  {result.bad_parts}")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what Beam logs: its warnings are of parts that are not installed, and its errors are raised too."""
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`inception-tf demo`."""
+
+from __future__ import annotations
+
+import webbrowser
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("demo")
+@click.argument("saved_model", metavar="SAVED_MODEL")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="On 127.0.0.1; 0 takes any that is free.",
+)
+@click.option("--open/--no-open", "open_browser", default=True, help="Show it in the browser.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Classes shown for each image.",
+)
+def command(saved_model, port, open_browser, top):
+    """Open a web page on this machine: drop an image, see what a SavedModel says of it.
+
+    Nobody else can reach the page, and it fetches nothing from elsewhere.
+
+    \b
+    inception-tf demo saved_models/digits
+    """
+    from inception_tf.serving.demo import serve
+
+    def ready(address: str) -> None:
+        click.echo(f"{saved_model} is shown at {address} until Ctrl-C")
+        if open_browser:
+            webbrowser.open(address)
+
+    try:
+        serve(saved_model, port=port, top=top, ready=ready)
+    except KeyboardInterrupt:
+        return  # as it is meant to end

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Draws docs/demo.png: `scripts/demo_picture.py SAVED_MODEL IMAGE PNG` drops the image on `inception-tf demo`, in Chromium."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.wait import WebDriverWait
+
+SIZE = (900, 650)  # pixels
+PATIENCE = 60  # seconds for the page to answer
+# Chromium's own traffic is off; what is left is the page's.
+SWITCHES = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[webdriver.Chrome]:
+    """A Chromium of this machine without a window and with a profile of its own."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    with tempfile.TemporaryDirectory() as profile:
+        for switch in (
+            *SWITCHES,
+            f"--user-data-dir={profile}",
+            "--window-size={},{}".format(*SIZE),
+        ):
+            options.add_argument(switch)
+        driver = webdriver.Chrome(options, service)
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+
+@contextlib.contextmanager
+def demo(*words) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The command on a free port, and its page's address."""
+    command = [sys.executable, "-m", "inception_tf", "demo", *map(str, words)]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--no-open"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(process.stderr.read())
+            yield line.split(" at ")[1].split()[0], process
+        finally:
+            process.terminate()
+
+
+def wait(driver: webdriver.Chrome, script: str):
+    """What a line of JavaScript gives, once that is something."""
+    return WebDriverWait(driver, PATIENCE).until(lambda d: d.execute_script(f"return {script}"))
+
+
+def drop(driver: webdriver.Chrome, path: Path) -> None:
+    """Drops a file on the page's place for images, as a hand does."""
+    wait(driver, "document.querySelector('#image button')")
+    place = driver.find_element(By.CSS_SELECTOR, "#image button").rect
+    where = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "data": data} | where)
+
+
+def main(saved_model: str, image: str, picture: str) -> None:
+    with demo(saved_model) as (address, _), browser() as driver:
+        driver.get(address)
+        drop(driver, Path(image).resolve())
+        wait(driver, "document.querySelector('#label meter')")
+        wait(driver, "document.querySelector('#image img')?.complete")
+        time.sleep(1)  # the bars grow
+        driver.save_screenshot(picture)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

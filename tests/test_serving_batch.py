@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Very many images: each answered once, in whole files, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import psutil
+import pyarrow.parquet
+import pytest
+import ramps
+
+from inception_tf import UserError, cli
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.serving.export import export
+from inception_tf.serving.predict import predict
+
+with warnings.catch_warnings():
+    # Beam's and Google's packages warn of parts of theirs that are not installed.
+    warnings.simplefilter("ignore")
+    from apache_beam.io.filesystem import FileMetadata, MatchResult
+    from apache_beam.io.localfilesystem import LocalFileSystem
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+    from inception_tf.serving import runner, shards
+    from inception_tf.serving.batch import PredictShard, batch_predict
+
+SIZE = 32
+LABELS = ("tabby cat", "crane", "Ärmel", "rose", "wing", "fig")
+
+
+def network(seed: int = 0) -> keras.Model:
+    images = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 5, 4, name="conv")(images)
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(len(LABELS), "softmax", name="logits")(x))
+    for weight in model.weights:
+        weight.assign(ramps.weight(f"{seed} {weight.path}", tuple(weight.shape)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return export(
+        network(), LABELS, tmp_path_factory.mktemp("models") / "small", Preprocessing(SIZE)
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(test_data, tmp_path_factory):
+    """A function that makes a folder of so many flowers, every 25th a file that TensorFlow cannot read."""
+    good = sorted((test_data / "flowers12").rglob("*.jpg"))
+    with (test_data / "bad_images/manifest_small.csv").open() as file:
+        bad = [row["file"] for row in csv.DictReader(file) if row["tf_decode_image"] != "ok"]
+
+    def make(count: int) -> Path:
+        folder = tmp_path_factory.mktemp("photos")
+        broken = itertools.cycle(test_data / "bad_images" / name for name in bad)
+        for number, path in zip(range(count), itertools.cycle(good), strict=False):
+            path = next(broken) if number % 25 == 7 else path
+            (folder / f"{number:04}{path.suffix}").symlink_to(path)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def sixty(photos) -> Path:
+    return photos(60)
+
+
+def call(*words, **settings) -> subprocess.Popen:
+    """The command in a process of its own, which Ctrl-C reaches however the tests were started."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "inception_tf", "batch-predict", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **settings,
+    )
+
+
+def until(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def rows(folder: Path, pattern: str) -> list[dict]:
+    """All rows of the files that match, in the order of the files' names."""
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        if path.suffix == ".parquet":
+            found += pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            found += map(json.loads, path.read_text("utf-8").splitlines())
+    return found
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def is_each_once(out: Path, images: Path, model: Path, ending: str) -> None:
+    """Every image has one row, good ones and bad ones apart, with what `predict` says of it."""
+    expected = {a.image: a for a in predict(model, sorted(map(str, images.iterdir())), top=2)}
+    good, bad = rows(out, f"p-0*.{ending}"), rows(out, "p-bad-*.jsonl")
+    assert [row["path"] for row in good] == [p for p, a in expected.items() if a.status == "ok"]
+    assert {row["path"]: row["status"] for row in bad} == {
+        path: answer.status for path, answer in expected.items() if answer.status != "ok"
+    }
+    assert len(bad) == sum(a.status != "ok" for a in expected.values()) > 0
+    for row in good:
+        assert row["status"] == "ok"
+        assert row["labels"] == [label for label, _ in expected[row["path"]].top]
+        scores = [score for _, score in expected[row["path"]].top]
+        assert row["scores"] == pytest.approx(scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_each_image_has_one_row_and_bad_ones_lie_apart(model, sixty, tmp_path, ending):
+    result = batch_predict(
+        model, f"{sixty}/*", f"{tmp_path}/p.{ending}", top=2, shard_size=25, batch_size=8
+    )
+    is_each_once(tmp_path, sixty, model, ending)
+    parts = [f"p-0000{i}-of-00003.{ending}" for i in range(3)]
+    bad = [f"p-bad-0000{i}-of-00003.jsonl" for i in range(3)]
+    assert sorted(contents(tmp_path)) == sorted([*parts, *bad, "p-images.jsonl", "p-plan.json"])
+    assert (result.images, result.shards, result.skipped, result.predicted) == (60, 3, 0, 60)
+    assert result.parts == f"{tmp_path}/p-*-of-00003.{ending}"
+    assert result.bad == len(rows(tmp_path, "p-bad-*"))
+
+
+def test_a_second_call_does_nothing_and_a_missing_shard_comes_back_the_same(model, sixty, tmp_path):
+    words = (model, f"{sixty}/*", f"{tmp_path}/p.parquet")
+    first = batch_predict(*words, shard_size=20)
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
+    again = batch_predict(*words, shard_size=20)
+    assert (again.skipped, again.predicted, again.bad) == (3, 0, first.bad)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+    (tmp_path / "p-00001-of-00003.parquet").unlink()
+    third = batch_predict(*words, shard_size=20)
+    assert (third.skipped, third.predicted) == (2, 20)
+    assert contents(tmp_path) == before
+
+
+def test_two_attempts_at_once_leave_one_whole_file(tmp_path):
+    output = shards.parse_output(f"{tmp_path}/p.jsonl")
+    path = output.part(0, 1)
+    with shards.aside(output, path) as one, shards.aside(output, path) as other:
+        for file in (one, other):
+            file.write(b"the same\n")
+    shards.clear(output)
+    assert contents(tmp_path) == {"p-00000-of-00001.jsonl": b"the same\n"}
+
+
+@pytest.fixture
+def one_shard(model, sixty, tmp_path):
+    """A shard of four images that were begun, and the step that predicts it."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("0000.jpg", "0001.jpg", "0002.jpg", "0003.jpg"):
+        shutil.copy(sixty / name, images)
+    output = shards.parse_output(f"{tmp_path}/out/p.jsonl")
+    lines = shards.list_images(f"{images}/*", output)
+    plan = shards.Plan(len(lines), shards.fingerprint(lines), "model", "jsonl", 2, 10)
+    (shard,) = shards.begin(output, plan, lines)
+    step = PredictShard(str(model), output, plan, 3)
+    step.setup()
+    return images, shard, lambda: list(step.process(shard))
+
+
+def test_an_image_that_is_gone_when_its_turn_comes_is_a_bad_one(one_shard, tmp_path):
+    images, _, process = one_shard
+    (images / "0002.jpg").unlink()
+    process()
+    assert rows(tmp_path / "out", "p-bad-*") == [
+        {"path": f"{images}/0002.jpg", "status": "cannot be read: No such file or directory"}
+    ]
+    assert len(rows(tmp_path / "out", "p-0*")) == 3
+
+
+def test_a_shard_that_another_attempt_finished_is_left(one_shard, tmp_path):
+    _, _, process = one_shard
+    process()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    process()
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_a_name_that_is_no_utf_8_is_written_with_its_bytes(model, sixty, tmp_path, ending):
+    odd = os.fsdecode(bytes(tmp_path) + b"/odd-\xff.jpg")
+    shutil.copy(sixty / "0000.jpg", odd)
+    batch_predict(model, f"{tmp_path}/*.jpg", f"{tmp_path}/out/p.{ending}")
+    (row,) = rows(tmp_path / "out", "p-0*")
+    assert row["path"] == f"{tmp_path}/odd-\\xff.jpg"
+
+
+class Upload(io.BytesIO):
+    """A file in an object store: it is there when it is closed."""
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    def close(self):
+        if not self.closed:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.path).write_bytes(self.getvalue())
+        super().close()
+
+
+class Far(LocalFileSystem):
+    """`far://PATH`: another of Beam's file systems, with the files of this one."""
+
+    @classmethod
+    def scheme(cls):
+        return "far"
+
+    def create(self, path, *_):
+        return Upload(here(path))
+
+    def open(self, path, *arguments):
+        return super().open(here(path), *arguments)
+
+    def exists(self, path):
+        return super().exists(here(path))
+
+    def rename(self, sources, destinations):
+        super().rename([*map(here, sources)], [*map(here, destinations)])
+
+    def delete(self, paths):
+        super().delete([*map(here, paths)])
+
+    def match(self, patterns, limits=None):
+        if not any(pattern.startswith("far:") for pattern in patterns):
+            return super().match(patterns, limits)
+        (found,) = super().match([*map(here, patterns)])
+        return [
+            MatchResult(
+                found.pattern,
+                [
+                    FileMetadata(f"far:/{file.path}", file.size_in_bytes)
+                    for file in found.metadata_list
+                ],
+            )
+        ]
+
+
+def here(path: str) -> str:
+    return path.removeprefix("far:/")
+
+
+def test_images_and_files_may_lie_in_any_file_system_that_beam_has(model, sixty, tmp_path):
+    batch_predict(model, f"{sixty}/*", f"{tmp_path}/near/p.jsonl", shard_size=25)
+    batch_predict(model, f"far:/{sixty}/*", f"far:/{tmp_path}/far/p.jsonl", shard_size=25)
+    near, far = (contents(tmp_path / name) for name in ("near", "far"))
+    assert {name: data.replace(b"far:/", b"") for name, data in far.items() if "0" in name} == {
+        name: data for name, data in near.items() if "0" in name
+    }
+    assert len(near) == len(far) == 8
+
+
+def test_another_runner_is_taken_by_beams_options(model, sixty, tmp_path):
+    module = "apache_beam.runners.direct.direct_runner"
+    options = [f"--runner={module}.BundleBasedDirectRunner"]
+    result = batch_predict(model, f"{sixty}/*", f"{tmp_path}/p.jsonl", top=2, options=options)
+    assert result.predicted == 60
+    is_each_once(tmp_path, sixty, model, "jsonl")
+
+
+@pytest.mark.parametrize("words", [[], ["--runner=DirectRunner"]])
+def test_the_runner_here_is_not_the_one_that_beam_downloads(words):
+    with runner.pipeline(runner.parse(words, workers=1)) as steps:
+        assert type(steps.runner) is FnApiRunner
+
+
+def test_another_prediction_is_refused_where_one_lies(model, sixty, tmp_path):
+    words = {"saved_model": model, "images": f"{sixty}/*", "output": f"{tmp_path}/out/p.jsonl"}
+    batch_predict(**words)
+    before = contents(tmp_path / "out")
+    shutil.copytree(sixty, tmp_path / "copy")
+    changes = {
+        "60 images, not 10": {"images": f"{sixty}/000*"},
+        "other images": {"images": f"{tmp_path}/copy/*"},
+        "another model": {
+            "saved_model": export(network(seed=1), LABELS, tmp_path / "other", Preprocessing(SIZE))
+        },
+        "form jsonl, not parquet": {"output": f"{tmp_path}/out/p.parquet"},
+        "top 5, not 3": {"top": 3},
+        "shard size 256, not 30": {"shard_size": 30},
+    }
+    for what, change in changes.items():
+        with pytest.raises(UserError, match=f"is of a prediction with {what}; give another --out"):
+            batch_predict(**words | change)
+    assert contents(tmp_path / "out") == before
+
+
+MISTAKES = {
+    "no file matches '{tmp}/*.jpg'; ": {"--input": "{tmp}/*.jpg"},
+    "'{tmp}' is a folder; give a pattern such as '{tmp}/*.jpg'": {"--input": "{tmp}"},
+    "cannot list 'nowhere://x/*': ": {"--input": "nowhere://x/*"},
+    "'{tmp}/**' matches the output too; ": {"--input": "{tmp}/**"},
+    "the output '{tmp}/p.csv' ends in neither .parquet nor .jsonl; ": {"--output": "{tmp}/p.csv"},
+    "the output '{tmp}/p[1].jsonl' has one of *?[ in it; ": {"--output": "{tmp}/p[1].jsonl"},
+    "cannot write '/proc/x/p-plan.json': No such file or": {"--output": "/proc/x/p.jsonl"},
+    "cannot write 'nowhere://x/p-plan.json': ": {"--output": "nowhere://x/p.jsonl"},
+    "'{tmp}' has neither a saved_model.pb nor a numbered version folder": {"": "{tmp}"},
+    "'b.jpg' is no option of Beam's; quote the pattern after --input": {"": "{model} b.jpg c.jpg"},
+    "Beam has no option '--direct_num_worker'; did you mean 'direct_num_workers'?": {
+        "--": "--direct_num_worker=2"
+    },
+    "argument --direct_num_workers: invalid int value: 'two'": {"--": "--direct_num_workers=two"},
+    "Beam cannot take the runner 'Nowhere': ": {"--": "--runner=Nowhere"},
+    "the number of workers is for the runner on this machine; set that of FlinkRunner": {
+        "--workers": "2",
+        "--": "--runner=FlinkRunner",
+    },
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_is_one_sentence_and_nothing_is_written(model, sixty, tmp_path, capfd, sentence):
+    words = {"": "{model}", "--input": f"{sixty}/*", "--output": "{tmp}/p.jsonl"}
+    words = " ".join(f"{k} {v}" for k, v in (words | MISTAKES[sentence]).items())
+    code = cli.main(["batch-predict", *words.format(tmp=tmp_path, model=model).split()])
+    out, err = capfd.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("inception-tf: ")
+    assert sentence.format(tmp=tmp_path) in err
+    assert len(err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_saved_model_that_takes_no_encoded_images_is_refused(sixty, tmp_path):
+    network().export(tmp_path / "plain", verbose=False)
+    with pytest.raises(UserError, match="has no signature serving_default\\(image_bytes\\)"):
+        batch_predict(tmp_path / "plain", f"{sixty}/*", f"{tmp_path}/out/p.jsonl")
+
+
+def test_without_beam_the_sentence_says_what_to_install(capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert cli.main(["batch-predict", "m", "--input", "x", "--output", "p.jsonl"]) == 2
+    assert (
+        "batch-predict needs apache-beam: pip install 'inception_tf[beam]'"
+        in capfd.readouterr().err
+    )
+
+
+def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, tmp_path):
+    words = (model, f"{sixty}/*", f"{tmp_path}/p.jsonl")
+    batch_predict(*words)
+    part = tmp_path / "p-00000-of-00001.jsonl"
+    part.unlink()
+    (tmp_path / "p-unfinished").touch()  # a file where the folder has to be
+    with pytest.raises(
+        UserError, match="a worker stopped: .*p-unfinished.*; what is done stays, c"
+    ):
+        batch_predict(*words)
+
+
+def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, tmp_path):
+    """In processes of their own, which nobody can reach from another machine."""
+    images = photos(1000)
+    words = (model, "--input", f"{images}/*", "--output", tmp_path / "p.parquet", "--top", "2")
+    with call(*words, "--shard-size", "25", "--workers", "2") as started:
+        until(lambda: list(tmp_path.glob("p-0*")))
+        workers = psutil.Process(started.pid).children(recursive=True)
+        listening = {
+            connection.laddr.ip.removeprefix("::ffff:")
+            for connection in psutil.net_connections("tcp")
+            if connection.pid == started.pid and connection.status == psutil.CONN_LISTEN
+        }
+        out, err = started.communicate(timeout=120)
+    assert started.returncode == 0, err
+    assert (len(workers), listening) == (2, {"127.0.0.1"})
+    is_each_once(tmp_path, images, model, "parquet")
+    bad = len(rows(tmp_path, "p-bad-*"))
+    assert [line.split("  ")[0] for line in out.splitlines()] == [
+        *("images", "shards", "time", "ok in", "bad in")
+    ]
+    assert f"1000: {1000 - bad} ok, {bad} bad\n" in out
+    assert "40: 40 done, 0 skipped, there before\n" in out
+    # libjpeg has its own words for a broken file; nobody else speaks.
+    libjpeg = ("Improper call to JPEG library", "Input file read error")
+    assert not [line for line in err.splitlines() if not line.startswith(libjpeg)]
+
+
+@pytest.mark.parametrize(
+    ("workers", "count"), [(1, 400), pytest.param(2, 1000, marks=pytest.mark.slow)]
+)
+def test_a_call_that_is_killed_goes_on_to_the_same_files(model, photos, tmp_path, workers, count):
+    images = photos(count)
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    words = (model, "--input", f"{images}/*", "--output", out / "p.jsonl", "--top", "2")
+    with call(*words, "--shard-size", "5", "--workers", workers) as started:
+        until(lambda: len(list(out.glob("p-0*"))) > 3)
+        children = psutil.Process(started.pid).children(recursive=True)
+        started.kill()
+        started.communicate()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    done = len(list(out.glob("p-0*")))
+    assert 3 < done < count // 5
+
+    settings = {"top": 2, "shard_size": 5, "workers": workers}
+    assert batch_predict(model, f"{images}/*", f"{out}/p.jsonl", **settings).skipped == done
+    is_each_once(out, images, model, "jsonl")
+    batch_predict(model, f"{images}/*", f"{whole}/p.jsonl", **settings)
+    assert contents(out) == contents(whole)
+
+
+def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
+    words = (model, "--input", f"{photos(1000)}/*", "--output", tmp_path / "p.jsonl")
+    with call(*words, "--shard-size", "5") as started:
+        until(lambda: list(tmp_path.glob("p-0*")))
+        started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert err.endswith("inception-tf: stopped; what is done stays, call again to go on\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("lost", "code", "sentence"),
+    [
+        ("a worker", 2, "a worker process ended with code -9, as one does that finds no memory"),
+        ("the caller", 130, "stopped; what is done stays, call again to go on"),
+    ],
+)
+def test_where_a_process_is_lost_the_others_end(model, photos, tmp_path, lost, code, sentence):
+    words = (model, "--input", f"{photos(1000)}/*", "--output", tmp_path / "p.jsonl")
+    with call(*words, "--shard-size", "5", "--workers", "2") as started:
+        until(lambda: list(tmp_path.glob("p-0*")))
+        workers = psutil.Process(started.pid).children(recursive=True)
+        if lost == "a worker":
+            workers[0].kill()
+        else:
+            started.send_signal(signal.SIGINT)
+        _, err = started.communicate(timeout=60)
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
+    assert started.returncode == code
+    assert sentence in err.splitlines()[-1]
