@@ -210,6 +210,7 @@ def test_a_place_that_cannot_be_written_is_named(call):
     assert re.fullmatch(r"inception-tf: /proc/.*: No such file or directory\n", err)
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(call, run_folder, tmp_path):
     """The real thing: a process, a signal, a second process."""
     words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"

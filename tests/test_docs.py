@@ -40,6 +40,7 @@ def printed_by(readme, number):
     return example, result.stdout
 
 
+@pytest.mark.slow
 def test_the_first_python_example_is_ten_lines_and_runs_as_printed(readme):
     example, printed = printed_by(readme, 0)
     assert len(example.strip().splitlines()) <= 10

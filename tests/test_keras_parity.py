@@ -19,7 +19,10 @@ BUILDERS = {  # network → Keras' builder, its last grid
 }
 
 
-@pytest.fixture(scope="module", params=BUILDERS)
+@pytest.fixture(
+    scope="module",
+    params=["inception_v3", pytest.param("inception_resnet_v2", marks=pytest.mark.slow)],
+)
 def pair(request):
     # An instance built second has other numbers in its layers' names.
     keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(75, 75, 3))

@@ -376,6 +376,7 @@ def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, tmp_path):
         batch_predict(*words)
 
 
+@pytest.mark.slow
 def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, tmp_path):
     """In processes of their own, which nobody can reach from another machine."""
     images = photos(1000)

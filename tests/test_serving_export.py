@@ -110,9 +110,9 @@ def test_the_warm_up_log_covers_every_signature_at_each_batch_size(tmp_path, bat
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(tmp_path, precision):
-    model = create_model("inception_v3", input_shape=(75, 75, 3), classes=3, width_multiplier=0.25)
+    model = create_model("inception_v1", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
     ramps.fill(model)
-    view = Preprocessing(75)
+    view = Preprocessing(64)
     wide, narrow = (
         export(model, LABELS, tmp_path, view, precision=chosen) for chosen in ("float32", precision)
     )

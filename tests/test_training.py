@@ -45,6 +45,7 @@ def _weights(folder):
         return {name: arrays[name] for name in arrays.files}
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(config, tmp_path):
     whole = train(config, tmp_path / "whole")
     with pytest.raises(Stopped) as stop:
