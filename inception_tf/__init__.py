@@ -33,6 +33,7 @@ _HOMES = {
     "endpoints": "inception_tf.models.build",
     "list_models": "inception_tf.models",
     "load_weights": "inception_tf.weights",
+    "optimize_for_inference": "inception_tf.optimize",
     "preprocess_input": "inception_tf.applications",
 }
 

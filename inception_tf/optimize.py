@@ -3,14 +3,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 
-__all__ = ["PRECISIONS", "fold_batch_norm", "in_precision"]
+from inception_tf.errors import unknown
+
+__all__ = ["PRECISIONS", "fold_batch_norm", "in_precision", "optimize_for_inference"]
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-
 FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+
+
+def optimize_for_inference(
+    model: keras.Model, precision: str = "float32", *, merge: bool = False
+) -> keras.Model:
+    """A copy of a functional model that predicts the same from fewer and cheaper operations.
+
+    Batch normalizations and the scales of residual branches go into the convolutions before them,
+    activations are computed by the convolutions themselves, and a 1x1 convolution after an average
+    pooling of stride 1 comes before it, where it has fewer channels to pool: both are linear, and an
+    average's weights sum to 1.  precision: float32, bfloat16 or float16, as `in_precision` has it.
+    merge: the 1x1 convolutions that read the same tensor become one, its channels split afterwards; off,
+    because on processors the split costs what the one large product gains (`docs/performance.md`).
+    In float32 probabilities stay within 1e-4.  The model is neither trained further nor loaded into.
+    """
+    pools = _pools_to_move(model)
+    kinds = (keras.layers.BatchNormalization, keras.layers.Rescaling, keras.layers.Activation)
+    taken = {}
+
+    def move(layer, *arguments, **options):
+        if layer.name in pools.values():
+            taken[layer.name] = layer
+            return arguments[0]
+        x = layer(*arguments, **options)
+        return taken[pools[layer.name]](x) if layer.name in pools else x
+
+    result = _absorbing(model, kinds, move, linear=pools)
+    return in_precision(_merge_pointwise(result) if merge else result, precision)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
@@ -21,62 +52,157 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     it.  Probabilities stay within 1e-4.  A normalization that does not directly follow a convolution or
     a dense layer of its own is left as it is.  Layers keep their names.
     """
-    folded = {norm.name: layer for norm in model.layers if (layer := _before(norm, model))}
-    biased = {layer.name for layer in folded.values()}
-
-    def copy(layer):
-        config = layer.get_config()
-        if layer.name in biased:
-            config["use_bias"] = True
-        return type(layer).from_config(config)
-
-    def call(layer, *arguments, **options):
-        return arguments[0] if layer.name in folded else layer(*arguments, **options)
-
-    result = keras.models.clone_model(model, call_function=call, clone_function=copy)
-    for layer in result.layers:
-        if layer.weights and layer.name not in biased:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
-    for norm, layer in folded.items():
-        result.get_layer(layer.name).set_weights(_with(layer, model.get_layer(norm)))
-    return result
+    return _absorbing(model, (keras.layers.BatchNormalization,))
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:
-    """A copy of a functional model for inference, its feature maps computed and its kernels kept in `precision`.
+    """A functional model for inference, its feature maps computed and its kernels kept in `precision`.
 
-    precision: float32, bfloat16 or float16.  What comes after the last feature map, pooling, logits and
-    probabilities, is float32 in each: a softmax over 1,000 classes loses the small ones in 16 bits.
+    A copy, or the model itself where it is so already.  precision: float32, bfloat16 or float16.  What
+    comes after the last feature map, pooling, logits and probabilities, is float32 in each: a softmax
+    over 1,000 classes loses the small ones in 16 bits.
     """
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    # An operation of `keras.ops` follows what it is given.
+    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Layer)]
+    dtypes = {layer.name: "float32" if _is_head(layer) else precision for layer in layers}
+    if all(layer.dtype_policy.name == dtypes[layer.name] for layer in layers if layer.weights):
+        return model
+    return _rebuild(model, change={name: {"dtype": dtype} for name, dtype in dtypes.items()})
+
+
+def _absorbing(
+    model: keras.Model, kinds: tuple, call: Callable | None = None, linear=()
+) -> keras.Model:
+    """A copy in which linear layers have taken up those of `kinds` that follow them, but for activations `linear`."""
+    drop, change, weights = set(), {}, {}
+    ends = {id(tensor) for tensor in keras.tree.flatten(model.output)}
+    for layer in model.layers:
+        if not isinstance(layer, FOLDABLE) or not _is_linear(layer):
+            continue
+        arrays, last = layer.get_weights(), layer
+        has_bias, activation = layer.use_bias, None
+        while activation is None and _is_link(last) and id(last.output) not in ends:
+            (after,) = (node.operation for node in last._outbound_nodes)
+            if not isinstance(after, kinds) or len(after._inbound_nodes) != 1:
+                break
+            if isinstance(after, keras.layers.BatchNormalization):
+                if after.axis not in (-1, len(after.output.shape) - 1):
+                    break
+                arrays, has_bias = _with_norm(arrays, has_bias, after), True
+            elif isinstance(after, keras.layers.Rescaling):
+                if not _is_factor(after):
+                    break
+                first = 1 if isinstance(layer, keras.layers.SeparableConv2D) else 0
+                arrays = [*arrays[:first], *(array * after.scale for array in arrays[first:])]
+            else:
+                if type(layer) is not keras.layers.Conv2D or layer.name in linear:
+                    break
+                activation = after.get_config()["activation"]
+            drop.add(after.name)
+            last = after
+        if last is not layer:
+            weights[layer.name] = arrays
+            change[layer.name] = {"use_bias": has_bias}
+            if activation is not None:
+                change[layer.name]["activation"] = activation
+    return _rebuild(model, call, drop=drop, change=change, weights=weights)
+
+
+def _pools_to_move(model: keras.Model) -> dict[str, str]:
+    """{1x1 convolution: the average pooling before it} where the two may change places and it pays."""
+    pools = {}
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.AveragePooling2D) and _is_link(layer):
+            (after,) = (node.operation for node in layer._outbound_nodes)
+            narrows = _is_pointwise(after) and after.filters < layer.input.shape[-1]
+            if set(layer.strides) == {1} and narrows and _is_link(after) and _is_linear(after):
+                pools[after.name] = layer.name
+    return pools
+
+
+def _merge_pointwise(model: keras.Model) -> keras.Model:
+    groups: dict[tuple, list] = {}
+    for layer in model.layers:
+        if _is_pointwise(layer) and len(layer._inbound_nodes) == 1 and layer.use_bias:
+            groups.setdefault((id(layer.input), layer.activation), []).append(layer)
+    groups = {key: sorted(group, key=lambda layer: layer.name) for key, group in groups.items()}
+    group_of = {layer.name: g for g in groups.values() if len(g) > 1 for layer in g}
+    parts, weights = {}, {}
+
+    def call(layer, *arguments, **options):
+        group = group_of.get(layer.name)
+        if group is None:
+            return layer(*arguments, **options)
+        if layer.name not in parts:
+            widths = [member.filters for member in group]
+            name = f"{group[0].name}_merged"
+            config = layer.get_config() | {"name": name, "filters": sum(widths)}
+            merged = type(layer).from_config(config)
+            ends = [int(end) for end in np.cumsum(widths)[:-1]]
+            split = keras.ops.split(merged(*arguments), ends, axis=-1)
+            parts.update(zip([member.name for member in group], split, strict=True))
+            arrays = zip(*(member.get_weights() for member in group), strict=True)
+            weights[merged.name] = [np.concatenate(pair, axis=-1) for pair in arrays]
+        return parts[layer.name]
+
+    return _rebuild(model, call, weights=weights)
+
+
+def _rebuild(
+    model: keras.Model, call: Callable | None = None, *, drop=(), change=None, weights=None
+) -> keras.Model:
+    """A copy with its weights, less the layers `drop`, other settings by name, other weights by name.
+
+    call: (layer, *arguments, **options) → what stands in for the call of a layer that is not dropped.
+    """
+    change, weights = change or {}, {} if weights is None else weights
 
     def copy(layer):
-        is_head = all(len(tensor.shape) < 4 for tensor in keras.tree.flatten(layer.output))
-        config = layer.get_config() | {"dtype": "float32" if is_head else precision}
-        return type(layer).from_config(config)
+        return type(layer).from_config(layer.get_config() | change.get(layer.name, {}))
 
-    result = keras.models.clone_model(model, clone_function=copy)
+    def called(layer, *arguments, **options):
+        if layer.name in drop:
+            return arguments[0]
+        return call(layer, *arguments, **options) if call else layer(*arguments, **options)
+
+    result = keras.models.clone_model(model, call_function=called, clone_function=copy)
     for layer in result.layers:
         if layer.weights:
-            layer.set_weights(model.get_layer(layer.name).get_weights())
+            given = weights.get(layer.name)
+            layer.set_weights(model.get_layer(layer.name).get_weights() if given is None else given)
     return result
 
 
-def _before(norm, model: keras.Model):
-    """The layer whose outputs `norm` alone reads, if it can take up the normalization; else None."""
-    if not isinstance(norm, keras.layers.BatchNormalization) or len(norm._inbound_nodes) != 1:
-        return None
-    layer = norm.input._keras_history.operation
-    is_last_axis = norm.axis in (-1, len(norm.input.shape) - 1)
-    if not isinstance(layer, FOLDABLE) or not is_last_axis:
-        return None
-    alone = len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
-    ends = {id(tensor) for tensor in keras.tree.flatten(model.output)}
-    plain = layer.activation is keras.activations.linear and id(layer.output) not in ends
-    return layer if alone and plain else None
+def _is_link(layer) -> bool:
+    """Is it called once, and read once?"""
+    return len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
 
 
-def _with(layer, norm) -> list[np.ndarray]:
-    """The weights of `layer` with `norm` in them."""
+def _is_linear(layer) -> bool:
+    return layer.activation is keras.activations.linear
+
+
+def _is_pointwise(layer) -> bool:
+    return (
+        type(layer) is keras.layers.Conv2D
+        and set(layer.kernel_size) == set(layer.strides) == {1}
+        and layer.groups == 1
+    )
+
+
+def _is_head(layer) -> bool:
+    return all(len(tensor.shape) < 4 for tensor in keras.tree.flatten(layer.output))
+
+
+def _is_factor(layer) -> bool:
+    """Does a `Rescaling` multiply by one number and add nothing?"""
+    return np.ndim(layer.scale) == 0 and not np.any(layer.offset)
+
+
+def _with_norm(arrays: list[np.ndarray], has_bias: bool, norm) -> list[np.ndarray]:
+    """The kernels of a linear layer, and its bias if it has one, with `norm` in them and a bias."""
     mean, variance = (
         keras.ops.convert_to_numpy(v).astype("float64")
         for v in (norm.moving_mean, norm.moving_variance)
@@ -85,8 +211,8 @@ def _with(layer, norm) -> list[np.ndarray]:
     if norm.scale:
         factor = factor * keras.ops.convert_to_numpy(norm.gamma)
     shift = keras.ops.convert_to_numpy(norm.beta) if norm.center else 0.0
-    *kernels, last = layer.get_weights()
+    *kernels, last = arrays
     bias = 0.0
-    if layer.use_bias:
+    if has_bias:
         bias, last = last, kernels.pop()
     return [*kernels, last * factor, (bias - mean) * factor + shift]

@@ -22,6 +22,7 @@ FLOORS = {
     "data": 2,
     "summary": 2.5,
     "weights": 3,
+    "frozen": 3,
     "optimize": 3,
     "applications": 3.5,
     "training": 4,

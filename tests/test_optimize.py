@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import inception_tf
-from inception_tf.optimize import fold_batch_norm
+from inception_tf import models
+from inception_tf.optimize import fold_batch_norm, optimize_for_inference
 
 NETWORKS = {
     "inception_v1": {},
@@ -19,6 +20,18 @@ NETWORKS = {
     "inception_resnet_v1": {},
     "inception_resnet_v2": {},
     "googlenet": {"batch_norm": True},
+}
+
+# {network: {switch: a value other than its default}}
+SWITCHES = {
+    "googlenet": {"batch_norm": True, "lrn": False},
+    "inception_v1": {"torch_padding": True},
+    "inception": {"lrn": True},
+    "bn_inception": {"lrn": True, "hidden_batch_norm": True},
+    "inception_v2": {"use_separable_conv": False},
+    "inception_v3": {"count_padding": True, "last_pool": "max"},
+    "inception_resnet_v1": {"paper": True},
+    "inception_resnet_v2": {"output_stride": 8, "align_feature_maps": True},
 }
 
 
@@ -113,3 +126,84 @@ def test_a_convolution_that_is_an_output_itself_stays_as_it_is():
     folded = fold_batch_norm(model)
     assert norms(folded) == norms(model)
     np.testing.assert_array_equal(folded(images(4))[0], model(images(4))[0])
+
+
+VARIANTS = [
+    *((name, {}) for name in models.NETWORKS),
+    *((name, {switch: value}) for name in SWITCHES for switch, value in SWITCHES[name].items()),
+]
+
+
+# Hundreds of layers, each of them copied twice.
+LONG = ("inception_v4", "inception_resnet_v1", "inception_resnet_v2")
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        pytest.param(
+            *variant,
+            id="-".join((variant[0], *variant[1])),
+            marks=[pytest.mark.slow] if variant[0] in LONG else [],
+        )
+        for variant in VARIANTS
+    ],
+)
+def test_an_optimized_network_gives_the_same(name, switches):
+    keras.utils.set_random_seed(0)
+    side = max(models.variant(name, **switches).minimum, 64)
+    top = not models.variant(name, **switches).body_only
+    arguments = {"input_shape": (side, side, 3), "width_multiplier": 0.25, "include_top": top}
+    model = trained(inception_tf.create_model(name, **arguments, **switches))
+    theirs = np.asarray(model(images(side), training=False))
+    for merge in (False, True):
+        optimized = optimize_for_inference(model, merge=merge)
+        ours = np.asarray(optimized(images(side), training=False))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 if top else 1e-3)
+    assert np.ptp(theirs) > 1e-4
+
+
+def test_every_switch_is_optimized():
+    known = {(name, switch) for name in models.NETWORKS for switch in models.switches(name)}
+    assert {(name, switch) for name, switches in VARIANTS for switch in switches} == known
+
+
+def kinds(model):
+    return [type(layer).__name__ for layer in model.layers]
+
+
+def test_projections_come_before_average_pools_and_activations_lie_in_convolutions():
+    arguments = {"input_shape": (96, 96, 3), "width_multiplier": 0.25}
+    model = trained(inception_tf.create_model("inception_v3", **arguments))
+    optimized = optimize_for_inference(model)
+    assert "BatchNormalization" not in kinds(optimized)
+    # Nine blocks project a pooled copy of their input: only there an activation follows a pool.
+    assert kinds(optimized).count("Activation") == 9 + 1
+    pool = optimized.get_layer("Mixed_5b_b3_0_pool")
+    assert pool.input._keras_history.operation.name == "Mixed_5b_b3_1_conv"
+    assert pool.input.shape[-1] == model.get_layer("Mixed_5b_b3_1_conv").filters
+
+    merged = optimize_for_inference(model, merge=True)
+    one = merged.get_layer("Mixed_5b_b0_0_conv_merged")
+    together = ("Mixed_5b_b0_0_conv", "Mixed_5b_b1_0_conv", "Mixed_5b_b2_0_conv")
+    assert one.filters == sum(model.get_layer(name).filters for name in together)
+
+
+def test_the_scale_of_a_residual_lies_in_its_convolution():
+    arguments = {"input_shape": (96, 96, 3), "width_multiplier": 0.1}
+    model = trained(inception_tf.create_model("inception_resnet_v2", **arguments))
+    assert kinds(model).count("Rescaling") > 30
+    assert "Rescaling" not in kinds(optimize_for_inference(model))
+
+
+def test_a_pool_that_others_read_too_and_one_with_a_stride_stay_where_they_are():
+    image = keras.Input((8, 8, 6))
+    pools = [keras.layers.AveragePooling2D(3, stride, "same")(image) for stride in (1, 2)]
+    convs = [keras.layers.Conv2D(2, 1, name=f"conv{i}")(pool) for i, pool in enumerate(pools)]
+    model = keras.Model(image, [*convs, pools[0]])
+    optimized = optimize_for_inference(model)
+    for name in ("conv0", "conv1"):
+        assert optimized.get_layer(name).input.shape[-1] == 6
+    x = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype("float32")
+    for ours, theirs in zip(optimized(x), model(x), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)

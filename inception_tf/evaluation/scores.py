@@ -17,6 +17,8 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
 from inception_tf.evaluation.crops import crop_steps
+from inception_tf.frozen import frozen
+from inception_tf.optimize import optimize_for_inference
 
 __all__ = [
     "Answers",
@@ -76,11 +78,12 @@ def answers(
     """
     bad = bad or BadImages(split)
     together = max(1, batch_size // crops)  # images
+    forward = frozen(optimize_for_inference(member.model))
     data = pipeline.evaluation(split, crop_steps(member.view, crops), batch_size=together, bad=bad)
     rows, places = [], []
     try:
         for pixels, index in data:
-            rows.append(_forward(member.model, pixels, crops, batch_size))
+            rows.append(_forward(forward, pixels, crops, batch_size))
             places.append(index.numpy())
             on_images(len(index))
     except tf.errors.OpError as error:
@@ -145,11 +148,11 @@ def confusion(found: Answers) -> np.ndarray:
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
 
-def _forward(model: keras.Model, pixels, crops: int, batch_size: int) -> np.ndarray:
+def _forward(forward: Callable, pixels, crops: int, batch_size: int) -> np.ndarray:
     """(B, S, S, 3) or (B, crops, S, S, 3) → (B, K), the mean over the crops."""
     flat = np.reshape(pixels, (-1, *pixels.shape[-3:]))
     chunks = [
-        keras.ops.convert_to_numpy(model.predict_on_batch(flat[start : start + batch_size]))
+        forward(tf.constant(flat[start : start + batch_size])).numpy()
         for start in range(0, len(flat), batch_size)
     ]
     probabilities = np.concatenate(chunks).astype(np.float32)

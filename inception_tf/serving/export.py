@@ -20,7 +20,7 @@ from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.device import environment
 from inception_tf.errors import UserError, unknown
-from inception_tf.optimize import PRECISIONS, fold_batch_norm, in_precision
+from inception_tf.optimize import PRECISIONS, in_precision, optimize_for_inference
 from inception_tf.serving import handout, warmup
 from inception_tf.serving.record import Origin, Record
 from inception_tf.serving.record import write as write_record
@@ -53,7 +53,8 @@ def export(
     `predictions`; its auxiliary classifiers, its dropout and its optimizer are left out.  labels: K names.
     top: how many of the best classes are named, at most K.  precision: of feature maps and weights, float32,
     bfloat16 or float16; outputs are float32.  pixel_limit: height x width of the largest image that is read.
-    fold: batch normalization into the convolutions, which changes probabilities by less than 1e-4.  warm_up:
+    fold: batch normalization into the convolutions, and what else `optimize_for_inference` does, which
+    changes probabilities by less than 1e-4.  warm_up:
     images a request in the warm-up log.  origin: where the weights came from, for `verify`.
     Raises `UserError` for an argument outside its range and for a version that is there already; warns of
     weights that no training has touched.
@@ -69,7 +70,8 @@ def export(
         warnings.warn(
             f"'{model.name}' is untrained: its weights are as they were first drawn", stacklevel=2
         )
-    network = in_precision(fold_batch_norm(network) if fold else network, precision)
+    prepared = optimize_for_inference if fold else in_precision
+    network = prepared(network, precision)
     record = Record(model.name, view, precision, pixel_limit, fold, origin, environment())
 
     to.mkdir(parents=True, exist_ok=True)

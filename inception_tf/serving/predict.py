@@ -13,6 +13,7 @@ from inception_tf.data.images import OK
 from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.evaluation.members import open_run
+from inception_tf.optimize import optimize_for_inference
 from inception_tf.serving import loader
 from inception_tf.serving.answers import Answer, read_image
 from inception_tf.serving.signatures import ServingModule
@@ -89,7 +90,8 @@ def _open(path: Path) -> tuple[Callable, tuple[str, ...]]:
     run = Run(path)
     if run.config_file.is_file():
         member = open_run(path)
-        module = ServingModule(member.model, str(run.labels_file), member.view, top=1)
+        network = optimize_for_inference(member.model)
+        module = ServingModule(network, str(run.labels_file), member.view, top=1)
         return lambda data: module.serving_default(data), member.labels  # keeps the module alive
     folder = find_model(path)
     loaded = tf.saved_model.load(str(folder))
