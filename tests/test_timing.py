@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from datetime import datetime
@@ -10,8 +11,9 @@ from datetime import datetime
 import pytest
 
 from inception_tf.errors import UserError
-from inception_tf.timing.forward import clocked, time_forward
+from inception_tf.timing.case import Case
 from inception_tf.timing.report import Setting, Timing, percentile, step_line, summary_line
+from inception_tf.timing.run import clocked, time_case
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}"
 
@@ -55,16 +57,18 @@ def test_percentiles_are_values_that_occurred():
 
 def test_rates_follow_from_the_median():
     setting = Setting("Forward", "x", 1, 1000, 8, 32, "float32", "CPU", 2, "TensorFlow")
-    figures = Timing(setting, 1.0, (0.1, 0.2, 0.9), 0, {}).as_dict()
+    figures = Timing(setting, 1.0, (0.1, 0.2, 0.9), 0, 160e3, {}).as_dict()
     assert figures["images_per_second"] == pytest.approx(40)
     assert figures["flops_per_second"] == pytest.approx(2 * 1000 * 8 / 0.2)
+    assert figures["share_of_peak"] == pytest.approx(0.5)
+    backward = dataclasses.replace(setting, what="Forward-backward")
+    assert Timing(backward, 1.0, (0.2,), 0, None, {}).operations == 3 * 2 * 1000 * 8
 
 
 def test_a_report_says_what_is_timed_and_ends_with_the_summary():
     lines = []
-    timing = time_forward(
-        "inception_v1", batch_size=2, size=32, steps=11, precision="float32", tell=lines.append
-    )
+    case = Case("inception_v1", batch_size=2, size=32, steps=11, precision="float32")
+    timing = time_case(case, lines.append)
     assert lines[0].startswith("inception_v1: 6,632,184 parameters, batch 2, 32x32, float32, ")
     assert re.fullmatch(
         rf"{STAMP}: Forward across 11 steps, \d+\.\d{{3}} \+/- \d+\.\d{{3}} sec / batch", lines[-1]
@@ -87,5 +91,5 @@ def test_a_report_says_what_is_timed_and_ends_with_the_summary():
 )
 def test_a_setting_out_of_range_is_one_sentence(arguments, sentence):
     with pytest.raises(UserError) as error:
-        time_forward("inception_v1", **arguments, tell=print)
+        time_case(Case("inception_v1", **arguments), print)
     assert str(error.value) == sentence

@@ -3,19 +3,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import click
 
+from inception_tf.timing.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
+
 __all__ = ["command"]
 
-PRECISIONS = {
-    "auto": "auto",
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}
+COMPARED = ("model", "what", "precision", "batch", "size", "A s", "B s", "A is faster by")
 
 
 @click.group("benchmark")
@@ -27,55 +25,187 @@ def command():
     """
 
 
-@command.command("forward")
-@click.option(
-    "--model",
-    "models",
-    multiple=True,
-    default=("inception_v3",),
-    show_default=True,
-    help="May be repeated.",
-)
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Images a step.")
-@click.option("--size", type=int, help="Height and width in pixels; default: the published size.")
-@click.option(
-    "--steps",
-    type=int,
-    default=100,
-    show_default=True,
-    help="Steps that are counted; ten more come before.",
-)
-@click.option("--precision", type=click.Choice(list(PRECISIONS)), default="auto", show_default=True)
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(dir_okay=False),
-    help="Write every figure there as JSON too.",
-)
-def forward(models, batch_size, size, steps, precision, json_file):
+def _timed(kind: str):
+    """The command for one kind of step; both take the same options."""
+    options = (
+        click.option(
+            "--model", "models", multiple=True, default=("inception_v3",), show_default=True
+        ),
+        click.option(
+            "--batch-size",
+            "batch_sizes",
+            type=int,
+            multiple=True,
+            default=(32,),
+            show_default=True,
+            help="Images a step.",
+        ),
+        click.option(
+            "--size",
+            "sizes",
+            type=int,
+            multiple=True,
+            help="Height and width in pixels.  [default: the published size]",
+        ),
+        click.option(
+            "--precision",
+            "precisions",
+            type=click.Choice(PRECISIONS),
+            multiple=True,
+            default=("auto",),
+            show_default=True,
+        ),
+        click.option(
+            "--backend",
+            type=click.Choice(BACKENDS),
+            default="tensorflow",
+            show_default=True,
+            help="keras: as KERAS_BACKEND runs it, with jax or torch.",
+        ),
+        click.option("--threads", type=int, help="[default: all cores]"),
+        click.option(
+            "--steps",
+            type=int,
+            default=100,
+            show_default=True,
+            help="Steps that are counted; ten more come before.",
+        ),
+        click.option(
+            "--compile",
+            "compile_",
+            type=click.Choice(COMPILES),
+            default="graph",
+            show_default=True,
+            help="One graph, XLA, or operation by operation.",
+        ),
+        click.option(
+            "--input",
+            "input_",
+            type=click.Choice(INPUTS),
+            default="constant",
+            show_default=True,
+            help="redrawn: new random images inside each timed step, as in the documents.",
+        ),
+        click.option(
+            "--json",
+            "json_file",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Write every figure there as JSON too.",
+        ),
+        click.option(
+            "--csv",
+            "csv_file",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="A line for each timing.",
+        ),
+        click.option(
+            "--plot",
+            "plot_file",
+            type=click.Path(dir_okay=False),
+            metavar="FILE.png",
+            help="A bar for each timing.",
+        ),
+        click.option(
+            "--compare",
+            nargs=2,
+            type=click.Path(),
+            metavar="A.json B.json",
+            help="Time nothing; compare what two --json files both have.",
+        ),
+    )
+
+    def decorate(function):
+        for option in reversed(options):
+            function = option(function)
+        return command.command(kind)(function)
+
+    return decorate
+
+
+@_timed("forward")
+def forward(compare, **chosen):
     """Time the forward pass: one line for every tenth step, then mean and standard deviation.
 
-    A step ends when the probabilities of the whole batch lie in memory.
+    A step ends when the probabilities of the whole batch lie in memory.  --model, --batch-size, --size
+    and --precision may be repeated: all of them are timed, and a table is printed last.
 
     \b
     inception-tf benchmark forward --model inception_v1 --model inception_v3 --json times.json
     """
-    from inception_tf.files import write_whole
-    from inception_tf.timing.forward import time_forward
+    _compare(*compare) if compare else _time("forward", **chosen)
 
-    timings = []
-    for model in models:
-        timing = time_forward(
+
+@_timed("forward-backward")
+def forward_backward(compare, **chosen):
+    """Time the forward pass and the gradients of all weights, without updating them.
+
+    A step ends when the loss, which waits for every gradient, lies in memory.
+
+    \b
+    inception-tf benchmark forward-backward --model inception_v3 --batch-size 8
+    """
+    _compare(*compare) if compare else _time("forward-backward", **chosen)
+
+
+def _time(
+    kind,
+    models,
+    batch_sizes,
+    sizes,
+    precisions,
+    json_file,
+    csv_file,
+    plot_file,
+    compile_,
+    input_,
+    **same,
+):
+    from inception_tf.cli.render import table
+    from inception_tf.files import write_whole
+    from inception_tf.timing import tables
+    from inception_tf.timing.case import Case
+    from inception_tf.timing.plot import plot
+    from inception_tf.timing.run import time_case
+
+    cases = [
+        Case(
             model,
-            batch_size=batch_size,
+            kind,
+            batch_size=batch,
             size=size,
-            steps=steps,
-            precision=PRECISIONS[precision],
-            tell=click.echo,
+            precision=precision,
+            compile=compile_,
+            input=input_,
+            **same,
+        ).checked()
+        for model, batch, size, precision in itertools.product(
+            models, batch_sizes, sizes or (None,), precisions
         )
-        timings.append(timing.as_dict())
+    ]
+    timings = []
+    for case in cases:
+        timings.append(time_case(case, click.echo, peak=True).as_dict())
+        # After each, so that what was measured is kept if the next one fails.
         if json_file:
             write_whole(Path(json_file), json.dumps(timings, indent=2) + "\n")
+        if csv_file:
+            write_whole(Path(csv_file), tables.to_csv(timings))
+    if plot_file:
+        plot(timings, plot_file)
+    click.echo(table(tables.COLUMNS, tables.rows(timings)))
+
+
+def _compare(first: str, second: str) -> None:
+    from inception_tf.cli.render import table
+    from inception_tf.errors import UserError
+    from inception_tf.timing.tables import comparison, read
+
+    found = comparison(read(first), read(second))
+    if not found:
+        raise UserError(f"{first} and {second} have no measurement in common")
+    click.echo(table(COMPARED, found))
 
 
 @command.command("data")

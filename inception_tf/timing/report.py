@@ -29,6 +29,7 @@ class Setting:
     device: str
     threads: int
     backend: str
+    input: str = "constant"  # or redrawn, inside the timed step
 
     def header(self) -> str:
         """The report's first line."""
@@ -36,6 +37,7 @@ class Setting:
             f"{self.model}: {self.parameters:,} parameters, batch {self.batch_size},"
             f" {self.size}x{self.size}, {self.precision}, {self.device},"
             f" {self.threads} thread{'s' if self.threads != 1 else ''}, {self.backend}"
+            f"{', input redrawn' if self.input == 'redrawn' else ''}"
         )
 
 
@@ -47,12 +49,22 @@ class Timing:
     compile_seconds: float  # the first call: tracing and compilation
     durations: tuple[float, ...]  # seconds a step, burn-in left out
     peak_memory: int  # bytes, the most that the whole process held
+    peak_flops: (
+        float | None
+    )  # operations a second that this machine reaches at best, where measured
     environment: dict
+
+    @property
+    def operations(self) -> int:
+        """Of a step: a multiply-add is two, and the gradients of a layer take twice its forward pass."""
+        passes = 3 if self.setting.what == "Forward-backward" else 1
+        return 2 * self.setting.multiply_adds * self.setting.batch_size * passes
 
     def as_dict(self) -> dict:
         """Everything by name, in seconds, bytes, images a second and FLOP a second."""
         median = statistics.median(self.durations)
         batch = self.setting.batch_size
+        flops = self.operations / median
         return {
             **dataclasses.asdict(self.setting),
             "steps": len(self.durations),
@@ -63,8 +75,9 @@ class Timing:
             "p90": percentile(self.durations, 90),
             "p99": percentile(self.durations, 99),
             "images_per_second": batch / median,
-            # A multiply-add is two operations.
-            "flops_per_second": 2 * self.setting.multiply_adds * batch / median,
+            "flops_per_second": flops,
+            "peak_flops_per_second": self.peak_flops,
+            "share_of_peak": flops / self.peak_flops if self.peak_flops else None,
             "compile_seconds": self.compile_seconds,
             "peak_memory": self.peak_memory,
             "environment": self.environment,

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A forward pass beside what people use today, on this machine: one process a peer, in turn, medians and ratios.
+
+Each peer computes the same network at the same batch and size with weights of its own drawing, which
+take the same time.  The clock includes one call, from the batch in memory to the probabilities in
+NumPy; building, conversion and the first three calls are outside.  Peers that are not installed are
+named and left out.
+
+    python benchmarks/peers.py
+    python benchmarks/peers.py --model inception_v4 --torch-python ~/torch/bin/python   # where torch and timm are
+    python benchmarks/peers.py --model vgg16 --batch-size 1
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import click
+
+BURN_IN = 3  # calls
+THEIRS = {  # our name: (keras.applications' class, timm's name)
+    "inception_v3": ("InceptionV3", "inception_v3"),
+    "inception_v4": (None, "inception_v4"),
+    "inception_resnet_v2": ("InceptionResNetV2", "inception_resnet_v2"),
+    "vgg16": ("VGG16", "vgg16"),
+}
+HEAD = "| peer | precision | s / batch | images / s | of ours | peak memory, MiB |\n|---|---|---|---|---|---|"
+MISSING = 3  # exit code of a child whose packages are not here
+
+# Each is a program that leaves `call(images)` and, for torch, nothing of TensorFlow in memory.
+OURS = """
+from inception_tf.timing.case import Case
+from inception_tf.timing.steps import prepare
+step = prepare(Case({model!r}, backend={backend!r}, precision={precision!r}, batch_size={batch}, size={size}).checked()).step
+call = lambda images: step()
+"""
+KERAS = """
+import keras, tensorflow as tf
+keras.config.set_dtype_policy({policy!r})
+model = keras.applications.{name}(weights=None, input_shape=({size}, {size}, 3))
+"""
+KERAS_PREDICT = (
+    KERAS + "call = lambda images: model.predict(images, batch_size={batch}, verbose=0)\n"
+)
+KERAS_GRAPH = (
+    KERAS
+    + """
+graph = tf.function(lambda images: model(images, training=False))
+call = lambda images: graph(images).numpy()
+"""
+)
+ONNX = """
+import tempfile, pathlib, onnxruntime, inception_tf
+from inception_tf.runtimes import onnx
+folder = pathlib.Path(tempfile.mkdtemp())
+onnx.write(inception_tf.create_model({model!r}, input_shape=({size}, {size}, 3)), folder)
+session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+call = lambda images: session.run(None, {{session.get_inputs()[0].name: images}})[0]
+"""
+TIMM = """
+import numpy as np, timm, torch
+torch.set_grad_enabled(False)
+model = timm.create_model({name!r}, pretrained=False).eval()
+planes = lambda images: torch.from_numpy(images.transpose(0, 3, 1, 2))
+"""
+TIMM_PLAIN = TIMM + "call = lambda images: model(planes(images).contiguous()).softmax(-1).numpy()\n"
+TIMM_LAST = (
+    TIMM
+    + """
+model = model.to(memory_format=torch.channels_last)
+call = lambda images: model(planes(images)).softmax(-1).numpy()
+"""
+)
+TIMM_TRACED = (
+    TIMM
+    + """
+model = model.to(torch.bfloat16).to(memory_format=torch.channels_last)
+example = planes(np.zeros(({batch}, {size}, {size}, 3), "float32")).to(torch.bfloat16)
+model = torch.jit.freeze(torch.jit.trace(model, example, check_trace=False))
+call = lambda images: model(planes(images).to(torch.bfloat16)).float().softmax(-1).numpy()
+"""
+)
+TIMM_OPENVINO = (
+    TIMM
+    + """
+import openvino
+converted = openvino.convert_model(model, example_input=torch.zeros(1, 3, {size}, {size}))
+compiled = openvino.compile_model(converted, "CPU", {{"INFERENCE_PRECISION_HINT": {hint!r}}})
+request = compiled.create_infer_request()
+call = lambda images: np.array(request.infer([np.ascontiguousarray(images.transpose(0, 3, 1, 2))])[0])
+"""
+)
+CLOCK = """
+import json, resource, sys, time
+import numpy as np
+images = np.random.default_rng(0).uniform(-1, 1, ({batch}, {size}, {size}, 3)).astype("float32")
+seconds = []
+for _ in range({steps} + {burn_in}):
+    started = time.perf_counter()
+    np.asarray(call(images))
+    seconds.append(time.perf_counter() - started)
+status = open("/proc/self/status").read()
+peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+print(json.dumps([seconds[{burn_in}:], peak]))
+"""
+GUARD = "try:\n{body}\nexcept ImportError as error:\n    import sys; print(error, file=sys.stderr); sys.exit({code})\n"
+
+
+def peers(model: str) -> dict[tuple[str, str], tuple[str, dict, bool]]:
+    """{(name, precision): (program, its settings, does it need torch)}, ours first."""
+    keras_name, timm_name = THEIRS.get(model, (None, None))
+    found = {}
+    for backend, precisions in (
+        ("tensorflow", ("bfloat16", "float32")),
+        ("openvino", ("int8", "bfloat16", "float32")),
+    ):
+        for precision in precisions:
+            settings = {"backend": backend, "precision": precision}
+            found[f"inception_tf, {backend}", precision] = (OURS, settings, False)
+    found["onnxruntime, of ours", "float32"] = (ONNX, {}, False)
+    if keras_name:
+        for policy in ("float32", "mixed_bfloat16"):
+            settings = {"name": keras_name, "policy": policy}
+            found["keras.applications, predict", policy] = (KERAS_PREDICT, settings, False)
+            found["keras.applications, one graph", policy] = (KERAS_GRAPH, settings, False)
+    if timm_name:
+        settings = {"name": timm_name}
+        found["timm", "float32"] = (TIMM_PLAIN, settings, True)
+        found["timm, channels last", "float32"] = (TIMM_LAST, settings, True)
+        found["timm, traced", "bfloat16"] = (TIMM_TRACED, settings, True)
+        for hint, precision in (("bf16", "bfloat16"), ("f32", "float32")):
+            found["OpenVINO, of timm", precision] = (TIMM_OPENVINO, settings | {"hint": hint}, True)
+    return found
+
+
+def measure(python: str, program: str, settings: dict) -> tuple[list[float], int] | None:
+    """Seconds of each call and peak memory in bytes, in a process of its own; None where a package is missing."""
+    body = "\n".join(f"    {line}" for line in program.format(**settings).splitlines())
+    text = GUARD.format(body=body, code=MISSING) + CLOCK.format(**settings, burn_in=BURN_IN)
+    child = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False)
+    if child.returncode == MISSING:
+        return None
+    if child.returncode:
+        raise click.ClickException(child.stderr.strip().rpartition("\n")[2])
+    seconds, peak = json.loads(child.stdout.splitlines()[-1])
+    return seconds, peak
+
+
+@click.command()
+@click.option("--model", default="inception_v3", show_default=True)
+@click.option("--batch-size", default=32, show_default=True)
+@click.option("--size", type=int, help="[default: the network's own]")
+@click.option("--steps", default=5, show_default=True, help="Calls that are counted, each round.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option(
+    "--torch-python", default=sys.executable, help="An interpreter that has torch and timm."
+)
+@click.option("--only", help="Peers whose name holds this word.")
+def main(model, batch_size, size, steps, rounds, torch_python, only):
+    from inception_tf.models import find
+
+    common = {"model": model, "batch": batch_size, "size": size or find(model).size, "steps": steps}
+    seconds, memory = {}, {}
+    chosen = {key: peer for key, peer in peers(model).items() if not only or only in key[0]}
+    for number in range(rounds):
+        for key, (program, settings, needs_torch) in list(chosen.items()):
+            started = time.perf_counter()
+            python = torch_python if needs_torch else sys.executable
+            found = measure(python, program, common | settings)
+            if found is None:
+                click.echo(f"{key[0]}, {key[1]}: not installed", err=True)
+                del chosen[key]
+                continue
+            seconds.setdefault(key, []).extend(found[0])
+            memory[key] = max(memory.get(key, 0), found[1])
+            click.echo(
+                f"round {number + 1}, {', '.join(key)}: {time.perf_counter() - started:.0f} s",
+                err=True,
+            )
+    medians = {key: statistics.median(times) for key, times in seconds.items()}
+    first = next(iter(medians.values()))
+    click.echo(f"{model}, batch {batch_size}, {common['size']}x{common['size']}\n\n{HEAD}")
+    for (name, precision), median in medians.items():
+        cells = (
+            name,
+            precision,
+            f"{median:.4f}",
+            f"{batch_size / median:.1f}",
+            f"{median / first:.2f}",
+        )
+        click.echo(f"| {' | '.join(cells)} | {memory[name, precision] / 2**20:,.0f} |")
+
+
+if __name__ == "__main__":
+    main()

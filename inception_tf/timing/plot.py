@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Timings as one picture: a bar each, the median, with a whisker to the 90th percentile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from inception_tf.errors import missing_package
+from inception_tf.files import aside
+
+__all__ = ["plot"]
+
+INCHES = 0.42  # of height for each bar
+
+
+def plot(timings: Sequence[dict], path: str | Path) -> None:
+    """Writes a PNG file of `Timing.as_dict()`s, in their order from the top."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise missing_package("--plot", "matplotlib", "train") from error
+
+    labels = [
+        f"{t['model']}, {t['what'].lower()}\n{t['precision']}, batch {t['batch_size']}, {t['size']} px"
+        for t in timings
+    ]
+    medians = [t["median"] for t in timings]
+    late = [t["p90"] - t["median"] for t in timings]
+    places = range(len(timings))
+    figure = Figure((8, 1.4 + INCHES * len(timings)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(places, medians, xerr=[[0] * len(late), late], color="0.65", ecolor="0.2", capsize=3)
+    for place, timing in zip(places, timings, strict=True):
+        axes.text(
+            timing["p90"], place, f"  {timing['images_per_second']:.1f} images/s", va="center"
+        )
+    axes.set_yticks(places, labels, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.3 * max(t["p90"] for t in timings))
+    axes.set_xlabel("seconds a batch: median, and 90th percentile")
+    axes.set_title(f"{timings[0]['device']}, {timings[0]['backend']}", fontsize=9)
+    with aside(Path(path)) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One step of a benchmark as a function without arguments, for each way to run a network.
+
+A step ends when its result lies in NumPy: the probabilities, or after forward-backward the loss, which
+waits for every gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from inception_tf.applications import create_model
+from inception_tf.device import resolve_precision, usable_cores
+from inception_tf.errors import UserError
+from inception_tf.optimize import optimize_for_inference
+from inception_tf.timing.case import Case
+
+__all__ = ["Prepared", "prepare"]
+
+SEED = 0
+TINY = 1e-7  # added to a probability before its logarithm
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A step, and what the report's first line says of it."""
+
+    step: Callable[[], object]
+    parameters: int
+    precision: str
+    threads: int
+    backend: str
+
+
+def prepare(case: Case) -> Prepared:
+    """The network of a checked `case`, ready to be timed; its weights are random, which takes the same time."""
+    precision = case.precision
+    if precision == "auto":
+        precision = resolve_precision("auto").policy.removeprefix("mixed_")
+    make = {"tensorflow": _tensorflow, "keras": _keras}[case.backend]
+    return make(case, precision)
+
+
+def _network(case: Case, policy: str = "float32") -> keras.Model:
+    return create_model(case.model, input_shape=(case.size, case.size, 3), dtype=policy)
+
+
+def _policy(precision: str) -> str:
+    """For training: weights stay float32."""
+    return precision if precision == "float32" else f"mixed_{precision}"
+
+
+def _tensorflow(case: Case, precision: str) -> Prepared:
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND is {keras.backend.backend()}; time it with --backend keras, or unset it"
+        )
+    import tensorflow as tf
+
+    threads = _tensorflow_threads(case.threads)
+    shape = (case.batch_size, case.size, case.size, 3)
+    constant = tf.constant(_images(shape))
+
+    def images():
+        return tf.random.uniform(shape, -1, 1) if case.input == "redrawn" else constant
+
+    if case.kind == "forward":
+        model = _network(case)
+        call = _forward_graph(case, optimize_for_inference(model, precision))
+    else:
+        model = _network(case, _policy(precision))
+        call = _gradient_graph(case, model)
+    return Prepared(
+        lambda: call(images()).numpy(),
+        model.count_params(),
+        precision,
+        threads,
+        f"TensorFlow {tf.__version__}, {_WORDS[case.compile]}",
+    )
+
+
+_WORDS = {"graph": "one graph", "xla": "compiled with XLA", "none": "operation by operation"}
+
+
+def _forward_graph(case: Case, model: keras.Model) -> Callable:
+    import tensorflow as tf
+
+    from inception_tf.frozen import frozen
+
+    if case.compile == "graph":
+        return frozen(model, case.batch_size)
+
+    def call(images):
+        return model(images, training=False)
+
+    return call if case.compile == "none" else tf.function(call, jit_compile=True)
+
+
+def _gradient_graph(case: Case, model: keras.Model) -> Callable:
+    import tensorflow as tf
+
+    def call(images):
+        with tf.GradientTape() as tape:
+            loss = _loss(model(images, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        with tf.control_dependencies(gradients):
+            return tf.identity(loss)
+
+    if case.compile == "none":
+        return call
+    return tf.function(call, jit_compile=case.compile == "xla", autograph=False)
+
+
+def _tensorflow_threads(wanted: int | None) -> int:
+    import tensorflow as tf
+
+    if wanted is not None:
+        try:
+            tf.config.threading.set_intra_op_parallelism_threads(wanted)
+        except RuntimeError as error:
+            raise UserError(
+                "TensorFlow's threads are set once in a process; time another number in another call"
+            ) from error
+    return wanted or usable_cores()
+
+
+def _keras(case: Case, precision: str) -> Prepared:
+    """As a user of Keras runs it: `predict`, or the gradients of its backend; jax and torch bring their own GPU."""
+    if case.threads is not None:
+        raise UserError("--threads is for the backends tensorflow and openvino")
+    backend = keras.backend.backend()
+    shape = (case.batch_size, case.size, case.size, 3)
+    constant, draws = _images(shape), np.random.default_rng(SEED)
+    model = _network(case, _policy(precision))
+    call = _GRADIENTS[backend](model) if case.kind != "forward" else _predictor(backend, model)
+
+    def step():
+        if case.input == "constant":
+            return call(constant)
+        return call(draws.random(shape, np.float32) * 2 - 1)
+
+    return Prepared(
+        step,
+        model.count_params(),
+        precision,
+        usable_cores(),
+        f"Keras {keras.__version__} on {backend}",
+    )
+
+
+def _predictor(backend: str, model: keras.Model) -> Callable:
+    return lambda images: model.predict(images, batch_size=len(images), verbose=0)
+
+
+def _loss(probabilities):
+    """Mean cross-entropy as if every image were of class 0."""
+    return -keras.ops.mean(keras.ops.log(probabilities[:, 0] + TINY))
+
+
+def _jax_gradients(model: keras.Model) -> Callable:
+    import jax
+
+    def loss(trainable, rest, images):
+        probabilities, _ = model.stateless_call(trainable, rest, images, training=True)
+        return _loss(probabilities)
+
+    compiled = jax.jit(jax.value_and_grad(loss))
+    trainable = [v.value for v in model.trainable_variables]
+    rest = [v.value for v in model.non_trainable_variables]
+    return lambda images: np.asarray(jax.block_until_ready(compiled(trainable, rest, images))[0])
+
+
+def _torch_gradients(model: keras.Model) -> Callable:
+    import torch
+
+    def call(images):
+        model.zero_grad()
+        loss = _loss(model(images, training=True))
+        loss.backward()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return loss.detach().cpu().numpy()
+
+    return call
+
+
+def _tensorflow_gradients(model: keras.Model) -> Callable:
+    raise UserError("with Keras on TensorFlow, time forward-backward with --backend tensorflow")
+
+
+_GRADIENTS = {
+    "jax": _jax_gradients,
+    "torch": _torch_gradients,
+    "tensorflow": _tensorflow_gradients,
+}
+
+
+def _images(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(SEED).uniform(-1, 1, shape).astype("float32")
