@@ -24,6 +24,7 @@ FLOORS = {
     "weights": 3,
     "frozen": 3,
     "optimize": 3,
+    "runtimes": 3.25,
     "applications": 3.5,
     "training": 4,
     "evaluation": 4.5,

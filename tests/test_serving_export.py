@@ -24,7 +24,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.serving import examples, record, trial, warmup
 from inception_tf.serving import export as exporter
 from inception_tf.serving.export import export
-from inception_tf.serving.versions import newest_version
+from inception_tf.serving.versions import newest_version, publish
 
 SIZE = 64
 LABELS = ("tabby cat", "crane", "Ärmel")
@@ -229,7 +229,7 @@ def test_exports_at_the_same_time_each_get_a_number(tmp_path):
         path.mkdir()
         (path / "saved_model.pb").touch()
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda path: exporter._publish(path, tmp_path, None), built))
+        list(pool.map(lambda path: publish(path, tmp_path, None), built))
     assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(1, 17)}
 
 

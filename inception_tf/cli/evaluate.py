@@ -85,9 +85,9 @@ def command(
     """
     from inception_tf.data.bad import BadImages
     from inception_tf.evaluation import scores
-    from inception_tf.evaluation.members import check_classes, open_member
+    from inception_tf.evaluation.members import check_classes, open_data, open_member
 
-    source = _source(paths[0], data, label_offset)
+    source = open_data(paths[0], data, label_offset)
     chosen = source.split(split)
     members = [
         open_member(path, model) for path, model in zip(paths, _each(models, paths), strict=True)
@@ -112,21 +112,6 @@ def command(
         draw_confusion(scores.confusion(whole), labels, Path(confusion), title)
     if json_file:
         _write(json_file, members, results, crops, bad)
-
-
-def _source(path, data, label_offset):
-    """The data that is named, or that of the run `path` as it was trained on."""
-    from inception_tf.data.sources import open_source
-    from inception_tf.errors import UserError
-    from inception_tf.training.run import Run
-
-    if data:
-        return open_source(data, label_offset=label_offset or 0)
-    if Path(path).is_file():
-        raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
-    config = Run(Path(path)).config().data
-    offset = config.label_offset if label_offset is None else label_offset
-    return open_source(config.name, label_offset=offset)
 
 
 def _each(models, paths):

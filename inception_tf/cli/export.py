@@ -4,11 +4,18 @@
 from __future__ import annotations
 
 import warnings
+from functools import partial
 from pathlib import Path
 
 import click
 
+from inception_tf.runtimes import FORMATS
+
 __all__ = ["command"]
+
+SAVED_MODEL = "saved_model"
+FOR_SAVED_MODELS = ("precision", "max_pixels", "top", "warm_up", "no_fold")
+FOR_RUNTIMES = ("int8", "data", "label_offset", "images", "max_drop")
 
 
 @click.command("export")
@@ -21,9 +28,18 @@ __all__ = ["command"]
     help="Names of the classes, one a line, for weights that bring none.",
 )
 @click.option(
-    "--to", type=click.Path(file_okay=False), help="[default: saved_models/<the run's name>]"
+    "--to",
+    type=click.Path(file_okay=False),
+    help="[default: saved_models/<the run's name>, and the format]",
 )
 @click.option("--version", type=int, help="The version folder's number.  [default: the next one]")
+@click.option(
+    "--format",
+    type=click.Choice((SAVED_MODEL, *FORMATS)),
+    default=SAVED_MODEL,
+    show_default=True,
+    help="What is to run it: TF Serving, LiteRT, ONNX Runtime or OpenVINO.",
+)
 @click.option(
     "--precision",
     type=click.Choice(("float32", "bfloat16", "float16")),
@@ -45,43 +61,106 @@ __all__ = ["command"]
     help="Images of a warm-up request; give it again for more sizes.  [default: 1, 4, 8]",
 )
 @click.option("--no-fold", is_flag=True, help="Keep batch normalization beside the convolutions.")
-def command(path, model, labels, to, no_fold, max_pixels, **settings):
-    """Write RUN as a SavedModel in a numbered version folder.
+@click.option(
+    "--int8", is_flag=True, help="Of litert and openvino: 8-bit weights and feature maps."
+)
+@click.option(
+    "--data", help="What the answers are compared on, as for evaluate.  [default: the run's]"
+)
+@click.option(
+    "--label-offset", type=click.IntRange(min=0), help="Of tfrecord: data, as for evaluate."
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    help="How many images the answers are compared on.  [default: 500]",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(0, 1),
+    help="Share of the images that top-1 may lose.  [default: 0.01]",
+)
+@click.pass_context
+def command(context, path, model, labels, to, version, format, **settings):
+    """Write RUN in a numbered version folder, by default as a SavedModel.
 
     A weights file, our own or another project's, is exported with --model and --labels.
+    For litert, onnx and openvino the answers are compared with the network's on real images.
 
     \b
     inception-tf export runs/digits --to saved_models/digits
+    inception-tf export runs/digits --format openvino --int8
     """
+    import dataclasses
+
     from inception_tf.data.labels import read_labels
     from inception_tf.errors import UserError
     from inception_tf.evaluation.members import open_member
-    from inception_tf.serving.export import export
     from inception_tf.serving.record import Origin
 
+    is_saved_model = format == SAVED_MODEL
+    own, others = FOR_SAVED_MODELS, FOR_RUNTIMES
+    if not is_saved_model:
+        own, others = others, own
+    for name in others:
+        if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
+            formats = ", ".join(FORMATS) if is_saved_model else SAVED_MODEL
+            raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
     member = open_member(path, model)
     names = read_labels(labels) if labels else member.labels
     if names is None:
         raise UserError(
             f"{path} names no classes; give {member.classes} names, one a line, with --labels FILE"
         )
-    given = {"warm_up": settings.pop("warm_up") or None, "pixel_limit": max_pixels}
+    given = {name: settings[name] for name in own if settings[name] not in (None, ())}
+    given |= {"version": version, "origin": Origin.of(path, _weights(path))}
+    write = _saved_model if is_saved_model else partial(_for_runtime, format=format)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        folder = export(
-            member.model,
-            names,
-            to or Path("saved_models") / Path(path).resolve().name.partition(".")[0],
-            member.view,
-            fold=not no_fold,
-            origin=Origin.of(path, _weights(path)),
-            **settings,
-            **{name: value for name, value in given.items() if value},
-        )
+        lines = write(path, dataclasses.replace(member, labels=names), to, **given)
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)
-    click.echo(f"exported {path} to {folder}")
-    click.echo(f"check it: inception-tf verify {folder}")
+    click.echo("\n".join(lines))
+
+
+def _saved_model(path, member, to, *, no_fold, max_pixels=None, **settings):
+    from inception_tf.serving.export import export
+
+    if max_pixels:
+        settings["pixel_limit"] = max_pixels
+    to = to or _default(path)
+    folder = export(member.model, member.labels, to, member.view, fold=not no_fold, **settings)
+    return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")
+
+
+def _for_runtime(path, member, to, *, format, int8, data=None, label_offset=None, **settings):
+    from inception_tf.evaluation.members import open_data
+    from inception_tf.serving.runtimes import export_runtime
+    from inception_tf.training.run import Run
+
+    if Path(path).is_dir() and not data:
+        settings["max_bad"] = Run(Path(path)).config().data.max_bad
+    folder, report = export_runtime(
+        member,
+        open_data(path, data, label_offset),
+        to or _default(path, format, *(["int8"] if int8 else [])),
+        format=format,
+        int8=int8,
+        tell=partial(click.echo, err=True),
+        **settings,
+    )
+    found, size = report.agreement, sum(report.files.values()) / 1e6
+    return (
+        f"exported {path} to {folder}, {size:.1f} MB",
+        f"top-1 {found.top1_after:.2%}, in Keras {found.top1_before:.2%}; the same class on"
+        f" {found.same_top1:.2%} of {found.images} images; probabilities within"
+        f" {found.largest_difference:.1e}",
+        f"try it: inception-tf predict {folder} IMAGE",
+    )
+
+
+def _default(path: str, *kind: str) -> Path:
+    return Path("saved_models") / "-".join([Path(path).resolve().name.partition(".")[0], *kind])
 
 
 def _weights(path: str) -> str:

@@ -81,10 +81,14 @@ class Source:
     splits: Mapping[str, Split]  # disjoint
     named: bool = True  # False: the data names no classes, or not all, and numbers stand in
 
+    def unseen(self) -> str:
+        """The split that a training does not learn from: `validation`, or `test`; `all` where there is neither."""
+        return next((part for part in ("validation", "test") if part in self.splits), ALL)
+
     def split(self, name: str | None = None) -> Split:
-        """The split of that name, `all` for every image; without one, `validation`, or `test` where there is none."""
+        """The split of that name, `all` for every image; without a name, what is `unseen`."""
         if name is None:
-            name = next((part for part in ("validation", "test") if part in self.splits), ALL)
+            name = self.unseen()
         if name == ALL:
             return _joined(list(self.splits.values()))
         if name not in self.splits:

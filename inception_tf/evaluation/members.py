@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inception_tf.applications import create_model
 from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources import open_source
 from inception_tf.data.splits import Source, Split
 from inception_tf.errors import UserError
 from inception_tf.evaluation.scores import Member
@@ -18,7 +19,7 @@ from inception_tf.weights.convert import SOURCES, convert
 from inception_tf.weights.guess import check, guess
 from inception_tf.weights.view import read_switches, read_view
 
-__all__ = ["check_classes", "open_member", "open_run"]
+__all__ = ["check_classes", "open_data", "open_member", "open_run"]
 
 
 def open_member(path: str, model: str | None = None) -> Member:
@@ -63,6 +64,20 @@ def open_run(path: str | Path) -> Member:
     config, labels = run.config(), run.labels()
     view = Preprocessing(run.size(), config.data.crop)
     return Member(str(path), config.model.name, run.model(), len(labels), labels, view)
+
+
+def open_data(path: str, name: str | None = None, label_offset: int | None = None) -> Source:
+    """The data called `name`, or that of the run `path` as it was trained on.
+
+    label_offset: as `open_source` takes it; None: the run's, or 0.
+    """
+    if name:
+        return open_source(name, label_offset=label_offset or 0)
+    if Path(path).is_file():
+        raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
+    config = Run(Path(path)).config().data
+    offset = config.label_offset if label_offset is None else label_offset
+    return open_source(config.name, label_offset=offset)
 
 
 def check_classes(member: Member, source: Source, split: Split) -> None:

@@ -14,7 +14,7 @@ from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.evaluation.members import open_run
 from inception_tf.optimize import optimize_for_inference
-from inception_tf.serving import loader
+from inception_tf.serving import loader, runtime_folder
 from inception_tf.serving.answers import Answer, read_image
 from inception_tf.serving.signatures import ServingModule
 from inception_tf.serving.versions import newest_version
@@ -32,7 +32,8 @@ Ask = Callable[[Sequence[bytes], int], list[Named]]
 def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answer]:
     """One answer an image, in order; an image that cannot be read has a status and no classes.
 
-    path: a run folder, a SavedModel's version folder, or the folder above it (its newest version).
+    path: a run folder, a SavedModel's version folder or one for another runtime, or the folder above it
+    (its newest version).
     Raises `UserError` where `path` is neither.
     """
     ask = open_model(path)
@@ -86,13 +87,16 @@ def _ask(ask: Ask, images: Sequence[str], top: int) -> list[Answer]:
 
 
 def _open(path: Path) -> tuple[Callable, tuple[str, ...]]:
-    """(N,) encoded images → probabilities and status, and the labels, of a run or a SavedModel."""
+    """(N,) encoded images → probabilities and status, and the labels, of a run, a SavedModel or another runtime's folder."""
     run = Run(path)
     if run.config_file.is_file():
         member = open_run(path)
         network = optimize_for_inference(member.model)
         module = ServingModule(network, str(run.labels_file), member.view, top=1)
         return lambda data: module.serving_default(data), member.labels  # keeps the module alive
+    converted = runtime_folder.find(path)
+    if converted:
+        return runtime_folder.open_folder(converted)
     folder = find_model(path)
     loaded = tf.saved_model.load(str(folder))
 

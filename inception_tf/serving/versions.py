@@ -3,13 +3,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from inception_tf.errors import UserError
 
-__all__ = ["GRAPH_FILE", "newest_version", "versions"]
+__all__ = [
+    "GRAPH_FILE",
+    "VERSION_LIMIT",
+    "aside",
+    "check_free",
+    "newest_version",
+    "publish",
+    "versions",
+]
 
 GRAPH_FILE = "saved_model.pb"
+VERSION_LIMIT = 2**63  # TensorFlow Serving reads versions as int64
 
 
 def versions(folder: Path) -> dict[int, Path]:
@@ -40,3 +54,53 @@ def newest_version(path: str | Path) -> Path:
     if not (newest / GRAPH_FILE).is_file():
         raise UserError(f"'{newest}' is not a SavedModel, it has no {GRAPH_FILE}; export it again")
     return newest
+
+
+def check_free(to: Path, version: int | None) -> None:
+    """Raises `UserError` where `to` cannot hold versions, or has this one already."""
+    if to.exists() and not to.is_dir():
+        raise UserError(f"'{to}' is a file; give the folder that holds the versions")
+    if version is not None and to.exists() and version in versions(to):
+        raise _taken(to, version)
+
+
+@contextlib.contextmanager
+def aside(to: Path) -> Iterator[Path]:
+    """A folder in `to` to build a version in; it is gone at the end, and so is `to` where nothing came of it."""
+    fresh = not to.exists()
+    to.mkdir(parents=True, exist_ok=True)
+    # Not a number, so that a server that watches `to` does not see it; beside its end, so that one rename moves it.
+    building = Path(tempfile.mkdtemp(prefix=".export-", dir=to))
+    try:
+        yield building
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+        if fresh:
+            with contextlib.suppress(OSError):  # it holds a version
+                to.rmdir()
+
+
+def publish(built: Path, to: Path, version: int | None) -> Path:
+    """Moves the finished folder under its number; where another export just took it, under the next."""
+    number = version or _next(to)
+    while True:
+        target = to / str(number)
+        try:
+            os.rename(built, target)
+            return target
+        except OSError as error:
+            if not target.exists():
+                raise
+            if version is not None:
+                raise _taken(to, version) from error
+            number += 1
+
+
+def _next(to: Path) -> int:
+    return max(versions(to), default=0) + 1
+
+
+def _taken(to: Path, version: int) -> UserError:
+    return UserError(
+        f"version {version} is in '{to}' already; leave the version out for the next, {_next(to)}"
+    )

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a Keras model is served: the way from the image to the probabilities, with a name for each of these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from inception_tf.errors import UserError
+
+__all__ = ["check_labels", "is_untrained", "served_network"]
+
+
+def served_network(model: keras.Model, size: int) -> keras.Model:
+    """(N, size, size, 3) → (N, K) probabilities, without auxiliary classifiers; `UserError` where `model` has no such way."""
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise UserError(
+            f"export needs a functional model with one input; '{model.name}' is not one"
+        )
+    output = model.output
+    if isinstance(output, dict):
+        output = output.get("predictions")
+    if not keras.utils.is_keras_tensor(output) or len(output.shape) != 2:
+        raise UserError(
+            f"export needs (N, classes) probabilities, alone or as 'predictions'; '{model.name}'"
+            f" gives {model.output}"
+        )
+    wanted = (size, size, 3)
+    takes = tuple(model.inputs[0].shape[1:])
+    if len(takes) != 3 or any(a is not None and a != b for a, b in zip(takes, wanted, strict=True)):
+        raise UserError(
+            f"'{model.name}' takes images of {takes}, not {wanted}; export it with its own size"
+        )
+    return keras.Model(model.inputs, output, name=model.name)
+
+
+def is_untrained(network: keras.Model) -> bool:
+    """Is every bias, shift, mean and variance still one number for all channels, as layers begin?"""
+    names = {"bias", "beta", "gamma", "moving_mean", "moving_variance"}
+    vectors = [
+        keras.ops.convert_to_numpy(v)
+        for v in network.variables
+        if v.name in names and v.shape[0] > 1
+    ]
+    return bool(vectors) and all(np.ptp(vector) == 0 for vector in vectors)
+
+
+def check_labels(labels: Sequence[str], classes: int) -> None:
+    """Raises `UserError` unless there is one line of text for each class."""
+    if len(labels) != classes:
+        raise UserError(
+            f"{len(labels)} labels for {classes} classes; give one label a class, in order"
+        )
+    for label in labels:
+        if not isinstance(label, str) or label.splitlines() != [label]:
+            raise UserError(f"label {label!r} is not one line of text; give each class a name")
