@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from importlib import metadata
 
 import pytest
 
@@ -47,6 +48,8 @@ def test_the_size_is_the_networks_own_unless_it_is_given():
         ({"kind": "forward-backward"}, "one graph"),
         ({"kind": "forward-backward", "precision": "bfloat16"}, "one graph"),
         ({"backend": "keras"}, "on tensorflow"),
+        ({"backend": "openvino", "threads": 1}, "OpenVINO " + metadata.version("openvino")),
+        ({"backend": "openvino", "precision": "int8"}, "OpenVINO " + metadata.version("openvino")),
     ],
     ids=lambda value: "-".join(map(str, value.values())) if isinstance(value, dict) else "",
 )

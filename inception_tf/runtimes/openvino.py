@@ -20,9 +20,11 @@ __all__ = [
     "INT8",
     "PACKAGES",
     "check_installed",
+    "compiled",
     "load",
     "quantized",
     "to_openvino",
+    "version",
     "write",
 ]
 
@@ -38,7 +40,9 @@ INT8 = {
     "activation_range": "minimum to maximum",
 }
 # Left to itself OpenVINO computes in bfloat16 where the processor has units for it.
-EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
+HINT, THREADS = "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"
+EXACT = {HINT: "f32"}
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "bf16"}
 TELEMETRY = "openvino_telemetry"
 
 
@@ -95,6 +99,29 @@ def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     compiled = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
     request = compiled.create_infer_request()
     return lambda images: request.infer([images])[0].copy()  # the next call writes there again
+
+
+def compiled(
+    model: keras.Model,
+    calibration: Sequence[np.ndarray] | None,
+    precision: str,
+    threads: int | None = None,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A functional Keras model on the processor, without files between: (N, H, W, C) float32 → (N, K) float32.
+
+    precision: float32, bfloat16, float16, or int8 with images in `calibration`; what int8 leaves is bfloat16.
+    threads: None for all cores.
+    """
+    converted = to_openvino(model)
+    if calibration:
+        converted = quantized(converted, calibration)
+    settings = {HINT: HINTS[precision]} | ({THREADS: threads} if threads else {})
+    request = _openvino().compile_model(converted, "CPU", settings).create_infer_request()
+    return lambda images: request.infer([images])[0].copy()
+
+
+def version() -> str:
+    return _openvino().__version__.partition("-")[0]
 
 
 def _openvino():

@@ -50,8 +50,8 @@ def export(
     top: how many of the best classes are named, at most K.  precision: of feature maps and weights, float32,
     bfloat16 or float16; outputs are float32.  pixel_limit: height x width of the largest image that is read.
     fold: batch normalization into the convolutions, and what else `optimize_for_inference` does, which
-    changes probabilities by less than 1e-4.  warm_up:
-    images a request in the warm-up log.  origin: where the weights came from, for `verify`.
+    changes probabilities by less than 1e-4.  warm_up: images a request in the warm-up log.  origin: where
+    the weights came from, for `verify`.
     Raises `UserError` for an argument outside its range and for a version that is there already; warns of
     weights that no training has touched.
     """
@@ -74,7 +74,7 @@ def export(
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, view, **settings)
         write_record(built, record)
-        warmup.write(built, to.name, warm_up)
+        warmup.write(built, to.absolute().name, warm_up)
         notes.mkdir()
         handout.write(notes, to.absolute().name, len(labels), record)
         folder = publish(built, to, version)

@@ -41,7 +41,7 @@ def prepare(case: Case) -> Prepared:
     precision = case.precision
     if precision == "auto":
         precision = resolve_precision("auto").policy.removeprefix("mixed_")
-    make = {"tensorflow": _tensorflow, "keras": _keras}[case.backend]
+    make = {"tensorflow": _tensorflow, "keras": _keras, "openvino": _openvino}[case.backend]
     return make(case, precision)
 
 
@@ -126,6 +126,30 @@ def _tensorflow_threads(wanted: int | None) -> int:
                 "TensorFlow's threads are set once in a process; time another number in another call"
             ) from error
     return wanted or usable_cores()
+
+
+def _openvino(case: Case, precision: str) -> Prepared:
+    from inception_tf.runtimes import openvino
+
+    model = _network(case)
+    shape = (case.batch_size, case.size, case.size, 3)
+    constant, draws = _images(shape), np.random.default_rng(SEED)
+    # Random weights: what int8 is calibrated with does not change its time.
+    calibration = [constant[:1]] if precision == "int8" else None
+    run = openvino.compiled(model, calibration, precision, case.threads)
+
+    def step():
+        if case.input == "constant":
+            return run(constant)
+        return run(draws.random(shape, np.float32) * 2 - 1)
+
+    return Prepared(
+        step,
+        model.count_params(),
+        precision,
+        case.threads or usable_cores(),
+        f"OpenVINO {openvino.version()}",
+    )
 
 
 def _keras(case: Case, precision: str) -> Prepared:
