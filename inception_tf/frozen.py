@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import keras
 
+from inception_tf.quiet import quiet
+
 __all__ = ["frozen"]
 
 
@@ -26,5 +28,6 @@ def frozen(model: keras.Model, batch_size: int | None = None) -> Callable:
         input_signature=[tf.TensorSpec(shape, tf.float32)],
         autograph=False,
     )
-    graph = convert_variables_to_constants_v2(call.get_concrete_function())
+    with quiet():  # the conversion tells from C++ how many GPUs it saw
+        graph = convert_variables_to_constants_v2(call.get_concrete_function())
     return lambda images: tf.nest.flatten(graph(images))[0]

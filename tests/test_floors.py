@@ -12,6 +12,7 @@ import pytest
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "quiet": 0,
     "spec": 0,
     "config": 0,
     "fused": 0.25,

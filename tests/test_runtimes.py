@@ -14,9 +14,9 @@ import pytest
 import ramps
 
 from inception_tf import UserError, create_model, runtimes
+from inception_tf.quiet import quiet
 from inception_tf.runtimes.graph import plain
 from inception_tf.runtimes.openvino import EXACT, to_openvino
-from inception_tf.runtimes.quiet import quiet
 
 TOLERANCE = 1e-5
 SIDE = 48

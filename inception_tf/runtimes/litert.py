@@ -12,9 +12,9 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.device import usable_cores
+from inception_tf.quiet import quiet
 from inception_tf.runtimes.graph import INPUT, OUTPUT, concrete, plain
 from inception_tf.runtimes.packages import imported
-from inception_tf.runtimes.quiet import quiet
 
 __all__ = [
     "FILES",

@@ -11,9 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from inception_tf.quiet import quiet
 from inception_tf.runtimes.graph import INPUT, OUTPUT, input_spec, plain
 from inception_tf.runtimes.packages import imported
-from inception_tf.runtimes.quiet import quiet
 
 __all__ = ["FILES", "INT8", "PACKAGES", "check_installed", "load", "to_onnx", "write"]
 

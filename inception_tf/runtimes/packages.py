@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 from inception_tf.errors import missing_package
-from inception_tf.runtimes.quiet import quiet
+from inception_tf.quiet import quiet
 
 __all__ = ["imported"]
 
