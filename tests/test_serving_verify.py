@@ -221,6 +221,31 @@ def test_a_network_that_gives_logits_is_found(tmp_path):
     assert failed(folder) == {"probabilities"}
 
 
+def test_names_in_another_order_than_their_scores_are_found(tmp_path, monkeypatch):
+    answer = signatures.ServingModule._answer
+
+    def turned(self, images, status):
+        found = answer(self, images, status)
+        return found | {"top_classes": found["top_classes"][:, ::-1]}
+
+    monkeypatch.setattr(signatures.ServingModule, "_answer", turned)
+    folder = export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))
+    assert failed(folder) == {"top classes"}
+
+
+def test_a_signature_that_names_another_tensor_than_its_function_gives_is_found(tmp_path):
+    folder = export(small_network(), LABELS, tmp_path, Preprocessing(SIZE), top=len(LABELS))
+
+    def exchange(graph):
+        outputs = graph.signature_def["image_tensor"].outputs
+        first, second = outputs["probabilities"].name, outputs["top_scores"].name
+        outputs["probabilities"].name, outputs["top_scores"].name = second, first
+
+    # The server follows the signature, Python's loader the function.
+    edit(folder, exchange)
+    assert "Python loader" in failed(folder)
+
+
 def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeypatch):
     def read_one(self, item, unpack):
         return pixels.compose(self._steps, pixels.decode(unpack(item))), pixels.OK
