@@ -266,6 +266,8 @@ def test_versions_count_up_and_another_form_is_kept_apart(member, digits, export
     (tmp_path / "3" / "saved_model.pb").unlink()
     with pytest.raises(UserError, match="version 3 is in"):
         export_runtime(member, digits, tmp_path, **OPENVINO, version=3)
+    with pytest.raises(UserError, match="version takes a whole number of at least 1, got -1"):
+        export_runtime(member, digits, tmp_path, **OPENVINO, version=-1)
     folder, _ = export_runtime(member, digits, tmp_path, **OPENVINO, images=8)
     assert folder.name == "4"
 

@@ -57,7 +57,7 @@ def export(
     """
     warmup.check_installed()
     labels, to = tuple(labels), Path(to)
-    _check_settings(view, top, version, precision, pixel_limit, warm_up)
+    _check_settings(view, top, precision, pixel_limit, warm_up)
     network = served_network(model, view.size)
     check_labels(labels, network.output_shape[-1])
     check_free(to, version)
@@ -93,13 +93,8 @@ def _save(network, labels, folder, view, **settings) -> None:
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
 
 
-def _check_settings(view, top, version, precision, pixel_limit, warm_up) -> None:
-    numbers = {
-        "size": view.size,
-        "top": top,
-        "version": 1 if version is None else version,
-        "pixel_limit": pixel_limit,
-    }
+def _check_settings(view, top, precision, pixel_limit, warm_up) -> None:
+    numbers = {"size": view.size, "top": top, "pixel_limit": pixel_limit}
     for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} takes a whole number of at least 1, got {value!r}")

@@ -57,7 +57,10 @@ def newest_version(path: str | Path) -> Path:
 
 
 def check_free(to: Path, version: int | None) -> None:
-    """Raises `UserError` where `to` cannot hold versions, or has this one already."""
+    """Raises `UserError` where `to` cannot hold versions, or has this one already, and for a number that is none."""
+    is_number = isinstance(version, int) and not isinstance(version, bool)
+    if version is not None and not (is_number and 0 < version < VERSION_LIMIT):
+        raise UserError(f"version takes a whole number of at least 1, got {version!r}")
     if to.exists() and not to.is_dir():
         raise UserError(f"'{to}' is a file; give the folder that holds the versions")
     if version is not None and to.exists() and version in versions(to):
