@@ -10,6 +10,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
+from inception_tf.errors import UserError
+
 __all__ = ["quiet"]
 
 STREAMS = (1, 2)  # file descriptors of stdout and stderr
@@ -17,7 +19,8 @@ STREAMS = (1, 2)  # file descriptors of stdout and stderr
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing is printed by this process meanwhile; after an error, what was kept back goes to stderr.
+    """Nothing is printed by this process meanwhile; after an error that nobody expected, what was
+    kept back goes to stderr.
 
     For the seconds of a conversion: other threads are silent as well.
     """
@@ -36,6 +39,8 @@ def quiet() -> Iterator[None]:
             ):
                 warnings.simplefilter("ignore")
                 yield
+        except UserError:  # its sentence is all there is to say
+            raise
         except Exception:
             kept.seek(0)
             told = kept.read()

@@ -9,7 +9,9 @@ import threading
 from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
 
-__all__ = ["LIMIT", "BadImages"]
+__all__ = ["DAMAGED", "LIMIT", "OK", "BadImages"]
+
+OK, DAMAGED = "ok", "damaged: cannot be decoded"  # status of an image
 
 LIMIT = 0.01  # share of a split's images that may be skipped
 LISTED = 20  # names in an error sentence; the log has them all

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["DAMAGED", "JPEG_MAGIC", "OK", "PIXEL_LIMIT", "check", "starts_with"]
+from inception_tf.data.bad import DAMAGED, OK
 
-OK = "ok"
-DAMAGED = "damaged: cannot be decoded"
+__all__ = ["JPEG_MAGIC", "PIXEL_LIMIT", "check", "starts_with"]
+
 PIXEL_LIMIT = 50_000_000  # height x width read from the header; 150 MB once decoded to RGB
 JPEG_MAGIC = b"\xff\xd8\xff"
 PNG_MAGIC = b"\x89PNG\r\n\x1a\n"

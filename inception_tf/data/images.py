@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.data.headers import DAMAGED, JPEG_MAGIC, OK, PIXEL_LIMIT, check, starts_with
+from inception_tf.data.bad import DAMAGED, OK
+from inception_tf.data.headers import JPEG_MAGIC, PIXEL_LIMIT, check, starts_with
 from inception_tf.data.orientation import has_no_exif, orientation, upright
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 

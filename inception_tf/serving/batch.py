@@ -18,7 +18,7 @@ import pyarrow.parquet
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from inception_tf.data.images import OK
+from inception_tf.data.bad import OK
 from inception_tf.serving import runner, shards
 from inception_tf.serving.predict import find_model, open_model
 from inception_tf.serving.shards import Output, Plan, Shard

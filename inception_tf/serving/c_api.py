@@ -9,15 +9,19 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
 
 import numpy as np
 
+from inception_tf.serving.signature_def import SERVE_TAG
+
 __all__ = ["LoaderError", "NoLoaderError", "Session", "find_libraries"]
 
 LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
-SERVE_TAG = b"serve"
 STRING_SLOT = 24  # bytes, sizeof(TF_TString)
 
 # tensorflow/c/tf_datatype.h
@@ -42,13 +46,17 @@ _P, _S = c_void_p, c_size_t
 # fmt: off
 _PROTOTYPES = {  # name: (result, arguments), from tensorflow/c/c_api.h, tf_tensor.h, tf_tstring.h
     "TF_NewStatus":            (_P, ()),
+    "TF_DeleteStatus":         (None, (_P,)),
     "TF_GetCode":              (c_int, (_P,)),
     "TF_Message":              (c_char_p, (_P,)),
     "TF_NewGraph":             (_P, ()),
+    "TF_DeleteGraph":          (None, (_P,)),
     "TF_NewSessionOptions":    (_P, ()),
+    "TF_DeleteSessionOptions": (None, (_P,)),
     "TF_GraphOperationByName": (_P, (_P, c_char_p)),
     "TF_LoadSessionFromSavedModel":
         (_P, (_P, _P, c_char_p, POINTER(c_char_p), c_int, _P, _P, _P)),
+    "TF_DeleteSession":        (None, (_P, _P)),
     "TF_SessionRun":
         (None, (_P, _P, POINTER(_Output), POINTER(_P), c_int,
                 POINTER(_Output), POINTER(_P), c_int, POINTER(_P), c_int, _P, _P)),
@@ -79,53 +87,63 @@ def find_libraries() -> tuple[Path, ...]:
 
 
 class Session:
-    """A SavedModel in memory, loaded by C++; lives as long as its process."""
+    """A SavedModel in memory, loaded by C++; several threads may run it at the same time."""
 
     def __init__(self, folder: str):
         self._c = _bind()
-        self._status = self._c.TF_NewStatus()
         self._graph = self._c.TF_NewGraph()
-        self._session = self._c.TF_LoadSessionFromSavedModel(
-            self._c.TF_NewSessionOptions(),
-            None,
-            folder.encode(),
-            (c_char_p * 1)(SERVE_TAG),
-            1,
-            self._graph,
-            None,
-            self._status,
-        )
-        self._raise_unless_ok()
+        options = self._c.TF_NewSessionOptions()
+        tags = (c_char_p * 1)(SERVE_TAG.encode())
+        try:
+            with self._checked() as status:
+                self._session = self._c.TF_LoadSessionFromSavedModel(
+                    options, None, folder.encode(), tags, 1, self._graph, None, status
+                )
+        except LoaderError:
+            self._c.TF_DeleteGraph(self._graph)
+            raise
+        finally:
+            self._c.TF_DeleteSessionOptions(options)
+        # At the end of the process its memory goes anyway.
+        weakref.finalize(self, _close, self._c, self._session, self._graph).atexit = False
 
     def run(self, feeds: dict[str, np.ndarray], fetches: list[str]) -> list[np.ndarray]:
         """Tensor names as a signature states them, `name:0`; strings are object arrays of bytes."""
         values = (c_void_p * len(feeds))(*map(self._tensor, feeds.values()))
         results = (c_void_p * len(fetches))()
-        self._c.TF_SessionRun(
-            self._session,
-            None,
-            self._places(feeds),
-            values,
-            len(feeds),
-            self._places(fetches),
-            results,
-            len(fetches),
-            None,
-            0,
-            None,
-            self._status,
-        )
-        for value in values:
-            self._c.TF_DeleteTensor(value)
-        self._raise_unless_ok()
+        try:
+            with self._checked() as status:
+                self._c.TF_SessionRun(
+                    self._session,
+                    None,
+                    self._places(feeds),
+                    values,
+                    len(feeds),
+                    self._places(fetches),
+                    results,
+                    len(fetches),
+                    None,
+                    0,
+                    None,
+                    status,
+                )
+        finally:
+            for value in values:
+                self._c.TF_DeleteTensor(value)
         return [self._array(result) for result in results]
 
-    def _raise_unless_ok(self) -> None:
-        code = self._c.TF_GetCode(self._status)
-        if code:
-            raise LoaderError(
-                f"code {code}: {self._c.TF_Message(self._status).decode(errors='replace')}"
-            )
+    @contextmanager
+    def _checked(self) -> Iterator[int]:
+        """A status for one call; raises `LoaderError` with what the call left in it, unless that is success."""
+        status = self._c.TF_NewStatus()
+        try:
+            yield status
+            code = self._c.TF_GetCode(status)
+            if code:
+                message = self._c.TF_Message(status).decode(errors="replace")
+                raise LoaderError(f"code {code}: {message}")
+        finally:
+            self._c.TF_DeleteStatus(status)
 
     def _places(self, names):
         return (_Output * len(names))(*map(self._place, names))
@@ -183,9 +201,17 @@ class Session:
         )
 
 
+def _close(c: ctypes.CDLL, session: int, graph: int) -> None:
+    status = c.TF_NewStatus()
+    c.TF_DeleteSession(session, status)
+    c.TF_DeleteGraph(graph)
+    c.TF_DeleteStatus(status)
+
+
 def _bind() -> ctypes.CDLL:
     framework, library = find_libraries()
-    ctypes.CDLL(str(framework), mode=ctypes.RTLD_GLOBAL)
+    # Not RTLD_GLOBAL: the BoringSSL in it would take the place of Python's OpenSSL, and `import hashlib` crash.
+    ctypes.CDLL(str(framework))
     bound = ctypes.CDLL(str(library))
     for name, (result, arguments) in _PROTOTYPES.items():
         function = getattr(bound, name)

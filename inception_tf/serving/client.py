@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from inception_tf.data.bad import OK
 from inception_tf.errors import UserError
 from inception_tf.serving.address import Address, parse
 from inception_tf.serving.answers import Answer, read_image
@@ -29,7 +30,6 @@ BATCH_SIZE = 32  # images a request
 PARALLEL = 4  # requests on their way at the same time
 REQUEST_BYTES = 32 * 2**20
 OVERHEAD = 1024  # bytes of a request besides its images
-OK = "ok"  # inception_tf.data.headers.OK, which cannot be had without TensorFlow
 
 
 @dataclass(frozen=True)

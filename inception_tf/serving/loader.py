@@ -21,8 +21,14 @@ from typing import NamedTuple
 import numpy as np
 
 from inception_tf.device import peak_memory
-from inception_tf.errors import UserError
-from inception_tf.serving.c_api import SERVE_TAG, LoaderError, Session, find_libraries
+from inception_tf.serving.c_api import LoaderError, Session, find_libraries
+from inception_tf.serving.signature_def import (
+    SERVE_TAG,
+    Signature,
+    cannot_be_read,
+    not_for_serving,
+    read_signatures,
+)
 from inception_tf.serving.versions import GRAPH_FILE
 
 __all__ = ["Answer", "Call", "Ran", "meta_graph", "run"]
@@ -64,15 +70,11 @@ def meta_graph(folder: str | Path):
     try:
         saved.ParseFromString(path.read_bytes())
     except (OSError, DecodeError) as error:
-        raise UserError(
-            f"'{path}' cannot be read as a SavedModel; export it again ({error})"
-        ) from error
+        raise cannot_be_read(path, error) from error
     for graph in saved.meta_graphs:
-        if SERVE_TAG.decode() in graph.meta_info_def.tags:
+        if SERVE_TAG in graph.meta_info_def.tags:
             return graph
-    raise UserError(
-        f"'{path}' has no graph tagged 'serve', as TensorFlow Serving needs; export it again"
-    )
+    raise not_for_serving(path)
 
 
 def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> Ran:
@@ -82,11 +84,11 @@ def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> 
     TensorFlow's message where the model does not load.
     """
     find_libraries()
-    graph = meta_graph(folder)
+    signatures = read_signatures(folder)
     with tempfile.TemporaryDirectory() as scratch:
         request, response = Path(scratch, "request.npz"), Path(scratch, "response.npz")
         pack = _Pack()
-        tasks = [_task(call, graph, pack) for call in calls]
+        tasks = [_task(call, signatures, pack) for call in calls]
         pack.save(request, {"saved_model": os.path.abspath(folder), "tasks": tasks})
         _start_child(request, response, timeout)
         plan, tensors = _unpack(response)
@@ -99,17 +101,17 @@ def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> 
     return Ran(answers, plan["peak"])
 
 
-def _task(call: Call, graph, pack: _Pack) -> dict:
+def _task(call: Call, signatures: dict[str, Signature], pack: _Pack) -> dict:
     """Names of a signature's tensors in the graph, as the server looks them up."""
-    if call.signature not in graph.signature_def:
-        known = ", ".join(sorted(graph.signature_def))
+    if call.signature not in signatures:
+        known = ", ".join(sorted(signatures))
         return {"error": f"no signature '{call.signature}'; there are: {known}"}
-    signature = graph.signature_def[call.signature]
+    signature = signatures[call.signature]
     if set(call.inputs) != set(signature.inputs):
         return {"error": f"inputs are {sorted(signature.inputs)}, not {sorted(call.inputs)}"}
     return {
-        "feeds": {signature.inputs[n].name: pack.add(value) for n, value in call.inputs.items()},
-        "fetches": {name: info.name for name, info in signature.outputs.items()},
+        "feeds": {signature.inputs[n]: pack.add(value) for n, value in call.inputs.items()},
+        "fetches": signature.outputs,
     }
 
 

@@ -3,30 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
-from inception_tf.data.images import OK
+from inception_tf.data.bad import OK
 from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
-from inception_tf.evaluation.members import open_run
-from inception_tf.optimize import optimize_for_inference
-from inception_tf.serving import loader, runtime_folder
+from inception_tf.quiet import quiet
 from inception_tf.serving.answers import Answer, read_image
-from inception_tf.serving.signatures import ServingModule
+from inception_tf.serving.c_api import LoaderError, NoLoaderError, Session
+from inception_tf.serving.signature_def import Signature, read_signatures
 from inception_tf.serving.versions import newest_version
 from inception_tf.training.run import Run
 
 __all__ = ["Answer", "Ask", "find_model", "open_model", "predict"]
 
 BATCH_SIZE = 32
-SIGNATURE = "serving_default"
+SIGNATURE, INPUT, OUTPUTS = "serving_default", "image_bytes", ("probabilities", "status")
 
 Named = tuple[str, tuple[tuple[str, float], ...]]  # status, and the best classes with their scores
 Ask = Callable[[Sequence[bytes], int], list[Named]]
+# (N,) encoded images, an object array → (N, K) probabilities and (N,) statuses, of bytes.
+Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answer]:
@@ -48,14 +50,14 @@ def open_model(path: str | Path) -> Ask:
 
     path: as `predict` takes it.  A status other than `ok` comes with no classes.
     """
-    signature, labels = _open(Path(path))
+    network, labels = _open(Path(path))
 
     def ask(data: Sequence[bytes], top: int) -> list[Named]:
-        outputs = signature(tf.constant(data, tf.string))
+        images = np.empty(len(data), object)
+        images[:] = data
+        probabilities, statuses = network(images)
         named = []
-        for row, status in zip(
-            outputs["probabilities"].numpy(), outputs["status"].numpy(), strict=True
-        ):
+        for row, status in zip(probabilities, statuses, strict=True):
             best = np.argsort(-row, kind="stable")[:top] if status == OK.encode() else ()
             named.append((status.decode(), tuple((labels[i], float(row[i])) for i in best)))
         return named
@@ -69,13 +71,18 @@ def find_model(path: str | Path) -> Path:
     Raises `UserError` where it is none or takes something else.
     """
     folder = newest_version(path)
-    signature = loader.meta_graph(folder).signature_def.get(SIGNATURE)
-    if signature is None or "image_bytes" not in signature.inputs:
+    _signature(folder)
+    return folder
+
+
+def _signature(folder: Path) -> Signature:
+    signature = read_signatures(folder).get(SIGNATURE)
+    if signature is None or INPUT not in signature.inputs:
         raise UserError(
             f"{folder} takes no encoded images: it has no signature {SIGNATURE}(image_bytes);"
             " export it again with inception-tf export"
         )
-    return folder
+    return signature
 
 
 def _ask(ask: Ask, images: Sequence[str], top: int) -> list[Answer]:
@@ -86,22 +93,82 @@ def _ask(ask: Ask, images: Sequence[str], top: int) -> list[Answer]:
     ]
 
 
-def _open(path: Path) -> tuple[Callable, tuple[str, ...]]:
-    """(N,) encoded images → probabilities and status, and the labels, of a run, a SavedModel or another runtime's folder."""
-    run = Run(path)
-    if run.config_file.is_file():
-        member = open_run(path)
-        network = optimize_for_inference(member.model)
-        module = ServingModule(network, str(run.labels_file), member.view, top=1)
-        return lambda data: module.serving_default(data), member.labels  # keeps the module alive
-    converted = runtime_folder.find(path)
-    if converted:
+def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
+    """What a run, a SavedModel or another runtime's folder computes, and its labels."""
+    # Importing TensorFlow's Python takes longer than all else that a SavedModel's first answer needs.
+    if Run(path).config_file.is_file():
+        return _open_run(path)
+    try:
+        folder = find_model(path)
+    except UserError:
+        from inception_tf.serving import runtime_folder
+
+        converted = runtime_folder.find(path)
+        if converted is None:
+            raise
         return runtime_folder.open_folder(converted)
-    folder = find_model(path)
-    loaded = tf.saved_model.load(str(folder))
+    labels = read_labels(folder / "assets" / "labels.txt")
+    try:
+        return _open_session(folder), labels
+    except NoLoaderError:
+        return _open_module(folder), labels
 
-    def ask(data):
-        # The loaded object owns the variables: it has to live as long as its signature.
-        return loaded.signatures[SIGNATURE](image_bytes=data)
 
-    return ask, read_labels(folder / "assets" / "labels.txt")
+def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
+    from inception_tf.evaluation.members import open_run
+    from inception_tf.optimize import optimize_for_inference
+    from inception_tf.serving.signatures import ServingModule
+
+    member = open_run(path)
+    network = optimize_for_inference(member.model)
+    module = ServingModule(network, str(Run(path).labels_file), member.view, top=1)
+    # The lambda keeps the module alive.
+    return _eager(lambda images: module.serving_default(images)), member.labels
+
+
+def _open_session(folder: Path) -> Network:
+    """The SavedModel in TensorFlow's C++ session."""
+    signature = _signature(folder)
+    with quiet(), _broken(folder):  # one line of C++'s log does not heed TF_CPP_MIN_LOG_LEVEL
+        session = Session(os.fspath(folder))
+    fetches = [signature.outputs[name] for name in OUTPUTS]
+
+    def network(images):
+        with _broken(folder):
+            return tuple(session.run({signature.inputs[INPUT]: images}, fetches))
+
+    return network
+
+
+@contextmanager
+def _broken(folder: Path) -> Iterator[None]:
+    """Turns what TensorFlow says of a damaged SavedModel into a sentence."""
+    try:
+        yield
+    except NoLoaderError:
+        raise
+    except LoaderError as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(
+            f"{folder} does not run; inception-tf verify says what is wrong with it ({first})"
+        ) from error
+
+
+def _open_module(folder: Path) -> Network:
+    """The SavedModel in TensorFlow's Python, where its wheel has no C++ library to call."""
+    import tensorflow as tf
+
+    # The loaded object owns the variables: it has to live as long as its signature.
+    loaded = tf.saved_model.load(os.fspath(folder))
+    return _eager(lambda images: loaded.signatures[SIGNATURE](**{INPUT: images}))
+
+
+def _eager(call: Callable) -> Network:
+    """A function of tensors that gives outputs by name, as one of NumPy arrays that gives two of them."""
+    import tensorflow as tf
+
+    def network(images):
+        outputs = call(tf.constant(images, tf.string))
+        return tuple(outputs[name].numpy() for name in OUTPUTS)
+
+    return network

@@ -81,7 +81,7 @@ def form_of(folder: Path) -> str | None:
 
 
 def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
-    """(N,) encoded images → their `probabilities` and `status`, as the SavedModel's signature; and the labels."""
+    """(N,) encoded images → (N, K) probabilities and (N,) statuses, as the SavedModel's signature; and the labels."""
     runtime = runtimes.find(_read(folder / REPORT)["format"])
     runtime.check_installed()
     run = runtime.load(folder)
@@ -89,8 +89,8 @@ def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     view = Preprocessing(**{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)})
     steps = evaluation_steps(view)
 
-    def ask(data: tf.Tensor) -> dict[str, tf.Tensor]:
-        split = Split(data.numpy(), np.zeros(len(data), np.int64))
+    def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        split = Split(data, np.zeros(len(data), np.int64))
         load = safe_loader(split, lambda image: compose(steps, image))
         images, status = (
             tf.data.Dataset.range(len(split))
@@ -98,9 +98,9 @@ def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
             .batch(len(split))
             .get_single_element()
         )
-        return {OUTPUT: tf.constant(run(images.numpy())), "status": status}
+        return run(images.numpy()), status.numpy()
 
-    return ask, read_labels(folder / LABELS)
+    return network, read_labels(folder / LABELS)
 
 
 def _read(path: Path) -> dict:

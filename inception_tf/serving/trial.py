@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.images import OK
+from inception_tf.data.bad import OK
 from inception_tf.serving import examples, loader
 from inception_tf.serving.loader import Answer, Call
 
