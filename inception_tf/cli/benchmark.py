@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from statistics import median
 
 import click
 
@@ -262,3 +263,41 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     )
     if json_file:
         write_whole(Path(json_file), json.dumps(timing.as_dict(), indent=2) + "\n")
+
+
+@command.command("start-up")
+@click.argument("path", metavar="RUN|SAVED_MODEL")
+@click.argument("image", metavar="IMAGE")
+@click.option("--runs", type=int, default=5, show_default=True, help="One more comes before.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write every figure there as JSON too.",
+)
+def start_up(path, image, runs, json_file):
+    """Time `inception-tf predict` on one image, from its start to its first answer.
+
+    Each run is a process of its own.  The peak is the most memory that it held.
+
+    \b
+    inception-tf benchmark start-up saved_models/digits digit.png
+    """
+    from inception_tf.cli.render import table
+    from inception_tf.files import write_whole
+    from inception_tf.timing.start_up import time_start_up
+
+    found = time_start_up(path, image, runs)
+    click.echo(f"{found.model}: one image, {found.device}, median of {runs}")
+    rows = [
+        ("Python alone", found.python, ""),
+        ("inception-tf --help", found.help, ""),
+        ("first answer", found.first_answer, f"{median(found.peak_memory) / 2**20:,.0f}"),
+    ]
+    cells = [
+        (name, f"{median(times):.2f}", f"{max(times):.2f}", peak) for name, times, peak in rows
+    ]
+    click.echo(table(("what", "s", "slowest", "peak MiB"), cells))
+    if json_file:
+        write_whole(Path(json_file), json.dumps(found.as_dict(), indent=2) + "\n")
