@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 
@@ -160,7 +161,8 @@ def measure(python: str, program: str, settings: dict) -> tuple[list[float], int
     "--torch-python", default=sys.executable, help="An interpreter that has torch and timm."
 )
 @click.option("--only", help="Peers whose name holds this word.")
-def main(model, batch_size, size, steps, rounds, torch_python, only):
+@click.option("--json", "json_file", metavar="FILE", help="Every call's seconds, after each peer.")
+def main(model, batch_size, size, steps, rounds, torch_python, only, json_file):
     from inception_tf.models import find
 
     common = {"model": model, "batch": batch_size, "size": size or find(model).size, "steps": steps}
@@ -177,6 +179,9 @@ def main(model, batch_size, size, steps, rounds, torch_python, only):
                 continue
             seconds.setdefault(key, []).extend(found[0])
             memory[key] = max(memory.get(key, 0), found[1])
+            if json_file:
+                rows = {", ".join(k): [times, memory[k]] for k, times in seconds.items()}
+                Path(json_file).write_text(json.dumps(rows, indent=2), encoding="utf-8")
             click.echo(
                 f"round {number + 1}, {', '.join(key)}: {time.perf_counter() - started:.0f} s",
                 err=True,

@@ -64,7 +64,7 @@ def usable_cores() -> int:
 
 
 def device_name() -> str:
-    """What TensorFlow computes on: the first GPU's name, or `CPU (...)`."""
+    """What Keras' backend computes on: the first GPU's name, or `CPU (...)`."""
     gpu = _gpu()
     return gpu["device_name"] if gpu else f"CPU ({processor_name()})"
 
@@ -97,13 +97,43 @@ def environment() -> dict:
 
 
 def _gpu() -> dict:
-    """What TensorFlow knows of the first GPU; empty without one."""
+    """Name and compute capability of the first GPU that Keras' backend computes on; empty without one."""
+    import keras
+
+    return _GPUS[keras.backend.backend()]()
+
+
+def _tensorflow_gpu() -> dict:
     import tensorflow as tf
 
     devices = tf.config.list_physical_devices("GPU")
     if not devices:
         return {}
     return {"device_name": "GPU", **tf.config.experimental.get_device_details(devices[0])}
+
+
+def _jax_gpu() -> dict:
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "gpu":
+        return {}
+    capability = tuple(map(int, str(device.compute_capability).split(".")))
+    return {"device_name": device.device_kind, "compute_capability": capability}
+
+
+def _torch_gpu() -> dict:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "device_name": torch.cuda.get_device_name(),
+        "compute_capability": torch.cuda.get_device_capability(),
+    }
+
+
+_GPUS = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}
 
 
 @cache

@@ -33,3 +33,22 @@ def test_the_networks_run_on_another_backend_without_tensorflow(backend):
         env={**os.environ, "KERAS_BACKEND": backend},
         check=True,
     )
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward-backward"])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_the_networks_are_timed_on_another_backend(backend, kind):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    words = (
+        f"benchmark {kind} --backend keras --model inception_v1 --size 32 --batch-size 2 --steps 1"
+    )
+    child = subprocess.run(
+        [sys.executable, "-m", "inception_tf", *words.split(), "--precision", "bfloat16"],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"on {backend} " in child.stdout.splitlines()[0]
+    assert " across 1 steps, " in child.stdout

@@ -47,7 +47,7 @@ def test_the_size_is_the_networks_own_unless_it_is_given():
         ({"precision": "bfloat16", "input": "redrawn"}, "one graph, input redrawn"),
         ({"kind": "forward-backward"}, "one graph"),
         ({"kind": "forward-backward", "precision": "bfloat16"}, "one graph"),
-        ({"backend": "keras"}, "on tensorflow"),
+        ({"backend": "keras"}, "on tensorflow " + metadata.version("tensorflow")),
         ({"backend": "openvino", "threads": 1}, "OpenVINO " + metadata.version("openvino")),
         ({"backend": "openvino", "precision": "int8"}, "OpenVINO " + metadata.version("openvino")),
     ],

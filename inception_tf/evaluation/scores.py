@@ -17,7 +17,6 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.splits import Split
 from inception_tf.errors import UserError
 from inception_tf.evaluation.crops import crop_steps
-from inception_tf.frozen import frozen
 from inception_tf.optimize import optimize_for_inference
 
 __all__ = [
@@ -78,7 +77,8 @@ def answers(
     """
     bad = bad or BadImages(split)
     together = max(1, batch_size // crops)  # images
-    forward = frozen(optimize_for_inference(member.model))
+    network = optimize_for_inference(member.model)
+    forward = tf.function(lambda images: network(images, training=False), autograph=False)
     data = pipeline.evaluation(split, crop_steps(member.view, crops), batch_size=together, bad=bad)
     rows, places = [], []
     try:

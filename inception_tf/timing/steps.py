@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 
 import keras
 import numpy as np
@@ -16,13 +17,17 @@ import numpy as np
 from inception_tf.applications import create_model
 from inception_tf.device import resolve_precision, usable_cores
 from inception_tf.errors import UserError
+from inception_tf.frozen import one_graph
 from inception_tf.optimize import optimize_for_inference
 from inception_tf.timing.case import Case
+from inception_tf.timing.passes import CALLS, mean_loss
 
 __all__ = ["Prepared", "prepare"]
 
 SEED = 0
-TINY = 1e-7  # added to a probability before its logarithm
+FROZEN = (
+    8  # images a batch up to which weights that are constants save time, and are worth their memory
+)
 
 
 @dataclass(frozen=True)
@@ -70,13 +75,16 @@ def _tensorflow(case: Case, precision: str) -> Prepared:
 
     if case.kind == "forward":
         model = _network(case)
-        call = _forward_graph(case, optimize_for_inference(model, precision))
+        parameters = model.count_params()
+        model = optimize_for_inference(model, precision)  # the other is let go
+        call = _forward_graph(case, model)
     else:
         model = _network(case, _policy(precision))
+        parameters = model.count_params()
         call = _gradient_graph(case, model)
     return Prepared(
-        lambda: call(images()).numpy(),
-        model.count_params(),
+        lambda: np.asarray(call(images())),
+        parameters,
         precision,
         threads,
         f"TensorFlow {tf.__version__}, {_WORDS[case.compile]}",
@@ -87,17 +95,17 @@ _WORDS = {"graph": "one graph", "xla": "compiled with XLA", "none": "operation b
 
 
 def _forward_graph(case: Case, model: keras.Model) -> Callable:
-    import tensorflow as tf
-
-    from inception_tf.frozen import frozen
-
     if case.compile == "graph":
-        return frozen(model, case.batch_size)
+        return one_graph(model, case.batch_size)
 
     def call(images):
         return model(images, training=False)
 
-    return call if case.compile == "none" else tf.function(call, jit_compile=True)
+    if case.compile == "none":
+        return call
+    import tensorflow as tf
+
+    return tf.function(call, jit_compile=True, autograph=False)
 
 
 def _gradient_graph(case: Case, model: keras.Model) -> Callable:
@@ -105,10 +113,10 @@ def _gradient_graph(case: Case, model: keras.Model) -> Callable:
 
     def call(images):
         with tf.GradientTape() as tape:
-            loss = _loss(model(images, training=True))
-        gradients = tape.gradient(loss, model.trainable_variables)
+            value = mean_loss(model(images, training=True))
+        gradients = tape.gradient(value, model.trainable_variables)
         with tf.control_dependencies(gradients):
-            return tf.identity(loss)
+            return tf.identity(value)
 
     if case.compile == "none":
         return call
@@ -153,74 +161,44 @@ def _openvino(case: Case, precision: str) -> Prepared:
 
 
 def _keras(case: Case, precision: str) -> Prepared:
-    """As a user of Keras runs it: `predict`, or the gradients of its backend; jax and torch bring their own GPU."""
+    """As Keras' backend runs it: `predict` on TensorFlow, one compiled function on jax, eagerly on torch.
+
+    On jax and torch the batch lies in the memory of the device, a GPU where there is one.
+    """
     if case.threads is not None:
         raise UserError("--threads is for the backends tensorflow and openvino")
     backend = keras.backend.backend()
     shape = (case.batch_size, case.size, case.size, 3)
-    constant, draws = _images(shape), np.random.default_rng(SEED)
-    model = _network(case, _policy(precision))
-    call = _GRADIENTS[backend](model) if case.kind != "forward" else _predictor(backend, model)
+    seed = keras.random.SeedGenerator(SEED)
+    constant = _images(shape)
+    if backend != "tensorflow":
+        constant = keras.ops.convert_to_tensor(constant)
+    forward, gradients = CALLS[backend]
+    if case.kind == "forward":
+        model = _network(case)
+        parameters = model.count_params()
+        if backend == "tensorflow":  # what users of Keras call, on what they call it on
+            model = _network(case, _policy(precision))
+        else:
+            model = optimize_for_inference(model, precision)
+        call = forward(model)
+    else:
+        model = _network(case, _policy(precision))
+        parameters = model.count_params()
+        call = gradients(model)
 
-    def step():
-        if case.input == "constant":
-            return call(constant)
-        return call(draws.random(shape, np.float32) * 2 - 1)
+    def images():
+        return (
+            constant if case.input == "constant" else keras.random.uniform(shape, -1, 1, seed=seed)
+        )
 
     return Prepared(
-        step,
-        model.count_params(),
+        lambda: call(images()),
+        parameters,
         precision,
         usable_cores(),
-        f"Keras {keras.__version__} on {backend}",
+        f"Keras {keras.__version__} on {backend} {metadata.version(backend)}",
     )
-
-
-def _predictor(backend: str, model: keras.Model) -> Callable:
-    return lambda images: model.predict(images, batch_size=len(images), verbose=0)
-
-
-def _loss(probabilities):
-    """Mean cross-entropy as if every image were of class 0."""
-    return -keras.ops.mean(keras.ops.log(probabilities[:, 0] + TINY))
-
-
-def _jax_gradients(model: keras.Model) -> Callable:
-    import jax
-
-    def loss(trainable, rest, images):
-        probabilities, _ = model.stateless_call(trainable, rest, images, training=True)
-        return _loss(probabilities)
-
-    compiled = jax.jit(jax.value_and_grad(loss))
-    trainable = [v.value for v in model.trainable_variables]
-    rest = [v.value for v in model.non_trainable_variables]
-    return lambda images: np.asarray(jax.block_until_ready(compiled(trainable, rest, images))[0])
-
-
-def _torch_gradients(model: keras.Model) -> Callable:
-    import torch
-
-    def call(images):
-        model.zero_grad()
-        loss = _loss(model(images, training=True))
-        loss.backward()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return loss.detach().cpu().numpy()
-
-    return call
-
-
-def _tensorflow_gradients(model: keras.Model) -> Callable:
-    raise UserError("with Keras on TensorFlow, time forward-backward with --backend tensorflow")
-
-
-_GRADIENTS = {
-    "jax": _jax_gradients,
-    "torch": _torch_gradients,
-    "tensorflow": _tensorflow_gradients,
-}
 
 
 def _images(shape: tuple[int, ...]) -> np.ndarray:

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How time and memory of a forward pass grow with batch, image size, width and depth, on one thread and on two.
+
+Each point is a process of its own; all points are taken in turn, `--rounds` times, and the median step
+counts.  Time, and memory beyond what the process held before it built the network, are fitted by
+c * x^e over all points of a curve (least squares of the logarithms); the table and the plot give e.
+
+    python benchmarks/growth.py --plot growth.png
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+
+import click
+
+BURN_IN = 2  # calls
+STAGE = "Mixed_6"  # of Inception V4, whose blocks are repeated for depth
+PUBLISHED = 7  # of them
+CHILD = """
+import dataclasses, json, sys, time
+import numpy as np, tensorflow as tf
+point = json.loads(sys.argv[1])
+tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
+from inception_tf import models
+from inception_tf.device import peak_memory
+from inception_tf.frozen import one_graph
+from inception_tf.models.build import build
+from inception_tf.optimize import optimize_for_inference
+
+def deeper(network, blocks):
+    stage = [step for step in network.body if step[0].startswith({stage!r})]
+    body = []
+    for name, step in network.body:
+        if (name, step) == stage[1]:  # the first is the reduction before them
+            body += [(f"{{name}}_{{i}}", step) for i in range(blocks)]
+        elif (name, step) not in stage[1:]:
+            body.append((name, step))
+    return dataclasses.replace(network, body=tuple(body), auxiliaries=())
+
+size = point["size"]
+images = tf.random.uniform((point["batch"], size, size, 3), -1, 1)
+before = peak_memory()
+network = models.find(point["model"])
+if point["blocks"]:
+    network = deeper(network, point["blocks"])
+model = build(network, input_shape=(size, size, 3), width_multiplier=point["width"])
+layers = sum("Conv" in type(layer).__name__ for layer in model.layers)
+call = one_graph(optimize_for_inference(model, point["precision"]), point["batch"])
+seconds = []
+for _ in range(point["steps"] + {burn_in}):
+    started = time.perf_counter()
+    np.asarray(call(images))
+    seconds.append(time.perf_counter() - started)
+print(json.dumps([seconds[{burn_in}:], peak_memory() - before, layers]))
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting to be timed."""
+
+    threads: int
+    precision: str
+    steps: int
+    model: str = "inception_v3"
+    batch: int = 8  # images
+    size: int = 299  # pixels
+    width: float = 1.0
+    blocks: int = 0  # of the 17x17 stage; 0: the published number
+
+
+# What grows: (name on the axis, field, values).
+CURVES = {
+    "batch": ("batch, images", "batch", (1, 2, 4, 8, 16, 32, 64)),
+    "size": ("height and width, pixels", "size", (75, 107, 149, 224, 299, 405, 512)),
+    "width": ("width multiplier", "width", (0.25, 0.5, 0.75, 1.0, 1.5)),
+    "depth": ("17x17 blocks of Inception V4", "blocks", (1, 3, 7, 14, 28)),
+}
+
+
+def measure(point: Point) -> tuple[list[float], int]:
+    """Seconds of each step, and bytes, in a process of its own."""
+    program = CHILD.format(stage=STAGE, burn_in=BURN_IN)
+    child = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(asdict(point))],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if child.returncode:
+        raise click.ClickException(child.stderr.strip().rpartition("\n")[2])
+    seconds, memory, _ = json.loads(child.stdout.splitlines()[-1])
+    return seconds, memory
+
+
+def exponent(xs: list[float], ys: list[float]) -> tuple[float, float]:
+    """e and c of c * x^e, by least squares of the logarithms."""
+    slope, intercept = statistics.linear_regression(
+        [math.log(x) for x in xs], [math.log(y) for y in ys]
+    )
+    return slope, math.exp(intercept)
+
+
+def draw(found: dict, path: str, title: str) -> None:
+    """A row of panels for time, one for memory; a line for each number of threads, the fit dotted."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((3.4 * len(CURVES), 6), layout="constrained")
+    axes = figure.subplots(2, len(CURVES), squeeze=False)
+    styles = ({"marker": "o", "color": "0.55"}, {"marker": "s", "color": "0.05"})
+    for column, (label, field, _) in enumerate(CURVES.values()):
+        for row, unit in enumerate(("seconds a batch", "memory, MiB")):
+            panel = axes[row][column]
+            for style, (threads, points) in zip(styles, found[field].items(), strict=False):
+                xs, ys = [p[0] for p in points], [p[1 + row] for p in points]
+                power, factor = exponent(xs, ys)
+                words = f"{threads} thread{'s' if threads > 1 else ''}: exponent {power:.2f}"
+                panel.plot(xs, ys, linestyle="none", label=words, **style)
+                panel.plot(xs, [factor * x**power for x in xs], linestyle=":", color=style["color"])
+            panel.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
+            panel.set_xticks(xs, [f"{x:g}" for x in xs])
+            panel.minorticks_off()
+            panel.grid(color="0.9")
+            panel.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=100)
+
+
+@click.command()
+@click.option("--precision", default="bfloat16", show_default=True)
+@click.option("--threads", type=int, multiple=True, default=(1, 2), show_default=True)
+@click.option("--steps", default=3, show_default=True, help="Steps of a point in each round.")
+@click.option("--rounds", default=2, show_default=True)
+@click.option("--plot", "plot_file", metavar="FILE.png")
+@click.option("--json", "json_file", metavar="FILE")
+def main(precision, threads, steps, rounds, plot_file, json_file):
+    from inception_tf.device import processor_name
+
+    points = {
+        (curve, count, value): Point(
+            count,
+            precision,
+            steps,
+            **{field: value},
+            **({"model": "inception_v4"} if curve == "depth" else {}),
+        )
+        for curve, (_, field, values) in CURVES.items()
+        for count in threads
+        for value in values
+    }
+    times, memory = {}, {}
+    for number in range(rounds):
+        for key, point in points.items():
+            seconds, held = measure(point)
+            times.setdefault(key, []).extend(seconds)
+            memory[key] = max(memory.get(key, 0), held)
+            click.echo(f"round {number + 1}, {key}: {min(seconds):.3f} s", err=True)
+    found = {
+        CURVES[curve][1]: {
+            count: [
+                (
+                    value,
+                    statistics.median(times[curve, count, value]),
+                    memory[curve, count, value] / 2**20,
+                )
+                for value in CURVES[curve][2]
+            ]
+            for count in threads
+        }
+        for curve in CURVES
+    }
+    if json_file:
+        with open(json_file, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=2)
+    if plot_file:
+        title = f"Inception V3 (depth: V4) in {precision}, batch 8 at 299x299 but where one of them grows; {processor_name()}"
+        draw(found, plot_file, title)
+    click.echo(
+        "| what grows | threads | from | to | s / batch | exponent of time | MiB | exponent of memory |"
+    )
+    click.echo("|---|---|---|---|---|---|---|---|")
+    for curve, (_, field, values) in CURVES.items():
+        for count in threads:
+            rows = found[field][count]
+            xs, seconds, mebibytes = zip(*rows, strict=True)
+            click.echo(
+                f"| {curve} | {count} | {values[0]:g} | {values[-1]:g} | {seconds[0]:.3f} to {seconds[-1]:.3f}"
+                f" | {exponent(xs, seconds)[0]:.2f} | {mebibytes[0]:,.0f} to {mebibytes[-1]:,.0f}"
+                f" | {exponent(xs, mebibytes)[0]:.2f} |"
+            )
+
+
+if __name__ == "__main__":
+    main()
