@@ -27,6 +27,7 @@ import dataclasses, json, sys, time
 import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
+tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
 from inception_tf import models
 from inception_tf.device import peak_memory
 from inception_tf.frozen import one_graph

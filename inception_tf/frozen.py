@@ -75,7 +75,8 @@ def _config():
     from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     config = tf.compat.v1.ConfigProto(
-        intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads()
+        intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+        inter_op_parallelism_threads=tf.config.threading.get_inter_op_parallelism_threads(),
     )
     rewrites = config.graph_options.rewrite_options
     for name in OFF:

@@ -33,9 +33,9 @@ def test_later_changes_of_the_model_do_not_reach_it(images):
     model = create_model("inception_v1", input_shape=(48, 48, 3), classes=7, width_multiplier=0.25)
     call = frozen(model, len(images))
     before = call(images)
-    model.set_weights([weight * 0.5 for weight in model.get_weights()])
+    model.set_weights([weight * 3 + 0.1 for weight in model.get_weights()])
     np.testing.assert_array_equal(call(images), before)
-    assert np.abs(model(images, training=False) - before).max() > 1e-6
+    assert np.abs(model(images, training=False) - before).max() > 1e-3
 
 
 @pytest.mark.parametrize("batch", [FROZEN, FROZEN + 1])

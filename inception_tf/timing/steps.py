@@ -129,6 +129,7 @@ def _tensorflow_threads(wanted: int | None) -> int:
     if wanted is not None:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(wanted)
+            tf.config.threading.set_inter_op_parallelism_threads(wanted)  # operations side by side
         except RuntimeError as error:
             raise UserError(
                 "TensorFlow's threads are set once in a process; time another number in another call"
