@@ -79,7 +79,7 @@ def _told(report: dict) -> str:
                 f"{steps:,}" if steps is not None else "never"
                 for steps in figures["steps_to_accuracy"].values()
             ),
-            f"{figures['drift']:.3f}",
+            f"{figures['drift']:.1f}",
         )
         for name, figures in networks.items()
     ]

@@ -17,8 +17,9 @@ from inception_tf.experiments.figure1 import draw, to_csv
 from inception_tf.experiments.mnist import load
 from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, Setting, Trace, train
 from inception_tf.files import aside
+from inception_tf.training.curves import new_figure
 
-__all__ = ["LEVELS", "drift", "findings", "run", "steps_to"]
+__all__ = ["LEVELS", "distance_from_end", "drift", "findings", "run", "steps_to"]
 
 LEVELS = (0.80, 0.90, 0.95, 0.96, 0.97, 0.98)  # accuracies whose first step is told
 QUARTILES = (25, 50, 75)
@@ -36,6 +37,7 @@ def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], N
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
         pass  # minutes before the results are to be written there
+    new_figure()  # where matplotlib is missing, that is said now
     data = load(folder)
     traces, seconds = {}, {}
     for batch_norm, name in enumerate(NETWORKS):
@@ -83,7 +85,10 @@ def findings(traces: dict[str, Trace]) -> dict:
 
 def _figures(trace: Trace) -> dict:
     best = int(np.argmax(trace.accuracy))
-    each = [drift(trace.percentiles[:, :, unit]) for unit in range(trace.percentiles.shape[2])]
+    units = np.moveaxis(trace.percentiles, 2, 0)
+    drifts, distances = (
+        [measure(unit) for unit in units] for measure in (drift, distance_from_end)
+    )
     typical = trace.percentiles[:, :, TYPICAL]
     return {
         "steps_to_accuracy": {f"{level:.2f}": steps_to(trace, level) for level in LEVELS},
@@ -92,8 +97,10 @@ def _figures(trace: Trace) -> dict:
         "final_accuracy_algorithm_2": trace.population_accuracy,
         "best_accuracy": float(trace.accuracy[best]),
         "best_step": int(trace.steps[best]),
-        "drift": each[TYPICAL],
-        "drift_quartiles_of_the_layer": np.percentile(each, QUARTILES).tolist(),
+        "drift": drifts[TYPICAL],
+        "drift_quartiles_of_the_layer": np.percentile(drifts, QUARTILES).tolist(),
+        "distance_from_end": distances[TYPICAL],
+        "distance_from_end_quartiles_of_the_layer": np.percentile(distances, QUARTILES).tolist(),
         "first_percentiles": typical[0].tolist(),
         "final_percentiles": typical[-1].tolist(),
     }
@@ -106,9 +113,18 @@ def steps_to(trace: Trace, accuracy: float) -> int | None:
 
 
 def drift(percentiles: np.ndarray) -> float:
-    """How far the input of one sigmoid wanders: the mean distance of its percentiles from where they end.
+    """How far the distribution of a sigmoid's input travels in training, in its own widths.
 
-    percentiles: (T, 3), the 15th, 50th and 85th at T measurements.  The mean of |p(t) - p(end)| over
-    the measurements and the three, in the units of the sigmoid's input; 0 where nothing ever moves.
+    percentiles: (T, 3), the 15th, 50th and 85th at T measurements.  The sum over neighbouring
+    measurements of the mean of |p(t+1) - p(t)| over the three, divided by p85(t) - p15(t): what a later
+    layer has to follow is a change that is large beside the spread of what it is fed.  It grows with
+    the number of measurements, so only traces measured equally often compare.
     """
+    moved = np.abs(np.diff(percentiles, axis=0)).mean(axis=1)
+    widths = percentiles[:-1, -1] - percentiles[:-1, 0]
+    return float(np.sum(moved / widths))
+
+
+def distance_from_end(percentiles: np.ndarray) -> float:
+    """The mean of |p(t) - p(end)| over measurements and percentiles, (T, 3), in units of the sigmoid's input."""
     return float(np.abs(percentiles - percentiles[-1]).mean())

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.items import reader
 from inception_tf.data.splits import Split
 from inception_tf.data.tfds import open_tfds
 
@@ -16,6 +15,10 @@ __all__ = ["BinaryMnist", "binary", "load"]
 
 THRESHOLD = 128  # the first of 256 levels that is ink; the paper says binary and not how
 PORTION = 5000  # images that are decoded at a time
+FEATURES = {
+    "image": tf.io.FixedLenFeature((), tf.string),
+    "label": tf.io.FixedLenFeature((), tf.int64),
+}
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,7 @@ def load(folder: str | None = None) -> BinaryMnist:
     `UserError` where there is no MNIST.
     """
     source = open_tfds("tfds:mnist", "mnist", folder)
-    train, test = source.split("train"), source.split("test")
-    return BinaryMnist(
-        binary(_pixels(train)),
-        train.classes.astype(np.int32),
-        binary(_pixels(test)),
-        test.classes.astype(np.int32),
-    )
+    return BinaryMnist(*_read(source.split("train")), *_read(source.split("test")))
 
 
 def binary(pixels: np.ndarray) -> np.ndarray:
@@ -49,14 +46,15 @@ def binary(pixels: np.ndarray) -> np.ndarray:
     return (pixels >= THRESHOLD).reshape(len(pixels), -1).astype(np.float32)
 
 
-def _pixels(split: Split) -> np.ndarray:
-    read = reader(split)
-    images = (
-        tf.data.Dataset.range(len(split))
-        .map(
-            lambda index: tf.io.decode_png(read(index), channels=1),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .batch(PORTION)
-    )
-    return np.concatenate(list(images.as_numpy_iterator()))
+def _read(split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Binary images and their classes, in the order of the files."""
+
+    def parsed(record):
+        example = tf.io.parse_single_example(record, FEATURES)
+        return tf.io.decode_png(example["image"], channels=1), example["label"]
+
+    # From first to last: reading each record by its place takes three times as long.
+    records = tf.data.TFRecordDataset(list(split.images.files))
+    portions = records.map(parsed, num_parallel_calls=tf.data.AUTOTUNE).batch(PORTION)
+    images, classes = zip(*portions.as_numpy_iterator(), strict=True)
+    return binary(np.concatenate(images)), np.concatenate(classes).astype(np.int32)

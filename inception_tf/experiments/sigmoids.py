@@ -24,8 +24,7 @@ HIDDEN, UNITS, CLASSES, PIXELS = 3, 100, 10, 28 * 28  # as the paper has them
 # Before training all sigmoids of a layer are draws of one kind: the first is as typical as any, and
 # nothing of the result can have chosen it.
 TYPICAL = 0
-PROBES = 100  # mini-batches whose sigmoid inputs a percentile is of
-POPULATION = 200  # mini-batches for the statistics of Algorithm 2, after training
+PROBES = 100  # mini-batches whose sigmoid inputs a percentile is of, and Algorithm 2's statistics
 TOLD = 5000  # steps between two lines of progress
 
 
@@ -122,9 +121,7 @@ def train(
             tell(f"{name}: step {end:,} of {setting.steps:,}, test accuracy {accuracy:.2%}")
     accuracy, percentiles = zip(*measured, strict=True)
     if batch_norm:
-        recalibrate(
-            model, _batches(data, setting), min(POPULATION, len(data.images) // setting.batch_size)
-        )
+        recalibrate(model, _probe(data, setting), PROBES)
     return Trace(np.array(moments), np.array(accuracy), np.array(percentiles), measure()[0])
 
 
@@ -137,9 +134,9 @@ def _dense(setting: Setting, units: int, number: int, use_bias: bool = True):
     )
 
 
-def _batches(data: BinaryMnist, setting: Setting):
-    size = setting.batch_size
-    return (data.images[begin : begin + size] for begin in range(0, len(data.images), size))
+def _probe(data: BinaryMnist, setting: Setting) -> np.ndarray:
+    """The mini-batches that are looked at, (PROBES, batch_size, 784): the first training images."""
+    return data.images[: PROBES * setting.batch_size].reshape(PROBES, setting.batch_size, PIXELS)
 
 
 def _stepper(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
@@ -163,8 +160,7 @@ def _stepper(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callabl
 
 def _measurer(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
     """A function without arguments → the test accuracy, float, and (3, 100) percentiles; it changes nothing."""
-    probes = min(PROBES, len(data.images) // setting.batch_size) * setting.batch_size
-    probe = tf.reshape(data.images[:probes], (-1, setting.batch_size, PIXELS))
+    probe = tf.constant(_probe(data, setting))
     images = tf.constant(data.test_images)
 
     @tf.function
