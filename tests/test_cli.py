@@ -58,7 +58,9 @@ def image(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("name", ["", *sorted(cli.COMMANDS), "benchmark forward"])
+@pytest.mark.parametrize(
+    "name", ["", *sorted(cli.COMMANDS), "benchmark forward", "experiment bn-mnist"]
+)
 def test_help_says_what_the_command_does_and_gives_a_line_to_paste(call, name):
     code, out, err = call(*name.split(), "--help")
     assert (code, err) == (0, "")

@@ -31,6 +31,7 @@ FLOORS = {
     "evaluation": 4.5,
     "serving": 5,
     "timing": 5,
+    "experiments": 6,
     "cli": 7,
 }
 STRANGERS = {("models", "data"), ("data", "models"), ("serving", "timing"), ("timing", "serving")}

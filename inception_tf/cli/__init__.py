@@ -29,6 +29,7 @@ COMMANDS = {
     "data": "Describe images, or draw them as a network is fed them.",
     "demo": "Open a web page on this machine that names what an image shows.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
+    "experiment": "Run the batch normalization paper's experiments.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Name what images show.",

@@ -12,13 +12,19 @@ from inception_tf.errors import UserError, did_you_mean, missing_package
 __all__ = ["open_tfds"]
 
 
-def open_tfds(name: str, dataset: str) -> Source:
+def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
     """`dataset`, NAME or NAME/VERSION, from `TFDS_DATA_DIR` or ~/tensorflow_datasets.
 
-    A set that is not there yet is downloaded and prepared by TFDS, as `tfds.load` does.
+    A set that is not there yet is downloaded and prepared by TFDS, as `tfds.load` does.  folder: where
+    TFDS has prepared it already, in place of these; nothing is then fetched.
     """
-    builder = _builder(dataset)
+    builder = _builder(dataset, folder)
     if not builder.is_prepared():
+        if folder is not None:
+            raise UserError(
+                f"{name} is not prepared in {folder}; name the folder that tfds.load had as data_dir,"
+                " or leave it out, and TFDS prepares it"
+            )
         _prepare(builder, name)
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
@@ -31,7 +37,7 @@ def open_tfds(name: str, dataset: str) -> Source:
     return Source(name, labels, splits)
 
 
-def _builder(dataset: str):
+def _builder(dataset: str, folder: str | None):
     try:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
@@ -39,7 +45,7 @@ def _builder(dataset: str):
     # TFDS itself writes NAME:VERSION.
     spelled = re.sub(r"/(\d+\.\d+\.\d+)$", r":\1", dataset)
     try:
-        return tfds.builder(spelled)
+        return tfds.builder(spelled, data_dir=folder)
     except tfds.core.DatasetNotFoundError as error:
         near = did_you_mean(dataset, tfds.list_builders())  # too many to list them
         raise UserError(f"TFDS has no data '{dataset}'{near}") from error

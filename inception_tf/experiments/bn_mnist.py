@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ioffe and Szegedy 2015, section 4.1 and Figure 1: what batch normalization does to a small network on MNIST."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.device import device_name, environment
+from inception_tf.experiments.figure1 import draw, to_csv
+from inception_tf.experiments.mnist import load
+from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, Setting, Trace, train
+from inception_tf.files import aside
+from inception_tf.training.curves import new_figure
+
+__all__ = ["LEVELS", "distance_from_end", "drift", "findings", "run", "steps_to"]
+
+LEVELS = (0.80, 0.90, 0.95, 0.96, 0.97, 0.98)  # accuracies whose first step is told
+QUARTILES = (25, 50, 75)
+LATE = 10  # the last tenth of the measurements: a single one is off by its own noise
+
+
+def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], None]) -> dict:
+    """Trains both networks and writes `figure1.png`, `figure1.csv` and `report.json`; returns the report.
+
+    out: a folder, made where it is missing; the three files appear together, when all is done.
+    folder: as `mnist.load` takes it.  tell: gets lines of progress.  Raises `UserError` where there is
+    no MNIST or a network's numbers run out of float32, `OSError` where `out` cannot be written, before
+    anything is trained.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=out):
+        pass  # minutes before the results are to be written there
+    new_figure()  # where matplotlib is missing, that is said now
+    data = load(folder)
+    traces, seconds = {}, {}
+    for batch_norm, name in enumerate(NETWORKS):
+        started = time.perf_counter()
+        traces[name] = train(data, setting, bool(batch_norm), tell)
+        seconds[name] = round(time.perf_counter() - started, 1)
+    report = {
+        "experiment": "bn-mnist",
+        "setting": dataclasses.asdict(setting),
+        **findings(traces),
+        "seconds": seconds,
+        "device": device_name(),
+        "environment": environment(),
+    }
+    with (
+        aside(out / "report.json") as words,
+        aside(out / "figure1.csv") as numbers,
+        aside(out / "figure1.png") as picture,
+    ):
+        draw(traces, picture)
+        numbers.write_text(to_csv(traces), encoding="utf-8")
+        words.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
+
+
+def findings(traces: dict[str, Trace]) -> dict:
+    """What the two trainings say, each figure for both networks, and whether it is what the paper says."""
+    plain, normalized = (traces[name] for name in NETWORKS)
+    told = {name: _figures(trace) for name, trace in traces.items()}
+    # Of the two, the accuracy that both have reached.
+    common = min(float(plain.accuracy.max()), float(normalized.accuracy.max()))
+    needed = {name: steps_to(trace, common) for name, trace in traces.items()}
+    first, second = (told[name] for name in NETWORKS)
+    return {
+        "networks": told,
+        "common_accuracy": common,
+        "steps_to_common_accuracy": needed,
+        "with_bn": {
+            "gets_there_in_fewer_steps": needed[NETWORKS[1]] < needed[NETWORKS[0]],
+            "ends_higher": second["late_accuracy"] > first["late_accuracy"],
+            "has_steadier_percentiles": second["drift"] < first["drift"],
+        },
+    }
+
+
+def _figures(trace: Trace) -> dict:
+    best = int(np.argmax(trace.accuracy))
+    units = np.moveaxis(trace.percentiles, 2, 0)
+    drifts, distances = (
+        [measure(unit) for unit in units] for measure in (drift, distance_from_end)
+    )
+    typical = trace.percentiles[:, :, TYPICAL]
+    return {
+        "steps_to_accuracy": {f"{level:.2f}": steps_to(trace, level) for level in LEVELS},
+        "final_accuracy": float(trace.accuracy[-1]),
+        "late_accuracy": float(trace.accuracy[-max(1, len(trace.accuracy) // LATE) :].mean()),
+        "final_accuracy_algorithm_2": trace.population_accuracy,
+        "best_accuracy": float(trace.accuracy[best]),
+        "best_step": int(trace.steps[best]),
+        "drift": drifts[TYPICAL],
+        "drift_quartiles_of_the_layer": np.percentile(drifts, QUARTILES).tolist(),
+        "distance_from_end": distances[TYPICAL],
+        "distance_from_end_quartiles_of_the_layer": np.percentile(distances, QUARTILES).tolist(),
+        "first_percentiles": typical[0].tolist(),
+        "final_percentiles": typical[-1].tolist(),
+    }
+
+
+def steps_to(trace: Trace, accuracy: float) -> int | None:
+    """The steps done when the test accuracy was first measured as that much or more; None for never."""
+    there = trace.accuracy >= accuracy
+    return int(trace.steps[np.argmax(there)]) if there.any() else None
+
+
+def drift(percentiles: np.ndarray) -> float:
+    """How far the distribution of a sigmoid's input travels in training, in its own widths.
+
+    percentiles: (T, 3), the 15th, 50th and 85th at T measurements.  The sum over neighbouring
+    measurements of the mean of |p(t+1) - p(t)| over the three, divided by p85(t) - p15(t): what a later
+    layer has to follow is a change that is large beside the spread of what it is fed.  It grows with
+    the number of measurements, so only traces measured equally often compare.
+    """
+    moved = np.abs(np.diff(percentiles, axis=0)).mean(axis=1)
+    widths = percentiles[:-1, -1] - percentiles[:-1, 0]
+    return float(np.sum(moved / widths))
+
+
+def distance_from_end(percentiles: np.ndarray) -> float:
+    """The mean of |p(t) - p(end)| over measurements and percentiles, (T, 3), in units of the sigmoid's input."""
+    return float(np.abs(percentiles - percentiles[-1]).mean())

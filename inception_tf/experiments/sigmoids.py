@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sigmoid network of Ioffe and Szegedy 2015, section 4.1, with and without batch normalization, and its training."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from inception_tf.errors import UserError
+from inception_tf.experiments.mnist import BinaryMnist
+from inception_tf.training.population import recalibrate
+
+__all__ = ["NETWORKS", "PERCENTILES", "TYPICAL", "Setting", "Trace", "network", "order", "train"]
+
+NETWORKS = ("without BN", "with BN")
+PERCENTILES = (15, 50, 85)
+HIDDEN, UNITS, CLASSES, PIXELS = 3, 100, 10, 28 * 28  # as the paper has them
+# Before training all sigmoids of a layer are draws of one kind: the first is as typical as any, and
+# nothing of the result can have chosen it.
+TYPICAL = 0
+PROBES = 100  # mini-batches whose sigmoid inputs a percentile is of, and Algorithm 2's statistics
+TOLD = 5000  # steps between two lines of progress
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that decides the numbers, the same for both networks; the first two are the paper's."""
+
+    steps: int = 50_000
+    batch_size: int = 60  # images a step
+    seed: int = 0  # of the initial weights and of the order of the images
+    learning_rate: float = 0.3  # of plain gradient descent, constant; others in docs/bn-mnist.md
+    initial_deviation: float = 0.1  # of the Gaussian that the weights are drawn from, mean 0
+    momentum: float = 0.9  # share of the moving mean and variance kept at each step
+    epsilon: float = 1e-3  # added to a variance, Keras' own
+    every: int = 100  # steps between two measurements
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise UserError(f"seed must be 0 or more, got {self.seed}")
+        for name in ("learning_rate", "initial_deviation"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be above 0 and finite, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One network's training as it was measured before the first step, every so many steps, and after the last.
+
+    steps: (T,) int64, steps done.  accuracy: (T,) float64, 0 to 1, on the test images, normalized by
+    the moving statistics.  percentiles: (T, 3, 100) float64, the 15th, 50th and 85th of the input of
+    each sigmoid of the last hidden layer, with each mini-batch's own statistics.  population_accuracy:
+    at the end, with the statistics of Algorithm 2.
+    """
+
+    steps: np.ndarray
+    accuracy: np.ndarray
+    percentiles: np.ndarray
+    population_accuracy: float
+
+
+def network(setting: Setting, batch_norm: bool) -> keras.Model:
+    """(N, 784) → logits (N, 10), and the inputs of the last hidden layer's sigmoids (N, 100), float32.
+
+    Both kinds draw the same weights.  Where there is batch normalization the hidden layers have no
+    bias: beta is in its place (section 3.2).
+    """
+    image = x = keras.Input((PIXELS,))
+    for number in range(1, HIDDEN + 1):
+        x = _dense(setting, UNITS, number, use_bias=not batch_norm)(x)
+        if batch_norm:
+            x = keras.layers.BatchNormalization(
+                momentum=setting.momentum, epsilon=setting.epsilon, name=f"norm_{number}"
+            )(x)
+        inner = x
+        x = keras.layers.Activation("sigmoid", name=f"sigmoid_{number}")(x)
+    return keras.Model(image, [_dense(setting, CLASSES, HIDDEN + 1)(x), inner])
+
+
+def order(setting: Setting, images: int) -> np.ndarray:
+    """Which images a step takes, (steps, batch_size) int32: a new permutation of all of them for each pass."""
+    draw = np.random.default_rng(setting.seed)
+    needed = setting.steps * setting.batch_size
+    passes = [draw.permutation(images) for _ in range(math.ceil(needed / images))]
+    return np.concatenate(passes)[:needed].astype(np.int32).reshape(setting.steps, -1)
+
+
+def train(
+    data: BinaryMnist, setting: Setting, batch_norm: bool, tell: Callable[[str], None]
+) -> Trace:
+    """One of the two networks from its first step to its last.
+
+    tell: gets a line of progress now and then.  Raises `UserError` when the numbers run out of float32.
+    """
+    model = network(setting, batch_norm)
+    name = NETWORKS[batch_norm]
+    steps = _stepper(model, setting, data)
+    measure = _measurer(model, setting, data)
+    shown = order(setting, len(data.images))
+    moments = [*range(0, setting.steps, setting.every), setting.steps]
+    measured = [measure()]
+    for begin, end in itertools.pairwise(moments):
+        steps(shown[begin:end])
+        measured.append(measure())
+        accuracy, percentiles = measured[-1]
+        if not np.isfinite(percentiles).all():
+            raise UserError(
+                f"the network {name} is no longer finite at step {end};"
+                f" take a learning rate below {setting.learning_rate:g}"
+            )
+        if end // TOLD > begin // TOLD or end == setting.steps:
+            tell(f"{name}: step {end:,} of {setting.steps:,}, test accuracy {accuracy:.2%}")
+    accuracy, percentiles = zip(*measured, strict=True)
+    if batch_norm:
+        recalibrate(model, _probe(data, setting), PROBES)
+    return Trace(np.array(moments), np.array(accuracy), np.array(percentiles), measure()[0])
+
+
+def _dense(setting: Setting, units: int, number: int, use_bias: bool = True):
+    draw = keras.initializers.RandomNormal(
+        stddev=setting.initial_deviation, seed=setting.seed * (HIDDEN + 1) + number
+    )
+    return keras.layers.Dense(
+        units, use_bias=use_bias, kernel_initializer=draw, name=f"dense_{number}"
+    )
+
+
+def _probe(data: BinaryMnist, setting: Setting) -> np.ndarray:
+    """The mini-batches that are looked at, (PROBES, batch_size, 784): the first training images."""
+    return data.images[: PROBES * setting.batch_size].reshape(PROBES, setting.batch_size, PIXELS)
+
+
+def _stepper(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
+    """A function of (K, batch_size) int32, the images of K steps, that does these steps in one call."""
+    optimizer = keras.optimizers.SGD(setting.learning_rate)
+    optimizer.build(model.trainable_variables)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    images, classes = tf.constant(data.images), tf.constant(data.classes)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, setting.batch_size), tf.int32)])
+    def steps(shown):
+        for batch in shown:
+            with tf.GradientTape() as tape:
+                logits, _ = model(tf.gather(images, batch), training=True)
+                value = loss(tf.gather(classes, batch), logits)
+            gradients = tape.gradient(value, model.trainable_weights)
+            optimizer.apply(gradients, model.trainable_weights)
+
+    return steps
+
+
+def _measurer(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
+    """A function without arguments → the test accuracy, float, and (3, 100) percentiles; it changes nothing."""
+    probe = tf.constant(_probe(data, setting))
+    images = tf.constant(data.test_images)
+
+    @tf.function
+    def guesses():
+        return tf.argmax(model(images, training=False)[0], axis=-1)
+
+    @tf.function
+    def inputs():
+        # In training mode a call moves the moving statistics: they are put back.
+        before = [v.value + 0.0 for v in model.non_trainable_variables]
+        found = tf.map_fn(lambda batch: model(batch, training=True)[1], probe)
+        for variable, value in zip(model.non_trainable_variables, before, strict=True):
+            variable.assign(value)
+        return tf.reshape(found, (-1, UNITS))
+
+    def measure():
+        accuracy = np.mean(guesses().numpy() == data.test_classes)
+        return accuracy, np.percentile(inputs().numpy(), PERCENTILES, axis=0)
+
+    return measure
