@@ -2,8 +2,9 @@
 """How time and memory of a forward pass grow with batch, image size, width and depth, on one thread and on two.
 
 Each point is a process of its own; all points are taken in turn, `--rounds` times, and the median step
-counts.  Time, and memory beyond what the process held before it built the network, are fitted by
-c * x^e over all points of a curve (least squares of the logarithms); the table and the plot give e.
+counts.  The weights are variables in all of them, at small batches too.  Time, and the memory that the
+forward passes need beyond what the finished network holds, are fitted by c * x^e over all points of a
+curve (least squares of the logarithms); the table and the plot give e.
 
     python benchmarks/growth.py --plot growth.png
 """
@@ -23,14 +24,14 @@ BURN_IN = 2  # calls
 STAGE = "Mixed_6"  # of Inception V4, whose blocks are repeated for depth
 PUBLISHED = 7  # of them
 CHILD = """
-import dataclasses, json, sys, time
+import ctypes, dataclasses, gc, json, sys, time
 import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
+from pathlib import Path
 from inception_tf import models
 from inception_tf.device import peak_memory
-from inception_tf.frozen import one_graph
 from inception_tf.models.build import build
 from inception_tf.optimize import optimize_for_inference
 
@@ -46,13 +47,17 @@ def deeper(network, blocks):
 
 size = point["size"]
 images = tf.random.uniform((point["batch"], size, size, 3), -1, 1)
-before = peak_memory()
 network = models.find(point["model"])
 if point["blocks"]:
     network = deeper(network, point["blocks"])
 model = build(network, input_shape=(size, size, 3), width_multiplier=point["width"])
 layers = sum("Conv" in type(layer).__name__ for layer in model.layers)
-call = one_graph(optimize_for_inference(model, point["precision"]), point["batch"])
+model = optimize_for_inference(model, point["precision"])
+call = tf.function(lambda images: model(images, training=False), autograph=False)
+gc.collect()
+ctypes.CDLL(None).malloc_trim(0)  # gives back what building left free
+Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+before = peak_memory()
 seconds = []
 for _ in range(point["steps"] + {burn_in}):
     started = time.perf_counter()
@@ -81,12 +86,12 @@ CURVES = {
     "batch": ("batch, images", "batch", (1, 2, 4, 8, 16, 32, 64)),
     "size": ("height and width, pixels", "size", (75, 107, 149, 224, 299, 405, 512)),
     "width": ("width multiplier", "width", (0.25, 0.5, 0.75, 1.0, 1.5)),
-    "depth": ("17x17 blocks of Inception V4", "blocks", (1, 3, 7, 14, 28)),
+    "depth": ("convolutions, Inception V4", "blocks", (1, 3, 7, 14, 28)),
 }
 
 
-def measure(point: Point) -> tuple[list[float], int]:
-    """Seconds of each step, and bytes, in a process of its own."""
+def measure(point: Point) -> tuple[list[float], int, int]:
+    """Seconds of each step, bytes, and the number of convolutions, in a process of its own."""
     program = CHILD.format(stage=STAGE, burn_in=BURN_IN)
     child = subprocess.run(
         [sys.executable, "-c", program, json.dumps(asdict(point))],
@@ -96,8 +101,7 @@ def measure(point: Point) -> tuple[list[float], int]:
     )
     if child.returncode:
         raise click.ClickException(child.stderr.strip().rpartition("\n")[2])
-    seconds, memory, _ = json.loads(child.stdout.splitlines()[-1])
-    return seconds, memory
+    return tuple(json.loads(child.stdout.splitlines()[-1]))
 
 
 def exponent(xs: list[float], ys: list[float]) -> tuple[float, float]:
@@ -155,10 +159,10 @@ def main(precision, threads, steps, rounds, plot_file, json_file):
         for count in threads
         for value in values
     }
-    times, memory = {}, {}
+    times, memory, layers = {}, {}, {}
     for number in range(rounds):
         for key, point in points.items():
-            seconds, held = measure(point)
+            seconds, held, layers[key] = measure(point)
             times.setdefault(key, []).extend(seconds)
             memory[key] = max(memory.get(key, 0), held)
             click.echo(f"round {number + 1}, {key}: {min(seconds):.3f} s", err=True)
@@ -166,7 +170,7 @@ def main(precision, threads, steps, rounds, plot_file, json_file):
         CURVES[curve][1]: {
             count: [
                 (
-                    value,
+                    layers[curve, count, value] if curve == "depth" else value,
                     statistics.median(times[curve, count, value]),
                     memory[curve, count, value] / 2**20,
                 )
@@ -186,12 +190,13 @@ def main(precision, threads, steps, rounds, plot_file, json_file):
         "| what grows | threads | from | to | s / batch | exponent of time | MiB | exponent of memory |"
     )
     click.echo("|---|---|---|---|---|---|---|---|")
-    for curve, (_, field, values) in CURVES.items():
+    for curve, (_, field, _) in CURVES.items():
         for count in threads:
             rows = found[field][count]
             xs, seconds, mebibytes = zip(*rows, strict=True)
+            first, last = f"{xs[0]:g}", f"{xs[-1]:g}"
             click.echo(
-                f"| {curve} | {count} | {values[0]:g} | {values[-1]:g} | {seconds[0]:.3f} to {seconds[-1]:.3f}"
+                f"| {curve} | {count} | {first} | {last} | {seconds[0]:.3f} to {seconds[-1]:.3f}"
                 f" | {exponent(xs, seconds)[0]:.2f} | {mebibytes[0]:,.0f} to {mebibytes[-1]:,.0f}"
                 f" | {exponent(xs, mebibytes)[0]:.2f} |"
             )

@@ -67,11 +67,11 @@ def traffic(model, batch: int) -> int:
     return total
 
 
-def memory_rate(precision: str) -> float:
-    """Bytes a second of a large sum of two tensors: two are read, one is written."""
+def memory_rate() -> float:
+    """Bytes a second of a large sum of two tensors in float32: two are read, one is written."""
     import tensorflow as tf
 
-    a = tf.ones([COPIED], precision)
+    a = tf.ones([COPIED])
     add = tf.function(lambda x, y: x + y)
     times = []
     for _ in range(6):
@@ -134,7 +134,7 @@ def main(model, batch_size, precision, rounds, plot_file):
             if number >= BURN_IN:
                 times[name].append(time.perf_counter() - started)
     seconds = {name: statistics.median(values) for name, values in times.items()}
-    peak, rate = peak_flops(precision), memory_rate(precision)
+    peak, rate = peak_flops(precision), memory_rate()
     rows = [Stage(name, *counted[name], seconds[name]) for name in counted]
     click.echo(
         f"{model}, batch {batch_size}, {size}x{size}, {precision}, {processor_name()}:"
@@ -169,6 +169,8 @@ def _line(row: Stage, peak: float, rate: float) -> str:
     arithmetic, memory = row.operations / peak, row.bytes / rate
     roof = max(arithmetic, memory)
     limit = "arithmetic" if arithmetic > memory else "memory"
+    if roof < row.seconds / 2:
+        limit = "neither"
     cells = (
         row.name,
         f"{row.operations / 1e9:.1f}",
