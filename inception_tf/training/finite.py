@@ -11,12 +11,12 @@ import tensorflow as tf
 from inception_tf.errors import UserError
 from inception_tf.training.optimizers import LossScaleOptimizer
 
-__all__ = ["FiniteSteps", "NotFinite", "StopNotFinite", "refuse_not_finite"]
+__all__ = ["FiniteSteps", "NotFiniteError", "StopNotFinite", "refuse_not_finite"]
 
 INITIAL_SCALE = 2.0**15  # Keras' own for float16
 
 
-class NotFinite(UserError):
+class NotFiniteError(UserError):
     """A run that diverged; `step` is the one at which it was ended."""
 
     def __init__(self, sentence: str, step: int):
@@ -111,7 +111,7 @@ class FiniteSteps(LossScaleOptimizer):
 
 
 class StopNotFinite(keras.callbacks.Callback):
-    """Ends `fit` by `NotFinite` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
+    """Ends `fit` by `NotFiniteError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
 
     done: steps before the first `fit`.  The weights are then those of the last good step.  With
     `steps_per_execution` it looks after each execution only.
@@ -133,7 +133,7 @@ class StopNotFinite(keras.callbacks.Callback):
             return
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         precision = " or training.precision=float32" if optimizer.scaled else ""
-        raise NotFinite(
+        raise NotFiniteError(
             f"the loss or its gradients were not finite for {bad} steps in a row up to step {self.step}, at"
             f" learning rate {rate:.3g}; they were left out and what was saved before is whole: take a"
             f" lower optimizer.learning_rate, an optimizer.clip_norm such as 1{precision}, and look for NaN"
