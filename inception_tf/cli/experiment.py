@@ -128,7 +128,7 @@ VARIANT_NAMES = (
     "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.125]"
 )
 @click.option(
-    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 3]"
+    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1]"
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
