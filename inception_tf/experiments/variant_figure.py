@@ -46,7 +46,7 @@ def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> N
         raise missing_package("the figure", "matplotlib", "train") from error
 
     found = {curve.name: curve for curve in curves}
-    figure = Figure((10.5, 4.4), layout="constrained")
+    figure = Figure((10.5, 5.2), layout="constrained")
     for axes, (heading, names) in zip(figure.subplots(1, 2, sharey=True), PANELS, strict=True):
         for name in names:
             if name in found:
@@ -58,7 +58,7 @@ def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> N
         axes.set(xlabel="training steps of 32 images", title=heading)
         axes.grid(alpha=0.25)
         if any(name in found for name in names):
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
         axes.label_outer()
     figure.axes[0].set_ylabel("validation accuracy, single crop (%)")
     figure.suptitle(title, fontsize=9)

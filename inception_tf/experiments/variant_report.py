@@ -46,8 +46,8 @@ def _title(design: Design) -> str:
     name = {"tfrecord": path.parent.name, "folder": path.name}.get(kind, setting.data)
     return (
         f"{name}: {design.images['train']:,} images to train, {design.images['validation']:,} to"
-        f" validate, {setting.size} pixels, width {setting.width:g}, rates x {setting.rate_factor:g};"
-        " level lines: the best of inception (solid), chance and three standard deviations (dotted)"
+        f" validate, {setting.size} pixels, width {setting.width:g}, rates x {setting.rate_factor:g}\n"
+        "level lines: the best of inception (solid), chance and three standard deviations (dotted)"
     )
 
 
