@@ -171,6 +171,11 @@ class Config:
                 section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
         return plain
 
+    def flat(self) -> dict:
+        """`{"model.size": 48, ...}`; two recipes with the same settings are the same."""
+        sections = {name: v for name, v in self.as_dict().items() if isinstance(v, dict)}
+        return {f"{name}.{key}": value for name, v in sections.items() for key, value in v.items()}
+
 
 def read_yaml(path: str | Path):
     """The content of a YAML file; `UserError` where it cannot be read."""

@@ -16,6 +16,7 @@ def command():
 
     \b
     inception-tf experiment bn-mnist --out runs/bn-mnist
+    inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
 
 
@@ -95,3 +96,117 @@ def _told(report: dict) -> str:
         for what, so in report["with_bn"].items()
     ]
     return "\n".join((table(heads, rows), *holds))
+
+
+VARIANT_NAMES = (
+    *("inception", "bn-baseline", "bn-x5", "bn-x30", "bn-x5-sigmoid"),
+    *("inception-x5", "inception-sigmoid"),
+)
+
+
+@command.command("bn-variants")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False),
+    help="The folder for figures, report and a run folder for each variant.",
+)
+@click.option(
+    "--data",
+    default="tfds:cifar10",
+    show_default=True,
+    help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.",
+)
+@click.option("--quick", is_flag=True, help="A small network and few steps: minutes, not a night.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 1500]",
+)
+@click.option("--size", type=int, help="Pixels, height and width.  [default: 64, quick 32]")
+@click.option(
+    "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.125]"
+)
+@click.option(
+    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1]"
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
+)
+@click.option(
+    "--only",
+    multiple=True,
+    type=click.Choice(VARIANT_NAMES),
+    help="Train this variant alone; may be repeated.  [default: all]",
+)
+def bn_variants(out, data, quick, only, seed, **chosen):
+    """Section 4.2, Figures 2 and 3: Inception and its batch-normalized variants on one set of images.
+
+    Each variant is a run of `inception-tf train` in OUT/VARIANT; figures and report are written anew
+    whenever one has ended.  Ctrl-C stops after the step and saves; the same command goes on from there,
+    and trains no finished variant again.
+
+    \b
+    inception-tf experiment bn-variants --out runs/bn-variants --quick
+    """
+    from inception_tf.data.sources import absolute
+    from inception_tf.experiments.bn_variants import FULL, QUICK, Setting, design, train_variants
+    from inception_tf.experiments.variant_report import write_report
+    from inception_tf.training.callbacks import Bar, Stopped
+
+    given = {name: value for name, value in chosen.items() if value is not None}
+    setting = Setting(data=absolute(data), seed=seed, **{**(QUICK if quick else FULL), **given})
+    plan, out = design(setting), Path(out)
+    wanted = {name: c for name, c in plan.configs.items() if not only or name in only}
+    bars = []
+
+    def before(name, config):
+        click.echo(
+            f"{name}: rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps", err=True
+        )
+        bars.append(Bar(config.training.epochs, config.data.batch_size))
+        return bars[-1:]
+
+    def after():
+        bars.pop().close()
+        write_report(plan, out)
+
+    try:
+        train_variants(wanted, out, before=before, after=after)
+    except Stopped as stop:
+        raise KeyboardInterrupt(
+            f"stopped at step {stop.step:,} of a variant, saved; the same command goes on from there"
+        ) from None
+    finally:
+        for bar in bars:
+            bar.close()
+    click.echo(_variants_told(write_report(plan, out)))
+    click.echo(f"figure2.png, figure2.csv, figure3.csv and report.json are in {out}")
+
+
+def _variants_told(report: dict) -> str:
+    """Figure 3 as a table, each variant's numbers beside the paper's."""
+    from inception_tf.cli.render import table
+
+    heads = (
+        *("variant", "rate", "steps to baseline's best", "x fewer", "best", "outcome"),
+        *("paper: steps", "x fewer", "best"),
+    )
+    return table(heads, [_cells(row) for row in report["figure3"]])
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    def told(value, form):
+        return "-" if value is None else form.format(value)
+
+    return (
+        row["variant"],
+        f"{row['learning_rate']:g}",
+        told(row["steps_to_baseline_best"], "{:,}"),
+        told(row["times_fewer_steps"], "{:.1f}"),
+        told(row["best_accuracy"], "{:.1%}"),
+        row["outcome"],
+        row["paper_says"] or told(row["paper_steps"], "{:,.0f}"),
+        told(row["paper_times_fewer_steps"], "{:.1f}"),
+        told(row["paper_best_accuracy"], "{:.1%}"),
+    )

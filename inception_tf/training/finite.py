@@ -11,9 +11,17 @@ import tensorflow as tf
 from inception_tf.errors import UserError
 from inception_tf.training.optimizers import LossScaleOptimizer
 
-__all__ = ["FiniteSteps", "StopNotFinite", "refuse_not_finite"]
+__all__ = ["FiniteSteps", "NotFiniteError", "StopNotFinite", "refuse_not_finite"]
 
 INITIAL_SCALE = 2.0**15  # Keras' own for float16
+
+
+class NotFiniteError(UserError):
+    """A run that diverged; `step` is the one at which it was ended."""
+
+    def __init__(self, sentence: str, step: int):
+        super().__init__(sentence)
+        self.step = step
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")
@@ -103,7 +111,7 @@ class FiniteSteps(LossScaleOptimizer):
 
 
 class StopNotFinite(keras.callbacks.Callback):
-    """Ends `fit` by a `UserError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
+    """Ends `fit` by `NotFiniteError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
 
     done: steps before the first `fit`.  The weights are then those of the last good step.  With
     `steps_per_execution` it looks after each execution only.
@@ -125,11 +133,12 @@ class StopNotFinite(keras.callbacks.Callback):
             return
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         precision = " or training.precision=float32" if optimizer.scaled else ""
-        raise UserError(
+        raise NotFiniteError(
             f"the loss or its gradients were not finite for {bad} steps in a row up to step {self.step}, at"
             f" learning rate {rate:.3g}; they were left out and what was saved before is whole: take a"
             f" lower optimizer.learning_rate, an optimizer.clip_norm such as 1{precision}, and look for NaN"
-            " in images of your own"
+            " in images of your own",
+            self.step,
         )
 
 

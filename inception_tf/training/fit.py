@@ -149,8 +149,8 @@ def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list)
 
 def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     if resumed:
-        theirs = _flat(run.config())
-        for key, now in _flat(config).items():
+        theirs = run.config().flat()
+        for key, now in config.flat().items():
             before = theirs[key]
             if before != now and key not in CHANGEABLE:
                 raise UserError(
@@ -173,12 +173,6 @@ def _check_data(run: Run, plan: Plan, progress: resume.Progress) -> None:
         raise UserError(
             f"{told} {progress.images} images, and {plan.source.name} has {len(plan.train)} now; {ANEW}"
         )
-
-
-def _flat(config: Config) -> dict:
-    """`{"model.size": 48, ...}`; two recipes with the same settings are the same."""
-    sections = {name: v for name, v in config.as_dict().items() if isinstance(v, dict)}
-    return {f"{name}.{key}": value for name, v in sections.items() for key, value in v.items()}
 
 
 def _digest(config: Config, plan: Plan) -> int:

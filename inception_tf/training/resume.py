@@ -17,6 +17,7 @@ import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.files import to_disk
+from inception_tf.training.finite import NotFiniteError
 
 __all__ = ["Progress", "latest", "read_progress", "restore", "save"]
 
@@ -41,7 +42,7 @@ def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
     """Writes `folder/step-00000440`; a save that fails or is killed leaves the earlier ones as they were.
 
     Beside the variables and the progress stands `SHA256SUMS`, which `sha256sum --check` reads too.
-    Raises `OSError` for a full disk or a folder that may not be written, `UserError` where a variable is
+    Raises `OSError` for a full disk or a folder that may not be written, `NotFiniteError` where a variable is
     not finite: nobody can go on from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,9 +129,10 @@ def _finite(variables: dict, step: int) -> dict:
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     for name, array in arrays.items():
         if not np.all(np.isfinite(array)):
-            raise UserError(
+            raise NotFiniteError(
                 f"'{name}' is not finite at step {step}, which is not saved; the checkpoint before it is whole:"
-                " go on from there in another --out with a lower optimizer.learning_rate"
+                " go on from there in another --out with a lower optimizer.learning_rate",
+                step,
             )
     return arrays
 

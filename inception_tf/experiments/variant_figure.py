@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Figure 2 of the batch normalization paper from curves of one's own, and beside it what section 4.2.2 says in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from inception_tf.errors import missing_package
+from inception_tf.experiments.variant_outcomes import BASELINE, Curve
+from inception_tf.files import aside
+
+__all__ = ["draw"]
+
+# Readable in grayscale: shade, dashes and marker together tell the lines apart.
+STYLES = {
+    "inception": {"color": "0.0", "linestyle": "--", "marker": "o"},
+    "bn-baseline": {"color": "0.45", "linestyle": ":", "marker": "s"},
+    "bn-x5": {"color": "tab:blue", "linestyle": "-", "marker": "^"},
+    "bn-x30": {"color": "tab:red", "linestyle": "-.", "marker": "D"},
+    "bn-x5-sigmoid": {"color": "tab:green", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
+    "inception-x5": {"color": "tab:red", "linestyle": "-", "marker": "x"},
+    "inception-sigmoid": {"color": "tab:green", "linestyle": ":", "marker": "*"},
+}
+PANELS = (
+    (
+        "Inception and its batch-normalized variants",
+        (BASELINE, "bn-baseline", "bn-x5", "bn-x30", "bn-x5-sigmoid"),
+    ),
+    (
+        "What batch normalization makes possible",
+        (BASELINE, "inception-x5", "bn-x5", "inception-sigmoid", "bn-x5-sigmoid"),
+    ),
+)
+
+
+def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> None:
+    """A PNG file of validation accuracy, in %, over steps.
+
+    chance: the accuracy, 0 to 1, up to which a network is called no better than chance.
+    `UserError` where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing_package("the figure", "matplotlib", "train") from error
+
+    found = {curve.name: curve for curve in curves}
+    figure = Figure((10.5, 5.2), layout="constrained")
+    for axes, (heading, names) in zip(figure.subplots(1, 2, sharey=True), PANELS, strict=True):
+        for name in names:
+            if name in found:
+                _line(axes, found[name])
+        if BASELINE in found and found[BASELINE].best:
+            best = 100 * found[BASELINE].best["val_top1"]
+            axes.axhline(best, color="0.6", linewidth=0.8, zorder=0)
+        axes.axhline(100 * chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+        axes.set(xlabel="training steps of 32 images", title=heading)
+        axes.grid(alpha=0.25)
+        if any(name in found for name in names):
+            axes.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.13))
+        axes.label_outer()
+    figure.axes[0].set_ylabel("validation accuracy, single crop (%)")
+    figure.suptitle(title, fontsize=9)
+    with aside(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def _line(axes, curve: Curve) -> None:
+    label = f"{curve.name}, rate {curve.rate:.3g}"
+    if curve.diverged_at is not None:
+        label += f" (diverged at step {curve.diverged_at:,})"
+    steps = [row["step"] for row in curve.history]
+    accuracies = [100 * row["val_top1"] for row in curve.history]
+    axes.plot(steps, accuracies, markersize=4.5, linewidth=1.4, label=label, **STYLES[curve.name])

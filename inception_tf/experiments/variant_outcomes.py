@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What became of each variant, read from the files of its run: the points of Figure 2 and the rows of Figure 3."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inception_tf.training.run import Run
+
+__all__ = [
+    "BASELINE",
+    "ENDED",
+    "PAPER",
+    "Curve",
+    "as_csv",
+    "chance_bound",
+    "figure2_rows",
+    "figure3_rows",
+    "read_curve",
+]
+
+BASELINE = "inception"
+ENDED = "ended.json"  # written into a variant's folder when it has ended, whichever way
+
+# Ioffe and Szegedy 2015, Figure 3: steps to 72.2 %, best accuracy.
+PAPER = {
+    "inception": (31.0e6, 0.722),
+    "bn-baseline": (13.3e6, 0.727),
+    "bn-x5": (2.1e6, 0.730),
+    "bn-x30": (2.7e6, 0.748),
+    "bn-x5-sigmoid": (None, 0.698),
+}
+# Section 4.2.2 in words.
+PAPER_SAYS = {
+    "inception-x5": "the parameters reach machine infinity",
+    "inception-sigmoid": "stays at chance",
+}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A variant's validation accuracy over its steps, a point for each pass over the data."""
+
+    name: str
+    rate: float  # learning rate of the first step
+    history: tuple[dict[str, float], ...]  # the rows of its history.csv
+    ended: dict | None  # its ended.json; None while it is under way
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step at which loss or weights were no longer finite."""
+        return self.ended["diverged_at"] if self.ended else None
+
+    @property
+    def best(self) -> dict[str, float] | None:
+        """The first row of the highest accuracy; None before the first."""
+        return max(self.history, key=lambda row: row["val_top1"], default=None)
+
+    def steps_to(self, accuracy: float) -> int | None:
+        """Steps after which the accuracy, 0 to 1, was first reached; None if it never was."""
+        reached = (row["step"] for row in self.history if row["val_top1"] >= accuracy)
+        return next(map(int, reached), None)
+
+    def outcome(self, bound: float) -> str:
+        """What became of it in a word or two; bound: the accuracy that `chance_bound` gives."""
+        if self.diverged_at is not None:
+            return "diverged"
+        if self.ended is None:
+            return "under way"
+        if self.best["val_top1"] <= bound:
+            return "at chance"
+        return "learned" if self.history[-1]["val_top1"] > bound else "fell to chance"
+
+
+def read_curve(run: Run) -> Curve | None:
+    """A variant's curve from its run folder; None where it has not begun."""
+    if not run.config_file.is_file():
+        return None
+    history, ended = run.path / "history.csv", run.path / ENDED
+    rows = []
+    if history.is_file():
+        with open(history, encoding="utf-8", newline="") as file:
+            rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+    return Curve(
+        run.path.name,
+        run.config().optimizer.learning_rate,
+        tuple(rows),
+        json.loads(ended.read_text(encoding="utf-8")) if ended.is_file() else None,
+    )
+
+
+def chance_bound(classes: Sequence[int]) -> float:
+    """The accuracy up to which a network is called no better than chance.
+
+    classes: images of each class in the validation data.  To name the most frequent class always scores
+    its share p; the bound is three standard deviations of such a score, sqrt(p(1-p)/n), above it.
+    """
+    total = sum(classes)
+    share = max(classes) / total
+    return share + 3 * math.sqrt(share * (1 - share) / total)
+
+
+def figure2_rows(curves: Sequence[Curve]) -> list[dict]:
+    """A row a point: variant, step, accuracies from 0 to 1, losses in nats, learning rate."""
+    columns = ("val_top1", "val_loss", "top1", "loss", "learning_rate")
+    return [
+        {"variant": curve.name, "step": int(row["step"]), **{name: row[name] for name in columns}}
+        for curve in curves
+        for row in curve.history
+    ]
+
+
+def figure3_rows(curves: Sequence[Curve], bound: float) -> list[dict]:
+    """A row a variant beside the paper's: accuracies from 0 to 1, None where there is no number.
+
+    `times_fewer_steps` is the baseline's number of steps to its best accuracy over the variant's to the
+    same accuracy.
+    """
+    baseline = next((c for c in curves if c.name == BASELINE), None)
+    target = baseline.best if baseline else None
+    return [_row(curve, target, bound) for curve in curves]
+
+
+def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
+    steps = curve.steps_to(target["val_top1"]) if target else None
+    paper_steps, paper_accuracy = PAPER.get(curve.name, (None, None))
+    best = curve.best or {"val_top1": None, "step": None}
+    return {
+        "variant": curve.name,
+        "learning_rate": curve.rate,
+        "steps_to_baseline_best": steps,
+        "times_fewer_steps": round(target["step"] / steps, 2) if steps else None,
+        "best_accuracy": best["val_top1"],
+        "best_step": best["step"] and int(best["step"]),
+        "last_accuracy": curve.history[-1]["val_top1"] if curve.history else None,
+        "steps": int(curve.history[-1]["step"]) if curve.history else 0,
+        "outcome": curve.outcome(bound),
+        "diverged_at": curve.diverged_at,
+        "paper_steps": paper_steps,
+        "paper_times_fewer_steps": round(PAPER[BASELINE][0] / paper_steps, 2)
+        if paper_steps
+        else None,
+        "paper_best_accuracy": paper_accuracy,
+        "paper_says": PAPER_SAYS.get(curve.name),
+    }
+
+
+def as_csv(rows: Sequence[dict]) -> str:
+    """Rows of the same columns as the text of a CSV file, an empty field for None."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
