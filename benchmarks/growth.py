@@ -29,9 +29,8 @@ import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
-from pathlib import Path
 from inception_tf import models
-from inception_tf.device import peak_memory
+from inception_tf.device import forget_peak, peak_memory
 from inception_tf.models.build import build
 from inception_tf.optimize import optimize_for_inference
 
@@ -56,7 +55,7 @@ model = optimize_for_inference(model, point["precision"])
 call = tf.function(lambda images: model(images, training=False), autograph=False)
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)  # gives back what building left free
-Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+forget_peak()
 before = peak_memory()
 seconds = []
 for _ in range(point["steps"] + {burn_in}):

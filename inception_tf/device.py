@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -17,6 +18,7 @@ __all__ = [
     "Precision",
     "device_name",
     "environment",
+    "forget_peak",
     "peak_memory",
     "processor_name",
     "resolve_precision",
@@ -83,6 +85,12 @@ def peak_memory() -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if platform.system() == "Darwin" else peak * 1024
+
+
+def forget_peak() -> None:
+    """Lets `peak_memory` begin anew, with what the process holds now; only Linux can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def environment() -> dict:

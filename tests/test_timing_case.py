@@ -66,10 +66,10 @@ def test_each_way_of_running_is_timed(settings, words):
     assert figures["median"] > 0
 
 
-def test_no_network_is_faster_than_the_peak():
-    case = Case("inception_v3", batch_size=2, size=128, steps=3, precision="float32")
+def test_the_share_of_the_peak_is_of_what_this_process_measured():
+    case = Case("inception_v1", batch_size=2, size=64, steps=3, precision="float32")
     figures = time_case(case, lambda line: None, peak=True).as_dict()
-    assert figures["peak_flops_per_second"] == peak_flops("float32") > 1e9
-    assert (
-        0 < figures["share_of_peak"] < 1.2
-    )  # others may have had the cores while the peak was measured
+    peak = peak_flops("float32")
+    assert figures["peak_flops_per_second"] == peak > 1e9
+    # Not held against 1: others may have the cores while one of the two is measured.
+    assert figures["share_of_peak"] == figures["flops_per_second"] / peak > 0

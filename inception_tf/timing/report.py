@@ -48,7 +48,7 @@ class Timing:
     setting: Setting
     compile_seconds: float  # the first call: tracing and compilation
     durations: tuple[float, ...]  # seconds a step, burn-in left out
-    peak_memory: int  # bytes, the most that the whole process held
+    peak_memory: int  # bytes, the most that the whole process held from building the network on
     peak_flops: (
         float | None
     )  # operations a second that this machine reaches at best, where measured

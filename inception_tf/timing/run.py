@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from inception_tf import spec
-from inception_tf.device import device_name, environment, peak_memory
+from inception_tf.device import device_name, environment, forget_peak, peak_memory
 from inception_tf.models import find
 from inception_tf.timing.case import KINDS, Case
 from inception_tf.timing.report import BURN_IN, EVERY, Setting, Timing, step_line, summary_line
@@ -29,6 +29,7 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     case = case.checked()
     network = find(case.model)
     multiply_adds = spec.total(spec.facts(network, case.size), "multiply_adds")
+    forget_peak()  # of what was timed before
     prepared = prepare(case)
 
     started = time.perf_counter()

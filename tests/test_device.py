@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The memory that a process has held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inception_tf.device import forget_peak, peak_memory
+
+BIG = 200_000_000  # bytes
+
+
+def test_the_peak_stays_when_memory_is_given_back_until_it_is_to_begin_anew():
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("only Linux forgets a process' peak")
+    forget_peak()
+    before = peak_memory()
+    held = np.ones(BIG, np.uint8)
+    del held
+    assert peak_memory() > before + 0.9 * BIG
+    forget_peak()
+    assert peak_memory() < before + 0.5 * BIG
