@@ -4,14 +4,35 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from expected import EXPECTED
 
 ROOT = Path(__file__).parents[1]
 
 # As the command line sets it; TensorFlow reads it once, when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of `--dist loadfile`: a worker takes a whole file, or of conformance/ all that is asked of one network.
+
+    What a file's tests share is built once, and so is each network.
+    """
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrNetwork(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            words = re.split(r"[\[\]-]", nodeid) if "/conformance/" in file else ()
+            return next((word for word in words if word in EXPECTED), file)
+
+    return ByFileOrNetwork(config, log)
 
 
 @pytest.fixture(scope="session")

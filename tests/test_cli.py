@@ -72,7 +72,7 @@ def test_help_says_what_the_command_does_and_gives_a_line_to_paste(call, name):
 def test_help_answers_within_half_a_second(name):
     command = [sys.executable, "-m", "inception_tf", *name.split(), "--help"]
     times = []
-    for _ in range(3):
+    while not times or (times[-1] >= 0.5 and len(times) < 3):  # others may have the cores
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         times.append(time.perf_counter() - started)
@@ -402,10 +402,11 @@ def test_what_is_no_image_is_named_and_the_others_are_answered(call, saved_model
 
 
 def _train_small(call, folder, run, *settings):
-    words = f"train --model inception_v1 --data folder:{folder} --out {run}".split()
+    # Of the networks, the one that is traced soonest: it has no batch normalization.
+    words = f"train --model googlenet --data folder:{folder} --out {run}".split()
     for setting in (
         "model.size=32",
-        "model.width_multiplier=0.25",
+        "model.width_multiplier=0.1",
         "data.batch_size=4",
         "training.epochs=2",
         *settings,

@@ -22,6 +22,9 @@ NETWORKS = {
     "googlenet": {"batch_norm": True},
 }
 
+# Hundreds of layers, each of them copied; Inception-ResNet v2 has every kind of them.
+SLOW = dict.fromkeys(("inception_v4", "inception_resnet_v1"), pytest.mark.slow)
+
 # {network: {switch: a value other than its default}}
 SWITCHES = {
     "googlenet": {"batch_norm": True, "lrn": False},
@@ -58,7 +61,9 @@ def images(side):
     return np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NETWORKS]
+)
 def test_a_folded_network_gives_the_same_without_batch_normalization(name):
     keras.utils.set_random_seed(0)
     side = 96
@@ -130,7 +135,7 @@ def test_a_convolution_that_is_an_output_itself_stays_as_it_is():
 
 VARIANTS = [
     *((name, {}) for name in models.NETWORKS),
-    *((name, {switch: value}) for name in SWITCHES for switch, value in SWITCHES[name].items()),
+    *SWITCHES.items(),  # all of a network's at once
 ]
 
 

@@ -101,20 +101,26 @@ def checkpoints(folder):
     return sorted((folder / "checkpoints").glob("step-*"))
 
 
-def wait_for(process, condition):
-    """Until `condition()`; False where the process ended before it.  Polls without a pause: a save is short."""
+def wait_for(process, condition, pause=0.0):
+    """Until `condition()`, asked every `pause` seconds; False where the process ended before it."""
     end = time.monotonic() + PATIENCE
     while not condition():
         if process.poll() is not None:
             return False
         assert time.monotonic() < end
+        time.sleep(pause)
     return True
+
+
+def wait_for_a_save(process, folder):
+    """Until this process has saved; meanwhile it starts, which takes seconds, and has the core."""
+    before = checkpoints(folder)[-1:]
+    wait_for(process, lambda: checkpoints(folder)[-1:] != before, pause=0.005)
 
 
 def killed_after(process, folder, seconds):
     """SIGKILL so many seconds after this process' first checkpoint; False where it had ended."""
-    before = checkpoints(folder)[-1:]
-    wait_for(process, lambda: checkpoints(folder)[-1:] != before)
+    wait_for_a_save(process, folder)
     time.sleep(seconds)
     process.kill()
     return process.wait() == -signal.SIGKILL
@@ -122,10 +128,9 @@ def killed_after(process, folder, seconds):
 
 def killed_inside_a_save(process, folder):
     """SIGKILL once an unfinished checkpoint stands beside the others; False where none was left."""
-    before = checkpoints(folder)[-1:]
     unfinished = (folder / "checkpoints").glob
-    wait_for(process, lambda: checkpoints(folder)[-1:] != before)
-    wait_for(process, lambda: any(unfinished(".step-*")))
+    wait_for_a_save(process, folder)
+    wait_for(process, lambda: any(unfinished(".step-*")))  # without a pause: a save is short
     process.kill()
     process.wait()
     return any(unfinished(".step-*"))
@@ -213,13 +218,22 @@ def test_the_command_that_is_killed_ends_with_the_model_of_one_never_stopped(
 # Damage
 
 
-@pytest.fixture
-def three(tmp_path):
-    """A folder with the checkpoints of steps 2 and 3, and the model at step 3."""
-    model = small_model()
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the checkpoints of steps 2 and 3, and the model that wrote them."""
+    folder, model = tmp_path_factory.mktemp("checkpoints"), small_model()
     for step, (x, y) in enumerate(small_data(0).take(3), 1):
         model.train_on_batch(x, y)
-        resume.save(tmp_path, model, resume.Progress(step, history=[{"epoch": step}]))
+        resume.save(folder, model, resume.Progress(step, history=[{"epoch": step}]))
+    return folder, model
+
+
+@pytest.fixture
+def three(trained, tmp_path):
+    """A folder with the checkpoints of steps 2 and 3, and the model at step 3."""
+    folder, model = trained
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    resume.restore(folder / "step-00000003", model)
     return tmp_path, model
 
 

@@ -405,7 +405,7 @@ def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, 
 
 
 @pytest.mark.parametrize(
-    ("workers", "count"), [(1, 400), pytest.param(2, 1000, marks=pytest.mark.slow)]
+    ("workers", "count"), [(1, 200), pytest.param(2, 1000, marks=pytest.mark.slow)]
 )
 def test_a_call_that_is_killed_goes_on_to_the_same_files(model, photos, tmp_path, workers, count):
     images = photos(count)

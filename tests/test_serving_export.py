@@ -108,14 +108,19 @@ def test_the_warm_up_log_covers_every_signature_at_each_batch_size(tmp_path, bat
     assert found == {(name, batch) for name in names for batch in batches}
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(tmp_path, precision):
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A network and its export in float32."""
     model = create_model("inception_v1", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
     ramps.fill(model)
-    view = Preprocessing(64)
-    wide, narrow = (
-        export(model, LABELS, tmp_path, view, precision=chosen) for chosen in ("float32", precision)
-    )
+    to = tmp_path_factory.mktemp("wide")
+    return model, export(model, LABELS, to, Preprocessing(64), precision="float32")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(wide, tmp_path, precision):
+    model, wide = wide
+    narrow = export(model, LABELS, tmp_path, Preprocessing(64), precision=precision)
     images = tf.constant(examples.images(4))
     answers = [
         tf.saved_model.load(folder).signatures["image_tensor"](images=images)
@@ -261,11 +266,10 @@ def little_disk(tmp_path):
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["full", "read-only"])
-def test_a_disk_that_takes_no_export_is_named_and_keeps_nothing(little_disk, read_only):
+def test_a_disk_that_takes_no_export_is_named_and_keeps_nothing(wide, little_disk, read_only):
     if read_only:
         subprocess.run(["mount", "-o", "remount,ro", str(little_disk)], check=True)
-    model = create_model("inception_v1", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
-    ramps.fill(model)
+    model, _ = wide
     with pytest.raises(Exception, match="No space left|Read-only") as caught:
         export(model, LABELS, little_disk / "demo", Preprocessing(64))
     code, sentence = explain(caught.value)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import zipfile
@@ -430,7 +431,9 @@ def test_report_reads_as_one_paragraph():
     )
 
 
+@functools.cache
 def small():
+    """One model for all: `refused` sees that it stays as it was."""
     return build("inception_v1")
 
 

@@ -66,7 +66,8 @@ def network(request, tmp_path_factory):
     """A narrow network's models for 1,000 classes, with and without auxiliary head, and three checkpoints."""
     name, folder = request.param, tmp_path_factory.mktemp("slim")
     has_auxiliary = name in WITH_AUXILIARY
-    whole, plain = build(name, 1000, has_auxiliary), build(name, 1000, False)
+    whole = build(name, 1000, has_auxiliary)
+    plain = build(name, 1000, False) if has_auxiliary else whole
     arrays = in_slims_names(whole, name)
     auxiliary = {key for key in arrays if "/AuxLogits/" in key}
     heads = {slim.names(find(name))[f"Logits/{kind}"] for kind in ("kernel", "bias")} | {
