@@ -158,7 +158,7 @@ def test_the_documents_examples_ask_each_runtime(root, exports, tmp_path, monkey
 
 def test_a_network_of_16_bits_is_held_against_its_float32_rebuild(member, digits, tmp_path):
     mixed = dataclasses.replace(member, model=in_precision(member.model, "bfloat16"))
-    _, report = export_runtime(mixed, digits, tmp_path, format="litert", images=64)
+    _, report = export_runtime(mixed, digits, tmp_path, **OPENVINO, images=64)
     assert report.agreement.images == 64
     assert report.agreement.largest_difference < 1e-5
 
