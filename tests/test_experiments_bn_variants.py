@@ -154,6 +154,7 @@ def test_a_finished_variant_is_not_trained_again_and_all_is_drawn_anew(pair, tmp
         assert (out / name).read_bytes() == (pair / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_stop_within_a_variant_changes_nothing(pair, tmp_path):
     out = tmp_path / "stopped"
     shutil.copytree(pair / "bn-x5", out / "bn-x5")
@@ -196,6 +197,7 @@ def test_a_wrong_option_is_one_sentence(options, sentence, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_variant_that_diverges_is_told_and_the_rest_goes_on(tmp_path, capsys):
     only = ("--only", "inception-x5", "--only", "inception-sigmoid")
     options = (*("--data", "digits", "--steps", "1", "--width", "0.05"), "--quick", *only)
