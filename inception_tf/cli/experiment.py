@@ -121,14 +121,19 @@ VARIANT_NAMES = (
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 1500]",
+    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 1200]",
 )
-@click.option("--size", type=int, help="Pixels, height and width.  [default: 64, quick 32]")
+@click.option("--size", type=int, help="Pixels, height and width.  [default: 64]")
 @click.option(
-    "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.125]"
+    "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.25]"
 )
 @click.option(
     "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1]"
+)
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    help="Steps between two measurements of accuracy.  [default: 500, quick 104]",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
@@ -172,7 +177,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
         write_report(plan, out)
 
     try:
-        train_variants(wanted, out, before=before, after=after)
+        train_variants(wanted, out, setting, before=before, after=after)
     except Stopped as stop:
         raise KeyboardInterrupt(
             f"stopped at step {stop.step:,} of a variant, saved; the same command goes on from there"

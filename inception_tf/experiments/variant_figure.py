@@ -70,6 +70,6 @@ def _line(axes, curve: Curve) -> None:
     label = f"{curve.name}, rate {curve.rate:.3g}"
     if curve.diverged_at is not None:
         label += f" (diverged at step {curve.diverged_at:,})"
-    steps = [row["step"] for row in curve.history]
-    accuracies = [100 * row["val_top1"] for row in curve.history]
+    steps = [row["step"] for row in curve.points]
+    accuracies = [100 * row["val_top1"] for row in curve.points]
     axes.plot(steps, accuracies, markersize=4.5, linewidth=1.4, label=label, **STYLES[curve.name])

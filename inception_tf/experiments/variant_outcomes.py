@@ -16,6 +16,7 @@ __all__ = [
     "BASELINE",
     "ENDED",
     "PAPER",
+    "POINTS",
     "Curve",
     "as_csv",
     "chance_bound",
@@ -26,6 +27,7 @@ __all__ = [
 
 BASELINE = "inception"
 ENDED = "ended.json"  # written into a variant's folder when it has ended, whichever way
+POINTS = "points.csv"  # there, too: what was measured on the way
 
 # Ioffe and Szegedy 2015, Figure 3: steps to 72.2 %, best accuracy.
 PAPER = {
@@ -44,11 +46,11 @@ PAPER_SAYS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A variant's validation accuracy over its steps, a point for each pass over the data."""
+    """A variant's validation accuracy over its steps."""
 
     name: str
     rate: float  # learning rate of the first step
-    history: tuple[dict[str, float], ...]  # the rows of its history.csv
+    points: tuple[dict[str, float], ...]  # the rows of its points.csv
     ended: dict | None  # its ended.json; None while it is under way
 
     @property
@@ -59,32 +61,32 @@ class Curve:
     @property
     def best(self) -> dict[str, float] | None:
         """The first row of the highest accuracy; None before the first."""
-        return max(self.history, key=lambda row: row["val_top1"], default=None)
+        return max(self.points, key=lambda row: row["val_top1"], default=None)
 
     def steps_to(self, accuracy: float) -> int | None:
         """Steps after which the accuracy, 0 to 1, was first reached; None if it never was."""
-        reached = (row["step"] for row in self.history if row["val_top1"] >= accuracy)
+        reached = (row["step"] for row in self.points if row["val_top1"] >= accuracy)
         return next(map(int, reached), None)
 
     def outcome(self, bound: float) -> str:
         """What became of it in a word or two; bound: the accuracy that `chance_bound` gives."""
         if self.diverged_at is not None:
             return "diverged"
-        if self.ended is None:
+        if self.ended is None or not self.points:
             return "under way"
         if self.best["val_top1"] <= bound:
             return "at chance"
-        return "learned" if self.history[-1]["val_top1"] > bound else "fell to chance"
+        return "learned" if self.points[-1]["val_top1"] > bound else "fell to chance"
 
 
 def read_curve(run: Run) -> Curve | None:
     """A variant's curve from its run folder; None where it has not begun."""
     if not run.config_file.is_file():
         return None
-    history, ended = run.path / "history.csv", run.path / ENDED
+    points, ended = run.path / POINTS, run.path / ENDED
     rows = []
-    if history.is_file():
-        with open(history, encoding="utf-8", newline="") as file:
+    if points.is_file():
+        with open(points, encoding="utf-8", newline="") as file:
             rows = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     return Curve(
         run.path.name,
@@ -106,12 +108,11 @@ def chance_bound(classes: Sequence[int]) -> float:
 
 
 def figure2_rows(curves: Sequence[Curve]) -> list[dict]:
-    """A row a point: variant, step, accuracies from 0 to 1, losses in nats, learning rate."""
-    columns = ("val_top1", "val_loss", "top1", "loss", "learning_rate")
+    """A row a point: variant, step, accuracy from 0 to 1, cross-entropy in nats, learning rate."""
     return [
-        {"variant": curve.name, "step": int(row["step"]), **{name: row[name] for name in columns}}
+        {"variant": curve.name, **row, "step": int(row["step"])}
         for curve in curves
-        for row in curve.history
+        for row in curve.points
     ]
 
 
@@ -137,8 +138,8 @@ def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
         "times_fewer_steps": round(target["step"] / steps, 2) if steps else None,
         "best_accuracy": best["val_top1"],
         "best_step": best["step"] and int(best["step"]),
-        "last_accuracy": curve.history[-1]["val_top1"] if curve.history else None,
-        "steps": int(curve.history[-1]["step"]) if curve.history else 0,
+        "last_accuracy": curve.points[-1]["val_top1"] if curve.points else None,
+        "steps": int(curve.points[-1]["step"]) if curve.points else 0,
         "outcome": curve.outcome(bound),
         "diverged_at": curve.diverged_at,
         "paper_steps": paper_steps,

@@ -20,7 +20,7 @@ from inception_tf.training.distribute import Team
 from inception_tf.training.resume import Progress, save
 from inception_tf.training.run import Run
 
-__all__ = ["Bar", "Beginning", "Recorder", "Stopped"]
+__all__ = ["Bar", "Beginning", "Recorder", "Stopped", "learning_rate"]
 
 SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
 AGREE_EVERY = (

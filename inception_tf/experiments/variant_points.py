@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The points that a variant's curve is drawn through: its accuracy on unseen images, many times in a pass over the data."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from inception_tf.data.bad import BadImages
+from inception_tf.experiments.variant_outcomes import POINTS, as_csv
+from inception_tf.files import write_whole
+from inception_tf.training.callbacks import learning_rate
+from inception_tf.training.plan import Plan
+
+__all__ = ["Points", "unseen_images"]
+
+
+def unseen_images(plan: Plan, most: int | None) -> tf.data.Dataset:
+    """Validation batches ((B, S, S, 3) float32 -1..1, (B, K) one-hot) of `most` images at even distances, or of all."""
+    stride = math.ceil(len(plan.validation) / most) if most else 1
+    part = plan.validation.take(np.arange(0, len(plan.validation), stride))
+    bad = (plan.bad[0], BadImages(part, plan.config.data.max_bad))
+    return dataclasses.replace(plan, validation=part, bad=bad).validation_data()
+
+
+class Points(keras.callbacks.Callback):
+    """Keeps `points.csv` in `folder`: a row each `every` steps, and one after the last.
+
+    most: validation images that are looked at, None for all.  Columns: step, val_top1 from 0 to 1,
+    val_loss, the cross-entropy in nats, and learning_rate.  A run that goes on keeps the rows up to
+    the step that it begins at.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, *, every: int, most: int | None):
+        super().__init__()
+        self.file = folder / POINTS
+        self.batches = unseen_images(plan, most)
+        self.every = every
+        self.steps = plan.steps
+        self.last = plan.config.training.epochs * plan.steps
+        self.rows: list[dict] = []
+        self.begun = 0  # steps before this part of an epoch
+
+    def on_train_begin(self, logs=None):
+        if self.file.is_file():
+            with open(self.file, encoding="utf-8", newline="") as file:
+                self.rows = list(csv.DictReader(file))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # What is left of an epoch that was stopped is shorter.
+        self.begun = (epoch + 1) * self.steps - self.params["steps"]
+        self.rows = [row for row in self.rows if int(row["step"]) <= self.begun]
+        self._measure_if_due(self.begun)  # a stop comes before the measurement of its step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._measure_if_due(self.begun + batch + 1)
+
+    def _measure_if_due(self, step: int):
+        due = step == self.last or (step and step % self.every == 0)
+        if not due or (self.rows and int(self.rows[-1]["step"]) == step):
+            return
+        # Not `evaluate`: it would begin the sums of the epoch anew.
+        loss = keras.metrics.CategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.CategoricalAccuracy()
+        for images, targets in self.batches:
+            logits = self.model.predict_on_batch(images)["predictions"]
+            loss.update_state(targets, logits)
+            accuracy.update_state(targets, logits)
+        self.rows.append(
+            {
+                "step": step,
+                "val_top1": float(accuracy.result()),
+                "val_loss": float(loss.result()),
+                "learning_rate": learning_rate(self.model),
+            }
+        )
+        write_whole(self.file, as_csv(self.rows))

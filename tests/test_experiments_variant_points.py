@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The points of a variant's curve: what is measured is what `fit` validates, and a stop leaves none out."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from ctrl_c import CtrlC
+
+from inception_tf.experiments.bn_variants import Setting, design
+from inception_tf.experiments.variant_points import Points, unseen_images
+from inception_tf.training.callbacks import Stopped
+from inception_tf.training.fit import train
+from inception_tf.training.plan import make_plan
+
+CONFIG = design(
+    Setting("digits", steps=50, size=32, width=0.05, rate_factor=10.0, every=22)
+).configs["bn-x5"]
+
+
+def rows(file):
+    with open(file, encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def run(out, *callbacks, resumed=False):
+    points = Points(out, make_plan(CONFIG), every=22, most=None)
+    train(CONFIG, out, resumed=resumed, callbacks=[points, *callbacks])
+    return rows(out / "points.csv")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two passes of 44 steps."""
+    out = tmp_path_factory.mktemp("points") / "run"
+    run(out)
+    return out
+
+
+def test_at_the_end_of_a_pass_it_is_what_fit_validates(whole):
+    points, history = (
+        {row["step"]: row for row in rows(whole / name)} for name in ("points.csv", "history.csv")
+    )
+    assert list(points) == ["22", "44", "66", "88"]
+    for step in history:
+        assert float(points[step]["val_top1"]) == float(history[step]["val_top1"])
+        rate = float(history[step]["learning_rate"])
+        assert float(points[step]["learning_rate"]) == pytest.approx(rate)
+        # fit's loss has the weights' penalty in it.
+        assert 0 < float(points[step]["val_loss"]) <= float(history[step]["val_loss"])
+
+
+def test_measuring_changes_nothing_in_the_training(whole, tmp_path):
+    train(CONFIG, tmp_path / "plain")
+    plain, measured = (rows(path / "history.csv") for path in (tmp_path / "plain", whole))
+    for one, other in zip(plain, measured, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [10, 21, 22, 30])
+def test_a_stop_leaves_no_point_out_and_none_twice(whole, tmp_path, step):
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", CtrlC(0, step))
+    before = rows(tmp_path / "run" / "points.csv") if step > 21 else []
+    assert [row["step"] for row in before] == ["22"] * (step > 21)
+    assert run(tmp_path / "run", resumed=True) == rows(whole / "points.csv")
+
+
+def test_points_after_the_step_that_is_gone_on_from_are_measured_again(whole, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    points = Points(out, make_plan(CONFIG), every=22, most=None)
+    points.set_params({"steps": 44})
+    points.on_train_begin()
+    points.on_epoch_begin(1)  # a process that was killed in the second pass
+    assert [row["step"] for row in points.rows] == ["22", "44"]
+    points.set_params({"steps": 30})
+    points.on_epoch_begin(0)  # and one that was stopped after 14 steps
+    assert points.rows == []
+
+
+def test_few_images_are_taken_at_even_distances():
+    plan = make_plan(CONFIG)
+    assert len(plan.validation) == 360
+    every, some = (
+        np.concatenate([targets for _, targets in unseen_images(plan, most)])
+        for most in (None, 100)
+    )
+    assert len(every) == 360
+    assert np.array_equal(some, every[::4])
