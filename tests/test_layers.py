@@ -32,6 +32,29 @@ def test_local_response_normalization_is_tensorflows(channels):
     assert np.abs(expected / x).min() < 0.95
 
 
+def test_local_response_normalization_learns_as_tensorflows():
+    x = tf.constant(100 * ramps.uniform("activations", (2, 5, 4, 16)))
+    away = tf.constant(ramps.uniform("away", (2, 5, 4, 16)))
+    ours, theirs = (
+        lambda x: LocalResponseNormalization()(x),
+        lambda x: tf.nn.local_response_normalization(x, 2, 1.0, 1e-4 / 5, 0.75),
+    )
+    gradients = []
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        gradients.append(tape.gradient(y, x, output_gradients=away))
+    np.testing.assert_allclose(*gradients, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "sums"), [(3, [3, 6, 9, 7]), (4, [3, 6, 10, 9])])
+def test_local_response_normalization_sums_the_neighbours_within_reach(size, sums):
+    x = np.sqrt(np.array([1, 2, 3, 4], np.float32)).reshape(1, 1, 1, 4)
+    layer = LocalResponseNormalization(size, alpha=size, beta=1.0, bias=0.0)
+    np.testing.assert_allclose(x / layer(x), np.reshape(sums, x.shape), rtol=1e-6)
+
+
 def test_local_response_normalization_sums_over_channels_and_not_over_places():
     x = np.ones((1, 3, 3, 8), np.float32)
     x[0, 1, 1] = 100
