@@ -27,7 +27,15 @@ from inception_tf.training.callbacks import Stopped
 from inception_tf.training.run import Run
 
 # 44 steps a pass over the embedded digits.
-TINY = Setting("digits", steps=50, size=32, width=0.05, rate_factor=10.0, every=30)
+TINY = Setting(
+    "digits",
+    steps=50,
+    size=32,
+    width=0.05,
+    rate_factor=10.0,
+    every=30,
+    validation_images=360,
+)
 PAIR = ("inception", "bn-x5")
 FILES = ("figure2.csv", "figure2.png", "figure3.csv", "report.json")
 

@@ -16,9 +16,16 @@ from inception_tf.training.callbacks import Stopped
 from inception_tf.training.fit import train
 from inception_tf.training.plan import make_plan
 
-CONFIG = design(
-    Setting("digits", steps=50, size=32, width=0.05, rate_factor=10.0, every=22)
-).configs["bn-x5"]
+SETTING = Setting(
+    "digits",
+    steps=50,
+    size=32,
+    width=0.05,
+    rate_factor=10.0,
+    every=22,
+    validation_images=1000,
+)
+CONFIG = design(SETTING).configs["bn-x5"]
 
 
 def rows(file):
@@ -27,7 +34,7 @@ def rows(file):
 
 
 def run(out, *callbacks, resumed=False):
-    points = Points(out, make_plan(CONFIG), every=22, most=None)
+    points = Points(out, make_plan(CONFIG), every=22, most=1000)
     train(CONFIG, out, resumed=resumed, callbacks=[points, *callbacks])
     return rows(out / "points.csv")
 
@@ -73,7 +80,7 @@ def test_a_stop_leaves_no_point_out_and_none_twice(whole, tmp_path, step):
 def test_points_after_the_step_that_is_gone_on_from_are_measured_again(whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    points = Points(out, make_plan(CONFIG), every=22, most=None)
+    points = Points(out, make_plan(CONFIG), every=22, most=1000)
     points.set_params({"steps": 44})
     points.on_train_begin()
     points.on_epoch_begin(1)  # a process that was killed in the second pass
@@ -88,7 +95,7 @@ def test_few_images_are_taken_at_even_distances():
     assert len(plan.validation) == 360
     every, some = (
         np.concatenate([targets for _, targets in unseen_images(plan, most)])
-        for most in (None, 100)
+        for most in (1000, 100)
     )
     assert len(every) == 360
     assert np.array_equal(some, every[::4])

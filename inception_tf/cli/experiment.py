@@ -128,7 +128,7 @@ VARIANT_NAMES = (
     "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.25]"
 )
 @click.option(
-    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1]"
+    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1.5]"
 )
 @click.option(
     "--every",

@@ -73,7 +73,7 @@ class Setting:
     width: float  # factor on every convolution's filters
     rate_factor: float  # on every learning rate of the paper
     every: int  # steps between two measurements of accuracy
-    validation_images: int | None = None  # measured, at most; None: all
+    validation_images: int  # at most, that it is measured on
     seed: int = 0
 
 
@@ -84,12 +84,19 @@ PAPER_PASSES = 6e6 * 32 / 1_281_167
 # Of the moving statistics; slim's 0.9997 looks back on 3,300 steps, more than a short run has.
 STATISTICS_MOMENTUM = 0.95
 
-FULL = {"steps": 15_000, "size": 64, "width": 1.0, "rate_factor": 1.0, "every": 500}
+FULL = {
+    "steps": 15_000,
+    "size": 64,
+    "width": 1.0,
+    "rate_factor": 1.5,
+    "every": 500,
+    "validation_images": 10_000,
+}
 QUICK = {
     "steps": 1_200,
     "size": 64,
     "width": 0.25,
-    "rate_factor": 1.0,
+    "rate_factor": 1.5,
     "every": 104,
     "validation_images": 2_000,
 }
