@@ -123,7 +123,7 @@ VARIANT_NAMES = (
     type=click.IntRange(min=1),
     help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 1200]",
 )
-@click.option("--size", type=int, help="Pixels, height and width.  [default: 64]")
+@click.option("--size", type=int, help="Pixels, height and width.  [default: 64, quick 48]")
 @click.option(
     "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.25]"
 )

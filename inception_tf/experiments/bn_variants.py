@@ -94,7 +94,7 @@ FULL = {
 }
 QUICK = {
     "steps": 1_200,
-    "size": 64,
+    "size": 48,  # down to 33 the last modules see two places by two, at 32 a single one
     "width": 0.25,
     "rate_factor": 1.5,
     "every": 104,
