@@ -41,6 +41,7 @@ def keep(split: Split, cache: str | None) -> Split:
     return Split(records, split.classes, origin=split)
 
 
+@tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
 def _contents(split: Split):
     read = reader(split)
     return (

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
@@ -26,8 +28,11 @@ __all__ = ["evaluation", "one_hot", "training"]
 
 GROUP = 32  # images that are read by one call, at most
 TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
+# Autograph would rewrite each function, for seconds, and find nothing: no Python `if` depends on a tensor.
+do_not_convert = tf.autograph.experimental.do_not_convert
 
 
+@do_not_convert
 def training(
     split: Split,
     config: DataConfig,
@@ -92,8 +97,9 @@ def training(
 def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, seed: int):
     """Two functions (position, index) → (pixels, label): one fails on a damaged image, one draws another."""
     distortions = augment.training_distortions(config)
-    opened = (split, images.Resize(size), augment.training_box(config))
-    load, load_safely = loader(*opened), safe_loader(*opened)
+    resize = images.Resize(size)
+    load = loader(split, resize, augment.training_box(config))
+    load_safely = safe_loader(load, split, resize)
     labels = tf.constant(split.classes)
 
     def distorted(pixels, position, index):
@@ -106,6 +112,7 @@ def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, 
         with tf.control_dependencies([readable]):
             return distorted(tf.identity(pixels), position, index)
 
+    @partial(tf.function, autograph=False)
     def shown(position, index):
         pixels, status = load_safely(index, seed_for(seed, BOX_STREAM, position))
         return pixels, index, _noted(bad, index, status)
@@ -124,6 +131,7 @@ def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, 
     return quick, careful
 
 
+@do_not_convert
 def evaluation(
     split: Split,
     steps: tuple,
@@ -140,7 +148,8 @@ def evaluation(
     """
     worker, workers = share
     bad = bad or BadImages(split)
-    load = safe_loader(split, lambda image: images.compose(steps, image))
+    finish = partial(images.compose, steps)
+    load = safe_loader(loader(split, finish), split, finish)
 
     def example(index):
         pixels, status = load(index, tf.zeros(2, tf.int64))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from inception_tf import runtimes
 from inception_tf.data.images import compose, evaluation_steps
-from inception_tf.data.items import safe_loader
+from inception_tf.data.items import loader, safe_loader
 from inception_tf.data.labels import read_labels, write_labels
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.data.splits import Split
@@ -87,11 +88,12 @@ def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     run = runtime.load(folder)
     noted = _read(folder / PREPROCESSING)
     view = Preprocessing(**{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)})
-    steps = evaluation_steps(view)
+    finish = partial(compose, evaluation_steps(view))
 
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         split = Split(data, np.zeros(len(data), np.int64))
-        load = safe_loader(split, lambda image: compose(steps, image))
+        load = safe_loader(loader(split, finish), split, finish)
         images, status = (
             tf.data.Dataset.range(len(split))
             .map(lambda index: load(index, tf.zeros(2, tf.int64)), tf.data.AUTOTUNE)
