@@ -70,8 +70,10 @@ def run(job: Job, path: str) -> None:
             network = getattr(module, function)
             _, ends = network(images, num_classes=job.classes, is_training=False, **job.arguments)
         variables = v1.global_variables()
-        for variable in variables:
-            variable.load(ramps.weight(variable.op.name, tuple(variable.shape)), session)
+        # In one run: each run of other operations optimizes the whole graph anew.
+        starts = [variable.initializer for variable in variables]
+        weights = [ramps.weight(v.op.name, tuple(v.shape)) for v in variables]
+        session.run(starts, {s.inputs[1]: w for s, w in zip(starts, weights, strict=True)})
         # What a trainer leaves beside the weights: a step, a slot, a moving average.
         first = variables[0].op.name
         extras = ("global_step", f"{first}/RMSProp", f"{first}/ExponentialMovingAverage")

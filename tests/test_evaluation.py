@@ -170,7 +170,7 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
     x = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
     same = inception_tf.create_model("inception_v1", classes=7, input_shape=(96, 96, 3))
     same.load_weights(path)
-    np.testing.assert_allclose(noted.model.predict_on_batch(x), same.predict_on_batch(x), rtol=1e-5)
+    np.testing.assert_allclose(noted.model(x), same(x), rtol=1e-5)
 
 
 def test_a_file_without_a_classifier_is_refused(tmp_path):

@@ -60,6 +60,7 @@ def test_at_the_end_of_a_pass_it_is_what_fit_validates(whole):
         assert 0 < float(points[step]["val_loss"]) <= float(history[step]["val_loss"])
 
 
+@pytest.mark.slow
 def test_measuring_changes_nothing_in_the_training(whole, tmp_path):
     train(CONFIG, tmp_path / "plain")
     plain, measured = (rows(path / "history.csv") for path in (tmp_path / "plain", whole))

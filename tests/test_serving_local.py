@@ -49,7 +49,7 @@ BATCHING = Batching(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     network = create_model(
-        "inception_v1", input_shape=(64, 64, 3), classes=len(LABELS), width_multiplier=0.25
+        "googlenet", input_shape=(64, 64, 3), classes=len(LABELS), width_multiplier=0.25
     )
     ramps.fill(network)
     to = tmp_path_factory.mktemp("saved_models") / "flowers"

@@ -12,7 +12,7 @@ from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.timing.data import DataTiming, time_data
 
-SMALL = ("model.name=inception_v1", "model.size=32", "model.width_multiplier=0.25")
+SMALL = ("model.name=googlenet", "model.size=32", "model.width_multiplier=0.25")
 
 
 def _timing(step):
@@ -41,7 +41,7 @@ def test_the_stages_of_files_are_timed(class_folders):
 
 def test_the_command_prints_a_table_a_sentence_and_json(capsys, tmp_path):
     file = tmp_path / "data.json"
-    words = "benchmark data --data digits --model inception_v1 --size 32 --batch-size 8 --steps 2"
+    words = "benchmark data --data digits --model googlenet --size 32 --batch-size 8 --steps 2"
     words += " --set model.width_multiplier=0.25 --set training.precision=float32"
     assert cli.main([*words.split(), "--json", str(file)]) == 0
     out = capsys.readouterr().out
