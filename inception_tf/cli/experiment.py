@@ -121,7 +121,7 @@ VARIANT_NAMES = (
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 1200]",
+    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 900]",
 )
 @click.option("--size", type=int, help="Pixels, height and width.  [default: 64, quick 48]")
 @click.option(
@@ -133,7 +133,7 @@ VARIANT_NAMES = (
 @click.option(
     "--every",
     type=click.IntRange(min=1),
-    help="Steps between two measurements of accuracy.  [default: 500, quick 104]",
+    help="Steps between two measurements of accuracy.  [default: 500, quick 78]",
 )
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."

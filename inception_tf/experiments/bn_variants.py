@@ -93,11 +93,11 @@ FULL = {
     "validation_images": 10_000,
 }
 QUICK = {
-    "steps": 1_200,
+    "steps": 900,
     "size": 48,  # down to 33 the last modules see two places by two, at 32 a single one
     "width": 0.25,
     "rate_factor": 1.5,
-    "every": 104,
+    "every": 78,
     "validation_images": 2_000,
 }
 
