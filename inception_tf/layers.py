@@ -104,13 +104,13 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def call(self, x):
         squares = keras.ops.square(keras.ops.cast(x, "float32"))
-        # A product with a matrix of zeros and ones; slices, one a shift, take eight times as long back.
+        # A product with a matrix of zeros and ones; slices, one a shift, take five times as long back.
         around = keras.ops.matmul(squares, self._neighbours(x.shape[-1]))
         scale = self._power(self.bias + self.alpha / self.size * around)
         return keras.ops.cast(keras.ops.cast(x, "float32") * scale, x.dtype)
 
     def _neighbours(self, channels: int) -> np.ndarray:
-        """(C, C) float32, 1 where two channels are so close that each is in the other's sum."""
+        """(C, C) float32, 1 where the row's channel is in the sum of the column's."""
         below, above = self.size // 2, (self.size - 1) // 2
         return np.tri(channels, k=below, dtype="float32") - np.tri(
             channels, k=-above - 1, dtype="float32"

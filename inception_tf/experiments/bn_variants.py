@@ -165,10 +165,11 @@ def train_variants(
 ) -> None:
     """Trains what `out` does not hold yet, one variant after the other, each from where it was left.
 
-    before: gets name and configuration of a variant that is to be trained and gives callbacks for its
-    `fit`.  after: called when one has ended.  One whose loss or weights are no longer finite has ended,
-    too: `ended.json` in its folder says at which step.  Raises `UserError` where `out` holds variants of
-    another setting, before anything is trained, and `Stopped` after Ctrl-C with the state saved.
+    setting: what `wanted` was designed for.  before: gets name and configuration of a variant that is
+    to be trained and gives callbacks for its `fit`.  after: called when one has ended.  One whose loss
+    or weights are no longer finite has ended, too: `ended.json` in its folder says at which step.
+    Raises `UserError` where `out` holds variants of another setting, before anything is trained, and
+    `Stopped` after Ctrl-C with the state saved.
     """
     _check_folder(wanted, out)
     for name, config in wanted.items():

@@ -22,14 +22,7 @@ import numpy as np
 
 from inception_tf.device import peak_memory
 from inception_tf.serving.c_api import LoaderError, Session, find_libraries
-from inception_tf.serving.signature_def import (
-    SERVE_TAG,
-    Signature,
-    cannot_be_read,
-    not_for_serving,
-    read_signatures,
-)
-from inception_tf.serving.versions import GRAPH_FILE
+from inception_tf.serving.signature_def import Signature, read_signatures, served_graph
 
 __all__ = ["Answer", "Call", "Ran", "meta_graph", "run"]
 
@@ -62,19 +55,9 @@ class Ran(NamedTuple):
 def meta_graph(folder: str | Path):
     """The MetaGraphDef tagged `serve` of the SavedModel in `folder`; `UserError` where there is none."""
     # TensorFlow's protos import all of it, which the child must not.
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
-    path = Path(folder) / GRAPH_FILE
-    saved = saved_model_pb2.SavedModel()
-    try:
-        saved.ParseFromString(path.read_bytes())
-    except (OSError, DecodeError) as error:
-        raise cannot_be_read(path, error) from error
-    for graph in saved.meta_graphs:
-        if SERVE_TAG in graph.meta_info_def.tags:
-            return graph
-    raise not_for_serving(path)
+    return served_graph(saved_model_pb2.SavedModel(), folder)
 
 
 def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> Ran:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from inception_tf.errors import UserError
 from inception_tf.serving.versions import GRAPH_FILE
 
-__all__ = ["SERVE_TAG", "Signature", "cannot_be_read", "not_for_serving", "read_signatures"]
+__all__ = ["SERVE_TAG", "Signature", "read_signatures", "served_graph"]
 
 SERVE_TAG = "serve"
 
@@ -49,29 +49,28 @@ class Signature:
 
 def read_signatures(folder: str | Path) -> dict[str, Signature]:
     """The signatures of the graph tagged `serve` in the SavedModel `folder`; `UserError` where there is none."""
+    return {
+        entry.key: Signature(_names(entry.value.inputs), _names(entry.value.outputs))
+        for entry in served_graph(_saved_model()(), folder).signature_def
+    }
+
+
+def served_graph(saved, folder: str | Path):
+    """The graph tagged `serve` of the SavedModel `folder`, which is read into `saved`, a SavedModel proto.
+
+    `UserError` where there is none.
+    """
     path = Path(folder) / GRAPH_FILE
-    saved = _saved_model()()
     try:
         saved.ParseFromString(path.read_bytes())
     except (OSError, DecodeError) as error:
-        raise cannot_be_read(path, error) from error
+        raise UserError(
+            f"'{path}' cannot be read as a SavedModel; export it again ({error})"
+        ) from error
     for graph in saved.meta_graphs:
         if SERVE_TAG in graph.meta_info_def.tags:
-            return {
-                entry.key: Signature(_names(entry.value.inputs), _names(entry.value.outputs))
-                for entry in graph.signature_def
-            }
-    raise not_for_serving(path)
-
-
-def cannot_be_read(path: Path, error: Exception) -> UserError:
-    """The error for a file that is no SavedModel."""
-    return UserError(f"'{path}' cannot be read as a SavedModel; export it again ({error})")
-
-
-def not_for_serving(path: Path) -> UserError:
-    """The error for a SavedModel without the graph that a server looks for."""
-    return UserError(
+            return graph
+    raise UserError(
         f"'{path}' has no graph tagged '{SERVE_TAG}', as TensorFlow Serving needs; export it again"
     )
 
