@@ -74,7 +74,7 @@ def medians(calls, rounds: int) -> dict:
 def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
     """Fused batch normalization against Keras' own."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from inception_tf.device import device_name
+    from inception_tf.host.hardware import device_name
     from inception_tf.models import find
 
     size = size or find(model).size

@@ -30,7 +30,7 @@ point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
 from inception_tf import models
-from inception_tf.device import forget_peak, peak_memory
+from inception_tf.host.hardware import reset_peak_memory, peak_memory
 from inception_tf.models.build import build
 from inception_tf.optimize import optimize_for_inference
 
@@ -55,7 +55,7 @@ model = optimize_for_inference(model, point["precision"])
 call = tf.function(lambda images: model(images, training=False), autograph=False)
 gc.collect()
 ctypes.CDLL(None).malloc_trim(0)  # gives back what building left free
-forget_peak()
+reset_peak_memory()
 before = peak_memory()
 seconds = []
 for _ in range(point["steps"] + {burn_in}):
@@ -144,7 +144,7 @@ def draw(found: dict, path: str, title: str) -> None:
 @click.option("--plot", "plot_file", metavar="FILE.png")
 @click.option("--json", "json_file", metavar="FILE")
 def main(precision, threads, steps, rounds, plot_file, json_file):
-    from inception_tf.device import processor_name
+    from inception_tf.host.hardware import processor_name
 
     points = {
         (curve, count, value): Point(

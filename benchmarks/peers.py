@@ -34,8 +34,8 @@ MISSING = 3  # exit code of a child whose packages are not here
 
 # Each is a program that leaves `call(images)` and, for torch, nothing of TensorFlow in memory.
 OURS = """
-from inception_tf.timing.case import Case
-from inception_tf.timing.steps import prepare
+from inception_tf.benchmark.case import Case
+from inception_tf.benchmark.steps import prepare
 step = prepare(Case({model!r}, backend={backend!r}, precision={precision!r}, batch_size={batch}, size={size}).checked()).step
 call = lambda images: step()
 """

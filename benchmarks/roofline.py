@@ -93,11 +93,11 @@ def main(model, batch_size, precision, rounds, plot_file):
     import tensorflow as tf
 
     from inception_tf import create_model, models, spec
-    from inception_tf.device import processor_name
+    from inception_tf.benchmark.peak import peak_flops
     from inception_tf.frozen import one_graph
+    from inception_tf.host.hardware import processor_name
     from inception_tf.models.build import endpoints
     from inception_tf.optimize import optimize_for_inference
-    from inception_tf.timing.peak import peak_flops
 
     network = models.find(model)
     size = network.size

@@ -37,7 +37,7 @@ def measure(who: str, settings: dict) -> dict:
     import keras
     import tensorflow as tf
 
-    from inception_tf.device import peak_memory
+    from inception_tf.host.hardware import peak_memory
 
     class Clock(keras.callbacks.Callback):
         """The start and end of each step; stands first in the list, and last at a step's beginning."""

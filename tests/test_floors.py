@@ -13,12 +13,12 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "quiet": 0,
+    "host": 0,
     "spec": 0,
     "config": 0,
     "fused": 0.25,
     "layers": 0.5,
     "blocks": 1,
-    "device": 1,
     "models": 2,
     "data": 2,
     "summary": 2.5,
@@ -30,11 +30,11 @@ FLOORS = {
     "training": 4,
     "evaluation": 4.5,
     "serving": 5,
-    "timing": 5,
+    "benchmark": 5,
     "experiments": 6,
     "cli": 7,
 }
-STRANGERS = {("models", "data"), ("data", "models"), ("serving", "timing"), ("timing", "serving")}
+STRANGERS = {("models", "data"), ("data", "models"), ("serving", "benchmark"), ("benchmark", "serving")}
 
 
 def _imports(path):

@@ -10,7 +10,7 @@ from statistics import median
 
 import click
 
-from inception_tf.timing.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
+from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
 
 __all__ = ["command"]
 
@@ -163,12 +163,12 @@ def _time(
     input_,
     **same,
 ):
+    from inception_tf.benchmark import tables
+    from inception_tf.benchmark.case import Case
+    from inception_tf.benchmark.plot import plot
+    from inception_tf.benchmark.run import time_case
     from inception_tf.cli.render import table
     from inception_tf.files import write_whole
-    from inception_tf.timing import tables
-    from inception_tf.timing.case import Case
-    from inception_tf.timing.plot import plot
-    from inception_tf.timing.run import time_case
 
     cases = [
         Case(
@@ -199,9 +199,9 @@ def _time(
 
 
 def _compare(first: str, second: str) -> None:
+    from inception_tf.benchmark.tables import comparison, read
     from inception_tf.cli.render import table
     from inception_tf.errors import UserError
-    from inception_tf.timing.tables import comparison, read
 
     found = comparison(read(first), read(second))
     if not found:
@@ -232,10 +232,10 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     \b
     inception-tf benchmark data --data folder:flowers --model inception_v3
     """
+    from inception_tf.benchmark.data import time_data
     from inception_tf.cli.render import table
     from inception_tf.data.sources import absolute
     from inception_tf.files import write_whole
-    from inception_tf.timing.data import time_data
     from inception_tf.training.recipes import read_recipe
 
     quoted = absolute(data).replace("'", "''")
@@ -284,9 +284,9 @@ def start_up(path, image, runs, json_file):
     \b
     inception-tf benchmark start-up saved_models/digits digit.png
     """
+    from inception_tf.benchmark.start_up import time_start_up
     from inception_tf.cli.render import table
     from inception_tf.files import write_whole
-    from inception_tf.timing.start_up import time_start_up
 
     found = time_start_up(path, image, runs)
     click.echo(f"{found.model}: one image, {found.device}, median of {runs}")

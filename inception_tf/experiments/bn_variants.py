@@ -180,8 +180,9 @@ def train_variants(
 
 
 def _train(run: Run, config: Config, setting: Setting, callbacks: Iterable) -> None:
-    from inception_tf.device import device_name, environment
     from inception_tf.experiments.variant_points import Points
+    from inception_tf.host.environment import environment
+    from inception_tf.host.hardware import device_name
     from inception_tf.training.finite import NotFiniteError
     from inception_tf.training.fit import train
     from inception_tf.training.plan import make_plan

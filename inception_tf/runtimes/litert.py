@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.device import usable_cores
+from inception_tf.host.hardware import usable_cores
 from inception_tf.quiet import quiet
 from inception_tf.runtimes.graph import INPUT, OUTPUT, concrete, plain
 from inception_tf.runtimes.packages import imported

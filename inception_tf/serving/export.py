@@ -14,8 +14,8 @@ import tensorflow as tf
 from inception_tf.data.headers import PIXEL_LIMIT
 from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.device import environment
 from inception_tf.errors import UserError, unknown
+from inception_tf.host.environment import environment
 from inception_tf.optimize import PRECISIONS, in_precision, optimize_for_inference
 from inception_tf.serving import handout, warmup
 from inception_tf.serving.network import check_labels, is_untrained, served_network

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from inception_tf.device import peak_memory
+from inception_tf.host.hardware import peak_memory
 from inception_tf.serving.c_api import LoaderError, Session, find_libraries
 from inception_tf.serving.signature_def import Signature, read_signatures, served_graph
 

@@ -18,10 +18,10 @@ from types import ModuleType
 from inception_tf import runtimes
 from inception_tf.data.bad import LIMIT
 from inception_tf.data.splits import Source, Split
-from inception_tf.device import environment
 from inception_tf.errors import UserError
 from inception_tf.evaluation.members import check_classes
 from inception_tf.evaluation.scores import Member
+from inception_tf.host.environment import environment
 from inception_tf.optimize import in_precision
 from inception_tf.serving.agreement import Agreement, compare, pictures, some
 from inception_tf.serving.network import check_labels, is_untrained, served_network

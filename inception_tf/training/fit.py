@@ -15,9 +15,9 @@ import tensorflow as tf
 from inception_tf.applications import create_model
 from inception_tf.config import Config
 from inception_tf.data.labels import write_labels
-from inception_tf.device import environment
 from inception_tf.errors import UserError
 from inception_tf.files import aside, write_whole
+from inception_tf.host.environment import environment
 from inception_tf.training import resume
 from inception_tf.training.averages import AveragedEvaluation, averaged
 from inception_tf.training.callbacks import Beginning, Recorder

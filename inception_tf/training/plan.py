@@ -14,8 +14,8 @@ from inception_tf.data.cache import keep
 from inception_tf.data.order import steps_per_epoch
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Source, Split, open_source
-from inception_tf.device import Precision, resolve_precision
 from inception_tf.errors import UserError, unknown
+from inception_tf.host.hardware import Precision, resolve_precision
 from inception_tf.models import find, switches
 from inception_tf.spec import Auxiliary
 from inception_tf.training.stages import Stage, stage_at

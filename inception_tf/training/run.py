@@ -10,9 +10,9 @@ import yaml
 
 from inception_tf.config import Config, read_yaml
 from inception_tf.data.labels import read_labels
-from inception_tf.device import environment
 from inception_tf.errors import UserError
 from inception_tf.files import write_whole
+from inception_tf.host.environment import environment
 from inception_tf.models import find
 
 __all__ = ["Run"]

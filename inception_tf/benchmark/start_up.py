@@ -11,8 +11,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from inception_tf.device import environment, processor_name
 from inception_tf.errors import UserError
+from inception_tf.host.environment import environment
+from inception_tf.host.hardware import processor_name
 
 __all__ = ["StartUp", "time_start_up"]
 
@@ -20,7 +21,7 @@ __all__ = ["StartUp", "time_start_up"]
 PROGRAM = """
 import sys
 from inception_tf import cli
-from inception_tf.device import peak_memory
+from inception_tf.host.hardware import peak_memory
 code = cli.main(sys.argv[1:])
 print(peak_memory(), file=sys.stderr)
 sys.exit(code)

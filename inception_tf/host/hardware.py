@@ -6,19 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
-
-from inception_tf import __version__
 
 __all__ = [
     "Precision",
     "device_name",
-    "environment",
-    "forget_peak",
+    "reset_peak_memory",
     "peak_memory",
     "processor_name",
     "resolve_precision",
@@ -26,7 +21,6 @@ __all__ = [
 ]
 
 TENSOR_CORES_SINCE = (7, 0)  # compute capability of NVIDIA's first GPUs with float16 matrix units
-PACKAGES = ("tensorflow", "keras", "numpy")
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # as Linux names them in /proc/cpuinfo
 
 
@@ -87,21 +81,10 @@ def peak_memory() -> int:
     return peak if platform.system() == "Darwin" else peak * 1024
 
 
-def forget_peak() -> None:
+def reset_peak_memory() -> None:
     """Lets `peak_memory` begin anew, with what the process holds now; only Linux can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def environment() -> dict:
-    """Versions and the commit of the code, for `config.yaml` and the reports."""
-    versions = {package: metadata.version(package) for package in PACKAGES}
-    return {
-        "inception_tf": __version__,
-        "python": platform.python_version(),
-        **versions,
-        "commit": _commit(),
-    }
 
 
 def _gpu() -> dict:
@@ -156,19 +139,3 @@ def _processor(field: str) -> str:
         if name.strip() == field:
             return value.strip()
     return ""
-
-
-@cache
-def _commit() -> str | None:
-    """The git commit of a source checkout; None where the package is installed without one."""
-    here = Path(__file__).parent
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None

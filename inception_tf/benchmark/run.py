@@ -8,10 +8,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from inception_tf import spec
-from inception_tf.device import device_name, environment, forget_peak, peak_memory
+from inception_tf.benchmark.case import KINDS, Case
+from inception_tf.benchmark.report import BURN_IN, EVERY, Setting, Timing, step_line, summary_line
+from inception_tf.host.environment import environment
+from inception_tf.host.hardware import device_name, peak_memory, reset_peak_memory
 from inception_tf.models import find
-from inception_tf.timing.case import KINDS, Case
-from inception_tf.timing.report import BURN_IN, EVERY, Setting, Timing, step_line, summary_line
 
 __all__ = ["clocked", "time_case"]
 
@@ -24,12 +25,12 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     best too.  Raises `UserError` for an unknown network, a size below its minimum, and a setting that
     cannot be timed.
     """
-    from inception_tf.timing.steps import prepare
+    from inception_tf.benchmark.steps import prepare
 
     case = case.checked()
     network = find(case.model)
     multiply_adds = spec.total(spec.facts(network, case.size), "multiply_adds")
-    forget_peak()  # of what was timed before
+    reset_peak_memory()  # of what was timed before
     prepared = prepare(case)
 
     started = time.perf_counter()
@@ -78,6 +79,6 @@ def _peak(setting: Setting) -> float | None:
     """None where TensorFlow has no arithmetic of that kind to compare with."""
     if setting.precision == "int8" or "TensorFlow" not in setting.backend:
         return None
-    from inception_tf.timing.peak import peak_flops
+    from inception_tf.benchmark.peak import peak_flops
 
     return peak_flops(setting.precision)

@@ -10,10 +10,10 @@ from datetime import datetime
 
 import pytest
 
+from inception_tf.benchmark.case import Case
+from inception_tf.benchmark.report import Setting, Timing, percentile, step_line, summary_line
+from inception_tf.benchmark.run import clocked, time_case
 from inception_tf.errors import UserError
-from inception_tf.timing.case import Case
-from inception_tf.timing.report import Setting, Timing, percentile, step_line, summary_line
-from inception_tf.timing.run import clocked, time_case
 
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}"
 

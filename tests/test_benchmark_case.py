@@ -8,10 +8,10 @@ from importlib import metadata
 
 import pytest
 
+from inception_tf.benchmark.case import Case
+from inception_tf.benchmark.peak import peak_flops
+from inception_tf.benchmark.run import time_case
 from inception_tf.errors import UserError
-from inception_tf.timing.case import Case
-from inception_tf.timing.peak import peak_flops
-from inception_tf.timing.run import time_case
 
 
 @pytest.mark.parametrize(

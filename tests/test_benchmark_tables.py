@@ -9,10 +9,10 @@ import json
 import pytest
 
 from inception_tf import cli
+from inception_tf.benchmark.plot import plot
+from inception_tf.benchmark.report import Setting, Timing
+from inception_tf.benchmark.tables import COLUMNS, comparison, read, rows, to_csv
 from inception_tf.errors import UserError
-from inception_tf.timing.plot import plot
-from inception_tf.timing.report import Setting, Timing
-from inception_tf.timing.tables import COLUMNS, comparison, read, rows, to_csv
 
 
 def timing(median: float, model: str = "inception_v1", peak: float | None = 4e9) -> dict:

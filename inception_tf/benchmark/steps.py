@@ -15,12 +15,12 @@ import keras
 import numpy as np
 
 from inception_tf.applications import create_model
-from inception_tf.device import resolve_precision, usable_cores
+from inception_tf.benchmark.case import Case
+from inception_tf.benchmark.passes import CALLS, mean_loss
 from inception_tf.errors import UserError
 from inception_tf.frozen import one_graph
+from inception_tf.host.hardware import resolve_precision, usable_cores
 from inception_tf.optimize import optimize_for_inference
-from inception_tf.timing.case import Case
-from inception_tf.timing.passes import CALLS, mean_loss
 
 __all__ = ["Prepared", "prepare"]
 

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from inception_tf import cli
+from inception_tf.benchmark.data import DataTiming, time_data
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.timing.data import DataTiming, time_data
 
 SMALL = ("model.name=googlenet", "model.size=32", "model.width_multiplier=0.25")
 
