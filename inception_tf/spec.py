@@ -196,7 +196,10 @@ class Facts:
     output: tuple[int, int, int]  # height, width, channels
     params: int  # all numbers held, moving statistics included
     trainable: int
-    multiply_adds: int
+    multiply_adds: int  # of the forward pass
+    backward_multiply_adds: (
+        int  # of the gradients: by the weights, and by the input where it depends on weights
+    )
 
 
 def fork(*branches: Branch) -> Fork:
@@ -293,7 +296,7 @@ def facts(
 
 
 def total(rows: tuple[Facts, ...], field: str) -> int:
-    """Sum of `params`, `trainable` or `multiply_adds` over rows."""
+    """Sum of `params`, `trainable`, `multiply_adds` or `backward_multiply_adds` over rows."""
     return sum(getattr(row, field) for row in rows)
 
 
@@ -311,6 +314,7 @@ class _Counter:
         self.width_multiplier = width_multiplier
         self.batch_norm = batch_norm
         self.rows: list[Facts] = []
+        self.learned = False  # does what the next step reads depend on weights?  The image does not
 
     def add(self, name, step, shape, path=(), endpoint=""):
         endpoint = endpoint or name
@@ -329,11 +333,12 @@ class _Counter:
         filters = min_width(step.filters, self.width_multiplier)
         if isinstance(step, Separable):
             deep = shape[2] * depth_multiplier(step, filters)
-            weights = step.window[0] * step.window[1] * deep + deep * filters
+            first, rest = step.window[0] * step.window[1] * deep, deep * filters
         else:
-            weights = step.window[0] * step.window[1] * shape[2] * filters
+            first, rest = step.window[0] * step.window[1] * shape[2] * filters, 0
         normed = isinstance(step, Conv) and self.batch_norm and not step.linear
-        return self._row(place, (h, w, filters), weights, statistics=2 * filters if normed else 0)
+        statistics = 2 * filters if normed else 0
+        return self._row(place, (h, w, filters), first, rest, statistics=statistics)
 
     def dense(self, name: str, inputs: int, classes: int) -> None:
         self._row(
@@ -343,26 +348,37 @@ class _Counter:
     def norm(self, name: str, features: int) -> None:
         """A shift, a mean and a variance a feature; the shift alone is trained."""
         place = Place(name, name, (), Norm())
-        self.rows.append(Facts(place, (1, 1, features), 3 * features, features, 0))
+        self.rows.append(Facts(place, (1, 1, features), 3 * features, features, 0, 0))
 
     def _branches(self, name, step, shape, path, endpoint):
-        ends = []
+        ends, before, after = [], self.learned, self.learned
         for b, branch in enumerate(step.branches):
-            inner = shape
+            inner, self.learned = shape, before
             for s, part in enumerate(branch):
                 inner = self.add(f"{name}_b{b}_{s}", part, inner, (*path, b, s), endpoint)
             ends.append(inner)
+            after = after or self.learned
+        self.learned = after
         joined = sum(end[2] for end in ends)
         if isinstance(step, Fork):
             return (*ends[0][:2], joined)
         place = Place(f"{name}_up", endpoint, (*path, len(step.branches)), UP)
         return self._row(place, shape, joined * shape[2])
 
-    def _row(self, place, output, weights=0, statistics=0):
-        """weights: kernel only; a beta or a bias for each channel of the output comes on top."""
-        trainable = weights + output[2] if weights else 0
-        operations = weights * output[0] * output[1]
-        self.rows.append(Facts(place, output, trainable + statistics, trainable, operations))
+    def _row(self, place, output, weights=0, pointwise=0, *, statistics=0):
+        """weights, pointwise: numbers in the kernel that reads the step's input, and in the one after it.
+
+        A beta or a bias for each channel of the output comes on top.
+        """
+        kernels = weights + pointwise
+        trainable = kernels + output[2] if kernels else 0
+        grid = output[0] * output[1]
+        # Each kernel's gradient takes what the kernel took, and so does its input's, where anybody needs it.
+        backward = grid * (2 * kernels - (0 if self.learned else weights))
+        self.learned = self.learned or kernels > 0
+        self.rows.append(
+            Facts(place, output, trainable + statistics, trainable, kernels * grid, backward)
+        )
         return output
 
 

@@ -11,7 +11,15 @@ from datetime import datetime
 import pytest
 
 from inception_tf.benchmark.case import Case
-from inception_tf.benchmark.report import Setting, Timing, percentile, step_line, summary_line
+from inception_tf.benchmark.plausibility import Peak
+from inception_tf.benchmark.report import (
+    Setting,
+    Timing,
+    least_bytes,
+    percentile,
+    step_line,
+    summary_line,
+)
 from inception_tf.benchmark.run import clocked, time_case
 from inception_tf.errors import UserError
 
@@ -56,13 +64,39 @@ def test_percentiles_are_values_that_occurred():
 
 
 def test_rates_follow_from_the_median():
-    setting = Setting("Forward", "x", 1, 1000, 8, 32, "float32", "CPU", 2, "TensorFlow")
-    figures = Timing(setting, 1.0, (0.1, 0.2, 0.9), 0, 160e3, {}).as_dict()
+    setting = Setting(
+        what="Forward",
+        model="x",
+        parameters=1,
+        batch_size=8,
+        size=32,
+        multiply_adds=1000,
+        backward_multiply_adds=0,
+        precision="float32",
+        device="CPU",
+        threads=2,
+        backend="TensorFlow",
+    )
+    figures = Timing(setting, 1.0, (0.1, 0.2, 0.9), 0, Peak(160e3), {}).as_dict()
     assert figures["images_per_second"] == pytest.approx(40)
     assert figures["flops_per_second"] == pytest.approx(2 * 1000 * 8 / 0.2)
     assert figures["share_of_peak"] == pytest.approx(0.5)
-    backward = dataclasses.replace(setting, what="Forward-backward")
-    assert Timing(backward, 1.0, (0.2,), 0, None, {}).operations == 3 * 2 * 1000 * 8
+    backward = dataclasses.replace(setting, what="Forward-backward", backward_multiply_adds=1900)
+    assert backward.operations == 2 * 2900 * 8
+
+
+@pytest.mark.parametrize(
+    ("what", "precision", "expected"),
+    [
+        ("Forward", "float32", 10 * 4),
+        ("Forward", "bfloat16", 10 * 2),
+        ("Forward", "int8", 10),
+        ("Forward-backward", "float16", 10 * (2 + 4)),
+        ("Train-step", "float32", 10 * (4 + 12)),
+    ],
+)
+def test_a_step_moves_its_weights_and_its_images_at_least(what, precision, expected):
+    assert least_bytes(what, precision, parameters=10, pixels=100) == expected + 400
 
 
 def test_a_report_says_what_is_timed_and_ends_with_the_summary():
@@ -78,7 +112,8 @@ def test_a_report_says_what_is_timed_and_ends_with_the_summary():
     assert len(figures["durations"]) == 11
     assert figures["median"] <= figures["p90"] <= figures["p99"]
     assert figures["peak_memory"] > 100e6
-    assert figures["compile_seconds"] > 0
+    # Building, tracing and freezing are in it, not only the first step.
+    assert figures["compile_seconds"] > 10 * figures["median"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from inception_tf import cli
+from inception_tf.benchmark.plausibility import Peak
 from inception_tf.benchmark.plot import plot
 from inception_tf.benchmark.report import Setting, Timing
 from inception_tf.benchmark.tables import COLUMNS, comparison, read, rows, to_csv
@@ -16,8 +17,21 @@ from inception_tf.errors import UserError
 
 
 def timing(median: float, model: str = "inception_v1", peak: float | None = 4e9) -> dict:
-    setting = Setting("Forward", model, 10, 10**8, 4, 64, "float32", "CPU", 2, "TensorFlow")
-    return Timing(setting, 1.0, (median, median, 3 * median), 2**30, peak, {}).as_dict()
+    setting = Setting(
+        what="Forward",
+        model=model,
+        parameters=10,
+        batch_size=4,
+        size=64,
+        multiply_adds=10**8,
+        backward_multiply_adds=0,
+        precision="float32",
+        device="CPU",
+        threads=2,
+        backend="TensorFlow",
+    )
+    durations = (median, median, 3 * median)
+    return Timing(setting, 1.0, durations, 2**30, Peak(peak), {}).as_dict()
 
 
 def test_a_row_has_rates_of_the_median_and_the_share_of_the_peak():
@@ -38,7 +52,8 @@ def test_a_csv_file_has_a_column_for_each_single_figure():
 
 def test_what_both_files_have_is_compared(tmp_path):
     ours, theirs = [timing(0.2), timing(0.1, "vgg16")], [timing(0.3), timing(0.1, "alexnet")]
-    ((model, *_, a, b, ratio),) = comparison(ours, theirs)
+    ((model, *_, a, b, ratio, suspect),) = comparison(ours, theirs)
+    assert suspect == ""
     assert (model, a, b, ratio) == ("inception_v1", "0.2000", "0.3000", "1.50")
 
 
@@ -47,6 +62,18 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=r"a\.json is not what `inception-tf benchmark forward"):
         read(tmp_path / "a.json")
+
+
+def test_a_suspect_side_of_a_comparison_is_named():
+    ((*_, suspect),) = comparison([timing(0.1)], [timing(0.3)])
+    assert suspect == "A"
+
+
+def test_a_missing_file_is_one_sentence(tmp_path, capsys):
+    paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    assert cli.main(["benchmark", "forward", "--compare", *paths]) == 2
+    err = capsys.readouterr().err
+    assert err == f"inception-tf: cannot read {paths[0]}: No such file or directory\n"
 
 
 def test_a_picture_is_written(tmp_path):
@@ -63,7 +90,8 @@ def test_the_command_times_all_and_prints_one_table_last(tmp_path, capsys):
     }
     assert cli.main([*words.split(), *(word for pair in files.items() for word in pair)]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in out[-3:]] == ["model", "inception_v1", "googlenet"]
+    table = [line for line in out if not line.startswith("suspect: ")]
+    assert [line.split()[0] for line in table[-3:]] == ["model", "inception_v1", "googlenet"]
     assert [t["model"] for t in json.loads((tmp_path / "t.json").read_text())] == [
         *("inception_v1", "googlenet")
     ]
@@ -72,4 +100,6 @@ def test_the_command_times_all_and_prints_one_table_last(tmp_path, capsys):
 
     both = [files["--json"]] * 2
     assert cli.main(["benchmark", "forward", "--compare", *both]) == 0
-    assert capsys.readouterr().out.count("1.00") == 2
+    out = capsys.readouterr().out
+    assert "speed-up of A over B" in out
+    assert out.count("1.00") == 2

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 
 from inception_tf import spec
 from inception_tf.errors import UserError
+from inception_tf.models import find
 from inception_tf.spec import AVG, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
 
 TINY = Network(
@@ -168,3 +170,32 @@ def test_costs_are_those_of_the_documents_table_1(row):
     kernels = spec.total(rows, "multiply_adds") / side**2
     assert kernels / 1024 == pytest.approx(kilo, rel=0.08)
     assert spec.total(rows, "multiply_adds") / 1e6 == pytest.approx(mega, rel=0.06)
+
+
+def test_a_gradient_step_costs_two_products_a_kernel_and_one_where_the_image_is_read():
+    body = (
+        ("pool", MAX),
+        ("first", fork((Conv(4, 3),), (Conv(2), Conv(4)))),  # both branches read the image
+        ("second", Conv(8)),
+    )
+    network = dataclasses.replace(TINY, body=body, auxiliaries=())
+    rows = {row.place.name: row for row in spec.facts(network, 4, channels=1, classes=5)}
+    ratios = {
+        name: row.backward_multiply_adds / row.multiply_adds
+        for name, row in rows.items()
+        if row.multiply_adds
+    }
+    assert ratios == {
+        "first_b0_0": 1,
+        "first_b1_0": 1,
+        "first_b1_1": 2,
+        "second": 2,
+        "Logits": 2,
+    }
+
+
+def test_of_a_separable_convolution_of_the_image_the_depthwise_part_needs_no_gradient_by_the_image():
+    row = spec.facts(find("inception_v2"))[0]
+    depthwise, pointwise = (grid * 112**2 for grid in (7 * 7 * 3 * 8, 3 * 8 * 64))
+    assert row.multiply_adds == depthwise + pointwise
+    assert row.backward_multiply_adds == depthwise + 2 * pointwise

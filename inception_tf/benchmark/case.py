@@ -10,7 +10,11 @@ from inception_tf.models import find
 
 __all__ = ["BACKENDS", "COMPILES", "INPUTS", "KINDS", "PRECISIONS", "Case"]
 
-KINDS = {"forward": "Forward", "forward-backward": "Forward-backward"}
+KINDS = {
+    "forward": "Forward",
+    "forward-backward": "Forward-backward",
+    "train-step": "Train-step",
+}
 BACKENDS = ("tensorflow", "openvino", "keras")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 COMPILES = ("graph", "xla", "none")
@@ -29,10 +33,11 @@ class Case:
     size: int | None = None  # pixels, height and width; None: the network's own
     threads: int | None = None  # None: all cores that the process may use
     steps: int = 100  # that are counted
-    compile: str = "graph"  # graph, xla, or none: operation by operation
-    input: str = (
-        "constant"  # or redrawn: new random images inside each timed step, as in the documents
-    )
+    # graph, xla, or none: operation by operation.  None: graph, but operation by operation on torch
+    compile: str | None = None
+    # or redrawn: new random images inside each timed step, as in the documents
+    input: str = "constant"
+    recipe: str = "default"  # of a train-step: its optimizer and losses; a name or a YAML file
 
     def checked(self) -> Case:
         """The same with its size filled in."""
@@ -40,7 +45,7 @@ class Case:
             ("benchmark", self.kind, KINDS),
             ("backend", self.backend, BACKENDS),
             ("precision", self.precision, PRECISIONS),
-            ("compile", self.compile, COMPILES),
+            ("compile", "graph" if self.compile is None else self.compile, COMPILES),
             ("input", self.input, INPUTS),
         ):
             if value not in known:
@@ -52,13 +57,13 @@ class Case:
         ):
             if value < 1:
                 raise UserError(f"the {name} must be at least 1, got {value}")
-        if self.backend != "tensorflow" and self.compile != "graph":
-            raise UserError(
-                f"compile {self.compile} is TensorFlow's; leave it out with backend {self.backend}"
-            )
+        if self.backend == "openvino" and self.compile not in (None, "graph"):
+            raise UserError(f"OpenVINO compiles in its own way; leave out compile {self.compile}")
         if self.backend == "openvino" and self.kind != "forward":
-            raise UserError("OpenVINO only predicts; time forward-backward with backend tensorflow")
+            raise UserError(f"OpenVINO only predicts; time {self.kind} with backend tensorflow")
         if self.precision == "int8" and self.backend != "openvino":
             raise UserError("int8 is timed with --backend openvino")
+        if self.kind == "train-step" and self.input == "redrawn":
+            raise UserError("a train-step takes its batch from memory; leave out input redrawn")
         size = find(self.model).size if self.size is None else self.size
         return Case(**{**vars(self), "size": size})

@@ -1,53 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forward passes, and gradients, on each of the backends that Keras has; jax and torch bring their own GPU."""
+"""Forward passes and gradients on each of Keras' backends, as calls that end when their result is in NumPy.
+
+What is timed has to be computed: every call returns a number that depends on all of it.  A graph
+optimizer may leave out whatever the result does not depend on, and TensorFlow's does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import keras
-import numpy as np
 
-from inception_tf.errors import UserError
-
-__all__ = ["CALLS", "mean_loss"]
+__all__ = ["compiled", "forward", "gradients", "wait"]
 
 TINY = 1e-7  # added to a probability before its logarithm
 
 
-def mean_loss(probabilities):
-    """Mean cross-entropy of (N, K) probabilities as if every image were of class 0."""
+def compiled(function: Callable, how: str) -> Callable:
+    """`function` of tensors as Keras' backend compiles it.
+
+    Args:
+        function: takes and returns (nested) tensors of Keras' backend.
+        how: "graph" (tf.function, jax.jit, torch.compile), "xla" (the same by XLA on TensorFlow and JAX)
+            or "none" (operation by operation).
+    """
+    backend = keras.backend.backend()
+    if how == "none":
+        return function
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=how == "xla", autograph=False)
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    import torch
+
+    return torch.compile(function)
+
+
+def wait(values) -> None:
+    """Returns when the backend has computed `values`; its device may run behind Python."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        jax.block_until_ready(values)
+    elif backend == "tensorflow":
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
+    else:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+
+def forward(model: keras.Model, how: str, *, training: bool = False) -> Callable:
+    """The forward pass of a model with one output: (N, H, W, C) images → (N, K) NumPy array.
+
+    Args:
+        how: as in `compiled`.
+        training: with batch statistics and dropout; the moving statistics are updated too.
+    """
+    call = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
+    step = call(model, how, training)
+    return lambda images: keras.ops.convert_to_numpy(step(images))
+
+
+def gradients(model: keras.Model, how: str) -> Callable:
+    """Forward pass in training mode and the gradients of all trainable variables.
+
+    The loss is the mean cross-entropy of the model's probabilities as if every image were of class 0.
+
+    Returns:
+        (N, H, W, C) images → NumPy array (2,) float32: the loss, and the norm of all gradients together.
+        The norm is what makes every gradient count: a sum of squares has no short cut around them.
+    """
+    call = {
+        "tensorflow": _tensorflow_gradients,
+        "jax": _jax_gradients,
+        "torch": _torch_gradients,
+    }[keras.backend.backend()]
+    step = call(model, how)
+    return lambda images: keras.ops.convert_to_numpy(step(images)).astype("float32")
+
+
+def _loss(probabilities):
     return -keras.ops.mean(keras.ops.log(probabilities[:, 0] + TINY))
 
 
-def _predict(model: keras.Model) -> Callable:
-    return lambda images: model.predict(images, batch_size=len(images), verbose=0)
+def _loss_and_norm(loss, gradients):
+    """(2,) float32."""
+    squares = [keras.ops.sum(keras.ops.square(keras.ops.cast(g, "float32"))) for g in gradients]
+    norm = keras.ops.sqrt(sum(squares))
+    return keras.ops.stack([keras.ops.cast(loss, "float32"), norm])
 
 
-def _no_gradients(model: keras.Model) -> Callable:
-    raise UserError("with Keras on TensorFlow, time forward-backward with --backend tensorflow")
+def _tensorflow(model: keras.Model, how: str, training: bool) -> Callable:
+    return compiled(lambda images: model(images, training=training), how)
 
 
-def _jax_forward(model: keras.Model) -> Callable:
-    import jax
+def _tensorflow_gradients(model: keras.Model, how: str) -> Callable:
+    import tensorflow as tf
 
-    def probabilities(weights, images):
-        return model.stateless_call(*weights, images, training=False)[0]
+    def step(images):
+        with tf.GradientTape() as tape:
+            loss = _loss(model(images, training=True))
+        return _loss_and_norm(loss, tape.gradient(loss, model.trainable_variables))
 
-    compiled, weights = jax.jit(probabilities), _values(model)
-    return lambda images: np.asarray(compiled(weights, images))
-
-
-def _jax_gradients(model: keras.Model) -> Callable:
-    import jax
-
-    def loss(trainable, rest, images):
-        probabilities, _ = model.stateless_call(trainable, rest, images, training=True)
-        return mean_loss(probabilities)
-
-    compiled, weights = jax.jit(jax.value_and_grad(loss)), _values(model)
-    # Waits for the gradients too; only the loss comes back.
-    return lambda images: np.asarray(jax.block_until_ready(compiled(*weights, images))[0])
+    return compiled(step, how)
 
 
 def _values(model: keras.Model) -> tuple[list, list]:
@@ -57,33 +121,66 @@ def _values(model: keras.Model) -> tuple[list, list]:
     )
 
 
-def _torch_forward(model: keras.Model) -> Callable:
+def _jax(model: keras.Model, how: str, training: bool) -> Callable:
+    def step(trainable, rest, images):
+        # The statistics come back too: what is not returned is not computed.
+        outputs, rest = model.stateless_call(trainable, rest, images, training=training)
+        return (outputs, rest) if training else (outputs, ())
+
+    call, weights = compiled(step, how), _values(model)
+
+    def run(images):
+        # A training step in between gives its old variables away.
+        outputs, rest = call(*(_values(model) if training else weights), images)
+        wait(rest)
+        return outputs
+
+    return run
+
+
+def _jax_gradients(model: keras.Model, how: str) -> Callable:
+    import jax
+
+    def loss(trainable, rest, images):
+        probabilities, rest = model.stateless_call(trainable, rest, images, training=True)
+        return _loss(probabilities), rest
+
+    def step(trainable, rest, images):
+        (value, rest), grads = jax.value_and_grad(loss, has_aux=True)(trainable, rest, images)
+        return _loss_and_norm(value, grads), rest, grads
+
+    call = compiled(step, how)
+
+    def run(images):
+        result, *others = call(*_values(model), images)
+        wait(others)
+        return result
+
+    return run
+
+
+def _torch(model: keras.Model, how: str, training: bool) -> Callable:
     import torch
 
-    def call(images):
+    call = compiled(lambda images: model(images, training=training), how)
+
+    def run(images):
         with torch.no_grad():
-            return model(images, training=False).cpu().numpy()
+            return call(images)
 
-    return call
+    return run
 
 
-def _torch_gradients(model: keras.Model) -> Callable:
+def _torch_gradients(model: keras.Model, how: str) -> Callable:
     import torch
 
-    def call(images):
+    call = compiled(lambda images: _loss(model(images, training=True)), how)
+
+    def run(images):
         model.zero_grad()
-        value = mean_loss(model(images, training=True))
-        value.backward()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        return value.detach().cpu().numpy()
+        loss = call(images)
+        loss.backward()
+        with torch.no_grad():
+            return _loss_and_norm(loss, [v.value.grad for v in model.trainable_variables])
 
-    return call
-
-
-# Keras' backend: (forward, gradients), each model → (images → array).
-CALLS = {
-    "tensorflow": (_predict, _no_gradients),
-    "jax": (_jax_forward, _jax_gradients),
-    "torch": (_torch_forward, _torch_gradients),
-}
+    return run

@@ -1,48 +1,81 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine reaches at best: one large matrix product and one convolution, timed beside the networks."""
+"""What this machine reaches at best, measured beside the networks on Keras' backend.
+
+Arithmetic: one large matrix product or one large convolution.  Memory: reading one large tensor, or
+adding two into a third.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache
 
-__all__ = ["peak_flops"]
+import keras
 
-SIDE = 2048  # of the square matrices
-GRID, CHANNELS, IMAGES = (
-    35,
-    192,
-    16,
-)  # a 3x3 convolution of Inception V3's first grid, wide enough to fill the units
+from inception_tf.benchmark.passes import compiled, wait
+from inception_tf.host.hardware import sees_gpu
+
+__all__ = ["measure_flops", "measure_memory_rate"]
+
+# Wide enough to fill the units and long enough to hide what a call costs: milliseconds each.
+SIDE, SIDE_GPU = 2048, 8192  # of the square matrices
+GRID, CHANNELS = 35, 192  # a 3x3 convolution of Inception V3's first grid
+IMAGES, IMAGES_GPU = 16, 1024
 TRIES = 5  # the best counts: what the machine can do, not what others left of it
+IN_FLIGHT = 4  # calls between two looks at the clock on a GPU, whose queue is then never empty
+LEAST_BYTES = 1 << 20  # of a tensor that is read: below, the call itself is what is timed
 
 
-@cache
-def peak_flops(precision: str) -> float:
-    """Operations a second in `precision`, a multiply-add being two: the better of the two, on TensorFlow.
+def measure_flops(precision: str) -> float:
+    """Operations per second in `precision` ("float32", "bfloat16", "float16"), a multiply-add being two.
 
-    A process that has set its number of threads is measured with that number.
+    The better of a matrix product and a 3x3 convolution, each the best of five.  A process that has set
+    its number of threads is measured with that number.
     """
-    import tensorflow as tf
-
-    dtype = tf.as_dtype(precision)
-    a = tf.cast(tf.random.uniform((SIDE, SIDE), -1, 1), dtype)
-    x = tf.cast(tf.random.uniform((IMAGES, GRID, GRID, CHANNELS), -1, 1), dtype)
-    kernel = tf.cast(tf.random.uniform((3, 3, CHANNELS, CHANNELS), -1, 1), dtype)
-    product = tf.function(lambda: tf.linalg.matmul(a, a)[0, 0])
-    convolution = tf.function(lambda: tf.nn.conv2d(x, kernel, 1, "SAME")[0, 0, 0, 0])
+    side, images = (SIDE_GPU, IMAGES_GPU) if sees_gpu() else (SIDE, IMAGES)
+    a = _random((side, side), precision)
+    x = _random((images, GRID, GRID, CHANNELS), precision)
+    kernel = _random((3, 3, CHANNELS, CHANNELS), precision)
+    convolution = compiled(
+        lambda x, kernel: keras.ops.conv(x, kernel, 1, "same", "channels_last"), _how()
+    )
     return max(
-        2 * SIDE**3 / _best(product),
-        2 * IMAGES * GRID**2 * 9 * CHANNELS**2 / _best(convolution),
+        2 * side**3 / _best(compiled(keras.ops.matmul, _how()), a, a),
+        2 * images * GRID**2 * 9 * CHANNELS**2 / _best(convolution, x, kernel),
     )
 
 
-def _best(work: Callable) -> float:
+def measure_memory_rate(working_set: int) -> float:
+    """Bytes per second of tensors that take `working_set` bytes together: a cache that holds them counts.
+
+    The better of reading one and of adding two into a third.
+    """
+    numbers = max(working_set, LEAST_BYTES) // 4
+    whole = _random((numbers,), "float32")
+    a, b = _random((numbers // 3,), "float32"), _random((numbers // 3,), "float32")
+    return max(
+        4 * numbers / _best(compiled(keras.ops.sum, _how()), whole),
+        4 * 3 * (numbers // 3) / _best(compiled(keras.ops.add, _how()), a, b),
+    )
+
+
+def _how() -> str:
+    # torch computes one operation as fast without its compiler, which takes a minute.
+    return "none" if keras.backend.backend() == "torch" else "graph"
+
+
+def _random(shape: tuple[int, ...], dtype: str):
+    return keras.ops.cast(keras.random.uniform(shape, -1, 1, seed=0), dtype)
+
+
+def _best(work: Callable, *tensors) -> float:
     """Seconds of the fastest call; the first ones trace and warm up."""
-    times = []
+    calls = IN_FLIGHT if sees_gpu() else 1
+    seconds = []
     for _ in range(TRIES + 2):
         started = time.perf_counter()
-        work().numpy()
-        times.append(time.perf_counter() - started)
-    return min(times[2:])
+        for _ in range(calls):
+            result = work(*tensors)
+        wait(result)
+        seconds.append((time.perf_counter() - started) / calls)
+    return min(seconds[2:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timings as one picture: a bar each, the median, with a whisker to the 90th percentile."""
+"""Timings as one picture: a bar each, the median, with a whisker to the 90th percentile; hatched where suspect."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def plot(timings: Sequence[dict], path: str | Path) -> None:
     places = range(len(timings))
     figure = Figure((8, 1.4 + INCHES * len(timings)), layout="constrained")
     axes = figure.add_subplot()
-    axes.barh(places, medians, xerr=[[0] * len(late), late], color="0.65", ecolor="0.2", capsize=3)
-    for place, timing in zip(places, timings, strict=True):
-        axes.text(
-            timing["p90"], place, f"  {timing['images_per_second']:.1f} images/s", va="center"
-        )
+    bars = axes.barh(
+        places, medians, xerr=[[0] * len(late), late], color="0.65", ecolor="0.2", capsize=3
+    )
+    for place, bar, timing in zip(places, bars, timings, strict=True):
+        label = f"{timing['images_per_second']:.1f} images/s"
+        if timing["suspect"]:
+            bar.set(hatch="///", facecolor="white", edgecolor="0.4")
+            label = f"suspect: {label}"
+        axes.text(timing["p90"], place, f"  {label}", va="center")
     axes.set_yticks(places, labels, fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * max(t["p90"] for t in timings))
-    axes.set_xlabel("seconds a batch: median, and 90th percentile")
+    axes.set_xlabel("seconds per batch: median, and 90th percentile")
     axes.set_title(f"{timings[0]['device']}, {timings[0]['backend']}", fontsize=9)
     with aside(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

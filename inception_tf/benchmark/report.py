@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-__all__ = ["BURN_IN", "EVERY", "Setting", "Timing", "percentile", "step_line", "summary_line"]
+from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
+
+__all__ = [
+    "BURN_IN",
+    "EVERY",
+    "Setting",
+    "Timing",
+    "least_bytes",
+    "percentile",
+    "step_line",
+    "summary_line",
+]
 
 BURN_IN = 10  # steps before step 0, not counted; TensorFlow's alexnet_benchmark
 EVERY = 10  # one line for so many steps
@@ -19,10 +30,11 @@ EVERY = 10  # one line for so many steps
 class Setting:
     """What is timed, on what, in which form."""
 
-    what: str  # Forward, or Forward-backward
+    what: str  # Forward, Forward-backward or Train-step
     model: str
     parameters: int
     multiply_adds: int  # one image, forward
+    backward_multiply_adds: int  # one image, of the gradients; 0 for a forward pass
     batch_size: int  # images a step
     size: int  # pixels
     precision: str
@@ -30,14 +42,27 @@ class Setting:
     threads: int
     backend: str
     input: str = "constant"  # or redrawn, inside the timed step
+    tf32: bool = False  # float32 products of a GPU in TF32, 10 bits of mantissa
 
     def header(self) -> str:
         """The report's first line."""
         return (
             f"{self.model}: {self.parameters:,} parameters, batch {self.batch_size},"
-            f" {self.size}x{self.size}, {self.precision}, {self.device},"
-            f" {self.threads} thread{'s' if self.threads != 1 else ''}, {self.backend}"
+            f" {self.size}x{self.size}, {self.precision}{' in TF32' if self.tf32 else ''},"
+            f" {self.device}, {self.threads} thread{'s' if self.threads != 1 else ''}, {self.backend}"
             f"{', input redrawn' if self.input == 'redrawn' else ''}"
+        )
+
+    @property
+    def operations(self) -> int:
+        """Of a step: a multiply-add is two.  An optimizer's, of the order of the weights, are not counted."""
+        return 2 * (self.multiply_adds + self.backward_multiply_adds) * self.batch_size
+
+    @property
+    def least_bytes(self) -> int:
+        """That a step must move, as in `least_bytes`."""
+        return least_bytes(
+            self.what, self.precision, self.parameters, 3 * self.size**2 * self.batch_size
         )
 
 
@@ -46,25 +71,33 @@ class Timing:
     """How long each step took, and what else the run measured."""
 
     setting: Setting
-    compile_seconds: float  # the first call: tracing and compilation
-    durations: tuple[float, ...]  # seconds a step, burn-in left out
+    compile_seconds: float  # building the network, tracing and compiling it, and the first step
+    durations: tuple[float, ...]  # seconds per step, burn-in left out
     peak_memory: int  # bytes, the most that the whole process held from building the network on
-    peak_flops: (
-        float | None
-    )  # operations a second that this machine reaches at best, where measured
+    peak: Peak  # what the machine reaches at best, where measured
     environment: dict
+    forward_seconds: float | None = (
+        None  # of a forward pass in training mode, beside gradient steps
+    )
 
     @property
-    def operations(self) -> int:
-        """Of a step: a multiply-add is two, and the gradients of a layer take twice its forward pass."""
-        passes = 3 if self.setting.what == "Forward-backward" else 1
-        return 2 * self.setting.multiply_adds * self.setting.batch_size * passes
+    def suspect(self) -> tuple[str, ...]:
+        """Why this timing cannot be; empty for one that can."""
+        evidence = Evidence(
+            statistics.median(self.durations),
+            self.setting.operations,
+            self.setting.least_bytes,
+            self.peak,
+            self.compile_seconds,
+            self.forward_seconds,
+        )
+        return suspicions(evidence)
 
     def as_dict(self) -> dict:
-        """Everything by name, in seconds, bytes, images a second and FLOP a second."""
+        """Everything by name, in seconds, bytes, images per second and FLOP per second."""
         median = statistics.median(self.durations)
         batch = self.setting.batch_size
-        flops = self.operations / median
+        flops = self.setting.operations / median
         return {
             **dataclasses.asdict(self.setting),
             "steps": len(self.durations),
@@ -76,12 +109,30 @@ class Timing:
             "p99": percentile(self.durations, 99),
             "images_per_second": batch / median,
             "flops_per_second": flops,
-            "peak_flops_per_second": self.peak_flops,
-            "share_of_peak": flops / self.peak_flops if self.peak_flops else None,
+            "peak_flops_per_second": self.peak.flops,
+            "share_of_peak": flops / self.peak.flops if self.peak.flops else None,
+            "memory_bytes_per_second": self.peak.bytes,
+            "forward_seconds": self.forward_seconds,
             "compile_seconds": self.compile_seconds,
             "peak_memory": self.peak_memory,
+            "suspect": list(self.suspect),
             "environment": self.environment,
         }
+
+
+def least_bytes(what: str, precision: str, parameters: int, pixels: int) -> int:
+    """Bytes that a step must move, however it is computed.
+
+    The weights are read in the step's precision and the images in float32; gradients are written in
+    float32, and an optimizer reads and writes the weights in float32.
+
+    Args:
+        what: Forward, Forward-backward or Train-step.
+        pixels: numbers in the images of a step.
+    """
+    width = {"float32": 4, "int8": 1}.get(precision, 2)
+    per_weight = {"Forward": width, "Forward-backward": width + 4, "Train-step": width + 12}
+    return parameters * per_weight[what] + 4 * pixels
 
 
 def step_line(now: datetime, step: int, duration: float) -> str:

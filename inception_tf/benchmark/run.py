@@ -9,54 +9,112 @@ from datetime import datetime
 
 from inception_tf import spec
 from inception_tf.benchmark.case import KINDS, Case
-from inception_tf.benchmark.report import BURN_IN, EVERY, Setting, Timing, step_line, summary_line
+from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
+from inception_tf.benchmark.plausibility import Peak
+from inception_tf.benchmark.report import (
+    BURN_IN,
+    EVERY,
+    Setting,
+    Timing,
+    least_bytes,
+    step_line,
+    summary_line,
+)
 from inception_tf.host.environment import environment
-from inception_tf.host.hardware import device_name, peak_memory, reset_peak_memory
+from inception_tf.host.hardware import (
+    device_name,
+    peak_memory,
+    reset_peak_memory,
+    usable_cores,
+    uses_tf32,
+)
 from inception_tf.models import find
 
 __all__ = ["clocked", "time_case"]
 
+FORWARD_STEPS = 5  # in training mode, beside gradient steps
+
 
 def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) -> Timing:
-    """Times `case.steps` steps after ten that are not counted; `tell` gets each line of the report.
+    """Times `case.steps` steps after ten that are not counted.
 
-    A step begins with its batch in memory, or with drawing it, and ends when the class probabilities,
-    or the loss after all gradients, lie in a NumPy array.  peak: measure what the machine reaches at
-    best too.  Raises `UserError` for an unknown network, a size below its minimum, and a setting that
-    cannot be timed.
+    A step begins with its batch in memory, or with drawing it, and ends when the class probabilities
+    lie in a NumPy array; of forward-backward when the loss and the norm of all gradients do, of a
+    train-step when the weights are updated and the loss lies there.
+
+    Args:
+        tell: gets each line of the report.
+        peak: measure too what the machine reaches at best, before and after; the better counts.
+
+    Raises:
+        UserError: for an unknown network, a size below its minimum, and a setting that cannot be timed.
     """
-    from inception_tf.benchmark.steps import prepare
+    from inception_tf.benchmark.steps import (
+        prepare,
+        resolved,
+        set_threads,
+        trains_auxiliaries,
+    )
 
-    case = case.checked()
-    network = find(case.model)
-    multiply_adds = spec.total(spec.facts(network, case.size), "multiply_adds")
+    case = resolved(case.checked())
+    set_threads(case)
+    what = KINDS[case.kind]
+    facts = spec.facts(find(case.model), case.size, aux_logits=trains_auxiliaries(case))
+    forward, backward = (
+        spec.total(facts, field) for field in ("multiply_adds", "backward_multiply_adds")
+    )
+    working_set = least_bytes(
+        what, case.precision, spec.total(facts, "params"), 3 * case.size**2 * case.batch_size
+    )
+    before = _peak(case, working_set) if peak else Peak()
     reset_peak_memory()  # of what was timed before
-    prepared = prepare(case)
 
     started = time.perf_counter()
+    prepared = prepare(case)
     prepared.step()
     compile_seconds = time.perf_counter() - started
 
     setting = Setting(
-        what=KINDS[case.kind],
+        what=what,
         model=case.model,
         parameters=prepared.parameters,
-        multiply_adds=multiply_adds,
+        multiply_adds=forward,
+        backward_multiply_adds=0 if case.kind == "forward" else backward,
         batch_size=case.batch_size,
         size=case.size,
-        precision=prepared.precision,
+        precision=case.precision,
         device=device_name(),
-        threads=prepared.threads,
+        threads=case.threads or usable_cores(),
         backend=prepared.backend,
         input=case.input,
+        tf32=case.precision == "float32" and case.backend != "openvino" and uses_tf32(),
     )
     tell(setting.header())
     durations = clocked(prepared.step, case.steps, tell)
     tell(summary_line(datetime.now(), setting.what, durations))
     memory = peak_memory()
+    forward_seconds = _fastest(prepared.forward) if prepared.forward else None
+    after = _peak(case, working_set) if peak else Peak()
     return Timing(
-        setting, compile_seconds, durations, memory, _peak(setting) if peak else None, environment()
+        setting,
+        compile_seconds,
+        durations,
+        memory,
+        before.better(after),
+        environment(),
+        forward_seconds,
     )
+
+
+def _fastest(step: Callable[[], object]) -> float:
+    """Seconds of the fastest of a few calls after the first, which compiles."""
+    step()
+    seconds = []
+    for _ in range(FORWARD_STEPS):
+        started = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def clocked(
@@ -75,10 +133,12 @@ def clocked(
     return tuple(durations)
 
 
-def _peak(setting: Setting) -> float | None:
-    """None where TensorFlow has no arithmetic of that kind to compare with."""
-    if setting.precision == "int8" or "TensorFlow" not in setting.backend:
-        return None
-    from inception_tf.benchmark.peak import peak_flops
+def _peak(case: Case, working_set: int) -> Peak:
+    """Rates of arithmetic, none for int8, which Keras has no product of, and of memory.
 
-    return peak_flops(setting.precision)
+    Nothing where OpenVINO has a number of threads of its own: they are measured on Keras' backend.
+    """
+    if case.backend == "openvino" and case.threads is not None:
+        return Peak()
+    flops = None if case.precision == "int8" else measure_flops(case.precision)
+    return Peak(flops, measure_memory_rate(working_set))

@@ -1,32 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step of a benchmark as a function without arguments, for each way to run a network.
 
-A step ends when its result lies in NumPy: the probabilities, or after forward-backward the loss, which
-waits for every gradient.
+A step ends when its result lies in NumPy: the probabilities; after forward-backward the loss and the
+norm of all gradients; after a train-step the loss, the weights being updated.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 
 import keras
 import numpy as np
 
 from inception_tf.applications import create_model
+from inception_tf.benchmark import passes
 from inception_tf.benchmark.case import Case
-from inception_tf.benchmark.passes import CALLS, mean_loss
 from inception_tf.errors import UserError
 from inception_tf.frozen import one_graph
-from inception_tf.host.hardware import resolve_precision, usable_cores
+from inception_tf.host.environment import version_of
+from inception_tf.host.hardware import Precision, resolve_precision
 from inception_tf.optimize import optimize_for_inference
+from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.recipes import network_of, read_recipe
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "prepare", "resolved", "set_threads", "trains_auxiliaries"]
 
 SEED = 0
-FROZEN = (
-    8  # images a batch up to which weights that are constants save time, and are worth their memory
+CLASSES = 1000
+STEPS_PER_EPOCH = (
+    1_000_000  # of a train-step: its learning rate follows the recipe's warm-up and stays small
 )
 
 
@@ -36,18 +40,158 @@ class Prepared:
 
     step: Callable[[], object]
     parameters: int
-    precision: str
-    threads: int
     backend: str
+    forward: Callable[[], object] | None = None  # in training mode; of gradient steps
+
+
+def resolved(case: Case) -> Case:
+    """A checked `case` with its precision and its compilation filled in."""
+    precision, compile_ = case.precision, case.compile
+    if precision == "auto":
+        precision = resolve_precision("auto").policy.removeprefix("mixed_")
+    if compile_ is None:
+        compile_ = "none" if keras.backend.backend() == "torch" else "graph"
+    return dataclasses.replace(case, precision=precision, compile=compile_)
+
+
+def set_threads(case: Case) -> None:
+    """Gives TensorFlow the number of threads that `case` asks for; OpenVINO is given its own when it compiles."""
+    if case.threads is None or case.backend == "openvino":
+        return
+    if keras.backend.backend() != "tensorflow" or case.backend == "keras":
+        raise UserError("--threads is for the backends tensorflow and openvino")
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(case.threads)
+        # Operations side by side, too.
+        tf.config.threading.set_inter_op_parallelism_threads(case.threads)
+    except RuntimeError as error:
+        raise UserError(
+            "TensorFlow's threads are set once in a process; time another number in another call"
+        ) from error
 
 
 def prepare(case: Case) -> Prepared:
-    """The network of a checked `case`, ready to be timed; its weights are random, which takes the same time."""
-    precision = case.precision
-    if precision == "auto":
-        precision = resolve_precision("auto").policy.removeprefix("mixed_")
-    make = {"tensorflow": _tensorflow, "keras": _keras, "openvino": _openvino}[case.backend]
-    return make(case, precision)
+    """The network of a resolved `case`, ready to be timed; its weights are random, which takes the same time."""
+    backend = keras.backend.backend()
+    if case.backend == "tensorflow" and backend != "tensorflow":
+        raise UserError(f"KERAS_BACKEND is {backend}; time it with --backend keras, or unset it")
+    if case.backend == "openvino":
+        return _openvino(case)
+    make = {"forward": _forward, "forward-backward": _gradients, "train-step": _train_step}
+    step, parameters, forward = make[case.kind](case)
+    return Prepared(step, parameters, _describe(case), forward)
+
+
+def trains_auxiliaries(case: Case) -> bool:
+    """Does the recipe of a train-step train the network's auxiliary classifiers?"""
+    return case.kind == "train-step" and bool(_model_plan(case).auxiliaries())
+
+
+def _describe(case: Case) -> str:
+    """The backend, its version, and how it computes."""
+    backend = keras.backend.backend()
+    words = {
+        ("tensorflow", "graph"): "one graph",
+        ("tensorflow", "xla"): "compiled with XLA",
+        ("jax", "graph"): "compiled with XLA",
+        ("jax", "xla"): "compiled with XLA",
+        ("torch", "graph"): "torch.compile",
+        ("torch", "xla"): "torch.compile",
+    }.get((backend, case.compile), "operation by operation")
+    version = version_of(backend)
+    if case.backend == "tensorflow":
+        return f"TensorFlow {version}, {words}"
+    if case.kind == "forward" and backend == "tensorflow":
+        words = "predict"
+    return f"Keras {keras.__version__} on {backend} {version}, {words}"
+
+
+def _images(case: Case) -> Callable[[], object]:
+    """A batch (N, H, W, 3) in -1..1 each time it is called, in the memory of Keras' device."""
+    shape = (case.batch_size, case.size, case.size, 3)
+    if case.input == "constant":
+        constant = keras.ops.convert_to_tensor(_constant(shape))
+        return lambda: constant
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return lambda: tf.random.uniform(shape, -1, 1)
+    seed = keras.random.SeedGenerator(SEED)
+    return lambda: keras.random.uniform(shape, -1, 1, seed=seed)
+
+
+def _constant(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(SEED).uniform(-1, 1, shape).astype("float32")
+
+
+def _forward(case: Case) -> tuple[Callable, int, None]:
+    images = _images(case)
+    if case.backend == "keras" and keras.backend.backend() == "tensorflow":
+        # What users of Keras call, on what they call it on.
+        model = _network(case, _policy(case.precision))
+
+        def step():
+            return model.predict(np.asarray(images()), batch_size=case.batch_size, verbose=0)
+
+        return step, model.count_params(), None
+    model = _network(case)
+    parameters = model.count_params()
+    model = optimize_for_inference(model, case.precision)  # the other is let go
+    if case.backend == "tensorflow" and case.compile == "graph":
+        call = one_graph(model, case.batch_size)
+        return lambda: np.asarray(call(images())), parameters, None
+    call = passes.forward(model, case.compile)
+    return lambda: call(images()), parameters, None
+
+
+def _gradients(case: Case) -> tuple[Callable, int, Callable]:
+    images = _images(case)
+    model = _network(case, _policy(case.precision))
+    call = passes.gradients(model, case.compile)
+    forward = passes.forward(model, case.compile, training=True)
+    return lambda: call(images()), model.count_params(), lambda: forward(images())
+
+
+def _train_step(case: Case) -> tuple[Callable, int, Callable]:
+    """`train_on_batch` of the model as `train` compiles it: the step that `fit` runs."""
+    from inception_tf.training.compiled import compiled_model
+
+    images = _images(case)
+    model = compiled_model(_model_plan(case), fresh=False)
+    if case.compile != "graph":
+        model.run_eagerly = case.compile == "none" and keras.backend.backend() != "torch"
+        model.jit_compile = case.compile == "xla"
+    elif keras.backend.backend() != "tensorflow":
+        model.jit_compile = True
+    labels = keras.ops.one_hot(np.arange(case.batch_size) % CLASSES, CLASSES)
+    targets = dict.fromkeys(model.output, labels)
+    classifier = keras.Model(model.inputs, model.output["predictions"])
+    forward = passes.forward(classifier, case.compile, training=True)
+    return (
+        lambda: model.train_on_batch(images(), targets, return_dict=True),
+        model.count_params(),
+        lambda: forward(images()),
+    )
+
+
+def _model_plan(case: Case) -> ModelPlan:
+    written_for = network_of(case.recipe)
+    if written_for and written_for != case.model:
+        raise UserError(
+            f"recipe {case.recipe} is written for {written_for}, not for {case.model}; take another"
+            " --recipe, or that network"
+        )
+    config = read_recipe(case.recipe).override(
+        [
+            f"model.name={case.model}",
+            f"model.size={case.size}",
+            f"data.batch_size={case.batch_size}",
+        ]
+    )
+    precision = Precision(_policy(case.precision), "as asked for")
+    return ModelPlan(config, CLASSES, case.size, STEPS_PER_EPOCH, precision)
 
 
 def _network(case: Case, policy: str = "float32") -> keras.Model:
@@ -59,148 +203,19 @@ def _policy(precision: str) -> str:
     return precision if precision == "float32" else f"mixed_{precision}"
 
 
-def _tensorflow(case: Case, precision: str) -> Prepared:
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"KERAS_BACKEND is {keras.backend.backend()}; time it with --backend keras, or unset it"
-        )
-    import tensorflow as tf
-
-    threads = _tensorflow_threads(case.threads)
-    shape = (case.batch_size, case.size, case.size, 3)
-    constant = tf.constant(_images(shape))
-
-    def images():
-        return tf.random.uniform(shape, -1, 1) if case.input == "redrawn" else constant
-
-    if case.kind == "forward":
-        model = _network(case)
-        parameters = model.count_params()
-        model = optimize_for_inference(model, precision)  # the other is let go
-        call = _forward_graph(case, model)
-    else:
-        model = _network(case, _policy(precision))
-        parameters = model.count_params()
-        call = _gradient_graph(case, model)
-    return Prepared(
-        lambda: np.asarray(call(images())),
-        parameters,
-        precision,
-        threads,
-        f"TensorFlow {tf.__version__}, {_WORDS[case.compile]}",
-    )
-
-
-_WORDS = {"graph": "one graph", "xla": "compiled with XLA", "none": "operation by operation"}
-
-
-def _forward_graph(case: Case, model: keras.Model) -> Callable:
-    if case.compile == "graph":
-        return one_graph(model, case.batch_size)
-
-    def call(images):
-        return model(images, training=False)
-
-    if case.compile == "none":
-        return call
-    import tensorflow as tf
-
-    return tf.function(call, jit_compile=True, autograph=False)
-
-
-def _gradient_graph(case: Case, model: keras.Model) -> Callable:
-    import tensorflow as tf
-
-    def call(images):
-        with tf.GradientTape() as tape:
-            value = mean_loss(model(images, training=True))
-        gradients = tape.gradient(value, model.trainable_variables)
-        with tf.control_dependencies(gradients):
-            return tf.identity(value)
-
-    if case.compile == "none":
-        return call
-    return tf.function(call, jit_compile=case.compile == "xla", autograph=False)
-
-
-def _tensorflow_threads(wanted: int | None) -> int:
-    import tensorflow as tf
-
-    if wanted is not None:
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(wanted)
-            tf.config.threading.set_inter_op_parallelism_threads(wanted)  # operations side by side
-        except RuntimeError as error:
-            raise UserError(
-                "TensorFlow's threads are set once in a process; time another number in another call"
-            ) from error
-    return wanted or usable_cores()
-
-
-def _openvino(case: Case, precision: str) -> Prepared:
+def _openvino(case: Case) -> Prepared:
     from inception_tf.runtimes import openvino
 
     model = _network(case)
     shape = (case.batch_size, case.size, case.size, 3)
-    constant, draws = _images(shape), np.random.default_rng(SEED)
+    constant, draws = _constant(shape), np.random.default_rng(SEED)
     # Random weights: what int8 is calibrated with does not change its time.
-    calibration = [constant[:1]] if precision == "int8" else None
-    run = openvino.compiled(model, calibration, precision, case.threads)
+    calibration = [constant[:1]] if case.precision == "int8" else None
+    run = openvino.compiled(model, calibration, case.precision, case.threads)
 
     def step():
         if case.input == "constant":
             return run(constant)
         return run(draws.random(shape, np.float32) * 2 - 1)
 
-    return Prepared(
-        step,
-        model.count_params(),
-        precision,
-        case.threads or usable_cores(),
-        f"OpenVINO {openvino.version()}",
-    )
-
-
-def _keras(case: Case, precision: str) -> Prepared:
-    """As Keras' backend runs it: `predict` on TensorFlow, one compiled function on jax, eagerly on torch.
-
-    On jax and torch the batch lies in the memory of the device, a GPU where there is one.
-    """
-    if case.threads is not None:
-        raise UserError("--threads is for the backends tensorflow and openvino")
-    backend = keras.backend.backend()
-    shape = (case.batch_size, case.size, case.size, 3)
-    seed = keras.random.SeedGenerator(SEED)
-    constant = _images(shape)
-    if backend != "tensorflow":
-        constant = keras.ops.convert_to_tensor(constant)
-    forward, gradients = CALLS[backend]
-    if case.kind == "forward":
-        model = _network(case)
-        parameters = model.count_params()
-        if backend == "tensorflow":  # what users of Keras call, on what they call it on
-            model = _network(case, _policy(precision))
-        else:
-            model = optimize_for_inference(model, precision)
-        call = forward(model)
-    else:
-        model = _network(case, _policy(precision))
-        parameters = model.count_params()
-        call = gradients(model)
-
-    def images():
-        return (
-            constant if case.input == "constant" else keras.random.uniform(shape, -1, 1, seed=seed)
-        )
-
-    return Prepared(
-        lambda: call(images()),
-        parameters,
-        precision,
-        usable_cores(),
-        f"Keras {keras.__version__} on {backend} {metadata.version(backend)}",
-    )
-
-
-def _images(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(SEED).uniform(-1, 1, shape).astype("float32")
+    return Prepared(step, model.count_params(), f"OpenVINO {openvino.version()}")

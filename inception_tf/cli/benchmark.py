@@ -14,7 +14,17 @@ from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
 
 __all__ = ["command"]
 
-COMPARED = ("model", "what", "precision", "batch", "size", "A s", "B s", "A is faster by")
+COMPARED = (
+    "model",
+    "what",
+    "precision",
+    "batch",
+    "size",
+    "A s",
+    "B s",
+    "speed-up of A over B",
+    "suspect",
+)
 
 
 @click.group("benchmark")
@@ -75,9 +85,7 @@ def _timed(kind: str):
             "--compile",
             "compile_",
             type=click.Choice(COMPILES),
-            default="graph",
-            show_default=True,
-            help="One graph, XLA, or operation by operation.",
+            help="One graph, XLA, or operation by operation.  [default: graph; none on torch]",
         ),
         click.option(
             "--input",
@@ -117,6 +125,17 @@ def _timed(kind: str):
         ),
     )
 
+    if kind == "train-step":
+        options = (
+            *options,
+            click.option(
+                "--recipe",
+                default="default",
+                show_default=True,
+                help="Whose optimizer and losses: a recipe's name or a file.",
+            ),
+        )
+
     def decorate(function):
         for option in reversed(options):
             function = option(function)
@@ -142,12 +161,25 @@ def forward(compare, **chosen):
 def forward_backward(compare, **chosen):
     """Time the forward pass and the gradients of all weights, without updating them.
 
-    A step ends when the loss, which waits for every gradient, lies in memory.
+    A step ends when the loss and the norm of all gradients lie in memory.
 
     \b
     inception-tf benchmark forward-backward --model inception_v3 --batch-size 8
     """
     _compare(*compare) if compare else _time("forward-backward", **chosen)
+
+
+@_timed("train-step")
+def train_step(compare, **chosen):
+    """Time the step that training repeats: forward, backward and the optimizer's update, as `fit` runs it.
+
+    The network, its losses, its metrics and its optimizer are those that `train` compiles.  A step ends
+    when the weights are updated and the loss lies in memory.
+
+    \b
+    inception-tf benchmark train-step --model inception_v3 --batch-size 16
+    """
+    _compare(*compare) if compare else _time("train-step", **chosen)
 
 
 def _time(
@@ -196,6 +228,8 @@ def _time(
     if plot_file:
         plot(timings, plot_file)
     click.echo(table(tables.COLUMNS, tables.rows(timings)))
+    for line in tables.suspect_lines(timings):
+        click.echo(line)
 
 
 def _compare(first: str, second: str) -> None:

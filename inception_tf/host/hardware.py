@@ -13,9 +13,9 @@ from pathlib import Path
 __all__ = [
     "Precision",
     "device_name",
-    "reset_peak_memory",
     "peak_memory",
     "processor_name",
+    "reset_peak_memory",
     "resolve_precision",
     "usable_cores",
 ]

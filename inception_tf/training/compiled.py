@@ -8,25 +8,28 @@ from functools import partial
 import keras
 
 from inception_tf.applications import create_model
+from inception_tf.errors import UserError
 from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training.averages import MovingAverage, moving_statistics, warm_up_statistics
-from inception_tf.training.distribute import DistributedModel
-from inception_tf.training.finite import FiniteSteps
-from inception_tf.training.optimizers import make_optimizer
-from inception_tf.training.plan import Plan
+from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.optimizers import LossScaleOptimizer, make_optimizer
 from inception_tf.training.pretrained import begin_with
 from inception_tf.training.stages import Stage, optimizer_of, set_trained, stages_of
 
 __all__ = ["compile_for", "compiled_model"]
 
 
-def compiled_model(plan: Plan, *, fresh: bool = True) -> keras.Model:
+def compiled_model(plan: ModelPlan, *, fresh: bool = True) -> keras.Model:
     """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
 
     With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published
     weight.  Of a recipe with two stages it is the first one's; `compile_for` goes on to the second.
     fresh: begin with the weights that the recipe names; a run that goes on has its own.
+
+    On jax and torch the optimizer is Keras' own, in its loss scaling for mixed_float16: `UserError` for a
+    recipe that asks for what TensorFlow alone has, moving averages and the warm-up of statistics.
     """
+    _check_backend(plan)
     config = plan.config.model
     network = create_model(
         config.name,
@@ -40,12 +43,12 @@ def compiled_model(plan: Plan, *, fresh: bool = True) -> keras.Model:
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.
     outputs = {"predictions": ends[LOGITS]}
     outputs |= {auxiliary.output: ends[auxiliary.name] for auxiliary in plan.auxiliaries()}
-    model = DistributedModel(network.input, outputs, name=network.name)
+    model = _model_class()(network.input, outputs, name=network.name)
     compile_for(model, plan, stages_of(plan.config)[0])
     return model
 
 
-def compile_for(model: keras.Model, plan: Plan, stage: Stage) -> None:
+def compile_for(model: keras.Model, plan: ModelPlan, stage: Stage) -> None:
     """Compiles `model` for a stage of its training, with a fresh optimizer."""
     training = plan.config.training
     set_trained(model, plan.config, stage)
@@ -76,12 +79,38 @@ def compile_for(model: keras.Model, plan: Plan, stage: Stage) -> None:
         warm_up_statistics(model)
 
 
-def _optimizer(plan: Plan, stage: Stage, model: keras.Model) -> keras.Optimizer:
+def _check_backend(plan: ModelPlan) -> None:
+    if keras.backend.backend() == "tensorflow":
+        return
+    for key, asked in (
+        ("optimizer.ema", plan.config.optimizer.ema is not None),
+        ("training.warm_up_statistics", plan.config.training.warm_up_statistics),
+    ):
+        if asked:
+            raise UserError(
+                f"{key} needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()};"
+                f" take a recipe without it, or unset KERAS_BACKEND"
+            )
+
+
+def _model_class() -> type[keras.Model]:
+    if keras.backend.backend() != "tensorflow":
+        return keras.Model
+    from inception_tf.training.distribute import DistributedModel
+
+    return DistributedModel
+
+
+def _optimizer(plan: ModelPlan, stage: Stage, model: keras.Model) -> keras.Optimizer:
     """The recipe's optimizer, its moving averages around it, around both what leaves bad steps out."""
     config = optimizer_of(plan.config, stage)
     optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=stage.epochs)
+    scaled = plan.precision.policy == "mixed_float16"
+    if keras.backend.backend() != "tensorflow":
+        return LossScaleOptimizer(optimizer) if scaled else optimizer
+    from inception_tf.training.finite import FiniteSteps
+
     statistics = partial(moving_statistics, model)
     if config.ema is not None:
         optimizer = MovingAverage(optimizer, config.ema, statistics)
-    scaled = plan.precision.policy == "mixed_float16"
     return FiniteSteps(optimizer, scaled=scaled, statistics=statistics)

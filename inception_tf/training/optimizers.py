@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import keras
-import tensorflow as tf
 
 from inception_tf.config import OptimizerConfig
 from inception_tf.errors import unknown
@@ -32,7 +31,8 @@ class _ClipsTheSum:
     """
 
     def _clip_gradients(self, grads):
-        return grads
+        # TensorFlow's trainer adds up the replicas' gradients later, below; the others have done so before.
+        return grads if keras.backend.backend() == "tensorflow" else super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
         pairs = super()._all_reduce_sum_gradients(grads_and_vars)
@@ -74,6 +74,10 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
     """
 
     def check_finite(self, grads):
+        if keras.backend.backend() != "tensorflow":
+            return super().check_finite(grads)
+        import tensorflow as tf
+
         broken = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
         context = tf.distribute.get_replica_context()
         return tf.equal(context.all_reduce(tf.distribute.ReduceOp.SUM, broken), 0)

@@ -15,52 +15,21 @@ from inception_tf.data.order import steps_per_epoch
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
-from inception_tf.host.hardware import Precision, resolve_precision
+from inception_tf.host.hardware import resolve_precision
 from inception_tf.models import find, switches
-from inception_tf.spec import Auxiliary
-from inception_tf.training.stages import Stage, stage_at
+from inception_tf.training.model_plan import ModelPlan
 
 __all__ = ["Plan", "make_plan"]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(ModelPlan):
     """A configuration held against its data: all numbers that a run needs, none left open."""
 
-    config: Config
     source: Source
     train: Split
     validation: Split
     bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
-    size: int  # pixels
-    steps: int  # an epoch
-    precision: Precision
-
-    @property
-    def classes(self) -> int:
-        return len(self.source.labels)
-
-    def model_arguments(self) -> dict:
-        """Arguments of `create_model` for this run."""
-        model = self.config.model
-        return {
-            "input_shape": (self.size, self.size, 3),
-            "classes": self.classes,
-            "dropout": model.dropout,
-            "batch_norm_momentum": model.batch_norm_momentum,
-            "weight_decay": model.weight_decay,
-            "initializer_gain": model.initializer_gain,
-            **model.structure(),
-        }
-
-    def stage_before(self, step: int) -> Stage:
-        """The stage in which step `step`, counted from 1, was taken; the first one for 0."""
-        return stage_at(self.config, max(step - 1, 0) // self.steps)
-
-    def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        """Of the classifiers that are trained and then dropped."""
-        wanted = self.config.model.aux_logits is not False
-        return find(self.config.model.name).auxiliaries if wanted else ()
 
     def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         training = self.config.training
@@ -93,13 +62,14 @@ def make_plan(config: Config) -> Plan:
     train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
     return Plan(
         config,
-        source,
-        train,
-        validation,
-        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
+        classes=len(source.labels),
         size=config.model.size or network.size,
         steps=steps_per_epoch(train, data.batch_size),
         precision=resolve_precision(config.training.precision),
+        source=source,
+        train=train,
+        validation=validation,
+        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
     )
 
 

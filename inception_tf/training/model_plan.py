@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What compiling a network for training needs to know, without its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inception_tf.config import Config
+from inception_tf.host.hardware import Precision
+from inception_tf.models import find
+from inception_tf.spec import Auxiliary
+from inception_tf.training.stages import Stage, stage_at
+
+__all__ = ["ModelPlan"]
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """A configuration with every number that its network, losses and optimizer need, none left open."""
+
+    config: Config
+    classes: int
+    size: int  # pixels, height and width
+    steps: int  # per epoch
+    precision: Precision
+
+    def model_arguments(self) -> dict:
+        """Arguments of `create_model` for this run."""
+        model = self.config.model
+        return {
+            "input_shape": (self.size, self.size, 3),
+            "classes": self.classes,
+            "dropout": model.dropout,
+            "batch_norm_momentum": model.batch_norm_momentum,
+            "weight_decay": model.weight_decay,
+            "initializer_gain": model.initializer_gain,
+            **model.structure(),
+        }
+
+    def stage_before(self, step: int) -> Stage:
+        """The stage in which step `step`, counted from 1, was taken; the first one for 0."""
+        return stage_at(self.config, max(step - 1, 0) // self.steps)
+
+    def auxiliaries(self) -> tuple[Auxiliary, ...]:
+        """Of the classifiers that are trained and then dropped."""
+        wanted = self.config.model.aux_logits is not False
+        return find(self.config.model.name).auxiliaries if wanted else ()
