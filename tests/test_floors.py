@@ -34,7 +34,12 @@ FLOORS = {
     "experiments": 6,
     "cli": 7,
 }
-STRANGERS = {("models", "data"), ("data", "models"), ("serving", "benchmark"), ("benchmark", "serving")}
+STRANGERS = {
+    ("models", "data"),
+    ("data", "models"),
+    ("serving", "benchmark"),
+    ("benchmark", "serving"),
+}
 
 
 def _imports(path):
