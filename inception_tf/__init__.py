@@ -43,7 +43,10 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'inception_tf' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    from inception_tf.errors import needs_backend
+
+    with needs_backend():
+        return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 
-from inception_tf.errors import UserError, unknown
+from inception_tf.errors import UserError, needs_backend, unknown
 from inception_tf.models import describe, find, switches, variant
 
 __all__ = [
@@ -83,10 +83,11 @@ def _builder(name: str, title: str):
             if switch not in own:
                 raise unknown(f"argument of {network.name}", switch, [*common, *own])
         # Keras is imported on the first call, so that names and tables are at hand without it.
-        from inception_tf.models.build import build as build_model
-        from inception_tf.weights import load_weights
-        from inception_tf.weights.fetch import fetch
-        from inception_tf.weights.releases import find_release, names_for
+        with needs_backend():
+            from inception_tf.models.build import build as build_model
+            from inception_tf.weights import load_weights
+            from inception_tf.weights.fetch import fetch
+            from inception_tf.weights.releases import find_release, names_for
 
         weights = arguments.pop("weights")
         needed = {}
@@ -166,8 +167,10 @@ def preprocess_input(x, model: str, release: str | None = None):
     new float32 array, a tensor a float32 tensor.  Raises `UserError` for an unknown network or release.
     """
     find(model)
-    import keras
     import numpy as np
+
+    with needs_backend():
+        import keras
 
     from inception_tf.data.preprocessing import SCALES
     from inception_tf.weights.releases import find_release

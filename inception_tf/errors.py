@@ -4,9 +4,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["UserError", "did_you_mean", "missing_package", "unknown"]
+__all__ = [
+    "UserError",
+    "did_you_mean",
+    "is_without_tensorflow",
+    "missing_backend",
+    "missing_package",
+    "missing_tensorflow",
+    "needs_backend",
+    "unknown",
+]
+
+TENSORFLOW = "tensorflow>=2.20,<2.21"  # as setup.cfg requires it
+PROTOBUF = ("google", "google.protobuf")  # comes with TensorFlow alone
+BACKENDS = {"tensorflow": TENSORFLOW, "jax": "jax", "torch": "torch"}  # what pip installs for each
 
 
 class UserError(ValueError):
@@ -33,3 +48,54 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 def missing_package(what: str, package: str, extra: str) -> UserError:
     """`data 'digits' needs scikit-learn: pip install 'inception_tf[train]'`"""
     return UserError(f"{what} needs {package}: pip install 'inception_tf[{extra}]'")
+
+
+def missing_tensorflow(what: str, otherwise: str = "") -> UserError:
+    """`train needs TensorFlow, which is not installed: pip install 'tensorflow>=2.20,<2.21'`"""
+    return UserError(
+        f"{what} needs TensorFlow, which is not installed: pip install '{TENSORFLOW}'{otherwise}"
+    )
+
+
+def is_without_tensorflow(error: BaseException | None) -> bool:
+    """Whether `error`, or what led to it, is an import of TensorFlow, or of its protobuf, that is not installed.
+
+    A TensorFlow that is installed and fails to import is something else.
+    """
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", *PROTOBUF):
+            return True
+        # Keras' own import of it, where a layer needs it, raises an ImportError amid this one.
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
+
+
+def missing_backend(error: BaseException) -> UserError | None:
+    """The sentence for an import of Keras that failed because its backend is not installed; None for another error.
+
+    Keras' backend is TensorFlow unless KERAS_BACKEND or Keras' configuration file names another.
+    """
+    if not isinstance(error, ModuleNotFoundError) or error.name not in BACKENDS:
+        return None
+    modules = (
+        frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)
+    )
+    if not any(name.startswith("keras.src.backend") for name in modules):
+        return None
+    others = " or ".join(name for name in BACKENDS if name != error.name)
+    return UserError(
+        f"Keras' backend needs {error.name}, which is not installed: set the environment variable"
+        f" KERAS_BACKEND to {others} where one of these is, or pip install '{BACKENDS[error.name]}'"
+    )
+
+
+@contextmanager
+def needs_backend() -> Iterator[None]:
+    """Around an import of Keras: one whose backend is not installed is a `UserError`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        sentence = missing_backend(error)
+        if sentence is None:
+            raise
+        raise sentence from error

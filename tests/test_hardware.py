@@ -1,14 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memory that a process has held."""
+"""What the machine says of itself: memory, processor, number formats."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inception_tf.host.hardware import peak_memory, reset_peak_memory
+from inception_tf.host.hardware import (
+    memory,
+    peak_memory,
+    processor_flags,
+    reset_peak_memory,
+    uses_tf32,
+)
 
 BIG = 200_000_000  # bytes
 
@@ -23,3 +32,59 @@ def test_the_peak_stays_when_memory_is_given_back_until_it_is_to_begin_anew():
     assert peak_memory() > before + 0.9 * BIG
     reset_peak_memory()
     assert peak_memory() < before + 0.5 * BIG
+
+
+def test_memory_is_that_of_the_machine():
+    pytest.importorskip("psutil")
+    import psutil
+
+    found = memory()
+    assert 0 < found["available"] <= found["total"] <= psutil.virtual_memory().total
+
+
+def test_flags_are_those_of_the_processor():
+    if not Path("/proc/cpuinfo").exists():
+        pytest.skip("only Linux lists them")
+    text = Path("/proc/cpuinfo").read_text().split()
+    assert set(processor_flags()) <= set(text)
+    assert ("avx2" in processor_flags()) == ("avx2" in text)
+
+
+def test_a_processor_does_not_multiply_in_tf32():
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("TensorFlow sees a GPU")
+    assert tf.config.experimental.tensor_float_32_execution_enabled()
+    assert uses_tf32() is False
+
+
+def test_a_gpu_multiplies_in_tf32_unless_told_otherwise():
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        pytest.skip("TensorFlow sees no GPU")
+    details = tf.config.experimental.get_device_details(gpus[0])
+    assert uses_tf32() == (details["compute_capability"] >= (8, 0))
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        assert not uses_tf32()
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(True)
+
+
+def test_keras_other_backends_have_no_gpu():
+    pytest.importorskip("openvino")
+    program = (
+        "from inception_tf.host import hardware as h;"
+        "print(h.sees_gpu(), h.uses_tf32(), h.device_name().startswith('CPU'))"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "KERAS_BACKEND": "openvino"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert child.stdout == "False False True\n"

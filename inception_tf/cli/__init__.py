@@ -13,7 +13,13 @@ from collections.abc import Sequence
 import click
 
 from inception_tf import __version__
-from inception_tf.errors import UserError, did_you_mean
+from inception_tf.errors import (
+    UserError,
+    did_you_mean,
+    is_without_tensorflow,
+    missing_backend,
+    missing_tensorflow,
+)
 
 __all__ = ["COMMANDS", "main"]
 
@@ -31,12 +37,16 @@ COMMANDS = {
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
     "experiment": "Run the batch normalization paper's experiments.",
     "export": "Write a run as a SavedModel for TF Serving.",
+    "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Name what images show.",
     "summary": "Print a network's layer table.",
     "train": "Train a network into a run folder.",
     "verify": "Prove that a SavedModel loads and answers as TF Serving needs it.",
 }
+
+# Commands that work where Keras has another backend and TensorFlow is not installed.
+WITHOUT_TENSORFLOW = ("benchmark", "convert", "info", "models", "summary")
 
 
 class Commands(click.Group):
@@ -94,15 +104,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         if debug:
             traceback.print_exc()
-        code, sentence = explain(error)
+        command = next((word for word in arguments if word in COMMANDS), "")
+        code, sentence = explain(error, command)
         print(f"{PROGRAM}: {sentence}", file=sys.stderr)
         return code
 
 
-def explain(error: BaseException) -> tuple[int, str]:
-    """The exit code and the one sentence for an error."""
+def explain(error: BaseException, command: str = "") -> tuple[int, str]:
+    """The exit code and the one sentence for an error in `command`."""
     if isinstance(error, UserError):
         return USER_MISTAKE, str(error)
+    has_no_tensorflow = is_without_tensorflow(error)
+    # Another backend is no help to a command that needs TensorFlow itself.
+    if command in WITHOUT_TENSORFLOW or not has_no_tensorflow:
+        backend = missing_backend(error)
+        if backend:
+            return USER_MISTAKE, str(backend)
+    if has_no_tensorflow:
+        return USER_MISTAKE, str(missing_tensorflow(command or "this"))
     if isinstance(error, click.Abort | KeyboardInterrupt):
         # click turns Ctrl-C into its own Abort and keeps ours, with its text, as the cause.
         return INTERRUPTED, str(error.__cause__ or error) or "stopped"

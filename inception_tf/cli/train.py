@@ -66,10 +66,14 @@ def command(
     if dry_run:
         click.echo(_told_before(config))
         return
+    from inception_tf.host.devices import missing_gpu_hint
     from inception_tf.training.callbacks import Bar, Stopped
     from inception_tf.training.distribute import read_cluster
     from inception_tf.training.fit import train
 
+    hint = missing_gpu_hint()
+    if hint:
+        click.echo(f"inception-tf: {hint}", err=True)
     cluster = read_cluster()
     is_chief = cluster is None or cluster.index == 0
     bar = Bar(config.training.epochs, config.data.batch_size)

@@ -13,15 +13,37 @@ from pathlib import Path
 __all__ = [
     "Precision",
     "device_name",
+    "memory",
     "peak_memory",
+    "processor_flags",
     "processor_name",
     "reset_peak_memory",
     "resolve_precision",
+    "sees_gpu",
     "usable_cores",
+    "uses_tf32",
 ]
 
+TF32_SINCE = (8, 0)  # compute capability of NVIDIA's first GPUs that multiply float32 in TF32
 TENSOR_CORES_SINCE = (7, 0)  # compute capability of NVIDIA's first GPUs with float16 matrix units
+# Settings of jax_default_matmul_precision by which a GPU takes TF32: jax.lax.Precision, DotAlgorithmPreset.
+JAX_TF32 = (
+    None,
+    "default",
+    "bfloat16",
+    "high",
+    "tensorfloat32",
+    "TF32_TF32_F32",
+    "TF32_TF32_F32_X3",
+)
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # as Linux names them in /proc/cpuinfo
+# What decides how fast a network runs: vectors, bfloat16 and int8, as Linux names them on x86 and on Arm.
+FLAGS = (
+    *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+    *("asimd", "bf16", "i8mm", "sve", "sme"),
+)
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True)
@@ -54,6 +76,12 @@ def processor_name() -> str:
     return f"{name}, {cores} core{'s' if cores != 1 else ''}"
 
 
+def processor_flags() -> tuple[str, ...]:
+    """Those of `FLAGS` that the processor has; empty where the system is not Linux."""
+    flags = set(_processor("flags").split() or _processor("Features").split())
+    return tuple(flag for flag in FLAGS if flag in flags)
+
+
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -63,6 +91,29 @@ def device_name() -> str:
     """What Keras' backend computes on: the first GPU's name, or `CPU (...)`."""
     gpu = _gpu()
     return gpu["device_name"] if gpu else f"CPU ({processor_name()})"
+
+
+def memory() -> dict[str, int | None]:
+    """The machine's memory, or what its container may take where that is less.
+
+    Returns:
+        `total` and `available` in bytes; None where the system, or for `available` any but Linux, does
+        not say.
+    """
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows
+        total = None
+    available = None
+    with contextlib.suppress(OSError, IndexError):
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        available = int(text.partition("MemAvailable:")[2].split()[0]) * 1024
+    for path in CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # the text is "max" without a limit
+            limit = int(Path(path).read_text(encoding="ascii"))
+            total = min(total or limit, limit)
+            available = min(available or limit, limit)
+    return {"total": total, "available": available}
 
 
 def peak_memory() -> int:
@@ -87,11 +138,65 @@ def reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _gpu() -> dict:
-    """Name and compute capability of the first GPU that Keras' backend computes on; empty without one."""
+def sees_gpu() -> bool:
+    """Whether Keras' backend has a GPU to compute on."""
+    return bool(_gpu())
+
+
+def uses_tf32() -> bool:
+    """Whether convolutions of float32 arrays are multiplied in TF32 on the GPU of Keras' backend.
+
+    TF32 keeps float32's range and 10 of its 23 bits of mantissa, and is several times as fast: a float32
+    timing on such a GPU is measured against another peak.  NVIDIA's GPUs have it since compute
+    capability 8.0, and TensorFlow, JAX and torch (there convolutions, not other products) use it unless
+    told otherwise; NVIDIA_TF32_OVERRIDE=0 forbids it to all of them.
+
+    Returns:
+        False on a processor and on a GPU that has no TF32.
+    """
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
+        return False
+    if _gpu().get("compute_capability", (0, 0)) < TF32_SINCE:
+        return False
     import keras
 
-    return _GPUS[keras.backend.backend()]()
+    return _TF32[keras.backend.backend()]()
+
+
+def _tensorflow_tf32() -> bool:
+    import tensorflow as tf
+
+    return tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+def _jax_tf32() -> bool:
+    import jax
+
+    return jax.config.jax_default_matmul_precision in JAX_TF32
+
+
+def _torch_tf32() -> bool:
+    import torch
+
+    convolutions = getattr(torch.backends.cudnn, "conv", None)
+    # torch 2.9 has one setting for each kind of operation, and raises an error where this older one is mixed in.
+    if convolutions is None:
+        return torch.backends.cudnn.allow_tf32
+    return convolutions.fp32_precision == "tf32"
+
+
+_TF32 = {"tensorflow": _tensorflow_tf32, "jax": _jax_tf32, "torch": _torch_tf32}
+
+
+def _gpu() -> dict:
+    """Name and compute capability of the first GPU that Keras' backend computes on; empty without one.
+
+    The capability is missing where the GPU is not NVIDIA's.
+    """
+    import keras
+
+    # Keras' numpy and openvino backends compute on the processor.
+    return _GPUS.get(keras.backend.backend(), dict)()
 
 
 def _tensorflow_gpu() -> dict:
@@ -109,8 +214,13 @@ def _jax_gpu() -> dict:
     device = jax.devices()[0]
     if device.platform != "gpu":
         return {}
-    capability = tuple(map(int, str(device.compute_capability).split(".")))
-    return {"device_name": device.device_kind, "compute_capability": capability}
+    capability = str(getattr(device, "compute_capability", "")).split(".")
+    if not all(part.isdecimal() for part in capability):  # AMD's are called gfx90a
+        return {"device_name": device.device_kind}
+    return {
+        "device_name": device.device_kind,
+        "compute_capability": tuple(map(int, capability)),
+    }
 
 
 def _torch_gpu() -> dict:
@@ -118,10 +228,10 @@ def _torch_gpu() -> dict:
 
     if not torch.cuda.is_available():
         return {}
-    return {
-        "device_name": torch.cuda.get_device_name(),
-        "compute_capability": torch.cuda.get_device_capability(),
-    }
+    name = {"device_name": torch.cuda.get_device_name()}
+    # AMD's GPUs come under the same names.
+    is_nvidia = torch.version.cuda is not None
+    return name | ({"compute_capability": torch.cuda.get_device_capability()} if is_nvidia else {})
 
 
 _GPUS = {"tensorflow": _tensorflow_gpu, "jax": _jax_gpu, "torch": _torch_gpu}

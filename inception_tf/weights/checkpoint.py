@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, is_without_tensorflow, missing_tensorflow
 from inception_tf.weights.mapping import listed
 
-__all__ = ["BATCH_NORM", "averaged", "choice", "read", "set_aside"]
+__all__ = ["BATCH_NORM", "averaged", "choice", "read", "require_tensorflow", "set_aside"]
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
 GAMMA = "BatchNorm/gamma"  # of networks that were trained with batch_norm_scale=True
@@ -59,15 +59,34 @@ def choice(ema: bool, left: Iterable[str]) -> tuple[str, ...]:
     return ("the plain values taken, not the moving averages (ema)",) if has_averages else ()
 
 
+def require_tensorflow(what: str, otherwise: str = "") -> None:
+    """Raises `UserError` where TensorFlow, which alone reads these files, is not installed.
+
+    Args:
+        what: the file, as the sentence begins with it.
+        otherwise: the sentence's end, what to do instead.
+    """
+    try:
+        import tensorflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        if not is_without_tensorflow(error):
+            raise
+        raise missing_tensorflow(what, otherwise) from error
+
+
 def _opened(path: str, use):
     """`use` of a checkpoint's reader; what TensorFlow says of a damaged one is one sentence."""
-    import tensorflow as tf
-
     exists = os.path.isfile(path) or os.path.isfile(f"{path}.index")
     if not exists or PART.search(path):
         raise UserError(
             f"no checkpoint at '{path}'; give its name without .index or .data-00000-of-00001"
         )
+    require_tensorflow(
+        f"'{path}', a TensorFlow 1 checkpoint,",
+        "; or turn it into a .weights.h5 with inception-tf convert where TensorFlow is installed",
+    )
+    import tensorflow as tf
+
     try:
         return use(tf.train.load_checkpoint(path))
     except UserError:  # a ValueError too

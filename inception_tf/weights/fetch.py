@@ -15,8 +15,9 @@ import keras
 
 from inception_tf.errors import UserError
 from inception_tf.files import aside
+from inception_tf.weights.checkpoint import require_tensorflow
 from inception_tf.weights.convert import convert
-from inception_tf.weights.releases import Release
+from inception_tf.weights.releases import RELEASES, Release
 
 __all__ = ["cache_folder", "fetch"]
 
@@ -41,9 +42,23 @@ def fetch(release: Release) -> Path:
     folder = cache_folder() / f"{release.network}-{release.name}"
     converted = folder / f"{release.network}.weights.h5"
     if not converted.exists():
+        if release.source == "slim":  # before the download, not after it
+            _require_tensorflow(release)
         folder.mkdir(parents=True, exist_ok=True)
         _convert(_unpacked(_downloaded(release, folder), release), release, converted)
     return converted
+
+
+def _require_tensorflow(release: Release) -> None:
+    others = [
+        repr(other.name)
+        for other in RELEASES
+        if other.network == release.network and other.source != release.source
+    ]
+    require_tensorflow(
+        f"the release '{release.name}' of {release.network}, a TensorFlow 1 checkpoint,",
+        f"; or take weights={' or '.join(others)}" if others else "",
+    )
 
 
 def _downloaded(release: Release, folder: Path) -> Path:

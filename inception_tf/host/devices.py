@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The devices that frameworks see, each framework asked in a process of its own, and what the machine itself has."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from inception_tf.host.environment import version_of
+
+__all__ = ["ask", "has_nvidia_gpu", "missing_gpu_hint", "nvidia", "see", "seen_by_frameworks"]
+
+FRAMEWORKS = ("tensorflow", "jax", "torch")
+TIMEOUT_S = 180  # the first import from a cold disk takes a minute
+SMI_TIMEOUT_S = 30
+HIDDEN = ("", "-1")  # first entries of CUDA_VISIBLE_DEVICES after which CUDA sees no GPU
+
+# Backend → its name, what installs its GPU support, and distributions one of which is there once that is installed.
+GPU_SUPPORT = {
+    # cuDNN is no sign of it: torch brings the same package.
+    "tensorflow": ("TensorFlow", "pip install 'inception_tf[gpu]'", ("nvidia-cuda-nvcc-cu12",)),
+    "jax": (
+        "JAX",
+        "pip install 'jax[cuda13]'",
+        ("jax-cuda13-plugin", "jax-cuda12-plugin"),
+    ),
+    "torch": ("torch", "a CUDA build of torch in place of this one", ()),
+}
+
+# Prints one line of JSON; whatever a framework prints before it is passed over.
+PROGRAM = "import json; from inception_tf.host import devices; print(json.dumps(devices.see({!r})))"
+
+
+def seen_by_frameworks() -> dict[str, dict | None]:
+    """What Keras and each of TensorFlow, JAX and torch say of their devices.
+
+    All are asked at once, each in a process of its own: one that does not import, or takes its process
+    down, is told and harms nobody.
+
+    Returns:
+        `keras` and each of `FRAMEWORKS` to what `see` gives, to `{"error": sentence}`, or to None where it
+        is not installed.
+    """
+    return ask([name for name in ("keras", *FRAMEWORKS) if version_of(name)]) | {
+        name: None for name in ("keras", *FRAMEWORKS) if not version_of(name)
+    }
+
+
+def ask(names: Sequence[str]) -> dict[str, dict]:
+    """`see` of each name in a process of its own, all at the same time; `{"error": sentence}` where that fails."""
+    # JAX would take three quarters of each GPU's memory to list them, and TensorFlow greets on stderr.
+    environment = {
+        **os.environ,
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    children = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(name)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+        for name in names
+    }
+    try:
+        return {name: _answer(child) for name, child in children.items()}
+    finally:
+        for child in children.values():
+            child.kill()
+
+
+def see(name: str) -> dict:
+    """The devices of a framework, in this process.
+
+    Args:
+        name: keras, or one of `FRAMEWORKS`.
+
+    Returns:
+        `devices`, a list of strings such as `GPU:0 NVIDIA H100`; of keras `backend`, `device` (the one it
+        computes on), `tf32` and `hint` (`missing_gpu_hint`) in place of these.
+    """
+    return _SEE[name]()
+
+
+def missing_gpu_hint(devices: Path = Path("/dev")) -> str | None:
+    """What to install where this machine has an NVIDIA GPU and Keras' backend sees none.
+
+    Args:
+        devices: the folder of device files.
+
+    Returns:
+        The sentence, or None: there is no GPU, the backend sees it, the backend has no support for GPUs,
+        or the user hid the GPUs with CUDA_VISIBLE_DEVICES (JAX: JAX_PLATFORMS).
+    """
+    if _is_hidden() or not has_nvidia_gpu(devices):
+        return None
+    import keras
+
+    from inception_tf.host.hardware import sees_gpu
+
+    backend = keras.backend.backend()
+    if backend not in GPU_SUPPORT or _is_hidden(backend) or sees_gpu():
+        return None
+    name, install, distributions = GPU_SUPPORT[backend]
+    sentence = (
+        f"this machine has an NVIDIA GPU, but {name} sees none and computes on the processor; "
+    )
+    if any(map(version_of, distributions)) or (backend == "torch" and _is_cuda_build()):
+        return sentence + (
+            f"its GPU support is installed, so look at the driver: nvidia-smi shows whether it works, and"
+            f" whether it is as new as {name} needs"
+        )
+    return f"{sentence}install its GPU support: {install}"
+
+
+def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine, or this container, has an NVIDIA GPU that programs may open.
+
+    /proc/driver/nvidia is no sign of one: a container shows its host's.
+
+    Args:
+        devices: the folder of device files.
+    """
+    if any(re.fullmatch(r"nvidia\d+", path.name) for path in devices.glob("nvidia*")):
+        return True
+    # Under WSL there are no such files.
+    return any(line.startswith("GPU ") for line in _smi("-L")[0].splitlines())
+
+
+def nvidia() -> dict | None:
+    """The NVIDIA driver and its GPUs, as `nvidia-smi` tells.
+
+    Returns:
+        `driver` (version) and `gpus` (a list of `name` and `memory`), `{"error": sentence}` where it fails,
+        or None where there is no `nvidia-smi`.
+    """
+    if not shutil.which("nvidia-smi"):
+        return None
+    out, error = _smi("--query-gpu=driver_version,name,memory.total", "--format=csv,noheader")
+    if error:
+        return {"error": error}
+    rows = [line.split(", ") for line in out.splitlines() if line.count(", ") == 2]
+    return {
+        "driver": rows[0][0] if rows else None,
+        "gpus": [{"name": name, "memory": memory} for _, name, memory in rows],
+    }
+
+
+def _smi(*words: str) -> tuple[str, str]:
+    """What `nvidia-smi` prints, and, where it fails, why."""
+    try:
+        child = subprocess.run(
+            ["nvidia-smi", *words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SMI_TIMEOUT_S,
+        )
+    except FileNotFoundError:
+        return "", "there is no nvidia-smi"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", f"nvidia-smi: {error}"
+    if child.returncode:
+        told = (child.stdout + child.stderr).strip()
+        return "", " ".join(told.split()) or f"nvidia-smi ends with {child.returncode}"
+    return child.stdout, ""
+
+
+def _is_hidden(backend: str | None = None) -> bool:
+    """Whether the user has hidden the GPUs, from all programs or from the one backend."""
+    if backend == "jax":
+        platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
+        return bool(platforms[0]) and not {"cuda", "gpu"} & set(platforms)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible is not None and visible.split(",")[0].strip() in HIDDEN
+
+
+def _is_cuda_build() -> bool:
+    import torch
+
+    return torch.version.cuda is not None
+
+
+def _answer(child: subprocess.Popen) -> dict:
+    try:
+        out, err = child.communicate(timeout=TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {TIMEOUT_S} s"}
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    if child.returncode < 0:
+        return {"error": f"its process ended with {signal.Signals(-child.returncode).name}"}
+    if child.returncode:
+        return {"error": lines[-1] if lines else f"its process ended with {child.returncode}"}
+    try:
+        return json.loads(out.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"error": "its process gave no answer"}
+
+
+def _see_keras() -> Mapping:
+    import keras
+
+    from inception_tf.host.hardware import device_name, uses_tf32
+
+    return {
+        "backend": keras.backend.backend(),
+        "device": device_name(),
+        "tf32": uses_tf32(),
+        "hint": missing_gpu_hint(),
+    }
+
+
+def _see_tensorflow() -> Mapping:
+    import tensorflow as tf
+
+    devices = []
+    for device in tf.config.list_physical_devices():
+        is_gpu = device.device_type == "GPU"
+        details = tf.config.experimental.get_device_details(device) if is_gpu else {}
+        number = device.name.rpartition(":")[2]
+        devices.append(f"{device.device_type}:{number} {details.get('device_name', '')}".strip())
+    return {"devices": devices}
+
+
+def _see_jax() -> Mapping:
+    import jax
+
+    return {
+        "devices": [
+            f"{device.platform.upper()}:{device.id} {device.device_kind}"
+            if device.platform != "cpu"
+            else f"CPU:{device.id}"
+            for device in jax.devices()
+        ]
+    }
+
+
+def _see_torch() -> Mapping:
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    gpus = [f"GPU:{number} {torch.cuda.get_device_name(number)}" for number in range(count)]
+    return {"devices": ["CPU:0", *gpus]}
+
+
+_SEE = {
+    "keras": _see_keras,
+    "tensorflow": _see_tensorflow,
+    "jax": _see_jax,
+    "torch": _see_torch,
+}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has to work without TensorFlow, in one process: `program.py FOLDER NETWORK...` runs these networks forward."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import re
+import sys
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import ramps
+import torch_file
+
+import inception_tf
+from inception_tf import cli
+from inception_tf.models import find
+from inception_tf.weights import bvlc, keras_applications
+
+NEEDS = r"{} needs TensorFlow, which is not installed: pip install 'tensorflow>=2\.20,<2\.21'"
+
+
+def small(name, **arguments):
+    """A network of few channels and classes."""
+    side = max(80, find(name).minimum)
+    arguments = {"classes": 4, "input_shape": (side, side, 3), "width_multiplier": 0.1} | arguments
+    return inception_tf.create_model(name, **arguments)
+
+
+def filled(name, **arguments):
+    """The same with weights by rule."""
+    model = small(name, **arguments)
+    ramps.fill(model)
+    return model
+
+
+def probabilities(model):
+    shape = (1, *model.input_shape[1:])
+    images = np.linspace(-1, 1, np.prod(shape), dtype="float32").reshape(shape)
+    return keras.ops.convert_to_numpy(model(images))
+
+
+def arrays_of(model) -> dict[str, np.ndarray]:
+    return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+
+
+def assert_loads(path, model, **arguments):
+    """A new network of the same arguments takes every variable from the file."""
+    other = small(model.name, **arguments)
+    inception_tf.load_weights(other, path)
+    expected, found = arrays_of(model), arrays_of(other)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-6, err_msg=name)
+
+
+def refusal(function) -> str:
+    try:
+        function()
+    except inception_tf.UserError as error:
+        return str(error)
+    raise AssertionError("nothing was refused")
+
+
+def command(*words) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([str(word) for word in words])
+    return code, out.getvalue(), err.getvalue()
+
+
+def check_networks(forward):
+    for name in inception_tf.list_models():
+        if name not in forward:
+            small(name)
+            continue
+        model = filled(name)
+        expected = probabilities(model)
+        assert expected.shape == (1, 4)
+        assert abs(expected.sum() - 1) < 1e-5
+        optimized = inception_tf.optimize_for_inference(model)
+        np.testing.assert_allclose(probabilities(optimized), expected, atol=1e-4)
+    grid = inception_tf.endpoints(small("inception_v1"))["Mixed_5c"]
+    assert grid.shape[1:3] == (3, 3)
+    pixels = inception_tf.preprocess_input(np.array([0.0, 255.0]), model="inception_v1")
+    assert pixels.tolist() == [-1, 1]
+
+
+def check_weights(folder):
+    model = filled("inception_v3")
+    for name in ("own.weights.h5", "own.keras"):
+        (model.save_weights if name.endswith(".h5") else model.save)(folder / name)
+        assert_loads(folder / name, model)
+    write_keras_h5(folder / "inception_v3.h5", model)
+    assert_loads(folder / "inception_v3.h5", model)
+    model = filled("googlenet")
+    names, arrays = bvlc.names(find("googlenet")), arrays_of(model)
+    np.savez(folder / "bvlc.npz", **{names[path]: array for path, array in arrays.items()})
+    assert_loads(folder / "bvlc.npz", model)
+    model = filled("inception_v1", torch_padding=True)
+    state = torch_file.state_of(model, "inception_v1", torch_padding=True)
+    torch_file.write(folder / "v1.safetensors", state)
+    assert_loads(folder / "v1.safetensors", model, torch_padding=True)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.save({k: torch.tensor(array) for k, array in state.items()}, folder / "v1.pth")
+        assert_loads(folder / "v1.pth", model, torch_padding=True)
+    (folder / "v1.ckpt").touch()
+    told = refusal(lambda: inception_tf.load_weights(model, folder / "v1.ckpt"))
+    assert re.match(NEEDS.format(r"'.*v1\.ckpt', a TensorFlow 1 checkpoint,"), told), told
+    told = refusal(lambda: inception_tf.InceptionV1(weights="imagenet"))
+    assert "slim_2016" in told, told
+    assert told.endswith("; or take weights='torchvision'"), told
+
+
+def write_keras_h5(path, model):
+    """A file as keras.applications publishes them, with the arrays of a small network of ours."""
+    count = sum(isinstance(layer, keras.layers.Conv2D) for layer in model.layers)
+    numbers = ["", *(f"_{number}" for number in range(1, count))]
+    theirs = [
+        f"{kind}{number}/x" for kind in ("conv2d", "batch_normalization") for number in numbers
+    ]
+    names = keras_applications.names(find("inception_v3"), [*theirs, "predictions/kernel"])
+    layers = {}
+    for ours, array in arrays_of(model).items():
+        layer, variable = names[ours].split("/")
+        layers.setdefault(layer, {})[f"{layer}/{variable}:0"] = array
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in layers]
+        for layer, arrays in layers.items():
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [name.encode() for name in arrays]
+            for name, array in arrays.items():
+                group[name] = array
+
+
+def check_commands(folder):
+    code, out, _ = command("models")
+    assert (code, "23,851,784" in out) == (0, True)
+    code, out, _ = command("summary", "inception_v1")
+    assert (code, "Mixed_3b" in out) == (0, True)
+    code, out, _ = command("info")
+    assert code == 0
+    assert re.search(rf"^Keras' backend +{keras.backend.backend()}$", out, re.M), out
+    assert re.search(r"^TensorFlow sees +(not installed|fails: ModuleNotFoundError)", out, re.M), (
+        out
+    )
+    model = inception_tf.InceptionV1(classes=10, torch_padding=True)
+    source, target = folder / "googlenet.safetensors", folder / "v1.weights.h5"
+    torch_file.write(source, torch_file.state_of(model, "inception_v1", torch_padding=True))
+    words = ("convert", "--model", "inception_v1", "--source")
+    code, out, err = command(*words, "torchvision", source, target)
+    assert code == 0, err
+    converted = eval(re.search(r"use it: (.*)", out)[1], {"inception_tf": inception_tf})
+    assert converted.output_shape == (None, 10)
+    code, _, err = command(*words, "slim", folder / "v1.ckpt", target)
+    assert (code, "needs TensorFlow" in err) == (2, True), err
+    for words in (
+        ("train", "--model", "inception_v1", "--data", "digits", "--out", folder / "run"),
+        ("evaluate", folder, "--data", "digits"),
+        ("export", folder),
+        ("verify", folder),
+        ("predict", folder, "image.png"),
+        ("experiment", "bn-mnist", "--out", folder / "mnist"),
+        ("benchmark", "data", "--data", "digits", "--model", "inception_v1"),
+    ):
+        code, out, err = command(*words)
+        assert (code, out) == (2, ""), (words, err)
+        assert re.fullmatch(f"inception-tf: {NEEDS.format(words[0])}\n", err), (words, err)
+
+
+if __name__ == "__main__":
+    check_networks(sys.argv[2:])
+    check_weights(Path(sys.argv[1]))
+    check_commands(Path(sys.argv[1]))
+    assert "tensorflow" not in sys.modules
