@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import keras
 
-__all__ = ["compiled", "forward", "gradients", "wait"]
+__all__ = ["BACKENDS", "compiled", "forward", "gradients", "wait"]
 
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras
 TINY = 1e-7  # added to a probability before its logarithm
 
 

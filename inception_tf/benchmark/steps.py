@@ -46,11 +46,15 @@ class Prepared:
 
 def resolved(case: Case) -> Case:
     """A checked `case` with its precision and its compilation filled in."""
-    precision, compile_ = case.precision, case.compile
+    precision, compile_, backend = case.precision, case.compile, keras.backend.backend()
+    if backend not in passes.BACKENDS:
+        raise UserError(
+            f"KERAS_BACKEND is {backend}; what can be timed runs on {', '.join(passes.BACKENDS)}"
+        )
     if precision == "auto":
         precision = resolve_precision("auto").policy.removeprefix("mixed_")
     if compile_ is None:
-        compile_ = "none" if keras.backend.backend() == "torch" else "graph"
+        compile_ = "none" if backend == "torch" else "graph"
     return dataclasses.replace(case, precision=precision, compile=compile_)
 
 

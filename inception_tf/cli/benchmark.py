@@ -201,6 +201,7 @@ def _time(
     from inception_tf.benchmark.run import time_case
     from inception_tf.cli.render import table
     from inception_tf.files import write_whole
+    from inception_tf.host.devices import missing_gpu_hint
 
     cases = [
         Case(
@@ -217,6 +218,9 @@ def _time(
             models, batch_sizes, sizes or (None,), precisions
         )
     ]
+    hint = missing_gpu_hint() if same["backend"] != "openvino" else None
+    if hint:
+        click.echo(f"inception-tf: {hint}", err=True)
     timings = []
     for case in cases:
         timings.append(time_case(case, click.echo, peak=True).as_dict())
