@@ -36,12 +36,9 @@ def measure_flops(precision: str) -> float:
     a = _random((side, side), precision)
     x = _random((images, GRID, GRID, CHANNELS), precision)
     kernel = _random((3, 3, CHANNELS, CHANNELS), precision)
-    convolution = compiled(
-        lambda x, kernel: keras.ops.conv(x, kernel, 1, "same", "channels_last"), _how()
-    )
     return max(
         2 * side**3 / _best(compiled(keras.ops.matmul, _how()), a, a),
-        2 * images * GRID**2 * 9 * CHANNELS**2 / _best(convolution, x, kernel),
+        2 * images * GRID**2 * 9 * CHANNELS**2 / _best(compiled(_convolution, _how()), x, kernel),
     )
 
 
@@ -57,6 +54,10 @@ def measure_memory_rate(working_set: int) -> float:
         4 * numbers / _best(compiled(keras.ops.sum, _how()), whole),
         4 * 3 * (numbers // 3) / _best(compiled(keras.ops.add, _how()), a, b),
     )
+
+
+def _convolution(x, kernel):
+    return keras.ops.conv(x, kernel, 1, "same", "channels_last")
 
 
 def _how() -> str:

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from inception_tf import spec
 from inception_tf.benchmark.case import KINDS, Case
@@ -30,7 +32,10 @@ from inception_tf.host.hardware import (
 )
 from inception_tf.models import find
 
-__all__ = ["clocked", "time_case"]
+if TYPE_CHECKING:
+    from inception_tf.benchmark.steps import Prepared
+
+__all__ = ["clocked", "time_case", "time_prepared"]
 
 FORWARD_STEPS = 5  # in training mode, beside gradient steps
 
@@ -49,24 +54,11 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     Raises:
         UserError: for an unknown network, a size below its minimum, and a setting that cannot be timed.
     """
-    from inception_tf.benchmark.steps import (
-        prepare,
-        resolved,
-        set_threads,
-        trains_auxiliaries,
-    )
+    from inception_tf.benchmark.steps import prepare, resolved, set_threads
 
     case = resolved(case.checked())
     set_threads(case)
-    what = KINDS[case.kind]
-    facts = spec.facts(find(case.model), case.size, aux_logits=trains_auxiliaries(case))
-    forward, backward = (
-        spec.total(facts, field) for field in ("multiply_adds", "backward_multiply_adds")
-    )
-    working_set = least_bytes(
-        what, case.precision, spec.total(facts, "params"), 3 * case.size**2 * case.batch_size
-    )
-    before = _peak(case, working_set) if peak else Peak()
+    before = _peak(case) if peak else Peak()
     reset_peak_memory()  # of what was timed before
 
     started = time.perf_counter()
@@ -74,8 +66,17 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     prepared.step()
     compile_seconds = time.perf_counter() - started
 
+    timing = time_prepared(case, prepared, compile_seconds, tell)
+    return dataclasses.replace(timing, peak=before.better(_peak(case))) if peak else timing
+
+
+def time_prepared(
+    case: Case, prepared: Prepared, compile_seconds: float, tell: Callable[[str], None]
+) -> Timing:
+    """Times a step that is compiled already, and without a peak; `case` is resolved."""
+    forward, backward = _multiply_adds(case)
     setting = Setting(
-        what=what,
+        what=KINDS[case.kind],
         model=case.model,
         parameters=prepared.parameters,
         multiply_adds=forward,
@@ -94,15 +95,8 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     tell(summary_line(datetime.now(), setting.what, durations))
     memory = peak_memory()
     forward_seconds = _fastest(prepared.forward) if prepared.forward else None
-    after = _peak(case, working_set) if peak else Peak()
     return Timing(
-        setting,
-        compile_seconds,
-        durations,
-        memory,
-        before.better(after),
-        environment(),
-        forward_seconds,
+        setting, compile_seconds, durations, memory, Peak(), environment(), forward_seconds
     )
 
 
@@ -133,7 +127,19 @@ def clocked(
     return tuple(durations)
 
 
-def _peak(case: Case, working_set: int) -> Peak:
+def _facts(case: Case) -> tuple:
+    from inception_tf.benchmark.steps import trains_auxiliaries
+
+    return spec.facts(find(case.model), case.size, aux_logits=trains_auxiliaries(case))
+
+
+def _multiply_adds(case: Case) -> tuple[int, int]:
+    """Of one image, forward and of the gradients."""
+    fields = ("multiply_adds", "backward_multiply_adds")
+    return tuple(spec.total(_facts(case), field) for field in fields)
+
+
+def _peak(case: Case) -> Peak:
     """Rates of arithmetic, none for int8, which Keras has no product of, and of memory.
 
     Nothing where OpenVINO has a number of threads of its own: they are measured on Keras' backend.
@@ -141,4 +147,7 @@ def _peak(case: Case, working_set: int) -> Peak:
     if case.backend == "openvino" and case.threads is not None:
         return Peak()
     flops = None if case.precision == "int8" else measure_flops(case.precision)
+    numbers = spec.total(_facts(case), "params")
+    pixels = 3 * case.size**2 * case.batch_size
+    working_set = least_bytes(KINDS[case.kind], case.precision, numbers, pixels)
     return Peak(flops, measure_memory_rate(working_set))

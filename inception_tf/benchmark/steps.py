@@ -76,15 +76,21 @@ def set_threads(case: Case) -> None:
         ) from error
 
 
-def prepare(case: Case) -> Prepared:
-    """The network of a resolved `case`, ready to be timed; its weights are random, which takes the same time."""
+def prepare(case: Case, network: keras.Model | None = None) -> Prepared:
+    """The network of a resolved `case`, ready to be timed; its weights are random, which takes the same time.
+
+    network: for a forward pass, the float32 network of that name and size where it is built already.
+    """
     backend = keras.backend.backend()
     if case.backend == "tensorflow" and backend != "tensorflow":
         raise UserError(f"KERAS_BACKEND is {backend}; time it with --backend keras, or unset it")
     if case.backend == "openvino":
         return _openvino(case)
-    make = {"forward": _forward, "forward-backward": _gradients, "train-step": _train_step}
-    step, parameters, forward = make[case.kind](case)
+    if case.kind == "forward":
+        step, parameters, forward = _forward(case, network)
+    else:
+        make = {"forward-backward": _gradients, "train-step": _train_step}[case.kind]
+        step, parameters, forward = make(case)
     return Prepared(step, parameters, _describe(case), forward)
 
 
@@ -130,7 +136,7 @@ def _constant(shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(SEED).uniform(-1, 1, shape).astype("float32")
 
 
-def _forward(case: Case) -> tuple[Callable, int, None]:
+def _forward(case: Case, network: keras.Model | None) -> tuple[Callable, int, None]:
     images = _images(case)
     if case.backend == "keras" and keras.backend.backend() == "tensorflow":
         # What users of Keras call, on what they call it on.
@@ -140,7 +146,7 @@ def _forward(case: Case) -> tuple[Callable, int, None]:
             return model.predict(np.asarray(images()), batch_size=case.batch_size, verbose=0)
 
         return step, model.count_params(), None
-    model = _network(case)
+    model = _network(case) if network is None else network
     parameters = model.count_params()
     model = optimize_for_inference(model, case.precision)  # the other is let go
     if case.backend == "tensorflow" and case.compile == "graph":
