@@ -302,14 +302,12 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
     from inception_tf.benchmark.steps import prepare, resolved
 
     cases = {n: resolved(Case(**tasks[n]["case"]).checked()) for n in numbers}
-    first = cases[numbers[0]]
-    network = None
-    if first.kind == "forward":
-        network = create_model(first.model, input_shape=(first.size, first.size, 3))
-    prepared, seconds = {}, {}
+    network, prepared, seconds = None, {}, {}
     for number, case in cases.items():
         started = time.perf_counter()
         try:
+            if case.kind == "forward" and network is None:
+                network = create_model(case.model, input_shape=(case.size, case.size, 3))
             prepared[number] = prepare(case, network)
         except Exception as error:
             done(number, error=_sentence(error))
