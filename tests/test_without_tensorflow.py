@@ -84,9 +84,13 @@ def test_all_of_it_works_in_an_environment_without_tensorflow(root, tmp_path, ba
     program = root / "tests" / "without_tensorflow" / "program.py"
     child = run(python, [program, tmp_path, *inception_tf.list_models()], variables)
     assert child.returncode == 0, child.stderr
-    words = "benchmark forward --backend keras --model inception_v1 --size 64 --batch-size 2"
-    words = ["-m", "inception_tf", *words.split(), "--steps", 2, "--json", tmp_path / "times.json"]
-    child = run(python, words, variables)
-    assert child.returncode == 0, child.stderr
-    assert re.search(r"Forward across 2 steps, ", child.stdout)
-    assert json.loads((tmp_path / "times.json").read_text())
+    for kind in ("forward", "forward-backward", "train-step"):
+        words = f"benchmark {kind} --backend keras --model inception_v1 --size 64 --batch-size 2"
+        words = ["-m", "inception_tf", *words.split(), "--steps", 2, "--json", tmp_path / "t.json"]
+        child = run(python, words, variables)
+        assert child.returncode == 0, child.stderr
+        assert re.search(r"across 2 steps, ", child.stdout)
+        (figures,) = json.loads((tmp_path / "t.json").read_text())
+        assert figures["what"].lower() == kind
+        assert figures["environment"][backend]
+        assert "tensorflow" not in figures["environment"]
