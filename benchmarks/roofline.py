@@ -200,7 +200,7 @@ def draw(rows: list[Stage], peak: Peak, path: str, title: str) -> None:
     xs = [row.operations / row.bytes for row in rows]
     ys = [row.operations / row.seconds / 1e9 for row in rows]
     ridge = peak.flops / peak.bytes  # FLOP a byte from which arithmetic is the limit
-    left, right = min(*xs, ridge) / 2, max(*xs, ridge) * 3
+    left, right = min(*xs, ridge) / 3, max(*xs, ridge) * 4
     line = [left, ridge, right]
     axes.plot(line, [min(peak.flops, x * peak.bytes) / 1e9 for x in line], color="0.2")
     axes.set(
@@ -213,8 +213,9 @@ def draw(rows: list[Stage], peak: Peak, path: str, title: str) -> None:
     )
     top = f"{peak.flops / 1e9:.0f} GFLOP/s"
     axes.text(right, peak.flops / 1e9 * 1.06, f"{top} ", fontsize=9, ha="right", va="bottom")
-    slope = (left * 1.3, left * 1.3 * peak.bytes / 1e9 * 1.3)
-    axes.text(*slope, f"{peak.bytes / 1e9:.1f} GB/s", fontsize=9, ha="right", va="bottom")
+    middle = math.sqrt(left * ridge)
+    words = f"{peak.bytes / 1e9:.1f} GB/s "
+    axes.text(middle, middle * peak.bytes / 1e9 * 1.1, words, fontsize=9, ha="right", va="bottom")
     axes.plot(xs, ys, "o", color="0.35", markersize=5)
     axes.set_xticks(*_ticks(left, right))
     axes.set_yticks(*_ticks(*axes.get_ylim()))
@@ -222,7 +223,8 @@ def draw(rows: list[Stage], peak: Peak, path: str, title: str) -> None:
     axes.grid(color="0.9")
     axes.set_title(title, fontsize=9)
     figure.draw_without_rendering()  # only now every mark has its place
-    _name_marks(axes, [f"{r.name}, {1e3 * r.seconds:.3g} ms" for r in rows], xs, ys)
+    names = [f"{row.name}, {1e3 * row.seconds:.3g} ms" for row in rows]
+    _name_marks(axes, names, xs, ys, peak.flops / 1e9)
     figure.savefig(path, dpi=100)
 
 
@@ -234,20 +236,34 @@ def _ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     return values, [f"{value:g}" for value in values]
 
 
-def _name_marks(axes, names: list[str], xs: list[float], ys: list[float]) -> None:
+def _name_marks(axes, names: list[str], xs: list[float], ys: list[float], roof: float) -> None:
     """A name at each mark's right or left, as near as no other name or mark is in the way, with a line to it."""
+    (_, above), *_ = axes.transData.transform([(xs[0], roof)]) * 72 / axes.figure.dpi
     points = axes.transData.transform(list(zip(xs, ys, strict=True))) * 72 / axes.figure.dpi
     low, high = axes.bbox.get_points()[:, 0] * 72 / axes.figure.dpi
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
-    # The highest first: what has no room goes down, away from the roof.
-    for i in sorted(range(len(names)), key=lambda i: -ys[i]):
+    taken.append((low, above - 2, high, above + 2))
+
+    def box(i: int, down: float, side: int) -> tuple[float, ...]:
         (x, y), width = points[i], NAME_SIZE * 0.56 * len(names[i])
-        for down, side in itertools.product(range(0, 400, 3), (1, -1)):
-            left = x + NAME_GAP if side > 0 else x - NAME_GAP - width
-            box = (left, y - down - 5, left + width, y - down + 5)
-            if low <= box[0] and box[2] <= high and not any(_overlap(box, b) for b in taken):
-                break
-        taken.append(box)
+        left = x + NAME_GAP if side > 0 else x - NAME_GAP - width
+        return (left, y - down - 5, left + width, y - down + 5)
+
+    def free(place: tuple[float, ...]) -> bool:
+        inside = low <= place[0] and place[2] <= high
+        return inside and not any(_overlap(place, other) for other in taken)
+
+    places = {}
+    for i in sorted(range(len(names)), key=lambda i: xs[i]):
+        if free(box(i, 0, -1)):
+            places[i] = (0, -1)
+            taken.append(box(i, 0, -1))
+    # Then from the right: what has no room beside it goes down, away from the roof.
+    for i in sorted(set(range(len(names))) - set(places), key=lambda i: -xs[i]):
+        tried = itertools.product(range(0, 400, 3), (1, -1))
+        places[i] = next((p for p in tried if free(box(i, *p))), (0, 1))
+        taken.append(box(i, *places[i]))
+    for i, (down, side) in places.items():
         axes.annotate(
             names[i],
             (xs[i], ys[i]),
