@@ -10,6 +10,7 @@ import keras
 from inception_tf.applications import create_model
 from inception_tf.models.build import LOGITS, endpoints
 from inception_tf.training.averages import MovingAverage, moving_statistics, warm_up_statistics
+from inception_tf.training.convolutions import speed_up_convolutions
 from inception_tf.training.distribute import DistributedModel
 from inception_tf.training.finite import FiniteSteps
 from inception_tf.training.optimizers import make_optimizer
@@ -72,6 +73,7 @@ def compile_for(model: keras.Model, plan: Plan, stage: Stage) -> None:
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)
+    speed_up_convolutions(model)
     if training.warm_up_statistics:
         warm_up_statistics(model)
 
