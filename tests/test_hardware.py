@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from inception_tf.host import hardware
 from inception_tf.host.hardware import (
+    computes_bfloat16_in_vectors,
     memory,
     peak_memory,
     processor_flags,
@@ -88,3 +90,21 @@ def test_keras_other_backends_have_no_gpu():
         check=True,
     )
     assert child.stdout == "False False True\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "gpu", "expected"),
+    [
+        ("avx2 avx512_bf16", {}, True),
+        ("avx512_bf16 amx_bf16", {}, False),
+        ("avx2", {}, False),
+        ("", {}, False),
+        ("avx512_bf16", {"device_name": "GPU"}, False),
+    ],
+)
+def test_vectors_compute_bfloat16_where_there_is_neither_a_matrix_unit_nor_a_gpu(
+    monkeypatch, flags, gpu, expected
+):
+    monkeypatch.setattr(hardware, "_processor", lambda key: flags)
+    monkeypatch.setattr(hardware, "_gpu", lambda: gpu)
+    assert computes_bfloat16_in_vectors() is expected

@@ -116,9 +116,37 @@ def test_sgd_is_tensorflow_1s(nesterov):
     np.testing.assert_allclose(found, theirs(momentum), rtol=2e-5, atol=1e-6)
 
 
-def test_adam_is_keras():
-    found = ours(optimizer("optimizer.warmup_epochs=0", "optimizer.schedule=constant"))
-    np.testing.assert_array_equal(found, ours(keras.optimizers.Adam(0.001)))
+def test_adam_is_keras_and_as_near_its_formula():
+    found = ours(optimizer("optimizer.warmup_epochs=0", "optimizer.schedule=constant"), 100)
+    keras_own = ours(keras.optimizers.Adam(0.001), 100)
+    np.testing.assert_allclose(found, keras_own, rtol=0, atol=1e-6)
+    weight, mean, square = ramps.uniform("start", (6,)).astype("float64"), 0.0, 0.0
+    truth = []
+    for number in range(100):
+        gradient = 3 * ramps.uniform(f"gradient {number}", (6,)).astype("float64")
+        mean += (gradient - mean) * (1 - 0.9)
+        square += (gradient**2 - square) * (1 - 0.999)
+        rate = 0.001 * np.sqrt(1 - 0.999 ** (number + 1)) / (1 - 0.9 ** (number + 1))
+        weight = weight - rate * mean / (np.sqrt(square) + 1e-7)
+        truth.append(weight)
+    error, keras_error = (np.abs(values - truth).mean() for values in (found, keras_own))
+    assert error <= 1.1 * keras_error
+
+
+def test_adam_takes_a_float32_step_in_one_operation_and_any_other_as_keras():
+    def kinds(dtype, gradient):
+        adam, variable = Adam(0.001), keras.Variable([[1.0], [2.0]], dtype=dtype)
+        adam.build([variable])
+        step = tf.function(lambda: adam.apply([gradient], [variable]))
+        graph = step.get_concrete_function().graph
+        step()
+        assert np.all(keras.ops.convert_to_numpy(variable) < [[1.0], [2.0]])
+        return [operation.type for operation in graph.get_operations()]
+
+    ones = tf.ones((2, 1))
+    assert kinds("float32", ones).count("ResourceApplyAdam") == 1
+    assert "ResourceApplyAdam" not in kinds("float64", ones)
+    assert "ResourceApplyAdam" not in kinds("float32", tf.IndexedSlices(ones, [0, 1], (2, 1)))
 
 
 def test_a_long_gradient_is_clipped_over_all_weights_and_a_short_one_is_not():

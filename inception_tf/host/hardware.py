@@ -12,6 +12,7 @@ from pathlib import Path
 
 __all__ = [
     "Precision",
+    "computes_bfloat16_in_vectors",
     "device_name",
     "memory",
     "peak_memory",
@@ -67,6 +68,12 @@ def resolve_precision(wanted: str) -> Precision:
     if units:
         return Precision("mixed_bfloat16", f"this processor has {' and '.join(units)}")
     return Precision("float32", "this processor has neither AMX nor AVX512-BF16")
+
+
+def computes_bfloat16_in_vectors() -> bool:
+    """Does Keras' backend compute on a processor with AVX512-BF16 and without AMX?"""
+    flags = _processor("flags").split()
+    return not _gpu() and "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
 def processor_name() -> str:

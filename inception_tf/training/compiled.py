@@ -75,6 +75,10 @@ def compile_for(model: keras.Model, plan: ModelPlan, stage: Stage) -> None:
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)
+    if keras.backend.backend() == "tensorflow":
+        from inception_tf.training.convolutions import speed_up_convolutions
+
+        speed_up_convolutions(model)
     if training.warm_up_statistics:
         warm_up_statistics(model)
 

@@ -42,7 +42,38 @@ class _ClipsTheSum:
 
 @registered
 class Adam(_ClipsTheSum, keras.optimizers.Adam):
-    """Keras' Adam; clips the sum of all replicas' gradients."""
+    """Keras' Adam; clips the sum of all replicas' gradients.
+
+    A float32 variable on a single replica takes its step in TensorFlow's one operation for it, the same
+    formula in one pass over memory, where Keras' dozen operations pass over it a dozen times.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        if keras.backend.backend() != "tensorflow" or self.amsgrad:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        import tensorflow as tf
+
+        value = variable.value if isinstance(variable, keras.Variable) else variable
+        one = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        dense = not isinstance(gradient, tf.IndexedSlices)
+        if not (one and dense and value.dtype == tf.float32):
+            super().update_step(gradient, variable, learning_rate)
+            return
+        place = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=value.handle,
+            m=self._momentums[place].value.handle,
+            v=self._velocities[place].value.handle,
+            beta1_power=tf.pow(self.beta_1, step),
+            beta2_power=tf.pow(self.beta_2, step),
+            lr=tf.cast(learning_rate, tf.float32),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
 
 
 @registered

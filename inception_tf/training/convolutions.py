@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions of a training step on a processor: the same sums, as the matrix products that are fastest there.
+
+Only where TensorFlow trains in bfloat16 on a processor with AVX512-BF16 and without AMX.  There oneDNN
+computes a convolution and its gradient by the input at the speed of a matrix product, but its gradient
+by the filter at half of it or less, and small convolutions slower than large ones:
+benchmarks/convolutions.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import keras
+import tensorflow as tf
+
+from inception_tf.host.hardware import computes_bfloat16_in_vectors
+
+__all__ = ["Siblings", "filter_gradient", "speed_up_convolutions"]
+
+# Channels on either side from which products beat oneDNN's own gradient by a filter.
+LEAST_CHANNELS = 128
+ALIGNED_CHANNELS = 32  # in bfloat16 64 bytes: TensorFlow then takes rows of a matrix without a copy
+
+
+def speed_up_convolutions(model: keras.Model) -> None:
+    """Gives the convolutions of a functional model faster ways to the same results and gradients, where there are any.
+
+    Filters' gradients of wide convolutions become products, `filter_gradient`; 1x1 convolutions that read
+    the same tensor become one, `Siblings`.  Layers keep their class, configuration and weights, so that
+    copies and saved models know nothing of it.  To be called before the training step is traced.
+    """
+    if not computes_bfloat16_in_vectors():
+        return
+    layers = [layer for layer in model.layers if _is_plain(layer)]
+    for layer in layers:
+        if _gains(layer):
+            layer.convolution_op = partial(_with_products, layer)
+    # With several replicas one would be traced between two siblings of another.
+    if model.distribute_strategy is None or model.distribute_strategy.num_replicas_in_sync == 1:
+        for group in _siblings(layers):
+            siblings = Siblings(group)
+            for layer in group:
+                layer.convolution_op = partial(siblings, layer)
+
+
+def _is_plain(layer) -> bool:
+    # A bias, and the activation after it, are for TensorFlow to compute inside the convolution.
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.compute_dtype == "bfloat16"
+        and layer.data_format == "channels_last"
+        and layer.padding in ("same", "valid")
+        and layer.groups == 1
+        and set(layer.dilation_rate) == {1}
+        and len(set(layer.strides)) == 1
+        and layer.trainable
+        and not layer.use_bias
+        and len(layer._inbound_nodes) == 1
+        and None not in layer.input.shape[1:]
+    )
+
+
+def _gains(layer) -> bool:
+    channels, filters = layer.kernel.shape[2:]
+    return (
+        min(channels, filters) >= LEAST_CHANNELS
+        and channels % ALIGNED_CHANNELS == filters % ALIGNED_CHANNELS == 0
+    )
+
+
+def _siblings(layers: list) -> list[list]:
+    """The groups of 1x1 convolutions at stride 1 that read the same tensor, of at least two."""
+    groups: dict[int, list] = {}
+    for layer in layers:
+        if layer.kernel_size == layer.strides == (1, 1):
+            groups.setdefault(id(layer.input), []).append(layer)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+class Siblings:
+    """1x1 convolutions that read the same tensor, as one: the first call computes the results of all.
+
+    The gradient by what they read is then one convolution, too, in place of a sum of several, each of
+    them rounded to bfloat16.
+    """
+
+    def __init__(self, layers: list):
+        self.layers = layers
+        self.calls = threading.local()  # of each thread, for a model is called from several
+
+    def __call__(self, layer, inputs, kernel):
+        """In place of `layer.convolution_op`."""
+        read, results = getattr(self.calls, "last", (None, {}))
+        if read is not inputs or layer.name not in results:
+            kernels = [tf.convert_to_tensor(one.kernel) for one in self.layers]
+            found = _side_by_side(tf.convert_to_tensor(inputs), *kernels)
+            results = dict(zip([one.name for one in self.layers], found, strict=True))
+        result = results.pop(layer.name)  # each is given once
+        self.calls.last = (inputs, results) if results else (None, {})
+        return result
+
+
+@tf.custom_gradient
+def _side_by_side(x, *kernels):
+    """x (N, H, W, C), kernels (1, 1, C, K_i) → each (N, H, W, K_i)."""
+    widths = [kernel.shape[-1] for kernel in kernels]
+    kernel = tf.concat(kernels, -1)
+    manner = {"strides": (1, 1, 1, 1), "padding": "VALID", "data_format": "NHWC"}
+
+    def gradients(*backs):
+        back = tf.concat(backs, -1)
+        by_x = tf.raw_ops.Conv2DBackpropInput(
+            input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **manner
+        )
+        by_kernel = filter_gradient(x, back, tuple(kernel.shape), 1, "VALID")
+        return by_x, *tf.split(by_kernel, widths, -1)
+
+    return tf.split(tf.raw_ops.Conv2D(input=x, filter=kernel, **manner), widths, -1), gradients
+
+
+def _with_products(layer, inputs, kernel):
+    """In place of `layer.convolution_op`: the same operation, its gradient by the filter as products."""
+    stride, padding = layer.strides[0], layer.padding.upper()
+    manner = {"strides": (1, stride, stride, 1), "padding": padding, "data_format": "NHWC"}
+
+    @tf.custom_gradient
+    def convolution(x, kernel):
+        def gradients(back):
+            by_x = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **manner
+            )
+            return by_x, filter_gradient(x, back, tuple(kernel.shape), stride, padding)
+
+        return tf.raw_ops.Conv2D(input=x, filter=kernel, **manner), gradients
+
+    return convolution(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
+
+
+def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, padding: str):
+    """The gradient of a convolution of x (N, H, W, C) by its filter → (h, w, C, K) = `kernel`, of x's dtype.
+
+    back: (N, H', W', K), the gradient by the convolution's result.  padding: SAME or VALID.  All sizes but N
+    have to be known.
+
+    Each place in the filter is one product over all positions, C x positions by positions x K.  With
+    one side of the grid outermost, and as many zero columns at the other as the filter reaches
+    over, the operands of all places are ranges of rows of the same two matrices, so that nothing is
+    gathered.  At stride 2 x is dealt into four such matrices, by even and odd rows and columns.
+    """
+    height, width, channels, filters = kernel
+    if height == width == stride == 1:
+        product = tf.linalg.matmul(
+            tf.reshape(x, (-1, channels)), tf.reshape(back, (-1, filters)), transpose_a=True
+        )
+        return tf.reshape(product, kernel)
+    # The side along which the filter is longer goes outermost, for there no zeros are needed.
+    turned = width > height
+    if turned:
+        height, width = width, height
+        x, back = (tf.transpose(tensor, (0, 2, 1, 3)) for tensor in (x, back))
+    _, rows, columns, _ = x.shape
+    _, back_rows, back_columns, _ = back.shape
+    down = _shifts(height, rows, back_rows, stride, padding)
+    across = _shifts(width, columns, back_columns, stride, padding)
+    high = -(-rows // stride)
+    wide = max(-(-columns // stride), back_columns + max(abs(shift) for _, shift in across))
+    parts = _dealt(x, high, wide, stride)
+    back = tf.transpose(back, (1, 0, 2, 3))
+    if wide > back_columns:
+        back = tf.pad(back, ((0, 0), (0, 0), (0, wide - back_columns), (0, 0)))
+    back = tf.reshape(back, (-1, filters))
+    row = tf.shape(x)[0] * wide  # positions in a row of the grid, of all images
+    total = high * row
+    products = []
+    for row_part, row_shift in down:
+        # Rows of the result that read a row of x here, and none of the padding.
+        begin = max(0, -row_shift) * row
+        end = min(back_rows, high - row_shift) * row
+        for column_part, column_shift in across:
+            shift = row_shift * row + column_shift
+            first = tf.maximum(begin, -shift)
+            last = tf.maximum(first, tf.minimum(end, total - shift))
+            read = parts[row_part][column_part][first + shift : last + shift]
+            products.append(tf.linalg.matmul(read, back[first:last], transpose_a=True))
+    result = tf.reshape(tf.stack(products), (height, width, channels, filters))
+    return tf.transpose(result, (1, 0, 2, 3)) if turned else result
+
+
+def _shifts(kernel: int, size: int, result: int, stride: int, padding: str) -> list:
+    """Along one side, for each place in the filter: which of `stride` parts of x it reads, and how far on."""
+    lead = max((result - 1) * stride + kernel - size, 0) // 2 if padding == "SAME" else 0
+    return [((place - lead) % stride, (place - lead) // stride) for place in range(kernel)]
+
+
+def _dealt(x, high: int, wide: int, stride: int) -> list[list]:
+    """x (N, H, W, C) by its rows and columns modulo `stride`, zeros at the ends → each (high * N * wide, C)."""
+    _, rows, columns, channels = x.shape
+    more = (0, high * stride - rows), (0, wide * stride - columns)
+    if more != ((0, 0), (0, 0)):
+        x = tf.pad(x, ((0, 0), *more, (0, 0)))
+    if stride == 1:
+        return [[tf.reshape(tf.transpose(x, (1, 0, 2, 3)), (-1, channels))]]
+    x = tf.reshape(x, (-1, high, stride, wide, stride, channels))
+    x = tf.transpose(x, (2, 4, 1, 0, 3, 5))
+    return [[tf.reshape(x[i, j], (-1, channels)) for j in range(stride)] for i in range(stride)]
