@@ -5,7 +5,7 @@ The step is the one that `train` compiles and that `model.fit` calls, with the r
 batch that is in memory.  The clock includes one step from its call to its loss in Python; tracing and
 the first two steps are not counted.  Processor time is that of all threads: where other programs run
 beside, it is steadier than the clock.  Ratios are medians over the rounds, each of which runs every
-variant once, to the step without any of the parts.
+variant once, to the step without any of the parts.  A figure that cannot be is refused.
 
     python benchmarks/step.py
     python benchmarks/step.py --model inception_v4 --batch-size 8
@@ -19,6 +19,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import click
+from side_by_side import evidence, one_sentence
 
 BURN_IN = 2  # rounds
 PARTS = ("filter gradients as products", "1x1 convolutions side by side", "Adam in one operation")
@@ -87,9 +88,17 @@ def measured(calls: dict, rounds: int) -> dict:
 def main(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
     """The training step without its fast parts, with each of them alone, and with all."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with one_sentence():
+        page(model, size, batch_size, precision, rounds)
+
+
+def page(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
+    """Measures and prints; `UserError` for a figure that cannot be."""
     import numpy as np
 
-    from inception_tf.host.hardware import device_name
+    from inception_tf.benchmark.peak import measure_flops
+    from inception_tf.benchmark.plausibility import Peak, refuse_suspect
+    from inception_tf.host.hardware import device_name, resolve_precision
     from inception_tf.models import find
 
     size = size or find(model).size
@@ -99,6 +108,9 @@ def main(model: str, size: int | None, batch_size: int, precision: str, rounds: 
         f"data.batch_size={batch_size}",
         f"training.precision={precision}",
     ]
+    policy = resolve_precision(precision).policy
+    kind = policy.removeprefix("mixed_")
+    before = Peak(measure_flops(kind))
     variants = {"without": (), **{part: (part,) for part in PARTS}, "with all": PARTS}
     calls = {}
     for name, parts in variants.items():
@@ -106,6 +118,23 @@ def main(model: str, size: int | None, batch_size: int, precision: str, rounds: 
             calls[name] = step_of(settings)
             calls[name]()  # traced here, where the parts are chosen
     found = measured(calls, rounds)
+    peak = before.better(Peak(measure_flops(kind)))
+    refuse_suspect(
+        (
+            name,
+            evidence(
+                "Train-step",
+                model,
+                size,
+                batch_size,
+                policy,
+                float(np.median(own)),
+                peak,
+                classes=10,
+            ),
+        )
+        for name, (own, _) in found.items()
+    )
     click.echo(f"{model}, batch {batch_size}, {size} pixels, {rounds} rounds, {device_name()}\n")
     click.echo(HEAD)
     for name, lists in found.items():
