@@ -26,10 +26,11 @@ class Range:
     def check(self, name: str, value) -> None:
         """Raises `UserError`, such as `optimizer.momentum must be in [0, 1), got 1`."""
         if not self.holds(value):
-            raise UserError(f"{name} must be {self}, got {value}")
+            raise UserError(f"{name} must be {self}, got {value!r}")
 
     def holds(self, value) -> bool:
-        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
             return False
         if self.or_zero and value == 0:
             return True
