@@ -3,7 +3,9 @@
 
 The clock includes one call of the compiled training step (forward, backward, SGD with momentum) or of
 the forward pass, from a batch in memory to a number in Python.  Tracing and two first calls are not
-counted.  Every round runs all variants once; the table has the medians over the rounds.
+counted.  Every round runs all variants once; the table has the medians over the rounds.  What the
+machine reaches at best is measured before and after; a figure that cannot be is refused, and no table
+is printed.
 
     python benchmarks/batch_norm.py --model inception_v3 --batch-size 8
 """
@@ -14,7 +16,11 @@ import os
 import time
 
 import click
+from side_by_side import evidence, one_sentence
 
+from inception_tf.benchmark.plausibility import Peak
+
+CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16")
 HEAD = "| precision | what | Keras' layer, s | fused, s | ratio |\n|---|---|---|---|---|"
 
@@ -34,10 +40,10 @@ def variants(name: str, size: int, batch: int):
         return kind.from_config(layer.get_config())
 
     images = tf.random.stateless_uniform((batch, size, size, 3), (0, 0), -1, 1)
-    labels = tf.range(batch) % 10
+    labels = tf.range(batch) % CLASSES
     calls = {}
     for precision in PRECISIONS:
-        ours = create_model(name, classes=10, input_shape=(size, size, 3), dtype=precision)
+        ours = create_model(name, classes=CLASSES, input_shape=(size, size, 3), dtype=precision)
         theirs = keras.models.clone_model(ours, clone_function=keras_own)
         for layer, model in (("keras", theirs), ("fused", ours)):
             model.compile(
@@ -66,6 +72,44 @@ def medians(calls, rounds: int) -> dict:
     return {key: float(np.median(values)) for key, values in seconds.items()}
 
 
+def limits() -> dict[str, Peak]:
+    """What this process reaches now, by precision."""
+    from inception_tf.benchmark.peak import measure_flops
+
+    return {
+        precision: Peak(measure_flops(precision.removeprefix("mixed_"))) for precision in PRECISIONS
+    }
+
+
+def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak]) -> str:
+    """The table; `UserError` where a figure cannot be.
+
+    Args:
+        found: seconds by (precision, what, layer), as of `medians`.
+        peaks: what the machine reaches, by precision.
+    """
+    from inception_tf.benchmark.plausibility import refuse_suspect
+
+    figures = []
+    for (precision, what, layer), seconds in found.items():
+        trains = what == "training step"
+        kind = "Train-step" if trains else "Forward"
+        # A forward pass in training mode takes longer still.
+        forward = found[precision, "forward", layer] if trains else None
+        facts = (kind, model, size, batch, precision, seconds, peaks[precision])
+        evidence_ = evidence(*facts, classes=CLASSES, forward_seconds=forward)
+        figures.append((f"{what}, {precision}, {layer}", evidence_))
+    refuse_suspect(figures)
+    lines = [HEAD]
+    for precision, what, layer in found:
+        if layer == "fused":
+            theirs, ours = (found[precision, what, kind] for kind in ("keras", "fused"))
+            lines.append(
+                f"| {precision} | {what} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} |"
+            )
+    return "\n".join(lines)
+
+
 @click.command()
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--size", default=None, type=int, help="Pixels; the network's own by default.")
@@ -77,16 +121,15 @@ def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
     from inception_tf.host.hardware import device_name
     from inception_tf.models import find
 
-    size = size or find(model).size
-    found = medians(variants(model, size, batch_size), rounds)
+    with one_sentence():
+        size = size or find(model).size
+        before = limits()
+        found = medians(variants(model, size, batch_size), rounds)
+        after = limits()
+        peaks = {precision: before[precision].better(after[precision]) for precision in PRECISIONS}
+        table = page(model, size, batch_size, found, peaks)
     click.echo(f"{model}, batch {batch_size}, {size} pixels, {rounds} rounds, {device_name()}\n")
-    click.echo(HEAD)
-    for precision, what, layer in found:
-        if layer == "fused":
-            theirs, ours = (found[precision, what, kind] for kind in ("keras", "fused"))
-            click.echo(
-                f"| {precision} | {what} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} |"
-            )
+    click.echo(table)
 
 
 if __name__ == "__main__":

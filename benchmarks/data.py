@@ -163,7 +163,8 @@ def torch_loader(python: str):
         def batch():
             child.stdin.write("next\n")
             child.stdin.flush()
-            child.stdout.readline()
+            if child.stdout.readline() != "done\n":  # a child that ended would answer at once
+                raise click.ClickException(f"the DataLoader in {python} ended")
 
         return lambda: batch
 

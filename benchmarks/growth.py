@@ -4,7 +4,9 @@
 Each point is a process of its own; all points are taken in turn, `--rounds` times, and the median step
 counts.  The weights are variables in all of them, at small batches too.  Time, and the memory that the
 forward passes need beyond what the finished network holds, are fitted by c * x^e over all points of a
-curve (least squares of the logarithms); the table and the plot give e.
+curve (least squares of the logarithms); the table and the plot give e.  Each process measures too what
+the machine reaches with its threads, before and after; a figure that cannot be is refused, and no table
+is printed.
 
     python benchmarks/growth.py --plot growth.png
 """
@@ -14,11 +16,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 
 import click
+from side_by_side import answer, one_sentence
+
+from inception_tf.benchmark.plausibility import Evidence, Peak
 
 BURN_IN = 2  # calls
 STAGE = "Mixed_6"  # of Inception V4, whose blocks are repeated for depth
@@ -29,7 +33,9 @@ import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
-from inception_tf import models
+from inception_tf import models, spec
+from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
+from inception_tf.benchmark.report import least_bytes
 from inception_tf.host.hardware import reset_peak_memory, peak_memory
 from inception_tf.models.build import build
 from inception_tf.optimize import optimize_for_inference
@@ -49,6 +55,11 @@ images = tf.random.uniform((point["batch"], size, size, 3), -1, 1)
 network = models.find(point["model"])
 if point["blocks"]:
     network = deeper(network, point["blocks"])
+facts = spec.facts(network, size, width_multiplier=point["width"])
+pixels = 3 * size**2 * point["batch"]
+least = least_bytes("Forward", point["precision"], spec.total(facts, "params"), pixels)
+best = lambda: (measure_flops(point["precision"]), measure_memory_rate(least))
+limits = [best()]
 model = build(network, input_shape=(size, size, 3), width_multiplier=point["width"])
 layers = sum("Conv" in type(layer).__name__ for layer in model.layers)
 model = optimize_for_inference(model, point["precision"])
@@ -62,7 +73,16 @@ for _ in range(point["steps"] + {burn_in}):
     started = time.perf_counter()
     np.asarray(call(images))
     seconds.append(time.perf_counter() - started)
-print(json.dumps([seconds[{burn_in}:], peak_memory() - before, layers]))
+held = peak_memory() - before
+limits.append(best())
+print(json.dumps({{
+    "seconds": seconds[{burn_in}:],
+    "memory": held,
+    "layers": layers,
+    "operations": 2 * point["batch"] * spec.total(facts, "multiply_adds"),
+    "least_bytes": least,
+    "limits": [max(values) for values in zip(*limits)],
+}}))
 """
 
 
@@ -89,18 +109,31 @@ CURVES = {
 }
 
 
-def measure(point: Point) -> tuple[list[float], int, int]:
-    """Seconds of each step, bytes, and the number of convolutions, in a process of its own."""
+def measure(point: Point) -> dict:
+    """What a process of its own tells of a point.
+
+    Returns:
+        `seconds` of each step; `memory` and `least_bytes` in bytes; `layers`, the number of
+        convolutions; `operations` of a step; `limits`, operations and bytes a second at best.
+    """
     program = CHILD.format(stage=STAGE, burn_in=BURN_IN)
-    child = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(asdict(point))],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if child.returncode:
-        raise click.ClickException(child.stderr.strip().rpartition("\n")[2])
-    return tuple(json.loads(child.stdout.splitlines()[-1]))
+    return answer(sys.executable, "pass", json.dumps(asdict(point)), clock=program)
+
+
+def refuse(measured: dict[tuple, list[dict]]) -> None:
+    """`UserError` where a point's step cannot be; the best limits of all its processes count."""
+    from inception_tf.benchmark.plausibility import refuse_suspect
+
+    figures = []
+    for key, processes in measured.items():
+        peak = Peak()
+        for one in processes:
+            peak = peak.better(Peak(*one["limits"]))
+        seconds = statistics.median(s for one in processes for s in one["seconds"])
+        first = processes[0]
+        evidence = Evidence(seconds, first["operations"], first["least_bytes"], peak)
+        figures.append((", ".join(map(str, key)), evidence))
+    refuse_suspect(figures)
 
 
 def exponent(xs: list[float], ys: list[float]) -> tuple[float, float]:
@@ -109,6 +142,17 @@ def exponent(xs: list[float], ys: list[float]) -> tuple[float, float]:
         [math.log(x) for x in xs], [math.log(y) for y in ys]
     )
     return slope, math.exp(intercept)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Two to ten round numbers from `low` to `high`, for a logarithmic axis."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
+    for steps in ((1,), (1, 3), (1, 2, 5), range(1, 10), [x / 2 for x in range(2, 20)]):
+        values = [step * 10.0**power for power in powers for step in steps]
+        values = [value for value in values if low <= value <= high]
+        if len(values) >= 3:
+            break
+    return values
 
 
 def draw(found: dict, path: str, title: str) -> None:
@@ -129,6 +173,8 @@ def draw(found: dict, path: str, title: str) -> None:
                 panel.plot(xs, [factor * x**power for x in xs], linestyle=":", color=style["color"])
             panel.set(xscale="log", yscale="log", xlabel=label, ylabel=unit)
             panel.set_xticks(xs, [f"{x:g}" for x in xs])
+            values = ticks(*panel.get_ylim())
+            panel.set_yticks(values, [f"{value:g}" for value in values])
             panel.minorticks_off()
             panel.grid(color="0.9")
             panel.legend(fontsize=8)
@@ -158,13 +204,19 @@ def main(precision, threads, steps, rounds, plot_file, json_file):
         for count in threads
         for value in values
     }
-    times, memory, layers = {}, {}, {}
+    measured = {key: [] for key in points}
     for number in range(rounds):
         for key, point in points.items():
-            seconds, held, layers[key] = measure(point)
-            times.setdefault(key, []).extend(seconds)
-            memory[key] = max(memory.get(key, 0), held)
-            click.echo(f"round {number + 1}, {key}: {min(seconds):.3f} s", err=True)
+            measured[key].append(measure(point))
+            fastest = min(measured[key][-1]["seconds"])
+            click.echo(f"round {number + 1}, {key}: {fastest:.3f} s", err=True)
+    with one_sentence():
+        refuse(measured)
+    times, memory, layers = {}, {}, {}
+    for key, processes in measured.items():
+        times[key] = [s for one in processes for s in one["seconds"]]
+        memory[key] = max(one["memory"] for one in processes)
+        layers[key] = processes[0]["layers"]
     found = {
         CURVES[curve][1]: {
             count: [

@@ -4,7 +4,7 @@
 Each peer computes the same network at the same batch and size with weights of its own drawing, which
 take the same time.  The clock includes one call, from the batch in memory to the probabilities in
 NumPy; building, conversion and the first three calls are outside.  Peers that are not installed are
-named and left out.
+named and left out.  A figure that cannot be is refused, and no table is printed.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --model inception_v4 --torch-python ~/torch/bin/python   # where torch and timm are
@@ -15,28 +15,22 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import click
+from side_by_side import THEIRS, Limits, answer, evidence, one_sentence
 
 BURN_IN = 3  # calls
-THEIRS = {  # our name: (keras.applications' class, timm's name)
-    "inception_v3": ("InceptionV3", "inception_v3"),
-    "inception_v4": (None, "inception_v4"),
-    "inception_resnet_v2": ("InceptionResNetV2", "inception_resnet_v2"),
-    "vgg16": ("VGG16", "vgg16"),
-}
 HEAD = "| peer | precision | s / batch | images / s | of ours | peak memory, MiB |\n|---|---|---|---|---|---|"
-MISSING = 3  # exit code of a child whose packages are not here
 
 # Each is a program that leaves `call(images)` and, for torch, nothing of TensorFlow in memory.
 OURS = """
 from inception_tf.benchmark.case import Case
-from inception_tf.benchmark.steps import prepare
-step = prepare(Case({model!r}, backend={backend!r}, precision={precision!r}, batch_size={batch}, size={size}).checked()).step
+from inception_tf.benchmark.steps import prepare, resolved
+case = Case({model!r}, backend={backend!r}, precision={precision!r}, batch_size={batch}, size={size})
+step = prepare(resolved(case.checked())).step
 call = lambda images: step()
 """
 KERAS = """
@@ -96,7 +90,7 @@ call = lambda images: np.array(request.infer([np.ascontiguousarray(images.transp
 """
 )
 CLOCK = """
-import json, resource, sys, time
+import json, time
 import numpy as np
 images = np.random.default_rng(0).uniform(-1, 1, ({batch}, {size}, {size}, 3)).astype("float32")
 seconds = []
@@ -108,7 +102,6 @@ status = open("/proc/self/status").read()
 peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
 print(json.dumps([seconds[{burn_in}:], peak]))
 """
-GUARD = "try:\n{body}\nexcept ImportError as error:\n    import sys; print(error, file=sys.stderr); sys.exit({code})\n"
 
 
 def peers(model: str) -> dict[tuple[str, str], tuple[str, dict, bool]]:
@@ -138,17 +131,43 @@ def peers(model: str) -> dict[tuple[str, str], tuple[str, dict, bool]]:
     return found
 
 
-def measure(python: str, program: str, settings: dict) -> tuple[list[float], int] | None:
-    """Seconds of each call and peak memory in bytes, in a process of its own; None where a package is missing."""
-    body = "\n".join(f"    {line}" for line in program.format(**settings).splitlines())
-    text = GUARD.format(body=body, code=MISSING) + CLOCK.format(**settings, burn_in=BURN_IN)
-    child = subprocess.run([python, "-c", text], capture_output=True, text=True, check=False)
-    if child.returncode == MISSING:
-        return None
-    if child.returncode:
-        raise click.ClickException(child.stderr.strip().rpartition("\n")[2])
-    seconds, peak = json.loads(child.stdout.splitlines()[-1])
-    return seconds, peak
+def page(
+    common: dict,
+    seconds: dict[tuple[str, str], list[float]],
+    memory: dict[tuple[str, str], int],
+    limits: Limits,
+) -> str:
+    """The table; `UserError` where a figure cannot be.
+
+    Args:
+        common: model, batch and size.
+        seconds: of each call, by (name, precision), ours first.
+        memory: bytes, by the same.
+    """
+    from inception_tf.benchmark.plausibility import refuse_suspect
+
+    model, batch, size = (common[key] for key in ("model", "batch", "size"))
+    medians = {key: statistics.median(times) for key, times in seconds.items()}
+    refuse_suspect(
+        (
+            f"{name}, {precision}",
+            evidence("Forward", model, size, batch, precision, median, limits.of(precision)),
+        )
+        for (name, precision), median in medians.items()
+    )
+    first = next(iter(medians.values()))
+    lines = [f"{model}, batch {batch}, {size}x{size}", "", HEAD]
+    for (name, precision), median in medians.items():
+        cells = (
+            name,
+            precision,
+            f"{median:.4f}",
+            f"{batch / median:.1f}",
+            f"{median / first:.2f}",
+            f"{memory[name, precision] / 2**20:,.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 @click.command()
@@ -163,41 +182,43 @@ def measure(python: str, program: str, settings: dict) -> tuple[list[float], int
 @click.option("--only", help="Peers whose name holds this word.")
 @click.option("--json", "json_file", metavar="FILE", help="Every call's seconds, after each peer.")
 def main(model, batch_size, size, steps, rounds, torch_python, only, json_file):
-    from inception_tf.models import find
+    from inception_tf import models, spec
+    from inception_tf.benchmark.report import least_bytes
 
-    common = {"model": model, "batch": batch_size, "size": size or find(model).size, "steps": steps}
-    seconds, memory = {}, {}
-    chosen = {key: peer for key, peer in peers(model).items() if not only or only in key[0]}
-    for number in range(rounds):
-        for key, (program, settings, needs_torch) in list(chosen.items()):
-            started = time.perf_counter()
-            python = torch_python if needs_torch else sys.executable
-            found = measure(python, program, common | settings)
-            if found is None:
-                click.echo(f"{key[0]}, {key[1]}: not installed", err=True)
-                del chosen[key]
-                continue
-            seconds.setdefault(key, []).extend(found[0])
-            memory[key] = max(memory.get(key, 0), found[1])
-            if json_file:
-                rows = {", ".join(k): [times, memory[k]] for k, times in seconds.items()}
-                Path(json_file).write_text(json.dumps(rows, indent=2), encoding="utf-8")
-            click.echo(
-                f"round {number + 1}, {', '.join(key)}: {time.perf_counter() - started:.0f} s",
-                err=True,
-            )
-    medians = {key: statistics.median(times) for key, times in seconds.items()}
-    first = next(iter(medians.values()))
-    click.echo(f"{model}, batch {batch_size}, {common['size']}x{common['size']}\n\n{HEAD}")
-    for (name, precision), median in medians.items():
-        cells = (
-            name,
-            precision,
-            f"{median:.4f}",
-            f"{batch_size / median:.1f}",
-            f"{median / first:.2f}",
-        )
-        click.echo(f"| {' | '.join(cells)} | {memory[name, precision] / 2**20:,.0f} |")
+    with one_sentence():
+        network = models.find(model)
+        side = size or network.size
+        common = {"model": model, "batch": batch_size, "size": side, "steps": steps}
+        weights = spec.total(spec.facts(network, side), "params")
+        working_set = least_bytes("Forward", "bfloat16", weights, 3 * side**2 * batch_size)
+        limits = Limits(("float32", "bfloat16"), working_set)
+        limits.measure()
+        seconds, memory = {}, {}
+        chosen = {key: peer for key, peer in peers(model).items() if not only or only in key[0]}
+        for number in range(rounds):
+            for key, (program, settings, needs_torch) in list(chosen.items()):
+                started = time.perf_counter()
+                values = common | settings
+                found = answer(
+                    torch_python if needs_torch else sys.executable,
+                    program.format(**values),
+                    clock=CLOCK.format(**values, burn_in=BURN_IN),
+                )
+                if found is None:
+                    click.echo(f"{', '.join(key)}: not installed", err=True)
+                    del chosen[key]
+                    continue
+                seconds.setdefault(key, []).extend(found[0])
+                memory[key] = max(memory.get(key, 0), found[1])
+                if json_file:
+                    rows = {", ".join(k): [times, memory[k]] for k, times in seconds.items()}
+                    Path(json_file).write_text(json.dumps(rows, indent=2), encoding="utf-8")
+                took = time.perf_counter() - started
+                click.echo(f"round {number + 1}, {', '.join(key)}: {took:.0f} s", err=True)
+            limits.measure()
+        if not seconds:
+            raise click.ClickException("no peer is installed here, or none has this name")
+        click.echo(page(common, seconds, memory, limits))
 
 
 if __name__ == "__main__":

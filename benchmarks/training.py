@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `train` is worth: its training step of Inception V3 against keras.applications', and how much of `fit` is step.
+"""A training step beside what people use today, and how much of `fit` is the step.
 
-Both networks train on one batch that is in memory: this project's as `train` compiles and calls it,
-at the machine's precision and with `train`'s own callbacks, and keras.applications.InceptionV3 as its
-users compile and fit it, in float32.  Each measurement has a process of its own, and the two take
-turns.  The clock includes a step from the start of its call to its loss in Python; tracing and the
-first two steps are not counted.  The share is the time inside the steps over the time from the first
-of them to the end of the last.
+All train the same network with 1,000 classes on one batch that is in memory, by Adam:
 
-    python benchmarks/training.py
+- inception_tf: the step of `inception-tf benchmark train-step`, at the machine's precision.
+- keras.applications: compiled and fitted as its users do it, in float32.
+- timm: its network of the same name in training mode, torch.autocast in bfloat16, channels last, eager
+  and by torch.compile; it needs an interpreter that has torch and timm.
+
+Each measurement has a process of its own, and they take turns.  The clock includes a step from its
+call, with the batch in memory, to its loss in Python, the weights being updated; building, compiling
+and the first two steps are outside.  FLOP are those of the network's table: the forward pass and both
+products of each kernel's gradient.  A peer that is not installed is named and left out; a figure that
+cannot be is refused, and no table is printed.
+
+    python benchmarks/training.py --torch-python ~/torch/bin/python
     python benchmarks/training.py --model inception_v1 --size 64 --batch-size 32 --steps 40
 """
 
@@ -16,176 +22,344 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
+from side_by_side import THEIRS, Limits, answer, evidence, one_sentence
 
-BURN_IN = 2  # steps
-CLASSES = 10
+BURN_IN = 2  # steps, the one that compiles included
+FORWARD_STEPS = 5  # of ours, in training mode
+CLASSES = 1000
+OURS, FIT, KERAS = "inception_tf", "inception_tf, fit", "keras.applications"
 HEAD = (
-    "| what | precision | s / step | images / s | peak memory, MiB | share of the step in fit |\n"
-    "|---|---|---|---|---|---|"
+    "| what | precision | s / step | images / s | speed of ours over it | GFLOP/s | of peak"
+    " | peak memory, MiB |\n|---|---|---|---|---|---|---|---|"
 )
+OWN = """
+import sys
+sys.path.insert(0, {folder!r})
+import training
+training.tell({who!r}, {settings!r})
+"""
+TIMM = """
+import json, time
+started = time.perf_counter()
+import timm, torch
+device = "cuda" if torch.cuda.is_available() else "cpu"
+model = timm.create_model({name!r}, pretrained=False, num_classes={classes}).train()
+model = model.to(device, memory_format=torch.channels_last)
+call = torch.compile(model) if {compiled} else model
+try:
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3, fused=True)
+except RuntimeError:  # where there is no fused one
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+images = torch.rand({batch_size}, 3, {size}, {size}, device=device) * 2 - 1
+images = images.contiguous(memory_format=torch.channels_last)
+labels = torch.arange({batch_size}, device=device) % {classes}
+"""
+TIMM_CLOCK = """
+def step():
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast(device, torch.bfloat16):
+        loss = torch.nn.functional.cross_entropy(call(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()  # on a GPU it waits for all before it, the new weights too
+
+step()
+compile_seconds = time.perf_counter() - started
+seconds = []
+for number in range(1 - {burn_in}, {steps}):
+    started = time.perf_counter()
+    step()
+    if number >= 0:
+        seconds.append(time.perf_counter() - started)
+status = open("/proc/self/status").read()
+peak = int(status.partition("VmHWM:")[2].split()[0]) * 1024
+print(json.dumps({{
+    "precision": "bfloat16",
+    "seconds": seconds,
+    "compile_seconds": compile_seconds,
+    "peak_memory": peak,
+}}))
+"""
 
 
-def measure(who: str, settings: dict) -> dict:
-    """One process' measurement of `who`: seconds of each step, share of the steps, peak memory in bytes."""
+def tell(who: str, settings: dict) -> None:
+    """Prints one process' measurement of ours or of keras.applications, as JSON."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    found = ours(settings) if who == OURS else fitted(who, settings)
+    print(json.dumps(found))
+
+
+def _case(settings: dict):
+    from inception_tf.benchmark.case import Case
+    from inception_tf.benchmark.steps import resolved
+
+    fields = ("model", "size", "batch_size", "precision")
+    return resolved(Case(kind="train-step", **{f: settings[f] for f in fields}).checked())
+
+
+def ours(settings: dict) -> dict:
+    """Seconds of each step of `benchmark train-step`, and of its forward pass in training mode."""
+    from inception_tf.benchmark.steps import prepare, trains_auxiliaries
+    from inception_tf.host.hardware import peak_memory
+
+    case = _case(settings)
+    started = time.perf_counter()
+    prepared = prepare(case)
+    prepared.step()
+    compile_seconds = time.perf_counter() - started
+    seconds = _clocked(prepared.step, settings["steps"], 1 - BURN_IN)
+    memory = peak_memory()
+    return {
+        "precision": case.precision,
+        "seconds": seconds,
+        "compile_seconds": compile_seconds,
+        "forward_seconds": min(_clocked(prepared.forward, FORWARD_STEPS, -1)),
+        "peak_memory": memory,
+        "aux_logits": trains_auxiliaries(case),
+    }
+
+
+def _clocked(step, steps: int, first: int) -> list[float]:
+    """Seconds of `steps` calls; those before number 0 are not counted."""
+    seconds = []
+    for number in range(first, steps):
+        started = time.perf_counter()
+        step()
+        if number >= 0:
+            seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def fitted(who: str, settings: dict) -> dict:
+    """Seconds of each step inside `fit`, and their share of the time from the first's start to the last's end."""
     import keras
     import tensorflow as tf
 
     from inception_tf.host.hardware import peak_memory
 
-    class Clock(keras.callbacks.Callback):
-        """The start and end of each step; stands first in the list, and last at a step's beginning."""
+    class Start(keras.callbacks.Callback):
+        """Stands last in the list: the step begins after it."""
 
         def __init__(self):
             super().__init__()
-            self.starts, self.ends = [], []
-
-        def on_train_batch_end(self, batch, logs=None):
-            self.ends.append(time.perf_counter())
-
-    class Start(keras.callbacks.Callback):
-        def __init__(self, clock):
-            super().__init__()
-            self.clock = clock
+            self.times = []
 
         def on_train_batch_begin(self, batch, logs=None):
-            self.clock.starts.append(time.perf_counter())
+            self.times.append(time.perf_counter())
+
+    class End(keras.callbacks.Callback):
+        """Stands first in the list: the step has just ended."""
+
+        def __init__(self):
+            super().__init__()
+            self.times = []
+
+        def on_train_batch_end(self, batch, logs=None):
+            float(logs["loss"])  # there, also on a GPU
+            self.times.append(time.perf_counter())
 
     size, batch = settings["size"], settings["batch_size"]
     images = tf.random.stateless_uniform((batch, size, size, 3), (0, 0), -1, 1)
     labels = tf.one_hot(tf.range(batch) % CLASSES, CLASSES)
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        make = ours if who == "inception_tf" else theirs
-        model, precision, callbacks = make(settings, Path(folder))
+        model, precision, callbacks = (_ours if who == FIT else _theirs)(settings, Path(folder))
         targets = dict.fromkeys(model.output, labels) if isinstance(model.output, dict) else labels
         data = tf.data.Dataset.from_tensors((images, targets)).cache().repeat().prefetch(2)
-        clock = Clock()
+        begin, end = Start(), End()
         model.fit(
             data,
             steps_per_epoch=settings["steps"] + BURN_IN,
             epochs=1,
-            callbacks=[clock, *callbacks, Start(clock)],
+            callbacks=[end, *callbacks, begin],
             verbose=0,
         )
-    pairs = list(zip(clock.starts, clock.ends, strict=True))[BURN_IN:]
+    pairs = list(zip(begin.times, end.times, strict=True))[BURN_IN:]
     seconds = [end - start for start, end in pairs]
     return {
         "precision": precision,
         "seconds": seconds,
+        "compile_seconds": end.times[0] - started,
         "share": sum(seconds) / (pairs[-1][1] - pairs[0][0]),
         "peak_memory": peak_memory(),
     }
 
 
-def ours(settings: dict, folder: Path):
-    """The model as `train` compiles it, its precision, the callbacks that `train` gives to `fit`."""
+def _ours(settings: dict, folder: Path):
+    """The model of `benchmark train-step`, its precision, and the callbacks that `train` gives to `fit`."""
     import keras
 
-    from inception_tf.config import Config
+    from inception_tf.benchmark.steps import model_plan
     from inception_tf.training.averages import AveragedEvaluation
     from inception_tf.training.callbacks import Bar, Recorder
     from inception_tf.training.compiled import compiled_model
-    from inception_tf.training.plan import make_plan
     from inception_tf.training.resume import Progress
     from inception_tf.training.run import Run
 
-    config = Config().override(
-        [
-            f"model.name={settings['model']}",
-            f"model.size={settings['size']}",
-            f"data.batch_size={settings['batch_size']}",
-            f"training.precision={settings['precision']}",
-        ]
-    )
-    plan = make_plan(config)
+    case = _case(settings)
     recorder = Recorder(Run(folder), Progress())
     recorder.on_epoch_end = lambda *_: None  # no checkpoint: an epoch here is a few steps
     board = keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
-    bar = Bar(config.training.epochs, config.data.batch_size)
-    return (
-        compiled_model(plan),
-        plan.precision.policy,
-        [AveragedEvaluation(), recorder, board, bar],
-    )
+    callbacks = [AveragedEvaluation(), recorder, board, Bar(1, case.batch_size)]
+    return compiled_model(model_plan(case), fresh=False), case.precision, callbacks
 
 
-def theirs(settings: dict, folder: Path):
+def _theirs(settings: dict, folder: Path):
     """keras.applications' network of the same size and classes, compiled as in its documentation."""
     import keras
 
-    model = keras.applications.InceptionV3(
+    build = getattr(keras.applications, THEIRS[settings["model"]][0])
+    model = build(
         weights=None, input_shape=(settings["size"], settings["size"], 3), classes=CLASSES
     )
     model.compile(keras.optimizers.Adam(1e-3), "categorical_crossentropy", metrics=["accuracy"])
     return model, "float32", []
 
 
-def in_a_process(who: str, settings: dict) -> dict:
-    answer = subprocess.run(
-        [sys.executable, __file__, "--one", who, "--settings", json.dumps(settings)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return json.loads(answer.stdout.splitlines()[-1])
+def peers(settings: dict) -> dict[str, tuple[str, str, bool]]:
+    """{name: (program, its clock, does it need torch)}, ours first."""
+    keras_name, timm_name = THEIRS.get(settings["model"], (None, None))
+    folder = str(Path(__file__).parent)
+    names = [OURS, FIT, *([KERAS] if keras_name else [])]
+    found = {
+        who: ("pass", OWN.format(folder=folder, who=who, settings=settings), False) for who in names
+    }
+    if timm_name:
+        clock = TIMM_CLOCK.format(burn_in=BURN_IN, **settings)
+        for who, compiled in (("timm, eager", False), ("timm, torch.compile", True)):
+            program = TIMM.format(name=timm_name, classes=CLASSES, compiled=compiled, **settings)
+            found[who] = (program, clock, True)
+    return found
 
 
-def row(who: str, batch: int, measured: list[dict]) -> tuple[str, float]:
-    import numpy as np
+def figures(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> list[tuple]:
+    """[(name, `Evidence`)] of each process' median step."""
+    return [
+        (
+            f"{who}, process {number + 1}",
+            evidence(
+                "Train-step",
+                settings["model"],
+                settings["size"],
+                settings["batch_size"],
+                one["precision"],
+                statistics.median(one["seconds"]),
+                limits.of(one["precision"]),
+                aux_logits=_trains_auxiliaries(who, measured),
+                compile_seconds=one["compile_seconds"],
+                forward_seconds=one.get("forward_seconds"),
+            ),
+        )
+        for who, processes in measured.items()
+        for number, one in enumerate(processes)
+    ]
 
-    seconds = float(np.median([s for one in measured for s in one["seconds"]]))
-    memory = max(one["peak_memory"] for one in measured) / 2**20
-    share = float(np.median([one["share"] for one in measured]))
-    return (
-        f"| {who} | {measured[0]['precision']} | {seconds:.3f} | {batch / seconds:.2f}"
-        f" | {memory:,.0f} | {share:.1%} |",
-        seconds,
-    )
+
+def _trains_auxiliaries(who: str, measured: dict) -> bool:
+    return who in (OURS, FIT) and measured[OURS][0]["aux_logits"]
 
 
-@click.command()
+def page(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> str:
+    """The table and what follows from it; `UserError` where a figure cannot be.
+
+    measured: what each process told, by peer, ours first.
+    """
+    from inception_tf.benchmark.plausibility import refuse_suspect
+
+    found = figures(settings, measured, limits)
+    refuse_suspect(found)
+    medians = {
+        who: statistics.median(s for one in processes for s in one["seconds"])
+        for who, processes in measured.items()
+    }
+    operations = {name.rpartition(", process")[0]: one.operations for name, one in found}
+    size, batch = settings["size"], settings["batch_size"]
+    lines = [
+        f"{settings['model']}, batch {batch}, {size}x{size}, {CLASSES:,} classes:"
+        f" {operations[OURS] / 1e9:,.0f} GFLOP a step",
+        "",
+        HEAD,
+    ]
+    for who, seconds in medians.items():
+        if who == FIT:
+            continue
+        precision = measured[who][0]["precision"]
+        rate, peak = operations[who] / seconds, limits.of(precision).flops
+        cells = (
+            who,
+            precision,
+            f"{seconds:.3f}",
+            f"{batch / seconds:.2f}",
+            f"{seconds / medians[OURS]:.2f}",
+            f"{rate / 1e9:.0f}",
+            f"{rate / peak:.0%}" if peak else "",
+            f"{max(one['peak_memory'] for one in measured[who]) / 2**20:,.0f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    best = (f"{rate / 1e9:.0f} GFLOP/s in {name}" for name, rate in limits.flops.items())
+    lines += ["", f"The best rates measured: {', '.join(best)}."]
+    if FIT in medians:
+        share = statistics.median(one["share"] for one in measured[FIT])
+        lines.append(
+            f"Of `fit` with `train`'s callbacks {share:.1%} of the time is the step; the step of"
+            f" `benchmark train-step` takes {medians[OURS] / medians[FIT]:.2f} of the time of `fit`'s."
+        )
+    return "\n".join(lines)
+
+
+@click.command(help=__doc__)
 @click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", default=299, show_default=True, help="Pixels.")
+@click.option("--size", type=int, help="Pixels.  [default: the network's own]")
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--steps", default=6, show_default=True, help="Counted steps a process.")
 @click.option("--rounds", default=3, show_default=True, help="Processes of each.")
 @click.option("--precision", default="auto", show_default=True, help="This project's.")
-@click.option("--one", type=click.Choice(("inception_tf", "keras.applications")), hidden=True)
-@click.option("--settings", hidden=True)
-def main(model, size, batch_size, steps, rounds, precision, one, settings):
-    """Prints a table and the ratios.  keras.applications is in it where the model is inception_v3."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if one:
-        print(json.dumps(measure(one, json.loads(settings))))
-        return
-    settings = {
-        "model": model,
-        "size": size,
-        "batch_size": batch_size,
-        "steps": steps,
-        "precision": precision,
-    }
-    everybody = ["inception_tf"] + ["keras.applications"] * (model == "inception_v3")
-    measured = {who: [] for who in everybody}
-    for _ in range(rounds):
-        for who in everybody:
-            measured[who].append(in_a_process(who, settings))
-    print(f"{model}, batch {batch_size}, {size}x{size}\n\n{HEAD}")
-    rows = {who: row(who, batch_size, found) for who, found in measured.items()}
-    for text, _ in rows.values():
-        print(text)
-    if len(rows) > 1:
-        (_, fast), (_, slow) = rows.values()
-        memory = [max(one["peak_memory"] for one in found) for found in measured.values()]
-        print(
-            f"\n{slow / fast:.2f} times the images per second, {memory[0] / memory[1]:.2f} of the memory"
-        )
+@click.option(
+    "--torch-python", default=sys.executable, help="An interpreter that has torch and timm."
+)
+@click.option("--json", "json_file", metavar="FILE", help="Every step's seconds, after each peer.")
+def main(model, size, batch_size, steps, rounds, precision, torch_python, json_file):
+    from inception_tf import models, spec
+    from inception_tf.benchmark.report import least_bytes
+
+    with one_sentence():
+        network = models.find(model)
+        settings = {
+            "model": model,
+            "size": size or network.size,
+            "batch_size": batch_size,
+            "steps": steps,
+            "precision": precision,
+        }
+        facts = spec.facts(network, settings["size"])
+        pixels = 3 * settings["size"] ** 2 * batch_size
+        working_set = least_bytes("Train-step", "bfloat16", spec.total(facts, "params"), pixels)
+        limits = Limits(("float32", "bfloat16", precision), working_set)
+        limits.measure()
+        chosen, measured = peers(settings), {}
+        for number in range(rounds):
+            for who, (program, clock, needs_torch) in list(chosen.items()):
+                python = torch_python if needs_torch else sys.executable
+                started = time.perf_counter()
+                found = answer(python, program, clock=clock)
+                if found is None:
+                    click.echo(f"{who}: not installed", err=True)
+                    del chosen[who]
+                    continue
+                measured.setdefault(who, []).append(found)
+                if json_file:
+                    Path(json_file).write_text(json.dumps(measured, indent=2), encoding="utf-8")
+                took = time.perf_counter() - started
+                click.echo(f"round {number + 1}, {who}: {took:.0f} s", err=True)
+            limits.measure()
+        click.echo(page(settings, measured, limits))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from inception_tf.optimize import optimize_for_inference
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.recipes import network_of, read_recipe
 
-__all__ = ["Prepared", "prepare", "resolved", "set_threads", "trains_auxiliaries"]
+__all__ = ["Prepared", "model_plan", "prepare", "resolved", "set_threads", "trains_auxiliaries"]
 
 SEED = 0
 CLASSES = 1000
@@ -96,7 +96,7 @@ def prepare(case: Case, network: keras.Model | None = None) -> Prepared:
 
 def trains_auxiliaries(case: Case) -> bool:
     """Does the recipe of a train-step train the network's auxiliary classifiers?"""
-    return case.kind == "train-step" and bool(_model_plan(case).auxiliaries())
+    return case.kind == "train-step" and bool(model_plan(case).auxiliaries())
 
 
 def _describe(case: Case) -> str:
@@ -169,7 +169,7 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     from inception_tf.training.compiled import compiled_model
 
     images = _images(case)
-    model = compiled_model(_model_plan(case), fresh=False)
+    model = compiled_model(model_plan(case), fresh=False)
     if case.compile != "graph":
         model.run_eagerly = case.compile == "none" and keras.backend.backend() != "torch"
         model.jit_compile = case.compile == "xla"
@@ -186,7 +186,8 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     )
 
 
-def _model_plan(case: Case) -> ModelPlan:
+def model_plan(case: Case) -> ModelPlan:
+    """What the network of a resolved train-step is compiled by; `UserError` for a recipe of another network."""
     written_for = network_of(case.recipe)
     if written_for and written_for != case.model:
         raise UserError(

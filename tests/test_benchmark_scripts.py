@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts in benchmarks/: each says what it takes, and none prints a figure that cannot be."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from inception_tf import UserError
+from inception_tf.benchmark.plausibility import Peak
+
+SCRIPTS = ("batch_norm", "data", "growth", "peers", "roofline", "serving", "training")
+PEAK = Peak(100e9, 10e9)
+OPERATIONS = 2 * 17_120_466_624 * 4  # of a training step of Inception V3 on four images
+
+
+@pytest.fixture
+def script(monkeypatch, root):
+    """A function that imports one of the scripts, which import each other."""
+    monkeypatch.syspath_prepend(root / "benchmarks")
+    return importlib.import_module
+
+
+@pytest.fixture
+def limits(script):
+    """A machine with 100 GFLOP/s in float32 and bfloat16 and 10 GB/s."""
+    found = script("side_by_side").Limits(("float32", "bfloat16"), 1)
+    found.flops, found.bytes = {"float32": 100e9, "bfloat16": 100e9}, 10e9
+    return found
+
+
+def test_all_scripts_are_asked_here(root):
+    files = {path.stem for path in (root / "benchmarks").glob("*.py")}
+    assert files == {*SCRIPTS, "side_by_side"}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_names_the_options(script, name):
+    result = CliRunner().invoke(script(name).main, ["--help"])
+    assert (result.exit_code, "Options:" in result.output) == (0, True)
+
+
+def measured(seconds: float, forward: float = 0.5) -> dict:
+    process = {"seconds": [seconds] * 3, "compile_seconds": 30.0, "peak_memory": 2**30}
+    bfloat16 = process | {"precision": "bfloat16"}
+    return {
+        "inception_tf": [bfloat16 | {"forward_seconds": forward, "aux_logits": False}],
+        "inception_tf, fit": [bfloat16 | {"share": 0.99}],
+        "timm, eager": [bfloat16 | {"seconds": [2 * seconds] * 3}],
+        "keras.applications": [process | {"precision": "float32"}],
+    }
+
+
+SETTINGS = {"model": "inception_v3", "size": 299, "batch_size": 4}
+
+
+def test_the_page_of_training_has_ratios_and_rates(script, limits):
+    lines = script("training").page(SETTINGS, measured(2.0), limits).splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
+    assert lines[0].endswith(f"{OPERATIONS / 1e9:,.0f} GFLOP a step")
+    assert [row[:7] for row in rows[2:]] == [
+        ["inception_tf", "bfloat16", "2.000", "2.00", "1.00", "68", "68%"],
+        ["timm, eager", "bfloat16", "4.000", "1.00", "2.00", "34", "34%"],
+        ["keras.applications", "float32", "2.000", "2.00", "1.00", "68", "68%"],
+    ]
+    assert "99.0% of the time is the step" in lines[-1]
+    assert "1.00 of the time of `fit`'s" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("figures", "reason"),
+    [
+        (measured(1.0), "inception_tf, process 1 cannot be: 137% of the best rate"),
+        (measured(2.0, forward=1.6), "inception_tf, process 1 cannot be: 1.25 times its forward"),
+        (
+            measured(2.0) | {"timm, eager": measured(1.0)["inception_tf, fit"]},
+            "timm, eager, process 1 cannot be: 137% of the best rate",
+        ),
+        (measured(40.0), "cannot be: compiling took 30 s, less than one step"),
+    ],
+)
+def test_training_refuses_what_cannot_be(script, limits, figures, reason):
+    with pytest.raises(UserError, match=reason):
+        script("training").page(SETTINGS, figures, limits)
+
+
+def test_peers_refuse_what_cannot_be(script, limits):
+    common = {"model": "inception_v3", "batch": 4, "size": 299}
+    ours, theirs = ("inception_tf, tensorflow", "bfloat16"), ("timm", "float32")
+    memory = {ours: 2**30, theirs: 2**31}
+    page = script("peers").page
+    table = page(common, {ours: [1.0], theirs: [2.0]}, memory, limits).splitlines()
+    assert table[-1] == "| timm | float32 | 2.0000 | 2.0 | 2.00 | 2,048 |"
+    with pytest.raises(UserError, match=r"^timm, float32 cannot be: 457% of the best rate"):
+        page(common, {ours: [1.0], theirs: [0.1]}, memory, limits)
+
+
+def test_roofline_refuses_a_stage_above_the_roof(script):
+    roofline = script("roofline")
+    sound, whole = (
+        roofline.Stage("8x8", 80e9, 1e9, 1.0),
+        roofline.Stage("one graph", 80e9, 2e9, 1.0),
+    )
+    assert "| 8x8 | 80.0 |" in roofline.page("V3", [sound], whole, PEAK)
+    for operations, moved, reason in ((110e9, 1e9, "110% of the best rate"), (1e9, 11e9, "memory")):
+        with pytest.raises(UserError, match=f"^8x8 cannot be: .*{reason}"):
+            roofline.page("V3", [roofline.Stage("8x8", operations, moved, 1.0)], whole, PEAK)
+
+
+def test_roofline_names_every_mark(script, tmp_path):
+    roofline = script("roofline")
+    rows = [roofline.Stage(f"{n}x{n}", n * 1e9, 1e8, 1.0) for n in (8, 9, 10, 11, 12)]
+    roofline.draw(rows, PEAK, tmp_path / "roof.png", "V3")
+    assert (tmp_path / "roof.png").stat().st_size > 1000
+
+
+def test_growth_refuses_what_cannot_be(script):
+    growth = script("growth")
+    one = {"seconds": [1.0], "operations": 80e9, "least_bytes": 1e9, "limits": [100e9, 10e9]}
+    growth.refuse({("batch", 2, 8): [one]})
+    growth.refuse({("batch", 2, 8): [one | {"limits": [50e9, 1e9]}, one]})  # the better counts
+    with pytest.raises(UserError, match=r"^batch, 2, 8 cannot be: 160% of the best rate"):
+        growth.refuse({("batch", 2, 8): [one | {"seconds": [0.5]}]})
+
+
+def test_growth_writes_values_on_its_axes(script):
+    ticks = script("growth").ticks
+    assert ticks(0.5, 2000) == [1, 10, 100, 1000]
+    assert len(ticks(39, 64)) >= 3
+
+
+def test_batch_norm_refuses_what_cannot_be(script):
+    page = script("batch_norm").page
+    peaks = dict.fromkeys(("float32", "mixed_bfloat16"), PEAK)
+    found = {
+        (precision, what, layer): seconds
+        for precision in peaks
+        for layer in ("keras", "fused")
+        for what, seconds in (("training step", 0.3), ("forward", 0.1))
+    }
+    assert page("inception_v1", 64, 4, found, peaks).count("\n") == 5
+    found["float32", "training step", "fused"] = 0.12
+    with pytest.raises(UserError, match=r"^training step, float32, fused cannot be: 1.20 times"):
+        page("inception_v1", 64, 4, found, peaks)
+
+
+def test_a_refusal_is_one_sentence_with_exit_code_2(script):
+    @click.command()
+    def main():
+        with script("side_by_side").one_sentence():
+            raise UserError("timm cannot be")
+
+    result = CliRunner().invoke(main)
+    assert (result.exit_code, result.output) == (2, "Error: timm cannot be\n")
+
+
+def test_a_program_in_a_process_of_its_own_answers_fails_or_is_missing(script):
+    answer = script("side_by_side").answer
+    assert (
+        answer(sys.executable, "import sys", "7", clock="print('noise')\nprint(sys.argv[1])") == 7
+    )
+    assert answer(sys.executable, "import no_such_package") is None
+    with pytest.raises(click.ClickException, match="no_such_package"):
+        answer(sys.executable, "pass", clock="import no_such_package")
