@@ -2,7 +2,8 @@
 """A run as frozen values: which network, which data, which optimizer, how long.  One level of nesting, no TensorFlow.
 
 A recipe is a YAML file with these sections; `Config.parse` refuses what it does not know and names
-the nearest key, `Config.override` takes `--set optimizer.learning_rate=0.1`.
+the nearest key, `Config.override` takes `--set optimizer.learning_rate=0.1`.  What a value may be stands
+beside its field; a number without a range may be any finite one.
 """
 
 from __future__ import annotations
@@ -14,10 +15,21 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import yaml
 
 from inception_tf.errors import UserError, unknown
+from inception_tf.ranges import (
+    ABOVE_0,
+    AT_LEAST_0,
+    AT_LEAST_1,
+    FRACTION,
+    SHARE,
+    OneOf,
+    Ordered,
+    Range,
+)
 
 __all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "TrainingConfig", "read_yaml"]
 
@@ -28,92 +40,132 @@ AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 AUTOAUGMENT_POLICIES = ("v0", "reduced_imagenet", "reduced_cifar10", "svhn", "simple", "vit")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
+SEEDS = Range(0, 2**32 - 1)  # what NumPy takes
+# The top of the Model Garden's scale; beyond it thresholds leave the range of a pixel and wrap around.
+MAGNITUDES = Range(0, 10)
+# Below 0.1 both gamma draws of a weight may be 0 in float32, and their ratio no number.
+ALPHAS = Range(0.1, or_zero=True)
+
+
+class FrozenDict(dict):
+    """A dict that cannot be changed."""
+
+    def _refuse(self, *arguments, **options):
+        raise TypeError("a configuration cannot be changed; make another with Config.override")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __hash__(self):
+        return hash(frozenset(self.items()))
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "inception_v1"
-    size: int | None = None  # pixels, height and width; null: the network's published size
-    switches: dict = field(default_factory=dict)  # the network's own, as in {lrn: true}
+    # pixels, height and width; null: the network's published size
+    size: Annotated[int | None, AT_LEAST_1] = None
+    switches: dict = field(default_factory=FrozenDict)  # the network's own, as in {lrn: true}
     weights: str | None = None  # a file or a release to begin with; null: fresh ones
     new_head: bool = True  # begin with fresh classifiers, whatever `weights` has
-    aux_logits: bool | None = (
-        False  # train with the auxiliary classifiers, which the result lacks; null: if there are any
-    )
-    dropout: float | None = None  # share of features; null: the network's published share
-    batch_norm_momentum: float = 0.99  # share of the old moving statistics kept at each step
-    weight_decay: float = 0.0  # slim's L2: the loss gains this times sum(kernel**2) / 2
+    # train with the auxiliary classifiers, which the result lacks; null: if there are any
+    aux_logits: bool | None = False
+    # share of features; null: the network's published share
+    dropout: Annotated[float | None, FRACTION] = None
+    # share of the old moving statistics kept at each step
+    batch_norm_momentum: Annotated[float, FRACTION] = 0.99
+    # slim's L2: the loss gains this times sum(kernel**2) / 2
+    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
     activation: str = "relu"  # after every convolution, a Keras name
-    initializer_gain: float = 1.0  # factor on the initial weights of every convolution
-    width_multiplier: float = 1.0  # factor on every convolution's filters
+    # factor on the initial weights of every convolution
+    initializer_gain: Annotated[float, ABOVE_0] = 1.0
+    width_multiplier: Annotated[float, ABOVE_0] = 1.0  # factor on every convolution's filters
 
     def structure(self) -> dict:
         """The arguments of `create_model` that decide the layers between the image and the logits."""
         own = {"activation": self.activation, "width_multiplier": self.width_multiplier}
-        return own | self.switches
+        return own | dict(self.switches)
 
 
 @dataclass(frozen=True)
 class DataConfig:
     name: str = "digits"  # digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB
-    label_offset: int = (
-        0  # subtracted from the labels of TFRecord files; 1: class 0 is a background
-    )
+    # subtracted from the labels of TFRecord files; 1: class 0 is a background
+    label_offset: Annotated[int, AT_LEAST_0] = 0
     cache: str | None = None  # decoded images: memory, a folder for a file of them; null: none
-    max_bad: float = 0.01  # share of a split's images that may be unreadable and skipped
-    batch_size: int = 32  # images a step
-    service: str | None = (
-        None  # a tf.data service's dispatcher, grpc://host:5000; null: this process
-    )
-    crop: float | None = 0.875  # share of each side that evaluation keeps; null: the whole image
-    box_area: tuple[float, float] | None = (0.05, 1.0)  # share of the image a training crop has
-    box_aspect: tuple[float, float] = (0.75, 1.33)  # width / height of a training crop
+    # share of a split's images that may be unreadable and skipped
+    max_bad: Annotated[float, SHARE] = 0.01
+    batch_size: Annotated[int, AT_LEAST_1] = 32  # images a step
+    # a tf.data service's dispatcher, grpc://host:5000; null: this process
+    service: str | None = None
+    # share of each side that evaluation keeps; null: the whole image
+    crop: Annotated[float | None, Range(0, 1, above=True)] = 0.875
+    # share of the image a training crop has
+    box_area: Annotated[tuple[float, float] | None, Ordered(1)] = (0.05, 1.0)
+    # width / height of a training crop
+    box_aspect: Annotated[tuple[float, float], Ordered()] = (0.75, 1.33)
     flip: bool = True  # mirror half of the training images left to right
-    photometric: str = "none"  # changes of light and colour: full (slim's), reduced or none
-    auto_augment: str = "none"  # none, randaugment or autoaugment
-    randaugment_layers: int = 2  # operations an image
-    randaugment_magnitude: float = 10.0  # strength of each operation, 0 to 10
-    autoaugment_policy: str = "v0"  # a name in AUTOAUGMENT_POLICIES
-    random_erasing: float = 0.0  # share of the training images with a rectangle of noise
-    mixup_alpha: float = 0.0  # of the beta distribution of the shares; 0: no mixup
-    cutmix_alpha: float = 0.0  # of the beta distribution of the shares; 0: no cutmix
+    # changes of light and colour: full (slim's), reduced or none
+    photometric: Annotated[str, OneOf(PHOTOMETRIC)] = "none"
+    auto_augment: Annotated[str, OneOf(AUTO_AUGMENT)] = "none"  # none, randaugment or autoaugment
+    randaugment_layers: Annotated[int, AT_LEAST_1] = 2  # operations an image
+    # strength of each operation, 0 to 10
+    randaugment_magnitude: Annotated[float, MAGNITUDES] = 10.0
+    # a name in AUTOAUGMENT_POLICIES
+    autoaugment_policy: Annotated[str, OneOf(AUTOAUGMENT_POLICIES)] = "v0"
+    # share of the training images with a rectangle of noise
+    random_erasing: Annotated[float, SHARE] = 0.0
+    # of the beta distribution of the shares; 0: no mixup
+    mixup_alpha: Annotated[float, ALPHAS] = 0.0
+    # of the beta distribution of the shares; 0: no cutmix
+    cutmix_alpha: Annotated[float, ALPHAS] = 0.0
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     name: str = "adam"  # adam, sgd, or rmsprop with TensorFlow 1's start, as slim has it
-    learning_rate: float = 1e-3  # at its highest, after the warm-up
-    warmup_epochs: float = 1.0  # epochs over which the rate rises from zero
-    head_learning_rate: float = 1e-3  # constant, over training.head_epochs
-    schedule: str = "cosine"  # after the warm-up: cosine, exponential, step or constant
-    final_rate: float = 0.0  # share of learning_rate left at the end of the cosine
-    rate_decay: float = 0.94  # factor on the rate over decay_epochs, of exponential and step
-    decay_epochs: float = 2.0  # epochs; exponential falls all the while, step once at their end
-    momentum: float = 0.9  # of sgd and rmsprop: share of the last step that the next one repeats
+    learning_rate: Annotated[float, ABOVE_0] = 1e-3  # at its highest, after the warm-up
+    warmup_epochs: Annotated[float, AT_LEAST_0] = 1.0  # epochs over which the rate rises from zero
+    head_learning_rate: Annotated[float, ABOVE_0] = 1e-3  # constant, over training.head_epochs
+    # after the warm-up: cosine, exponential, step or constant
+    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
+    # share of learning_rate left at the end of the cosine
+    final_rate: Annotated[float, SHARE] = 0.0
+    # factor on the rate over decay_epochs, of exponential and step
+    rate_decay: Annotated[float, ABOVE_0] = 0.94
+    # epochs; exponential falls all the while, step once at their end
+    decay_epochs: Annotated[float, ABOVE_0] = 2.0
+    # of sgd and rmsprop: share of the last step that the next one repeats
+    momentum: Annotated[float, FRACTION] = 0.9
     nesterov: bool = True  # of sgd: the gradient counts as if that share were taken already
-    decay: float = 0.9  # of rmsprop: share of the mean squares kept at each step
-    epsilon: float | None = None  # keeps a division finite; null: rmsprop 1.0 (slim), adam 1e-7
-    clip_norm: float | None = None  # longest gradient, over all weights; null: any length
-    ema: float | None = None  # share of the weights' averages kept at each step; null: none kept
+    # of rmsprop: share of the mean squares kept at each step
+    decay: Annotated[float, FRACTION] = 0.9
+    # keeps a division finite; null: rmsprop 1.0 (slim), adam 1e-7
+    epsilon: Annotated[float | None, ABOVE_0] = None
+    # longest gradient, over all weights; null: any length
+    clip_norm: Annotated[float | None, ABOVE_0] = None
+    # share of the weights' averages kept at each step; null: none kept
+    ema: Annotated[float | None, FRACTION] = None
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    epochs: int = 30
-    seed: int = 0
-    precision: str = "auto"  # auto, float32, mixed_float16 or mixed_bfloat16
-    label_smoothing: float = 0.0  # share of the target spread over all classes
-    aux_weight: float | None = None  # of each auxiliary loss; null: the network's published weight
-    head_epochs: int = 0  # of `epochs`, the first, in which the classifiers alone are trained
+    epochs: Annotated[int, AT_LEAST_1] = 30
+    seed: Annotated[int, SEEDS] = 0
+    # auto, float32, mixed_float16 or mixed_bfloat16
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    label_smoothing: Annotated[float, FRACTION] = 0.0  # share of the target spread over all classes
+    # of each auxiliary loss; null: the network's published weight
+    aux_weight: Annotated[float | None, AT_LEAST_0] = None
+    # of `epochs`, the first, in which the classifiers alone are trained
+    head_epochs: Annotated[int, AT_LEAST_0] = 0
     freeze_batch_norm: bool = False  # keep the moving statistics and shifts that were loaded
     warm_up_statistics: bool = False  # of step n keep (1 + n) / (10 + n) at most: for short runs
-    recalibrate_batch_norm: int = (
-        0  # batches that give the result its statistics; 0: the moving ones
-    )
-    max_bad_steps: int = (
-        10  # in a row with a loss or gradient that is not finite, then the run ends
-    )
-    steps_per_execution: int = 1  # steps a call into TensorFlow; more helps where a step is short
+    # batches that give the result its statistics; 0: the moving ones
+    recalibrate_batch_norm: Annotated[int, AT_LEAST_0] = 0
+    # in a row with a loss or gradient that is not finite, then the run ends
+    max_bad_steps: Annotated[int, AT_LEAST_1] = 10
+    # steps a call into TensorFlow; more helps where a step is short
+    steps_per_execution: Annotated[int, AT_LEAST_1] = 1
     deterministic: bool = False  # the same bits in every run on this machine; slower on a GPU
 
 
@@ -169,6 +221,7 @@ class Config:
         for section in plain.values():
             if isinstance(section, dict):
                 section.update({k: list(v) for k, v in section.items() if isinstance(v, tuple)})
+                section.update({k: dict(v) for k, v in section.items() if isinstance(v, dict)})
         return plain
 
     def flat(self) -> dict:
@@ -225,17 +278,17 @@ def _typed(value, hint, key: str):
             and isinstance(value, kind)
             and not (kind is int and isinstance(value, bool))
         ):
-            return value
-    raise UserError(f"{key} takes {_describe(hint)}, got {value!r}")
+            return FrozenDict(value) if kind is dict else value
+    raise UserError(f"{key} must be {_describe(hint)}, got {value!r}")
 
 
 def _describe(hint) -> str:
     words = {
-        int: "a whole number",
+        int: "an integer",
         float: "a number",
         bool: "true or false",
-        dict: "names with values, as in {lrn: true}",
-        str: "a text",
+        dict: "a mapping such as {lrn: true}",
+        str: "a string",
         type(None): "null",
     }
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
@@ -243,62 +296,23 @@ def _describe(hint) -> str:
 
 
 def _check_ranges(config: Config) -> None:
-    """Values that would fail far from where they were written."""
-    positive = {
-        "data.batch_size": config.data.batch_size,
-        "data.randaugment_layers": config.data.randaugment_layers,
-        "training.epochs": config.training.epochs,
-        "training.max_bad_steps": config.training.max_bad_steps,
-        "training.steps_per_execution": config.training.steps_per_execution,
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "optimizer.head_learning_rate": config.optimizer.head_learning_rate,
-        "optimizer.rate_decay": config.optimizer.rate_decay,
-        "optimizer.decay_epochs": config.optimizer.decay_epochs,
-        "optimizer.epsilon": 1 if config.optimizer.epsilon is None else config.optimizer.epsilon,
-        "optimizer.clip_norm": 1
-        if config.optimizer.clip_norm is None
-        else config.optimizer.clip_norm,
-        "model.width_multiplier": config.model.width_multiplier,
-        "model.initializer_gain": config.model.initializer_gain,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            raise UserError(f"{key} takes a number above 0, got {value}")
-    for key in ("head_epochs", "recalibrate_batch_norm"):
-        if getattr(config.training, key) < 0:
-            raise UserError(f"training.{key} takes 0 or more, got {getattr(config.training, key)}")
-    if config.training.head_epochs >= config.training.epochs:
+    """Values that would fail far from where they were written, or not at all."""
+    for section in dataclasses.fields(config):
+        values = getattr(config, section.name)
+        if not dataclasses.is_dataclass(values):
+            continue
+        for key, hint in typing.get_type_hints(type(values), include_extras=True).items():
+            value = getattr(values, key)
+            for allowed in getattr(hint, "__metadata__", (Range(),)):
+                if value is not None and (isinstance(value, float) or allowed != Range()):
+                    allowed.check(f"{section.name}.{key}", value)
+    training = config.training
+    if training.head_epochs >= training.epochs:
         raise UserError(
-            f"training.head_epochs takes fewer than training.epochs, {config.training.epochs}, got"
-            f" {config.training.head_epochs}"
+            f"training.head_epochs must be below training.epochs, {training.epochs}, got"
+            f" {training.head_epochs}"
         )
-    shares = {
-        "training.label_smoothing": config.training.label_smoothing,
-        "model.batch_norm_momentum": config.model.batch_norm_momentum,
-        "model.dropout": config.model.dropout or 0,
-        "optimizer.momentum": config.optimizer.momentum,
-        "optimizer.decay": config.optimizer.decay,
-        "optimizer.ema": config.optimizer.ema or 0,
-    }
-    for key, value in shares.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{key} takes a share from 0 to below 1, got {value}")
-    if config.data.crop is not None and not 0 < config.data.crop <= 1:
-        raise UserError(
-            f"data.crop takes a share above 0 and up to 1, or null, got {config.data.crop}"
-        )
-    for key in ("box_area", "box_aspect"):
-        low, high = getattr(config.data, key) or (1, 1)
-        if not 0 < low <= high:
-            raise UserError(
-                f"data.{key} takes [low, high] with 0 < low <= high, got [{low}, {high}]"
-            )
-    _check_distortions(config.data)
     _check_service(config.data)
-    if config.optimizer.schedule not in SCHEDULES:
-        raise unknown("optimizer.schedule", config.optimizer.schedule, SCHEDULES)
-    if config.training.precision not in PRECISIONS:
-        raise unknown("precision", config.training.precision, PRECISIONS)
 
 
 def _check_service(data: DataConfig) -> None:
@@ -306,7 +320,7 @@ def _check_service(data: DataConfig) -> None:
         return
     if not re.fullmatch(r"grpc://[^/\s]+:\d+", data.service):
         raise UserError(
-            f"data.service takes the address of a tf.data service's dispatcher, grpc://host:5000, or null,"
+            f"data.service must be the address of a tf.data service's dispatcher, grpc://host:5000, or null,"
             f" got '{data.service}'"
         )
     if data.cache == "memory":
@@ -314,26 +328,3 @@ def _check_service(data: DataConfig) -> None:
             "data.cache=memory keeps images in this process, where data.service does not read them;"
             " take a folder that the service's workers see, or no cache"
         )
-
-
-def _check_distortions(data: DataConfig) -> None:
-    names = {
-        "photometric": PHOTOMETRIC,
-        "auto_augment": AUTO_AUGMENT,
-        "autoaugment_policy": AUTOAUGMENT_POLICIES,
-    }
-    for key, known in names.items():
-        if getattr(data, key) not in known:
-            raise unknown(f"data.{key}", getattr(data, key), known)
-    # 10 is the top of the Model Garden's scale; beyond it thresholds leave the range of a pixel and wrap around.
-    for key, highest in (("random_erasing", 1), ("randaugment_magnitude", 10), ("max_bad", 1)):
-        if not 0 <= getattr(data, key) <= highest:
-            raise UserError(
-                f"data.{key} takes a number from 0 to {highest}, got {getattr(data, key)}"
-            )
-    for key in ("mixup_alpha", "cutmix_alpha"):
-        # Below 0.1 both gamma draws of a share may be 0 in float32, and their ratio no number.
-        if getattr(data, key) and not getattr(data, key) >= 0.1:
-            raise UserError(
-                f"data.{key} takes 0, for none, or a number from 0.1, got {getattr(data, key)}"
-            )

@@ -59,3 +59,7 @@ except inception_tf.UserError as error:
         env={**os.environ, "KERAS_HOME": str(tmp_path)},
         check=True,
     )
+
+
+def test_what_the_package_lists_is_what_it_promises():
+    assert dir(inception_tf) == sorted([*inception_tf.__all__, "__version__"])

@@ -17,7 +17,8 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from inception_tf import cli, create_model
+from inception_tf import UserError, cli, create_model
+from inception_tf.cli import paths
 
 
 @pytest.fixture
@@ -143,8 +144,10 @@ def test_help_answers_within_half_a_second(name):
         ),
         ("evaluate {tmp}/no --data digits", "there is no .*no"),
         ("predict {tmp} x.png", "neither a saved_model.pb nor a numbered version folder"),
-        ("predict {tmp}/no x.png", "is not a folder"),
+        ("predict {tmp}/no x.png", "there is no .*/no; give a run folder, a SavedModel or"),
         ("export {tmp}", "is no run folder"),
+        ("data digits --split nope", "unknown split of digits 'nope'"),
+        ("train --out {tmp}/typo --resume", "there is no run in .*/typo to resume"),
         ("verify {tmp}", "neither a saved_model.pb nor a numbered version folder"),
         ("benchmark forwad", "no such command 'forwad'"),
         (
@@ -462,3 +465,72 @@ def test_a_dry_run_tells_configuration_size_memory_and_steps_and_writes_nothing(
     assert re.search(r"memory: about [\d,]+ MiB \(weights [\d,]+ MiB, gradients 83 MiB, act", out)
     assert yaml.safe_load(out.split("\n\n")[0])["optimizer"]["name"] == "adam"
     assert not (tmp_path / "run").exists()
+
+
+WITHOUT_A_FRAMEWORK = """
+import sys
+from inception_tf import cli
+for words in sys.stdin.read().splitlines():
+    assert cli.main(words.split()) == 2, words
+    assert not {"tensorflow", "keras", "numpy"} & set(sys.modules), words
+"""
+
+
+def test_a_wrong_path_is_found_before_anything_is_imported_or_done(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    calls = f"""
+predict {tmp_path}/no x.png
+verify {tmp_path}/no
+export {tmp_path}/no
+export {tmp_path} --labels {tmp_path}/no
+export {tmp_path} --to {tmp_path}/file
+evaluate {tmp_path} {tmp_path}/no
+evaluate {tmp_path} --json {tmp_path}/no/x.json
+evaluate {tmp_path} --confusion {tmp_path}
+convert --model inception_v1 --source slim {tmp_path}/no {tmp_path}/x.weights.h5
+convert --model inception_v1 --source slim {tmp_path}/file {tmp_path}/no/x.weights.h5
+demo {tmp_path}/no
+batch-predict {tmp_path}/no --input x --output y.parquet
+benchmark forward --json {tmp_path}
+benchmark forward --plot {tmp_path}/no/x.png
+benchmark start-up {tmp_path}/no x.png
+data digits --preview {tmp_path}/no/x.png
+train --model inception_v1 --data digits --out {tmp_path}/file
+experiment bn-mnist --out {tmp_path}/file
+experiment bn-mnist --steps 0 --out {tmp_path}/new
+"""
+    child = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_FRAMEWORK],
+        input=calls.strip(),
+        text=True,
+        capture_output=True,
+    )
+    assert child.returncode == 0, child.stderr
+    told = child.stderr.splitlines()
+    assert len(told) == len(calls.strip().splitlines())
+    assert all(line.startswith("inception-tf: ") for line in told)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths.os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(
+        UserError, match=r"^cannot write .*x.json: the folder .* may not be written to"
+    ):
+        paths.OUTPUT_FILE.convert(str(tmp_path / "x.json"), None, None)
+
+
+@pytest.mark.parametrize("words", [(), ("benchmark",), ("experiment",)])
+def test_a_group_of_commands_alone_prints_its_help(call, words):
+    code, out, err = call(*words)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: {' '.join(('inception-tf', *words))} [OPTIONS] COMMAND")
+    assert "Commands:" in out
+
+
+def test_debug_behind_two_dashes_is_an_argument(call):
+    code, _, err = call("summary", "--", "--debug")
+    assert code == 2
+    assert "unknown network '--debug'" in err
+    assert "Traceback" not in err

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
+import typing
+
 import pytest
 import yaml
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
+from inception_tf.ranges import Range
 from inception_tf.training.recipes import list_recipes, read_recipe
 
 
@@ -18,11 +24,11 @@ from inception_tf.training.recipes import list_recipes, read_recipe
         ("optimiser.learning_rate=1", "did you mean 'optimizer'?"),
         ("learning_rate=1", "--set takes section.key=value"),
         ("training.epochs", "--set takes section.key=value"),
-        ("training.epochs=2.5", "training.epochs takes a whole number, got 2.5"),
-        ("training.epochs=0", "training.epochs takes a number above 0"),
-        ("data.flip=3", "data.flip takes true or false, got 3"),
-        ("data.crop=7", "data.crop takes a share above 0 and up to 1"),
-        ("data.box_area=[0.9, 0.1]", "data.box_area takes [low, high]"),
+        ("training.epochs=2.5", "training.epochs must be an integer, got 2.5"),
+        ("training.epochs=0", "training.epochs must be at least 1, got 0"),
+        ("data.flip=3", "data.flip must be true or false, got 3"),
+        ("data.crop=7", "data.crop must be in (0, 1], got 7.0"),
+        ("data.box_area=[0.9, 0.1]", "data.box_area must be [low, high]"),
         (
             "data.photometric=ful",
             "unknown data.photometric 'ful'; known: full, reduced, none; did you mean 'full'?",
@@ -30,13 +36,16 @@ from inception_tf.training.recipes import list_recipes, read_recipe
         ("data.auto_augment=rand_augment", "did you mean 'randaugment'?"),
         ("data.autoaugment_policy=imagenet", "did you mean 'reduced_imagenet'?"),
         ("data.autoaugment_policy=deit3_three_augment", "unknown data.autoaugment_policy"),
-        ("data.randaugment_layers=0", "data.randaugment_layers takes a number above 0, got 0"),
-        ("data.randaugment_magnitude=11", "takes a number from 0 to 10, got 11.0"),
-        ("data.random_erasing=1.5", "data.random_erasing takes a number from 0 to 1, got 1.5"),
-        ("data.mixup_alpha=-1", "data.mixup_alpha takes 0, for none, or a number from 0.1"),
-        ("data.cutmix_alpha=0.01", "data.cutmix_alpha takes 0, for none, or a number from 0.1"),
-        ("training.precision=bf16", "unknown precision 'bf16'"),
-        ("model.dropout=1", "model.dropout takes a share"),
+        ("data.randaugment_layers=0", "data.randaugment_layers must be at least 1, got 0"),
+        (
+            "data.randaugment_magnitude=11",
+            "data.randaugment_magnitude must be in [0, 10], got 11.0",
+        ),
+        ("data.random_erasing=1.5", "data.random_erasing must be in [0, 1], got 1.5"),
+        ("data.mixup_alpha=-1", "data.mixup_alpha must be 0 or at least 0.1, got -1.0"),
+        ("data.cutmix_alpha=0.01", "data.cutmix_alpha must be 0 or at least 0.1"),
+        ("training.precision=bf16", "unknown training.precision 'bf16'"),
+        ("model.dropout=1", "model.dropout must be in [0, 1), got 1.0"),
         ("data.name=[", "is not YAML"),
     ],
 )
@@ -52,7 +61,7 @@ def test_yaml_writes_1e_3_as_text_and_it_is_still_a_number():
 
 def test_null_takes_a_value_out_where_the_field_allows_it():
     assert Config().override(["data.crop=null"]).data.crop is None
-    with pytest.raises(UserError, match=r"data\.batch_size takes a whole number, got None"):
+    with pytest.raises(UserError, match=r"data\.batch_size must be an integer, got None"):
         Config().override(["data.batch_size=null"])
 
 
@@ -101,3 +110,122 @@ def test_a_missing_recipe_file_lists_the_names():
         match="there is no recipe file nowhere/mine.yaml; recipes by name: bn-baseline, bn-ensemble",
     ):
         read_recipe("nowhere/mine.yaml")
+
+
+def _hints():
+    """(`section.key`, its section's class, its type with what is stated beside it) of every field."""
+    for section in dataclasses.fields(Config):
+        kind = section.default_factory
+        if kind is not dataclasses.MISSING:
+            for key, hint in typing.get_type_hints(kind, include_extras=True).items():
+                yield f"{section.name}.{key}", hint
+
+
+NUMBERS = {
+    key: hint
+    for key, hint in _hints()
+    if any(kind in str(hint) for kind in ("float", "int")) and "OneOf" not in str(hint)
+}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_every_number_is_finite(key, value):
+    pair = "tuple" in str(NUMBERS[key])
+    with pytest.raises(UserError, match=f"^{re.escape(key)} must be"):
+        Config().override([f"{key}={f'[{value}, {value}]' if pair else value}"])
+
+
+RANGES = {
+    key: allowed
+    for key, hint in NUMBERS.items()
+    for allowed in getattr(hint, "__metadata__", ())
+    if isinstance(allowed, Range)
+}
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_every_range_holds_at_its_ends_and_not_beyond(key):
+    """An end that belongs to the range is taken, and the nearest number outside is refused."""
+    allowed = RANGES[key]
+    whole = "float" not in str(NUMBERS[key])
+
+    def taken(value):
+        value = int(value) if whole else value
+        # So that the rules between two fields are kept.
+        more = ["training.epochs=9"] if key == "training.head_epochs" else []
+        told = ""
+        try:
+            Config().override([*more, f"{key}={value!r}"])
+        except UserError as error:
+            told = str(error)
+        assert told == "" or told.startswith(f"{key} must be {allowed}, got ")
+        return told == ""
+
+    step = 1 if whole else 1e-9
+    assert taken(allowed.low) is not allowed.above
+    assert not taken(allowed.low - step)
+    assert taken(allowed.low + step)
+    if math.isfinite(allowed.high):
+        assert taken(allowed.high) is not allowed.below
+        assert not taken(allowed.high + step)
+        assert taken(allowed.high - step)
+
+
+def test_the_ranges_are_these():
+    """What a field may be is a promise to whoever has a recipe: a change here is meant."""
+    assert {key: str(allowed) for key, allowed in RANGES.items()} == {
+        "model.size": "at least 1",
+        "model.dropout": "in [0, 1)",
+        "model.batch_norm_momentum": "in [0, 1)",
+        "model.weight_decay": "at least 0",
+        "model.initializer_gain": "above 0",
+        "model.width_multiplier": "above 0",
+        "data.label_offset": "at least 0",
+        "data.max_bad": "in [0, 1]",
+        "data.batch_size": "at least 1",
+        "data.crop": "in (0, 1]",
+        "data.randaugment_layers": "at least 1",
+        "data.randaugment_magnitude": "in [0, 10]",
+        "data.random_erasing": "in [0, 1]",
+        "data.mixup_alpha": "0 or at least 0.1",
+        "data.cutmix_alpha": "0 or at least 0.1",
+        "optimizer.learning_rate": "above 0",
+        "optimizer.warmup_epochs": "at least 0",
+        "optimizer.head_learning_rate": "above 0",
+        "optimizer.final_rate": "in [0, 1]",
+        "optimizer.rate_decay": "above 0",
+        "optimizer.decay_epochs": "above 0",
+        "optimizer.momentum": "in [0, 1)",
+        "optimizer.decay": "in [0, 1)",
+        "optimizer.epsilon": "above 0",
+        "optimizer.clip_norm": "above 0",
+        "optimizer.ema": "in [0, 1)",
+        "training.epochs": "at least 1",
+        "training.seed": "in [0, 4294967295]",
+        "training.label_smoothing": "in [0, 1)",
+        "training.aux_weight": "at least 0",
+        "training.head_epochs": "at least 0",
+        "training.recalibrate_batch_norm": "at least 0",
+        "training.max_bad_steps": "at least 1",
+        "training.steps_per_execution": "at least 1",
+    }
+
+
+def test_every_number_has_a_range():
+    pairs = {"data.box_area", "data.box_aspect"}
+    assert NUMBERS.keys() - pairs == RANGES.keys()
+
+
+def test_a_frozen_config_is_frozen():
+    config = Config().override(["model.switches={lrn: true}"])
+    for change in (
+        lambda: config.model.switches.update(lrn=False),
+        lambda: config.model.switches.pop("lrn"),
+        lambda: config.model.switches.__setitem__("lrn", False),
+    ):
+        with pytest.raises(TypeError, match="a configuration cannot be changed"):
+            change()
+    assert config.as_dict()["model"]["switches"] == {"lrn": True}
+    assert yaml.safe_load(yaml.safe_dump(config.as_dict()))["model"]["switches"] == {"lrn": True}
+    assert hash(config) == hash(Config().override(["model.switches={lrn: true}"]))

@@ -188,8 +188,8 @@ def test_another_setting_in_the_folder_is_refused_in_a_sentence(pair, capsys):
     ("options", "sentence"),
     [
         (("--data", "digit"), "unknown data 'digit'"),
-        (("--data", "digits", "--width", "0"), "model.width_multiplier takes a number above 0"),
-        (("--data", "digits", "--rate-factor", "-1"), "optimizer.learning_rate takes a number"),
+        (("--data", "digits", "--width", "0"), "model.width_multiplier must be above 0"),
+        (("--data", "digits", "--rate-factor", "-1"), "optimizer.learning_rate must be above 0"),
         (("--data", "digits", "--size", "16"), "at least 32x32 pixels"),
         (("--data", "digits", "--steps", "0"), "0 is not in the range x>=1"),
         (("--only", "bn-x6"), "'bn-x6' is not one of"),

@@ -11,6 +11,7 @@ import pytest
 
 FLOORS = {
     "errors": 0,
+    "ranges": 0,
     "files": 0,
     "quiet": 0,
     "host": 0,

@@ -13,7 +13,7 @@ import ramps
 
 import inception_tf
 from inception_tf import applications, spec
-from inception_tf.models import NETWORKS, find
+from inception_tf.models import NETWORKS, find, switches
 
 SIDE = 75
 
@@ -52,10 +52,21 @@ def test_builder_has_the_signature_of_keras_applications():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_builder_says_what_it_is(name):
-    builder = applications.BUILDERS[name]
-    assert builder.__doc__.startswith(f"{builder.__name__} as a functional")
-    assert find(name).source in builder.__doc__
+def test_every_builder_is_written_out_and_states_its_switches(name):
+    """An editor shows what stands in the source: nothing is put together when the module is imported."""
+    builder, own = applications.BUILDERS[name], switches(name)
+    common = list(inspect.signature(inception_tf.InceptionV4).parameters)
+    assert list(inspect.signature(builder).parameters) == [*common, *own]
+    assert "__signature__" not in vars(builder)
+    assert builder.__module__ == "inception_tf.applications"
+    assert inspect.signature(builder).parameters["name"].default == name
+    words = " ".join(builder.__doc__.split())
+    for section in ("Args:", "Returns:", "Raises:"):
+        assert section in words
+    for switch, default in own.items():
+        text = words.partition(f" {switch}: ")[2]
+        stated = text.partition("Default: ")[2]
+        assert stated.startswith(f'"{default}"' if isinstance(default, str) else str(default))
 
 
 def test_builder_equals_create_model():
@@ -176,11 +187,11 @@ def test_bfloat16_policy_gives_float32_probabilities():
             {},
             f"unknown network 'inceptoin_v3'; known: {', '.join(NETWORKS)}; did you mean 'inception_v3'?",
         ),
-        ("inception_v1", {"pooling": "mean"}, "pooling takes None, 'avg' or 'max', got 'mean'"),
-        ("inception_v1", {"classes": 0}, "classes takes a whole number of at least 1, got 0"),
-        ("inception_v1", {"classes": True}, "classes takes a whole number of at least 1, got True"),
-        ("inception_v1", {"classes": 2.5}, "classes takes a whole number of at least 1, got 2.5"),
-        ("inception_v1", {"dropout": 1.0}, "dropout takes a share from 0 to below 1, got 1.0"),
+        ("inception_v1", {"pooling": "mean"}, "pooling must be None, 'avg' or 'max', got 'mean'"),
+        ("inception_v1", {"classes": 0}, "classes must be an integer of at least 1, got 0"),
+        ("inception_v1", {"classes": True}, "classes must be an integer of at least 1, got True"),
+        ("inception_v1", {"classes": 2.5}, "classes must be an integer of at least 1, got 2.5"),
+        ("inception_v1", {"dropout": 1.0}, "dropout must be in [0, 1), got 1.0"),
         (
             "inception_v1",
             {"aux_logits": True},
@@ -195,24 +206,64 @@ def test_bfloat16_policy_gives_float32_probabilities():
         (
             "inception_v3",
             {"input_shape": (299, 299)},
-            "input_shape takes (height, width, channels) with a known number of channels, got (299, 299)",
+            "input_shape must be (height, width, channels) with a known number of channels, got (299, 299)",
         ),
         (
             "inception_v3",
             {"input_shape": (299, 299, None)},
-            "input_shape takes (height, width, channels) with a known number of channels,"
+            "input_shape must be (height, width, channels) with a known number of channels,"
             " got (299, 299, None)",
         ),
         (
             "inception_v3",
             {"input_tensor": np.zeros((1, 75, 75, 3))},
-            "input_tensor takes a Keras tensor, such as keras.Input(shape=...)",
+            "input_tensor must be a Keras tensor, such as keras.Input(shape=...)",
         ),
     ],
 )
 def test_mistake_is_answered_in_one_sentence(name, arguments, sentence):
     with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
         inception_tf.create_model(name, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "sentence"),
+    [
+        *(
+            (argument, value, f"{argument} must be {allowed}, got {value!r}")
+            for argument, allowed, values in (
+                ("width_multiplier", "above 0", (-1, 0, float("nan"), "wide", True)),
+                ("batch_norm_momentum", "in [0, 1)", (5, -0.1, 1)),
+                ("batch_norm_epsilon", "above 0", (-1, 0)),
+                ("initializer_gain", "above 0", (-3, float("inf"))),
+                ("weight_decay", "at least 0", (-1,)),
+            )
+            for value in values
+        ),
+        ("activation", "rel", "unknown activation 'rel'; known: celu, elu, "),
+        ("activation", 3, "activation must be a name, a function or None, got 3"),
+        ("classifier_activation", "soft", "unknown classifier_activation 'soft'; known: "),
+        ("dtype", "bf16", "unknown dtype 'bf16'; known: float32, mixed_bfloat16"),
+        (
+            "weights",
+            "imagnet",
+            "unknown weights of inception_v1 'imagnet'; known: imagenet, slim_2016, torchvision, or the"
+            " path of a weights file; did you mean 'imagenet'?",
+        ),
+    ],
+)
+def test_an_argument_out_of_its_range_is_answered_before_anything_is_built(
+    argument, value, sentence
+):
+    with pytest.raises(inception_tf.UserError) as error:
+        inception_tf.create_model("inception_v1", **{argument: value})
+    assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.parametrize("name", ["a/b", "", 3])
+def test_a_models_name_that_keras_refuses_is_one_sentence(name):
+    with pytest.raises(inception_tf.UserError, match="^name must be a string without '/', got "):
+        inception_tf.InceptionV1(name=name)
 
 
 def test_unknown_argument_is_answered_with_the_nearest():

@@ -178,10 +178,10 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
             "unknown switch of bn_inception 'lnr'; known: lrn, hidden_batch_norm; did you mean 'lrn'?",
         ),
         (["model.name=inception", "model.switches={lrn: 3}"], "takes a value such as False, got 3"),
-        (["model.switches=3"], "model.switches takes names with values, as in {lrn: true}, got 3"),
-        (["training.head_epochs=30"], "training.head_epochs takes fewer than training.epochs, 30"),
-        (["training.head_epochs=-1"], "training.head_epochs takes 0 or more, got -1"),
-        (["training.max_bad_steps=0"], "training.max_bad_steps takes a number above 0, got 0"),
+        (["model.switches=3"], "model.switches must be a mapping such as {lrn: true}, got 3"),
+        (["training.head_epochs=30"], "training.head_epochs must be below training.epochs, 30"),
+        (["training.head_epochs=-1"], "training.head_epochs must be at least 0, got -1"),
+        (["training.max_bad_steps=0"], "training.max_bad_steps must be at least 1, got 0"),
     ],
 )
 def test_wrong_settings_of_networks_and_stages_are_named(settings, sentence):

@@ -87,7 +87,8 @@ def program(debug):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 for a failure of ours, 2 for a user's mistake."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in arguments
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
     if debug:
         arguments.remove("--debug")
     else:
@@ -100,6 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader of a pipe, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return SUCCESS
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help())
         return SUCCESS
     except (Exception, KeyboardInterrupt) as error:
         if debug:

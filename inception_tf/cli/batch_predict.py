@@ -9,13 +9,14 @@ import time
 
 import click
 
+from inception_tf.cli.paths import INPUT_SAVED_MODEL
 from inception_tf.errors import UserError, missing_package
 
 __all__ = ["command"]
 
 
 @click.command("batch-predict")
-@click.argument("saved_model", metavar="SAVED_MODEL")
+@click.argument("saved_model", metavar="SAVED_MODEL", type=INPUT_SAVED_MODEL)
 @click.argument("beam_options", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM_OPTION...]")
 @click.option(
     "--input",

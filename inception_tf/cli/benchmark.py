@@ -11,6 +11,7 @@ from statistics import median
 import click
 
 from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
+from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
 
@@ -98,21 +99,21 @@ def _timed(kind: str):
         click.option(
             "--json",
             "json_file",
-            type=click.Path(dir_okay=False),
+            type=OUTPUT_FILE,
             metavar="FILE",
             help="Write every figure there as JSON too.",
         ),
         click.option(
             "--csv",
             "csv_file",
-            type=click.Path(dir_okay=False),
+            type=OUTPUT_FILE,
             metavar="FILE",
             help="A line for each timing.",
         ),
         click.option(
             "--plot",
             "plot_file",
-            type=click.Path(dir_okay=False),
+            type=OUTPUT_FILE,
             metavar="FILE.png",
             help="A bar for each timing.",
         ),
@@ -261,7 +262,7 @@ def _compare(first: str, second: str) -> None:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False),
+    type=OUTPUT_FILE,
     help="Write every figure there as JSON too.",
 )
 def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, json_file):
@@ -304,13 +305,13 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
 
 
 @command.command("start-up")
-@click.argument("path", metavar="RUN|SAVED_MODEL")
+@click.argument("path", metavar="RUN|SAVED_MODEL", type=InputPath("a run folder or a SavedModel"))
 @click.argument("image", metavar="IMAGE")
 @click.option("--runs", type=int, default=5, show_default=True, help="One more comes before.")
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False),
+    type=OUTPUT_FILE,
     metavar="FILE",
     help="Write every figure there as JSON too.",
 )

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import click
 
+from inception_tf.cli.paths import OUTPUT_FILE, InputPath
+
 __all__ = ["command"]
 
 SOURCES = ("slim", "keras", "torchvision", "timm", "bvlc")
 
 
 @click.command("convert")
-@click.argument("source_file", metavar="SRC")
-@click.argument("target", metavar="DST.weights.h5", type=click.Path(dir_okay=False))
+@click.argument("source_file", metavar="SRC", type=InputPath("a weights file"))
+@click.argument("target", metavar="DST.weights.h5", type=OUTPUT_FILE)
 @click.option("--model", required=True, help="The network, as inception-tf models lists it.")
 @click.option("--source", required=True, type=click.Choice(SOURCES), help="Whose file SRC is.")
 @click.option(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.paths import OUTPUT_FILE
+
 __all__ = ["command"]
 
 FIRST = 10  # label names that are printed
@@ -16,7 +18,7 @@ FIRST = 10  # label names that are printed
 @click.argument("data")
 @click.option(
     "--preview",
-    type=click.Path(dir_okay=False),
+    type=OUTPUT_FILE,
     metavar="FILE.png",
     help="Draw what a network is fed, training and evaluation side by side.",
 )
@@ -49,6 +51,8 @@ def command(data, preview, label_offset, split, size, recipe, settings):
     )
     source = open_source(data, label_offset=label_offset or config.data.label_offset)
     if not preview:
+        if split:
+            source.split(split)  # an unknown one is an error, with or without a picture
         click.echo(_description(source))
         return
     from inception_tf.data.preview import draw_preview, views

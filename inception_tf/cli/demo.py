@@ -7,11 +7,13 @@ import webbrowser
 
 import click
 
+from inception_tf.cli.paths import INPUT_SAVED_MODEL
+
 __all__ = ["command"]
 
 
 @click.command("demo")
-@click.argument("saved_model", metavar="SAVED_MODEL")
+@click.argument("saved_model", metavar="SAVED_MODEL", type=INPUT_SAVED_MODEL)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

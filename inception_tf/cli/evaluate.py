@@ -8,13 +8,15 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
+
 __all__ = ["command"]
 
 COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error")
 
 
 @click.command("evaluate")
-@click.argument("paths", nargs=-1, required=True, metavar="RUN|WEIGHTS...")
+@click.argument("paths", nargs=-1, required=True, metavar="RUN|WEIGHTS...", type=INPUT_WEIGHTS)
 @click.option(
     "--model",
     "models",
@@ -48,7 +50,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
 @click.option("--per-class", is_flag=True, help="Print the accuracy of each class too.")
 @click.option(
     "--confusion",
-    type=click.Path(dir_okay=False),
+    type=OUTPUT_FILE,
     metavar="FILE.png",
     help="Draw which class is taken for which.",
 )
@@ -62,7 +64,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(dir_okay=False),
+    type=OUTPUT_FILE,
     help="Write the result there as JSON too.",
 )
 def command(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.paths import OUTPUT_FOLDER
+
 __all__ = ["command"]
 
 
@@ -21,10 +23,14 @@ def command():
 
 
 @command.command("bn-mnist")
+@click.option("--out", required=True, type=OUTPUT_FOLDER, help="The folder for the three files.")
 @click.option(
-    "--out", required=True, type=click.Path(file_okay=False), help="The folder for the three files."
+    "--steps",
+    type=click.IntRange(min=1),
+    default=50_000,
+    show_default=True,
+    help="Of 60 images each.",
 )
-@click.option("--steps", type=int, default=50_000, show_default=True, help="Of 60 images each.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
 )
@@ -108,7 +114,7 @@ VARIANT_NAMES = (
 @click.option(
     "--out",
     required=True,
-    type=click.Path(file_okay=False),
+    type=OUTPUT_FOLDER,
     help="The folder for figures, report and a run folder for each variant.",
 )
 @click.option(

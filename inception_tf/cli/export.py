@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.runtimes import FORMATS
 
 __all__ = ["command"]
@@ -19,17 +20,17 @@ FOR_RUNTIMES = ("int8", "data", "label_offset", "images", "max_drop")
 
 
 @click.command("export")
-@click.argument("path", metavar="RUN|WEIGHTS")
+@click.argument("path", metavar="RUN|WEIGHTS", type=INPUT_WEIGHTS)
 @click.option("--model", help="The network that a weights file belongs to.")
 @click.option(
     "--labels",
-    type=click.Path(dir_okay=False),
+    type=InputPath("a file with the name of a class on each line"),
     metavar="FILE",
     help="Names of the classes, one a line, for weights that bring none.",
 )
 @click.option(
     "--to",
-    type=click.Path(file_okay=False),
+    type=OUTPUT_FOLDER,
     help="[default: saved_models/<the run's name>, and the format]",
 )
 @click.option("--version", type=int, help="The version folder's number.  [default: the next one]")

@@ -8,13 +8,19 @@ import sys
 
 import click
 
+from inception_tf.cli.paths import InputPath
+
 __all__ = ["command"]
 
 USER_MISTAKE = 2
 
 
 @click.command("predict")
-@click.argument("path", metavar="RUN|SAVED_MODEL|ADDRESS")
+@click.argument(
+    "path",
+    metavar="RUN|SAVED_MODEL|ADDRESS",
+    type=InputPath("a run folder, a SavedModel or a server's address", or_address=True),
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--top",

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.paths import OUTPUT_FOLDER
+
 __all__ = ["command"]
 
 
@@ -22,9 +24,7 @@ __all__ = ["command"]
     help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
 )
 @click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
-@click.option(
-    "--out", required=True, type=click.Path(file_okay=False), help="The run folder to write."
-)
+@click.option("--out", required=True, type=OUTPUT_FOLDER, help="The run folder to write.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
@@ -108,6 +108,11 @@ def _config(model, data, recipe, out, settings, resumed):
 
     if resumed and _started(out) and not (model or data or recipe or settings):
         return Run(Path(out)).config()
+    if resumed and not _started(out) and not (model or data):
+        raise UserError(
+            f"there is no run in {out} to resume; give --out the run's folder, or start one there with"
+            " --model and --data"
+        )
     recipe = recipe or "default"
     written_for = network_of(recipe)
     if model and written_for and model != written_for:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import click
 
+from inception_tf.cli.paths import INPUT_SAVED_MODEL
+
 __all__ = ["command"]
 
 FAILED = 1  # exit code: the SavedModel is broken, the command line was right
@@ -12,7 +14,7 @@ WORDS = {True: "ok", False: "FAILED", None: "not done"}
 
 
 @click.command("verify")
-@click.argument("path", type=click.Path(file_okay=False))
+@click.argument("path", type=INPUT_SAVED_MODEL)
 @click.option(
     "--run",
     metavar="RUN|WEIGHTS",

@@ -15,7 +15,7 @@ from inception_tf.models.inception_v4 import inception_v4
 from inception_tf.models.yardsticks import alexnet, vgg16
 from inception_tf.spec import Network
 
-__all__ = ["NETWORKS", "describe", "find", "list_models", "switches", "variant"]
+__all__ = ["NETWORKS", "find", "list_models", "switches", "variant"]
 
 _FAMILY: tuple[Callable[..., Network], ...] = (
     googlenet,
@@ -58,9 +58,3 @@ def switches(name: str) -> dict[str, object]:
     find(name)
     parameters = inspect.signature(_VARIANTS[name]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters}
-
-
-def describe(name: str) -> str:
-    """What sets the network `name` apart and what its switches do, as its table's author says it."""
-    find(name)
-    return _VARIANTS[name].__doc__.strip()

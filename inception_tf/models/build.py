@@ -7,8 +7,9 @@ import keras
 
 from inception_tf import blocks, spec
 from inception_tf.blocks import Manner
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
+from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION
 from inception_tf.spec import Auxiliary, Network
 
 __all__ = ["build", "endpoints"]
@@ -34,6 +35,7 @@ def build(
 ) -> keras.Model:
     """A functional model of `network`; `applications.py` says what each argument means."""
     _check(network, include_top, pooling, classes, aux_logits, dropout)
+    _check_layers(classifier_activation, name, manner)
     image = _image(network, include_top, input_tensor, input_shape)
     manner = Manner(
         initializer_stddev=network.initializer_stddev, batch_norm=network.batch_norm, **manner
@@ -94,7 +96,7 @@ def predictions_of(auxiliary: Auxiliary) -> str:
 def _image(network, include_top, input_tensor, input_shape):
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
-            raise UserError("input_tensor takes a Keras tensor, such as keras.Input(shape=...)")
+            raise UserError("input_tensor must be a Keras tensor, such as keras.Input(shape=...)")
         _check_size(network, tuple(input_tensor.shape[1:]))
         return input_tensor
     if input_shape is None:
@@ -113,7 +115,7 @@ def _source(tensor):
 def _check_size(network, shape):
     if len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 1:
         raise UserError(
-            f"input_shape takes (height, width, channels) with a known number of channels, got {shape}"
+            f"input_shape must be (height, width, channels) with a known number of channels, got {shape}"
         )
     if any(side is not None and side < network.minimum for side in shape[:2]):
         raise UserError(
@@ -124,11 +126,11 @@ def _check_size(network, shape):
 
 def _check(network, include_top, pooling, classes, aux_logits, dropout):
     if pooling not in (None, "avg", "max"):
-        raise UserError(f"pooling takes None, 'avg' or 'max', got {pooling!r}")
+        raise UserError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
-        raise UserError(f"classes takes a whole number of at least 1, got {classes!r}")
-    if dropout is not None and not 0 <= dropout < 1:
-        raise UserError(f"dropout takes a share from 0 to below 1, got {dropout!r}")
+        raise UserError(f"classes must be an integer of at least 1, got {classes!r}")
+    if dropout is not None:
+        FRACTION.check("dropout", dropout)
     if include_top and network.body_only:
         raise UserError(
             f"this form of {network.name} ends at {network.body[-1][0]}, before the classifier; take include_top=False"
@@ -142,6 +144,45 @@ def _check(network, include_top, pooling, classes, aux_logits, dropout):
         raise UserError(
             "aux_logits needs include_top=True: the auxiliary classifier is part of the top"
         )
+
+
+# Of the arguments that reach every layer: what each number may be.
+RANGES = {
+    "batch_norm_momentum": FRACTION,
+    "batch_norm_epsilon": ABOVE_0,
+    "weight_decay": AT_LEAST_0,
+    "initializer_gain": ABOVE_0,
+    "width_multiplier": ABOVE_0,
+}
+POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
+
+
+def _check_layers(classifier_activation, name, manner: dict) -> None:
+    for argument, allowed in RANGES.items():
+        if argument in manner:
+            allowed.check(argument, manner[argument])
+    _check_activation("activation", manner.get("activation", "relu"))
+    _check_activation("classifier_activation", classifier_activation)
+    if name is not None and (not isinstance(name, str) or not name or "/" in name):
+        raise UserError(f"name must be a string without '/', got {name!r}")
+    dtype = manner.get("dtype")
+    if isinstance(dtype, str):
+        try:
+            keras.dtype_policies.get(dtype)
+        except (ValueError, TypeError) as error:
+            raise unknown("dtype", dtype, POLICIES) from error
+
+
+def _check_activation(argument: str, value) -> None:
+    if isinstance(value, str):
+        try:
+            keras.activations.get(value)
+        except ValueError as error:
+            names = [n for n in dir(keras.activations) if n.islower() and not n.startswith("_")]
+            known = [n for n in names if n not in ("get", "serialize", "deserialize")]
+            raise unknown(argument, value, known) from error
+    elif value is not None and not callable(value):
+        raise UserError(f"{argument} must be a name, a function or None, got {value!r}")
 
 
 def endpoints(model: keras.Model) -> dict[str, object]:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.errors import unknown
+from inception_tf.errors import UserError, did_you_mean, unknown
 
-__all__ = ["RELEASES", "Release", "find_release", "names_for", "releases_of"]
+__all__ = ["RELEASES", "Release", "check_name", "find_release", "names_for", "releases_of"]
 
 IMAGENET = "imagenet"  # stands for a network's first release in the table
 
@@ -171,3 +172,19 @@ def find_release(network: str, name: str) -> Release:
         if release.network == network and name in (IMAGENET, release.name):
             return release
     raise unknown(f"weights of {network}", name, names_for(network) or ["none are published"])
+
+
+def check_name(network: str, weights) -> None:
+    """Raises `UserError` for a string that is neither a release of `network` nor looks like a file's path."""
+    if not isinstance(weights, str) or weights in names_for(network):
+        return
+    if os.path.splitext(weights)[1] or os.path.basename(weights) != weights:
+        return
+    if os.path.exists(weights) or os.path.exists(f"{weights}.index"):
+        return
+    known = names_for(network)
+    released = f"known: {', '.join(known)}" if known else "none are published"
+    raise UserError(
+        f"unknown weights of {network} '{weights}'; {released}, or the path of a weights file"
+        f"{did_you_mean(weights, known)}"
+    )
