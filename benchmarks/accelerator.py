@@ -439,7 +439,7 @@ def _train(task: dict, digits: str | None) -> dict:
     import numpy as np
 
     from inception_tf.host.hardware import Precision
-    from inception_tf.training.compiled import compiled_model
+    from inception_tf.training.compile import compiled_model
     from inception_tf.training.model_plan import ModelPlan
     from inception_tf.training.recipes import read_recipe
 
@@ -593,7 +593,7 @@ def _environment(group: dict, work: Path) -> dict:
 
 def judge(record: dict) -> None:
     """Gives every timed result its share of the best rate that any process measured, and marks the impossible."""
-    from inception_tf import spec
+    from inception_tf.arch import spec
     from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
     from inception_tf.models import find
 
@@ -807,7 +807,7 @@ RENDER = {
 
 
 def save(record: dict, out: Path) -> None:
-    from inception_tf.files import write_whole
+    from inception_tf.host.atomic_io import write_whole
 
     judge(record)
     write_whole(out / "accelerator.json", json.dumps(record, indent=1) + "\n")

@@ -57,7 +57,7 @@ def ours(folder: Path, colour: bool):
     """`inception_tf.data.pipeline.training`, as `inception-tf train` reads a folder."""
     from inception_tf.config import DataConfig
     from inception_tf.data import pipeline
-    from inception_tf.data.sources import open_source
+    from inception_tf.data.sources.open import open_source
 
     config = DataConfig(
         batch_size=BATCH,

@@ -33,12 +33,13 @@ import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
-from inception_tf import models, spec
+from inception_tf import models
+from inception_tf.arch import spec
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.report import least_bytes
 from inception_tf.host.hardware import reset_peak_memory, peak_memory
-from inception_tf.models.build import build
-from inception_tf.optimize import optimize_for_inference
+from inception_tf.nn.network import build
+from inception_tf.inference.optimize import optimize_for_inference
 
 def deeper(network, blocks):
     stage = [step for step in network.body if step[0].startswith({stage!r})]

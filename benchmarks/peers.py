@@ -50,7 +50,7 @@ call = lambda images: graph(images).numpy()
 )
 ONNX = """
 import tempfile, pathlib, onnxruntime, inception_tf
-from inception_tf.runtimes import onnx
+from inception_tf.inference.runtimes import onnx
 folder = pathlib.Path(tempfile.mkdtemp())
 onnx.write(inception_tf.create_model({model!r}, input_shape=({size}, {size}, 3)), folder)
 session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
@@ -182,7 +182,8 @@ def page(
 @click.option("--only", help="Peers whose name holds this word.")
 @click.option("--json", "json_file", metavar="FILE", help="Every call's seconds, after each peer.")
 def main(model, batch_size, size, steps, rounds, torch_python, only, json_file):
-    from inception_tf import models, spec
+    from inception_tf import models
+    from inception_tf.arch import spec
     from inception_tf.benchmark.report import least_bytes
 
     with one_sentence():

@@ -46,7 +46,7 @@ class Stage:
 
 def stages(network, size: int) -> list[tuple[str, list[str]]]:
     """[(grid, names of its steps)]: steps in a row whose output has the same height."""
-    from inception_tf import spec
+    from inception_tf.arch import spec
 
     rows = spec.facts(network, size)
     height = {row.place.endpoint: row.output[0] for row in rows}
@@ -121,11 +121,12 @@ def measure(
     import numpy as np
     import tensorflow as tf
 
-    from inception_tf import create_model, models, spec
-    from inception_tf.frozen import one_graph
+    from inception_tf import create_model, models
+    from inception_tf.arch import spec
     from inception_tf.host.hardware import device_name
-    from inception_tf.models.build import endpoints
-    from inception_tf.optimize import optimize_for_inference
+    from inception_tf.inference.constant_graph import one_graph
+    from inception_tf.inference.optimize import optimize_for_inference
+    from inception_tf.nn.network import endpoints
 
     network = models.find(model)
     size = size or network.size

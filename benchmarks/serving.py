@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests a second and their latency, of an exported network behind `inception_tf.serving.local`.
+"""Requests a second and their latency, of an exported network behind `inception_tf.serving.local_server`.
 
 Two servers of the same SavedModel run, one with batching over requests and one without, each in a
 process of its own; `inception_tf.serving.Client` asks them over REST and gRPC from 1, 4 and 16 threads,
@@ -62,7 +62,7 @@ def export_network(folder: Path, name: str, size: int) -> Path:
 
     import inception_tf
     from inception_tf.data.preprocessing import Preprocessing
-    from inception_tf.serving.export import export
+    from inception_tf.export.savedmodel import export
 
     network = inception_tf.create_model(name, input_shape=(size, size, 3))
     initializers = keras.initializers
@@ -166,7 +166,7 @@ def among_bad(address: str, requests: int, images: list[bytes], clean: list) -> 
 def main(model, size, rounds, requests, each):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.serving import Client
-    from inception_tf.serving.local import Batching, serving
+    from inception_tf.serving.local_server import Batching, serving
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "jpegs"

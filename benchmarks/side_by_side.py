@@ -104,7 +104,8 @@ def evidence(
         what: Forward, Forward-backward or Train-step.
         more: other fields of `Evidence`.
     """
-    from inception_tf import models, spec
+    from inception_tf import models
+    from inception_tf.arch import spec
     from inception_tf.benchmark.report import least_bytes
 
     facts = spec.facts(models.find(model), size, classes=classes, aux_logits=aux_logits)

@@ -32,7 +32,7 @@ def only(parts):
     import keras
 
     from inception_tf.training import convolutions
-    from inception_tf.training.optimizers import Adam
+    from inception_tf.training.optim.optimizers import Adam
 
     products, side_by_side, one_operation = (part in parts for part in PARTS)
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def step_of(settings: list[str]):
     import tensorflow as tf
 
     from inception_tf.config import Config
-    from inception_tf.training.compiled import compiled_model
+    from inception_tf.training.compile import compiled_model
     from inception_tf.training.plan import make_plan
 
     config = Config().override(settings)

@@ -197,11 +197,11 @@ def _ours(settings: dict, folder: Path):
     import keras
 
     from inception_tf.benchmark.steps import model_plan
-    from inception_tf.training.averages import AveragedEvaluation
+    from inception_tf.run_folder import Run
     from inception_tf.training.callbacks import Bar, Recorder
-    from inception_tf.training.compiled import compiled_model
-    from inception_tf.training.resume import Progress
-    from inception_tf.training.run import Run
+    from inception_tf.training.checkpoint import Progress
+    from inception_tf.training.compile import compiled_model
+    from inception_tf.training.optim.ema import AveragedEvaluation
 
     case = _case(settings)
     recorder = Recorder(Run(folder), Progress())
@@ -326,7 +326,8 @@ def page(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> str
 )
 @click.option("--json", "json_file", metavar="FILE", help="Every step's seconds, after each peer.")
 def main(model, size, batch_size, steps, rounds, precision, torch_python, json_file):
-    from inception_tf import models, spec
+    from inception_tf import models
+    from inception_tf.arch import spec
     from inception_tf.benchmark.report import least_bytes
 
     with one_sentence():

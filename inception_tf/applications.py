@@ -35,10 +35,10 @@ def _built(network: str, chosen: dict, *, weights, **arguments) -> keras.Model:
     chosen = {switch: value for switch, value in chosen.items() if value is not None}
     # Keras is imported on the first call, so that names and tables are at hand without it.
     with needs_backend():
-        from inception_tf.models.build import build
+        from inception_tf.nn.network import build
         from inception_tf.weights import load_weights
-        from inception_tf.weights.fetch import fetch
-        from inception_tf.weights.releases import check_name, find_release, names_for
+        from inception_tf.weights.download import fetch
+        from inception_tf.weights.registry import check_name, find_release, names_for
 
     needed = {}
     check_name(network, weights)
@@ -779,7 +779,7 @@ def preprocess_input(x, model: str, release: str | None = None):
         import keras
 
     from inception_tf.data.preprocessing import SCALES
-    from inception_tf.weights.releases import find_release
+    from inception_tf.weights.registry import find_release
 
     scale = SCALES[find_release(model, release).preprocessing.scale if release else "unit"]
     mean, deviation = np.float32(scale.mean), np.float32(scale.deviation)

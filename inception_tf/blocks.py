@@ -1,208 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one interpreter: tables of `spec.py` into Keras layers, on any Keras backend."""
+"""The documents' blocks as functions that a user calls in a network of their own: tensor in, tensor out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from inception_tf.arch.spec import Branch, Conv, Pool, fork
+from inception_tf.errors import UserError
+from inception_tf.models.googlenet import MODULES, module
+from inception_tf.nn import builder
+from inception_tf.nn.builder import Manner
+from inception_tf.nn.layers import BatchNormalization
 
-import keras
-
-from inception_tf import spec
-from inception_tf.layers import BatchNormalization, LocalResponseNormalization
-from inception_tf.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
-
-__all__ = ["Manner", "apply", "classifier", "normalized", "pooled"]
-
-BN_EPSILON = 1e-3  # slim inception_arg_scope
-BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
+__all__ = ["expanded_3x3", "factorized_5x5", "factorized_nxn", "inception_module"]
 
 
-@dataclass(frozen=True)
-class Manner:
-    """How all convolutions of one network are built: what the tables leave out because it never varies inside."""
+def inception_module(x, *, weight_decay: float = 5e-3, name: str = "inception_module"):
+    """The listing of the documents' first text: Table 1's module 3a behind a pooling, normalized once at its end.
 
-    activation: str = "relu"
-    batch_norm: bool = True  # after every convolution, in place of its bias
-    batch_norm_momentum: float = BN_MOMENTUM  # share of the old moving statistics kept at each step
-    batch_norm_epsilon: float = BN_EPSILON
-    weight_decay: float = 0.0  # slim's meaning: the loss gains weight_decay * sum(kernel**2) / 2
-    width_multiplier: float = 1.0  # factor on every convolution's filters
-    initializer_stddev: float | None = None  # of a truncated normal; None: He's rule
-    initializer_gain: float = 1.0  # factor on the initial weights of all convolutions
-    dtype: object = None  # a dtype policy or its name; None: Keras' global policy
-
-    def regularizer(self):
-        # Keras' L2 is rate * sum(w**2); slim's l2_regularizer halves the sum.
-        return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
-
-
-def initial(stddev: float | None, gain: float = 1.0):
-    """The initializer of a kernel: a truncated normal, or He's rule; `gain` times its standard deviation."""
-    if stddev is not None:
-        return keras.initializers.TruncatedNormal(stddev=gain * stddev)
-    if gain == 1:
-        return keras.initializers.HeNormal()
-    return keras.initializers.VarianceScaling(2 * gain**2, "fan_in", "truncated_normal")
-
-
-def apply(x, step: Step, name: str, manner: Manner, endpoint: bool = True):
-    """One step of a table on a tensor (N, H, W, C); `endpoint` gives the last layer the bare name."""
-    if isinstance(step, Fork):
-        return _joined(x, step.branches, name, manner, name)
-    if isinstance(step, Residual):
-        return _residual(x, step, name, manner)
-    if isinstance(step, Pool):
-        return _pool(x, step, name if endpoint else f"{name}_pool", manner)
-    if isinstance(step, LocalNorm):
-        return LocalResponseNormalization(dtype=manner.dtype, name=name)(x)
-    if isinstance(step, Drop):
-        return keras.layers.Dropout(step.rate, dtype=manner.dtype, name=name)(x)
-    return _conv(x, step, name, manner, name if endpoint else f"{name}_act")
-
-
-def _joined(x, branches, name: str, manner: Manner, joined: str):
-    ends = []
-    for b, branch in enumerate(branches):
-        end = x
-        for s, inner in enumerate(branch):
-            end = apply(end, inner, f"{name}_b{b}_{s}", manner, endpoint=False)
-        ends.append(end)
-    return keras.layers.Concatenate(axis=-1, dtype=manner.dtype, name=joined)(ends)
-
-
-def _residual(x, step: Residual, name: str, manner: Manner):
-    inner = _joined(x, step.branches, name, manner, f"{name}_concat")
-    inner = _conv(inner, Conv(x.shape[-1], linear=True), f"{name}_up", manner, f"{name}_up")
-    if step.scale != 1:
-        inner = keras.layers.Rescaling(step.scale, dtype=manner.dtype, name=f"{name}_scale")(inner)
-    x = keras.layers.Add(dtype=manner.dtype, name=f"{name}_add" if step.activate else name)(
-        [x, inner]
-    )
-    return _activated(x, manner, name) if step.activate else x
-
-
-def _pool(x, step: Pool, name: str, manner: Manner):
-    layer = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
-    x, padding = _padded(x, step, name, manner)
-    return layer(
-        step.window,
-        step.stride,
-        padding=padding,
-        data_format="channels_last",
-        dtype=manner.dtype,
-        name=name,
-    )(x)
-
-
-def _padded(x, step: Conv | Separable | Pool, name: str, manner: Manner):
-    """x with the zeros that Keras' own `same` and `valid` cannot place, and what is left for Keras.
-
-    Zeros are no obstacle to a maximum: what is pooled comes from an activation that is never negative.
+    x: (N, H, W, C) → (N, ceil(H / 2), ceil(W / 2), 256).  Max pool 3x3/2; branches 1x1 64; 1x1 96 and
+    3x3 128; 1x1 16 and 5x5 32; max pool 3x3/1 and 1x1 32, all with biases and ReLU; their
+    concatenation through one batch normalization with gamma and beta.
+    weight_decay: slim's L2: the loss gains weight_decay * sum(kernel**2) / 2.
     """
-    if step.padding in (spec.SAME, spec.VALID):
-        return x, step.padding
-    sides = step.padding if step.padding != spec.CEIL else ((0, step.stride - 1),) * 2
-    pad = keras.layers.ZeroPadding2D(
-        sides, data_format="channels_last", dtype=manner.dtype, name=f"{name}_pad"
-    )
-    return pad(x), spec.VALID
+    manner = Manner(batch_norm=False, weight_decay=weight_decay)
+    x = builder.apply(x, Pool("max", 3, 2), f"{name}_max_pool", manner)
+    x = builder.apply(x, module(MODULES["3b"], wide=5), f"{name}_concat", manner)
+    return BatchNormalization(epsilon=builder.BN_EPSILON, name=name)(x)
 
 
-def _conv(x, step: Conv | Separable, name: str, manner: Manner, last: str):
-    normed = manner.batch_norm and isinstance(step, Conv) and not step.linear
-    x, padding = _padded(x, step, name, manner)
-    x = _kernel(step, manner)(
-        strides=step.stride,
-        padding=padding,
-        data_format="channels_last",
-        use_bias=not normed,
-        dtype=manner.dtype,
-        name=f"{name}_conv",
-    )(x)
-    if normed:
-        x = normalized(x, f"{name}_bn", manner, manner.dtype)
-    is_linear = isinstance(step, Conv) and step.linear
-    return x if is_linear else _activated(x, manner, last)
+def factorized_5x5(x, filters: int, *, name: str = "factorized_5x5", **manner):
+    """Two 3x3 convolutions in place of a 5x5: 18 weights where it has 25, for one input and output channel.
 
-
-def normalized(x, name: str, manner: Manner, dtype):
-    """Batch normalization over the last axis, with a shift and no scale."""
-    return BatchNormalization(
-        axis=-1,
-        momentum=manner.batch_norm_momentum,
-        epsilon=manner.batch_norm_epsilon,
-        scale=False,  # slim: the next convolution can learn gamma's work
-        dtype=dtype,
-        name=name,
-    )(x)
-
-
-def _kernel(step: Conv | Separable, manner: Manner):
-    """The layer of a convolution with its widths, initial weights and penalty; stride and padding are still open."""
-    # A residual's `up` has the width of its input already.
-    filters = step.filters if getattr(step, "linear", False) else None
-    filters = filters or spec.min_width(step.filters, manner.width_multiplier)
-    begin = _beginning(step, manner)
-    if isinstance(step, Conv):
-        return partial(
-            keras.layers.Conv2D,
-            filters,
-            step.window,
-            dilation_rate=step.rate,
-            kernel_initializer=begin,
-            kernel_regularizer=manner.regularizer(),
-        )
-    return partial(
-        keras.layers.SeparableConv2D,
-        filters,
-        step.window,
-        depth_multiplier=spec.depth_multiplier(step, filters),
-        depthwise_initializer=begin,
-        pointwise_initializer=_beginning(step, manner),
-        depthwise_regularizer=manner.regularizer(),
-        pointwise_regularizer=manner.regularizer(),
-    )
-
-
-def _beginning(step: Conv | Separable, manner: Manner):
-    return initial(step.stddev or manner.initializer_stddev, manner.initializer_gain)
-
-
-def _activated(x, manner: Manner, name: str):
-    return keras.layers.Activation(manner.activation, dtype=manner.dtype, name=name)(x)
-
-
-def pooled(x, kind: str, name: str):
-    """Mean (`avg`) or maximum (`max`) over the grid: (N, H, W, C) → (N, C) float32."""
-    layer = {
-        "avg": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-    }[kind]
-    return layer(data_format="channels_last", dtype="float32", name=name)(x)
-
-
-def classifier(
-    x,
-    classes: int,
-    activation: str | None,
-    manner: Manner,
-    *,
-    logits: str,
-    output: str,
-    stddev: float | None = None,
-):
-    """Logits and their activation, (N, C) → (N, classes), both float32 whatever the policy of the body.
-
-    logits, output: the two layers' names.  stddev: of the initial weights; None: He's rule.
+    x: (N, H, W, C) → (N, H, W, filters).  manner: `activation`, `batch_norm`, `weight_decay` and the
+    other fields of `blocks.Manner`.  Szegedy et al. 2015, arXiv 1512.00567, section 3.1, Figure 1.
     """
-    x = keras.layers.Dense(
-        classes,
-        kernel_initializer=initial(stddev),
-        kernel_regularizer=manner.regularizer(),
-        dtype="float32",  # a float16 softmax over 1,000 classes loses the small ones
-        name=logits,
-    )(x)
-    if activation in (None, "linear"):
-        return x
-    return keras.layers.Activation(activation, dtype="float32", name=output)(x)
+    return _branch(x, (Conv(filters, 3), Conv(filters, 3)), name, manner)
+
+
+def factorized_nxn(x, filters: int, n: int, *, name: str = "factorized_nxn", **manner):
+    """1 x n, then n x 1, in place of n x n, for any n: 2n weights where it has n squared.
+
+    x: (N, H, W, C) → (N, H, W, filters).  manner: as in `factorized_5x5`.  Raises `UserError` for an
+    n below 2.  Szegedy et al. 2015, section 3.2, Figure 3.
+    """
+    if not isinstance(n, int) or n < 2:
+        raise UserError(f"n takes a whole number of at least 2, got {n!r}")
+    return _branch(x, (Conv(filters, (1, n)), Conv(filters, (n, 1))), name, manner)
+
+
+def expanded_3x3(x, filters: int, *, name: str = "expanded_3x3", **manner):
+    """1x3 and 3x1 side by side, for the coarsest grids.
+
+    x: (N, H, W, C) → (N, H, W, 2 * filters).  manner: as in `factorized_5x5`.  Szegedy et al. 2015,
+    section 6, Figure 7.
+    """
+    wide = fork((Conv(filters, (1, 3)),), (Conv(filters, (3, 1)),))
+    return builder.apply(x, wide, name, Manner(**manner))
+
+
+def _branch(x, branch: Branch, name: str, manner: dict):
+    *inner, last = branch
+    for number, step in enumerate(inner):
+        x = builder.apply(x, step, f"{name}_{number}", Manner(**manner))
+    return builder.apply(x, last, name, Manner(**manner))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from inception_tf.data.sources import open_source
+from inception_tf.data.sources.open import open_source
 
 COUNT = 3
 SIZE = 64  # pixels; the digits themselves are 8x8

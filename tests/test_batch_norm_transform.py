@@ -13,8 +13,8 @@ import pytest
 import ramps
 import tensorflow as tf
 
-from inception_tf.layers import BatchNormalization
-from inception_tf.training.population import recalibrate
+from inception_tf.nn.layers import BatchNormalization
+from inception_tf.training.optim.recalibrate import recalibrate
 
 EPSILON = 1e-3
 TINY = 1e-14  # in float64, for what holds where epsilon is neglected

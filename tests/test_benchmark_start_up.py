@@ -12,7 +12,7 @@ from PIL import Image
 from inception_tf import UserError, cli
 from inception_tf.benchmark import start_up
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.serving.export import export
+from inception_tf.export.savedmodel import export
 
 
 @pytest.fixture(scope="module")

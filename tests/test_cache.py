@@ -8,9 +8,9 @@ import pytest
 
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.bad import BadImages
 from inception_tf.data.cache import keep
-from inception_tf.data.sources import Split, open_source
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.open import Split, open_source
 from inception_tf.errors import UserError
 
 BOXES = DataConfig(batch_size=6, box_area=(0.3, 1.0), flip=True, max_bad=0.5)

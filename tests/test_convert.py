@@ -17,10 +17,10 @@ import torch_file
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find
-from inception_tf.weights import slim
 from inception_tf.weights.convert import taken_for
-from inception_tf.weights.releases import find_release
-from inception_tf.weights.view import read_view
+from inception_tf.weights.metadata import read_view
+from inception_tf.weights.names import slim
+from inception_tf.weights.registry import find_release
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
 AVERAGE = "/ExponentialMovingAverage"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from inception_tf.data import images
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.evaluation.crops import TenCrops, ThreeSquares, crop_steps
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.training import distribute, resume
+from inception_tf.training import checkpoint, distribute
 from inception_tf.training.distribute import Cluster, Team, read_cluster
 from inception_tf.training.plan import make_plan
 
@@ -42,7 +42,7 @@ TWO_DEVICES = """
 import sys
 import tensorflow as tf
 from inception_tf.training.distribute import Team
-from inception_tf.training.fit import train
+from inception_tf.training.train import train
 from inception_tf.training.recipes import read_recipe
 
 device = tf.config.list_physical_devices("CPU")[0]
@@ -136,7 +136,9 @@ def assert_same_history(found, expected):
 
 
 def history(out):
-    return json.loads((resume.latest(out / "checkpoints") / "progress.json").read_text())["history"]
+    return json.loads((checkpoint.latest(out / "checkpoints") / "progress.json").read_text())[
+        "history"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +194,7 @@ def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp
     for code, last in map(ended, processes):
         assert code == 130
         assert sentence in last
-    stopped = resume.latest(checkpoints).name
+    stopped = checkpoint.latest(checkpoints).name
     assert stopped in ("step-00000030", "step-00000040")
 
     processes, addresses = start_workers(command)

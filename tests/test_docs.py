@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import inception_tf
-from inception_tf import spec
+from inception_tf.arch import spec
 from inception_tf.cli import COMMANDS
 from inception_tf.models import find
 from inception_tf.training.recipes import list_recipes, network_of

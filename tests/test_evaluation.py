@@ -10,14 +10,14 @@ import tensorflow as tf
 from example_files import write
 
 import inception_tf
-from inception_tf.data.bad import BadImages
+from inception_tf.classifiers import check_classes, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Source, Split, open_source
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError
-from inception_tf.evaluation.members import check_classes, open_member
-from inception_tf.evaluation.scores import (
+from inception_tf.evaluation.metrics import (
     Answers,
-    Member,
+    Classifier,
     answers,
     by_class,
     confusion,
@@ -26,7 +26,7 @@ from inception_tf.evaluation.scores import (
     interval,
     scores,
 )
-from inception_tf.weights.view import write_view
+from inception_tf.weights.metadata import write_view
 
 LABELS = ("dark", "light")
 SPLIT = Split(
@@ -43,7 +43,7 @@ def _member(weight, labels=LABELS, scale="unit", size=4):
     model = keras.Model(image, dense(mean))
     dense.kernel.assign(np.array([[0.0] * (len(labels) - 1) + [weight]] * 3))
     view = Preprocessing(size, None, scale)
-    return Member("a model", "toy", model, len(labels), labels, view)
+    return Classifier("a model", "toy", model, len(labels), labels, view)
 
 
 def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
@@ -88,7 +88,7 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
 @pytest.mark.parametrize("crops", [10, 144])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 300])
 def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_size):
-    from inception_tf.data import images
+    from inception_tf.data.decoding import images
     from inception_tf.evaluation.crops import crop_steps
 
     rng = np.random.default_rng(0)
@@ -161,10 +161,10 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
     model = inception_tf.create_model("inception_v1", classes=7, width_multiplier=1.0)
     path = tmp_path / "v1.weights.h5"
     model.save_weights(path)
-    plain = open_member(str(path), "inception_v1")
+    plain = open_classifier(str(path), "inception_v1")
     assert (plain.view, plain.classes) == (Preprocessing(224, 0.875, "unit"), 7)
     write_view(path, Preprocessing(96, 0.9, "caffe", "bicubic"))
-    noted = open_member(str(path), "inception_v1")
+    noted = open_classifier(str(path), "inception_v1")
     assert noted.view == Preprocessing(96, 0.9, "caffe", "bicubic")
     assert noted.model.input_shape == (None, 96, 96, 3)
     x = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
@@ -177,4 +177,4 @@ def test_a_file_without_a_classifier_is_refused(tmp_path):
     path = tmp_path / "body.weights.h5"
     inception_tf.create_model("inception_v1", include_top=False).save_weights(path)
     with pytest.raises(UserError, match="holds no classifier; evaluate takes weights that have"):
-        open_member(str(path), "inception_v1")
+        open_classifier(str(path), "inception_v1")

@@ -23,8 +23,8 @@ from inception_tf.experiments.variant_outcomes import (
     figure3_rows,
 )
 from inception_tf.experiments.variant_report import write_report
+from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
-from inception_tf.training.run import Run
 
 # 44 steps a pass over the embedded digits.
 TINY = Setting(

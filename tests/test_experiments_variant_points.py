@@ -13,8 +13,8 @@ from ctrl_c import CtrlC
 from inception_tf.experiments.bn_variants import Setting, design
 from inception_tf.experiments.variant_points import Points, unseen_images
 from inception_tf.training.callbacks import Stopped
-from inception_tf.training.fit import train
 from inception_tf.training.plan import make_plan
+from inception_tf.training.train import train
 
 SETTING = Setting(
     "digits",

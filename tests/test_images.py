@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from inception_tf.data import images
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
 
 
@@ -166,10 +166,11 @@ import resource, sys
 import numpy as np, tensorflow as tf
 from pathlib import Path
 from inception_tf.config import DataConfig
-from inception_tf.data import images, pipeline
-from inception_tf.data.bad import BadImages
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
+from inception_tf.data.skipped import BadImages
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Split
+from inception_tf.data.sources.open import Split
 paths = np.array(sorted(str(p) for p in Path(sys.argv[1]).rglob("*.*") if p.is_file()))
 split = Split(paths, np.arange(len(paths)) % 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,7 +10,8 @@ import ramps
 
 import inception_tf
 from inception_tf.models import find
-from inception_tf.weights import keras_applications, mapping
+from inception_tf.weights import transfer
+from inception_tf.weights.names import keras_applications
 
 SIDE, CLASSES = 139, 1000
 BUILDERS = {  # network → Keras' builder, its last grid
@@ -33,7 +34,7 @@ def pair(request):
     ours = inception_tf.create_model(request.param, **arguments, classifier_activation=None)
     arrays = keras_applications.arrays(theirs)
     names = keras_applications.names(find(request.param), arrays)
-    report = mapping.fill(ours, arrays, names)
+    report = transfer.fill(ours, arrays, names)
     yield theirs, ours, report, grid
     keras.backend.clear_session()
 

@@ -11,14 +11,15 @@ import pytest
 import ramps
 import tensorflow as tf
 
-from inception_tf import blocks, spec
-from inception_tf.layers import LocalResponseNormalization
-from inception_tf.spec import CEIL, Pool
+from inception_tf.arch import spec
+from inception_tf.arch.spec import CEIL, Pool
+from inception_tf.nn import builder
+from inception_tf.nn.layers import LocalResponseNormalization
 
 
 def pool(x, step):
     image = keras.Input(x.shape[1:])
-    return keras.Model(image, blocks.apply(image, step, "pool", blocks.Manner()))(x).numpy()
+    return keras.Model(image, builder.apply(image, step, "pool", builder.Manner()))(x).numpy()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 64])

@@ -12,7 +12,8 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf import applications, spec
+from inception_tf import applications
+from inception_tf.arch import spec
 from inception_tf.models import NETWORKS, find, switches
 
 SIDE = 75

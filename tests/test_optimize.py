@@ -9,7 +9,7 @@ import pytest
 
 import inception_tf
 from inception_tf import models
-from inception_tf.optimize import fold_batch_norm, optimize_for_inference
+from inception_tf.inference.optimize import fold_batch_norm, optimize_for_inference
 
 NETWORKS = {
     "inception_v1": {},

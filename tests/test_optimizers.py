@@ -16,15 +16,15 @@ import tensorflow as tf
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.layers import BatchNormalization
-from inception_tf.training import resume
-from inception_tf.training.averages import (
+from inception_tf.nn.layers import BatchNormalization
+from inception_tf.training import checkpoint
+from inception_tf.training.optim.ema import (
     AveragedEvaluation,
     MovingAverage,
     averaged,
     moving_statistics,
 )
-from inception_tf.training.optimizers import (
+from inception_tf.training.optim.optimizers import (
     SGD,
     Adam,
     LossScaleOptimizer,
@@ -317,10 +317,10 @@ def test_averages_begin_at_the_weights_that_training_begins_with(net, data):
 
 def test_averages_are_part_of_a_checkpoint(net, data, tmp_path):
     net.fit(data, epochs=2, verbose=0, shuffle=False)
-    resume.save(tmp_path, net, resume.Progress(4))
+    checkpoint.save(tmp_path, net, checkpoint.Progress(4))
     other = network()
     other.optimizer.build(other.trainable_variables)
-    resume.restore(resume.latest(tmp_path), other)
+    checkpoint.restore(checkpoint.latest(tmp_path), other)
     for model in (net, other):
         model.fit(data, epochs=1, verbose=0, shuffle=False)
     with averaged(net), averaged(other):
@@ -383,8 +383,8 @@ TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from inception_tf.training.averages import MovingAverage
-from inception_tf.training.optimizers import SGD, LossScaleOptimizer
+from inception_tf.training.optim.ema import MovingAverage
+from inception_tf.training.optim.optimizers import SGD, LossScaleOptimizer
 
 def trained(strategy, gradients):
     with strategy.scope():

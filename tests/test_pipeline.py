@@ -13,10 +13,12 @@ import pytest
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
-from inception_tf.data import augment, images, pipeline
-from inception_tf.data.order import steps_per_epoch
+from inception_tf.data import pipeline
+from inception_tf.data.augmentation import distortions
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Split, open_source
+from inception_tf.data.sampling import steps_per_epoch
+from inception_tf.data.sources.open import Split, open_source
 from inception_tf.errors import UserError
 
 PLAIN = DataConfig(batch_size=4, box_area=None, flip=False)
@@ -90,7 +92,7 @@ DIGEST = """
 import hashlib, sys
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.sources import open_source
+from inception_tf.data.sources.open import open_source
 source = open_source(sys.argv[1])
 config = DataConfig(batch_size=8, photometric="full",
                     random_erasing=0.5, mixup_alpha=0.2, cutmix_alpha=1.0)
@@ -130,7 +132,7 @@ def test_mixed_batches_go_on_at_any_step_too():
 def test_a_box_of_a_jpeg_is_what_decoding_all_and_cropping_gives(tmp_path, test_data):
     """Within the box's inside: at its edges the decoder has no neighbour to smooth the colours with."""
     split = open_source(f"folder:{test_data / 'flowers12'}").split("test")
-    box = augment.DistortedBox((0.2, 0.8), (0.75, 1.33))
+    box = distortions.DistortedBox((0.2, 0.8), (0.75, 1.33))
     for index in range(0, 240, 48):
         data, seed = tf.io.read_file(split.images[index]), tf.constant([index, 1], tf.int64)
         ours = tf.cast(images.decode_box(data, box, seed), tf.int32)

@@ -13,7 +13,7 @@ import tensorflow as tf
 from inception_tf import cli
 from inception_tf.config import DataConfig
 from inception_tf.data.preview import ROWS, VERSIONS, draw_preview, views
-from inception_tf.data.splits import Split
+from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
 
 PLAIN = DataConfig(crop=None, box_area=None, flip=False)
@@ -82,7 +82,7 @@ def test_fewer_images_than_rows_are_shown_all(split):
 
 
 def test_what_cannot_be_read_is_passed_over(class_folders):
-    from inception_tf.data.sources import open_source
+    from inception_tf.data.sources.open import open_source
 
     folder = class_folders(red=4, blue=4)
     for name in ("red/0.png", "blue/1.png"):
@@ -93,7 +93,7 @@ def test_what_cannot_be_read_is_passed_over(class_folders):
 
 
 def test_without_a_readable_image_the_files_are_named(class_folders):
-    from inception_tf.data.sources import open_source
+    from inception_tf.data.sources.open import open_source
 
     folder = class_folders(red=2, blue=2)
     for path in folder.rglob("*.png"):

@@ -9,12 +9,12 @@ import pytest
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.training.compiled import compiled_model
-from inception_tf.training.fit import train
-from inception_tf.training.optimizers import TF1RMSprop, make_schedule
+from inception_tf.run_folder import Run
+from inception_tf.training.compile import compiled_model
+from inception_tf.training.optim.optimizers import TF1RMSprop, make_schedule
 from inception_tf.training.plan import make_plan
 from inception_tf.training.recipes import list_recipes, network_of, read_recipe
-from inception_tf.training.run import Run
+from inception_tf.training.train import train
 
 # Ioffe and Szegedy 2015, section 4.2: 32 images a step, initial rate of each network, section 4.2.2.
 BN_PAPER = {

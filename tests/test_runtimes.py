@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import ramps
 
-from inception_tf import UserError, create_model, runtimes
-from inception_tf.quiet import quiet
-from inception_tf.runtimes.graph import plain
-from inception_tf.runtimes.openvino import EXACT, to_openvino
+from inception_tf import UserError, create_model
+from inception_tf.host.silence import quiet
+from inception_tf.inference import runtimes
+from inception_tf.inference.runtimes.graph import plain
+from inception_tf.inference.runtimes.openvino import EXACT, to_openvino
 
 TOLERANCE = 1e-5
 SIDE = 48
@@ -142,7 +143,7 @@ SILENT = """
 import pathlib, sys, tempfile
 import numpy as np
 import inception_tf
-from inception_tf import runtimes
+from inception_tf.inference import runtimes
 
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):

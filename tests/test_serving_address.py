@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from inception_tf import UserError
-from inception_tf.serving.address import is_address, parse
+from inception_tf.serving.client.address import is_address, parse
 
 URLS = (
     "http://host:8501/v1/models/digits",

@@ -24,7 +24,7 @@ import ramps
 
 from inception_tf import UserError, cli
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.serving.export import export
+from inception_tf.export.savedmodel import export
 from inception_tf.serving.predict import predict
 
 with warnings.catch_warnings():
@@ -34,8 +34,8 @@ with warnings.catch_warnings():
     from apache_beam.io.localfilesystem import LocalFileSystem
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from inception_tf.serving import runner, shards
-    from inception_tf.serving.batch import PredictShard, batch_predict
+    from inception_tf.serving.batch import runner, shards
+    from inception_tf.serving.batch.pipeline import PredictShard, batch_predict
 
 SIZE = 32
 LABELS = ("tabby cat", "crane", "Ärmel", "rose", "wing", "fig")

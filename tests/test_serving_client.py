@@ -26,8 +26,9 @@ from tensorflow_serving.apis import (
 )
 
 from inception_tf import UserError, cli
-from inception_tf.data.bad import OK
-from inception_tf.serving import Client, client, rest
+from inception_tf.data.skipped import OK
+from inception_tf.serving import Client
+from inception_tf.serving.client import client, rest
 
 
 def willing(number, body):
@@ -409,7 +410,7 @@ def test_the_status_is_read_in_both_forms():
 
 def test_without_requests_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
-    monkeypatch.delitem(sys.modules, "inception_tf.serving.rest")
+    monkeypatch.delitem(sys.modules, "inception_tf.serving.client.rest")
     with pytest.raises(UserError, match=r"asking a server needs requests: pip install .*\[serve\]"):
         Client("http://127.0.0.1:1/v1/models/m")
 

@@ -21,7 +21,7 @@ from demo_picture import browser, demo, drop, wait
 
 from inception_tf import cli
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.serving.export import export
+from inception_tf.export.savedmodel import export
 from inception_tf.serving.predict import predict
 
 SIZE = 32

@@ -33,10 +33,11 @@ from tensorflow_serving.apis import (
 
 from inception_tf import UserError, cli, create_model
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.serving import Client, examples
-from inception_tf.serving.export import export
-from inception_tf.serving.local import Batching, serving
-from inception_tf.serving.local.model import LocalModel
+from inception_tf.export import sample_requests
+from inception_tf.export.savedmodel import export
+from inception_tf.serving import Client
+from inception_tf.serving.local_server import Batching, serving
+from inception_tf.serving.local_server.model import LocalModel
 
 LABELS = ("bluebell", "buttercup", "colts foot", "cowslip", "crocus", "daffodil", "Gänseblümchen")
 TOLERANCE = 1e-5  # of a probability: in a batch of another size the last bits differ
@@ -323,7 +324,7 @@ def test_grpc_has_every_signature(stub, signatures, flowers):
 
     classify = classification_pb2.ClassificationRequest()
     classify.model_spec.name, classify.model_spec.signature_name = "flowers", "classify"
-    for serialized in examples.encoded_calls(data)[1].inputs["inputs"]:
+    for serialized in sample_requests.encoded_calls(data)[1].inputs["inputs"]:
         classify.input.example_list.examples.add().ParseFromString(serialized)
     good, refused = stub.Classify(classify).result.classifications
     assert [c.label.encode() for c in good.classes] == direct["top_classes"].numpy()[0].tolist()
@@ -417,7 +418,7 @@ def test_requests_at_the_same_time_run_as_one_batch(folder, flowers):
 
     def ask(path):
         start = time.monotonic()
-        model.run("serving_default", {"image_bytes": examples.texts([path.read_bytes()])})
+        model.run("serving_default", {"image_bytes": sample_requests.texts([path.read_bytes()])})
         return time.monotonic() - start
 
     assert ask(flowers[0]) > 0.5

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from inception_tf import UserError
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.serving import c_api, predict
-from inception_tf.serving.export import export
+from inception_tf.export.savedmodel import export
+from inception_tf.savedmodel import c_api
+from inception_tf.serving import predict
 
 LABELS = ("a", "b", "c", "d")
 

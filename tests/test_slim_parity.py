@@ -17,7 +17,7 @@ import slim_networks
 
 import inception_tf
 from inception_tf.models import find
-from inception_tf.weights import slim
+from inception_tf.weights.names import slim
 
 # Largest difference by largest value.  float32 sums in another order, a hundred layers deep; 3e-6 was measured.
 TOLERANCE = 2e-5

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inception_tf.data.sources import absolute, open_source
+from inception_tf.data.sources.open import absolute, open_source
 from inception_tf.errors import UserError
 
 

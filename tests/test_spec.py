@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-from inception_tf import spec
+from inception_tf.arch import spec
+from inception_tf.arch.spec import AVG, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
 from inception_tf.errors import UserError
 from inception_tf.models import find
-from inception_tf.spec import AVG, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
 
 TINY = Network(
     name="tiny",
@@ -35,7 +35,7 @@ TINY = Network(
 
 def test_tables_import_neither_tensorflow_nor_keras():
     code = (
-        "import sys, inception_tf, inception_tf.spec, inception_tf.models, inception_tf.applications;"
+        "import sys, inception_tf, inception_tf.arch.spec, inception_tf.models, inception_tf.applications;"
         "inception_tf.list_models(); inception_tf.create_model;"
         "print(sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
     )

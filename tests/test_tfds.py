@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from inception_tf.data import images, pipeline
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import open_source
+from inception_tf.data.sources.open import open_source
 from inception_tf.errors import UserError
 
 

@@ -14,14 +14,14 @@ from ctrl_c import CtrlC
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.files import aside, write_whole
-from inception_tf.training import resume
+from inception_tf.host.atomic_io import aside, write_whole
+from inception_tf.run_folder import Run
+from inception_tf.training import checkpoint
 from inception_tf.training.callbacks import Stopped
-from inception_tf.training.compiled import compiled_model
-from inception_tf.training.fit import train
-from inception_tf.training.optimizers import make_schedule
+from inception_tf.training.compile import compiled_model
+from inception_tf.training.optim.optimizers import make_schedule
 from inception_tf.training.plan import make_plan
-from inception_tf.training.run import Run
+from inception_tf.training.train import train
 
 SMALL = (
     "model.name=inception_v1",
@@ -41,7 +41,7 @@ def config(class_folders):
 
 
 def _weights(folder):
-    with np.load(resume.latest(Run(folder).checkpoints) / "variables.npz") as arrays:
+    with np.load(checkpoint.latest(Run(folder).checkpoints) / "variables.npz") as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
@@ -51,7 +51,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
     with pytest.raises(Stopped) as stop:
         train(config, tmp_path / "stopped", callbacks=[CtrlC(1, 2)])
     assert stop.value.step == 8
-    assert resume.latest(tmp_path / "stopped" / "checkpoints").name == "step-00000008"
+    assert checkpoint.latest(tmp_path / "stopped" / "checkpoints").name == "step-00000008"
     resumed = train(config, tmp_path / "stopped", resumed=True)
 
     assert (whole["steps"], resumed["steps"]) == (10, 10)
@@ -189,39 +189,39 @@ def little():
 def test_a_checkpoint_brings_back_weights_slots_and_progress(little, tmp_path):
     little.train_on_batch(np.ones((4, 3)), np.ones((4, 2)))
     before = [np.array(v) for v in (*little.variables, *little.optimizer.variables)]
-    resume.save(tmp_path, little, resume.Progress(1, 2.5, [{"epoch": 1}]))
+    checkpoint.save(tmp_path, little, checkpoint.Progress(1, 2.5, [{"epoch": 1}]))
     little.train_on_batch(np.ones((4, 3)), np.zeros((4, 2)))
-    progress = resume.restore(resume.latest(tmp_path), little)
-    assert progress == resume.Progress(1, 2.5, [{"epoch": 1}])
+    progress = checkpoint.restore(checkpoint.latest(tmp_path), little)
+    assert progress == checkpoint.Progress(1, 2.5, [{"epoch": 1}])
     for ours, then in zip((*little.variables, *little.optimizer.variables), before, strict=True):
         np.testing.assert_array_equal(ours, then)
 
 
 def test_only_the_newest_checkpoints_are_kept(little, tmp_path):
     for step in (1, 2, 3):
-        resume.save(tmp_path, little, resume.Progress(step))
+        checkpoint.save(tmp_path, little, checkpoint.Progress(step))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000003"]
 
 
 def test_a_save_that_fails_leaves_the_one_before_it_and_nothing_else(little, tmp_path, monkeypatch):
-    resume.save(tmp_path, little, resume.Progress(1))
+    checkpoint.save(tmp_path, little, checkpoint.Progress(1))
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(resume.json, "dump", full)
+    monkeypatch.setattr(checkpoint.json, "dump", full)
     with pytest.raises(OSError, match="No space left"):
-        resume.save(tmp_path, little, resume.Progress(2))
+        checkpoint.save(tmp_path, little, checkpoint.Progress(2))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
 
 def test_a_checkpoint_of_another_model_is_refused(little, tmp_path):
-    resume.save(tmp_path, little, resume.Progress(1))
+    checkpoint.save(tmp_path, little, checkpoint.Progress(1))
     other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5, name=little.layers[0].name)])
     other.compile("adam", "mse")
     other.optimizer.build(other.trainable_variables)
     with pytest.raises(UserError, match="belongs to another model"):
-        resume.restore(resume.latest(tmp_path), other)
+        checkpoint.restore(checkpoint.latest(tmp_path), other)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

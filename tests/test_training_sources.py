@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 from example_files import write
 
 from inception_tf.config import Config
-from inception_tf.training.fit import train
-from inception_tf.training.run import Run
+from inception_tf.run_folder import Run
+from inception_tf.training.train import train
 
 LABELS = ["blue", "red"]
 SMALL = (

@@ -9,9 +9,10 @@ import keras
 import pytest
 
 import inception_tf
-from inception_tf import models, spec
-from inception_tf.spec import Conv, LocalNorm, Pool, Residual
-from inception_tf.summary import summary
+from inception_tf import models
+from inception_tf.arch import spec
+from inception_tf.arch.spec import Conv, LocalNorm, Pool, Residual
+from inception_tf.arch.table import summary
 
 VARIANTS = [
     ("googlenet", {"batch_norm": True}),

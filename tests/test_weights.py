@@ -15,7 +15,9 @@ import ramps
 
 import inception_tf
 from inception_tf.models import find, variant
-from inception_tf.weights import mapping, own, slim
+from inception_tf.weights import transfer
+from inception_tf.weights.formats import native as own
+from inception_tf.weights.names import slim
 
 SIDE = 75
 
@@ -135,7 +137,7 @@ def test_pointwise_kernel_becomes_a_dense_one():
     model = build("inception_v1")
     path, shape = "Logits/kernel", tuple(model.get_layer("Logits").kernel.shape)
     kernel = ramps.uniform("pointwise", (1, 1, *shape))
-    mapping.fill(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
+    transfer.fill(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
     np.testing.assert_array_equal(model.get_layer("Logits").kernel, kernel[0, 0])
 
 
@@ -418,7 +420,7 @@ def test_damaged_checkpoint_is_refused(tmp_path):
 
 
 def test_report_reads_as_one_paragraph():
-    report = mapping.Report(
+    report = transfer.Report(
         read=("a", "b", "c", "d", "e", "f"),
         used=("a",),
         unused=("b", "c", "d", "e"),

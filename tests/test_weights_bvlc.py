@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import inception_tf
 from inception_tf.models import find
-from inception_tf.weights import bvlc
+from inception_tf.weights.names import bvlc
 
 WEIGHTS = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"
 

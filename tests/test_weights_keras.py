@@ -13,8 +13,8 @@ import ramps
 from keras.src.legacy.saving import legacy_h5_format
 
 import inception_tf
-from inception_tf.weights import keras_h5
 from inception_tf.weights.convert import convert
+from inception_tf.weights.formats import keras_h5
 
 SIDE, CLASSES = 75, 10
 # Largest difference by largest probability.  The same layers, but our batch normalization is one

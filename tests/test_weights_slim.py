@@ -19,7 +19,8 @@ import tensorflow as tf
 
 import inception_tf
 from inception_tf.models import find
-from inception_tf.weights import checkpoint, slim
+from inception_tf.weights.formats import tf1_checkpoint
+from inception_tf.weights.names import slim
 
 TOLERANCE = 2e-5  # largest difference by largest value; 3e-7 was measured
 WITH_AUXILIARY = ("inception_v3", "inception_v4", "inception_resnet_v2")
@@ -265,7 +266,7 @@ def test_gamma_goes_into_the_kernel_and_the_mean(tmp_path, suffix):
     names = {kind: f"{layer}/{kind}{suffix}" for kind in arrays}
     plain = {f"{layer}/{kind}": np.zeros_like(array) for kind, array in arrays.items()}
     save(tmp_path / "a.ckpt", plain | {names[kind]: arrays[kind] for kind in arrays})
-    found = checkpoint.read(str(tmp_path / "a.ckpt"), ema=bool(suffix))
+    found = tf1_checkpoint.read(str(tmp_path / "a.ckpt"), ema=bool(suffix))
     assert set(found) == set(names.values()) - {names["BatchNorm/gamma"]}
 
     image = ramps.images(1, 7, 7, 3)

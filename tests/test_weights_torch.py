@@ -18,7 +18,8 @@ from torch_file import write
 
 import inception_tf
 from inception_tf.models import find
-from inception_tf.weights import state_dict, torch
+from inception_tf.weights.formats import state_dict
+from inception_tf.weights.names import torch
 
 # fmt: off
 # From the state dicts of torchvision 0.28.0 (googlenet and inception_v3 with aux_logits) and timm

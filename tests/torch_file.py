@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.models import variant
-from inception_tf.weights import torch
+from inception_tf.weights.names import torch
 
 DTYPES = {"float32": "F32", "float16": "F16", "int64": "I64"}
 

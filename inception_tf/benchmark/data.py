@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from inception_tf.config import Config
 from inception_tf.data import pipeline
-from inception_tf.data.items import reader
+from inception_tf.data.loading import reader
 from inception_tf.errors import UserError
-from inception_tf.training.compiled import compiled_model
+from inception_tf.training.compile import compiled_model
 from inception_tf.training.plan import Plan, make_plan
 
 __all__ = ["DataTiming", "time_data"]

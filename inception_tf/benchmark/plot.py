@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inception_tf.errors import missing_package
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 
 __all__ = ["plot"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from inception_tf import spec
+from inception_tf.arch import spec
 from inception_tf.benchmark.case import KINDS, Case
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.plausibility import Peak

@@ -18,10 +18,10 @@ from inception_tf.applications import create_model
 from inception_tf.benchmark import passes
 from inception_tf.benchmark.case import Case
 from inception_tf.errors import UserError
-from inception_tf.frozen import one_graph
 from inception_tf.host.environment import version_of
 from inception_tf.host.hardware import Precision, resolve_precision
-from inception_tf.optimize import optimize_for_inference
+from inception_tf.inference.constant_graph import one_graph
+from inception_tf.inference.optimize import optimize_for_inference
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.recipes import network_of, read_recipe
 
@@ -166,7 +166,7 @@ def _gradients(case: Case) -> tuple[Callable, int, Callable]:
 
 def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     """`train_on_batch` of the model as `train` compiles it: the step that `fit` runs."""
-    from inception_tf.training.compiled import compiled_model
+    from inception_tf.training.compile import compiled_model
 
     images = _images(case)
     model = compiled_model(model_plan(case), fresh=False)
@@ -215,7 +215,7 @@ def _policy(precision: str) -> str:
 
 
 def _openvino(case: Case) -> Prepared:
-    from inception_tf.runtimes import openvino
+    from inception_tf.inference.runtimes import openvino
 
     model = _network(case)
     shape = (case.batch_size, case.size, case.size, 3)

@@ -80,7 +80,7 @@ def command(saved_model, beam_options, images, output, **settings):
             import apache_beam  # noqa: F401
         except ModuleNotFoundError as error:
             raise missing_package("batch-predict", "apache-beam", "beam") from error
-        from inception_tf.serving.batch import batch_predict
+        from inception_tf.serving.batch.pipeline import batch_predict
 
         result = batch_predict(saved_model, images, output, options=beam_options, **settings)
     seconds = time.perf_counter() - started

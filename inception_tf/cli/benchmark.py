@@ -201,7 +201,7 @@ def _time(
     from inception_tf.benchmark.plot import plot
     from inception_tf.benchmark.run import time_case
     from inception_tf.cli.render import table
-    from inception_tf.files import write_whole
+    from inception_tf.host.atomic_io import write_whole
     from inception_tf.host.devices import missing_gpu_hint
 
     cases = [
@@ -273,8 +273,8 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     """
     from inception_tf.benchmark.data import time_data
     from inception_tf.cli.render import table
-    from inception_tf.data.sources import absolute
-    from inception_tf.files import write_whole
+    from inception_tf.data.sources.open import absolute
+    from inception_tf.host.atomic_io import write_whole
     from inception_tf.training.recipes import read_recipe
 
     quoted = absolute(data).replace("'", "''")
@@ -325,7 +325,7 @@ def start_up(path, image, runs, json_file):
     """
     from inception_tf.benchmark.start_up import time_start_up
     from inception_tf.cli.render import table
-    from inception_tf.files import write_whole
+    from inception_tf.host.atomic_io import write_whole
 
     found = time_start_up(path, image, runs)
     click.echo(f"{found.model}: one image, {found.device}, median of {runs}")

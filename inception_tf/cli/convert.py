@@ -36,7 +36,7 @@ def command(source_file, target, model, source, release, **chosen):
     inception-tf convert --model inception_v3 --source slim inception_v3.ckpt inception_v3.weights.h5
     """
     from inception_tf.weights.convert import convert
-    from inception_tf.weights.releases import find_release
+    from inception_tf.weights.registry import find_release
 
     row = find_release(model, release) if release else None
     done = convert(model, source, source_file, release=row, **chosen)

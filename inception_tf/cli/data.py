@@ -43,7 +43,7 @@ def command(data, preview, label_offset, split, size, recipe, settings):
     inception-tf data digits
     inception-tf data digits --recipe digits --preview digits.png
     """
-    from inception_tf.data.sources import open_source
+    from inception_tf.data.sources.open import open_source
     from inception_tf.training.recipes import read_recipe
 
     config = read_recipe(recipe).override(

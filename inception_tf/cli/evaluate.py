@@ -85,21 +85,22 @@ def command(
     \b
     inception-tf evaluate runs/digits --data digits
     """
-    from inception_tf.data.bad import BadImages
-    from inception_tf.evaluation import scores
-    from inception_tf.evaluation.members import check_classes, open_data, open_member
+    from inception_tf.classifiers import check_classes, open_classifier, open_data
+    from inception_tf.data.skipped import BadImages
+    from inception_tf.evaluation import metrics
 
     source = open_data(paths[0], data, label_offset)
     chosen = source.split(split)
     members = [
-        open_member(path, model) for path, model in zip(paths, _each(models, paths), strict=True)
+        open_classifier(path, model)
+        for path, model in zip(paths, _each(models, paths), strict=True)
     ]
     for member in members:
         check_classes(member, source, chosen)
     bad, crops = BadImages(chosen, max_bad), int(crops)
     found = [_answers(member, chosen, crops, batch_size, bad) for member in members]
-    whole = scores.ensemble(found)
-    results = [dict(scores.scores(one)) for one in (*found, whole)]
+    whole = metrics.ensemble(found)
+    results = [dict(metrics.scores(one)) for one in (*found, whole)]
     labels = _labels(members[0], source)
 
     if len(members) > 1:
@@ -108,10 +109,10 @@ def command(
         click.echo(_by_class(whole, labels) + "\n")
     click.echo(_lines(results[-1], bad))
     if confusion:
-        from inception_tf.evaluation.pictures import draw_confusion
+        from inception_tf.evaluation.plots import draw_confusion
 
         title = f"{', '.join(dict.fromkeys(m.network for m in members))} on {source.name}"
-        draw_confusion(scores.confusion(whole), labels, Path(confusion), title)
+        draw_confusion(metrics.confusion(whole), labels, Path(confusion), title)
     if json_file:
         _write(json_file, members, results, crops, bad)
 
@@ -133,7 +134,7 @@ def _answers(member, split, crops, batch_size, bad):
 
     from tqdm import tqdm
 
-    from inception_tf.evaluation.scores import answers
+    from inception_tf.evaluation.metrics import answers
 
     # A log file gets a line now and then, a terminal a moving bar.
     every = 0.2 if sys.stderr.isatty() else 10.0
@@ -180,7 +181,7 @@ def _table(members, results, crops) -> str:
 
 def _by_class(found, labels) -> str:
     from inception_tf.cli.render import table
-    from inception_tf.evaluation.scores import by_class
+    from inception_tf.evaluation.metrics import by_class
 
     rows = [
         (labels[number], images, f"{first:.2%}", f"{five:.2%}")
@@ -190,7 +191,7 @@ def _by_class(found, labels) -> str:
 
 
 def _write(file, members, results, crops, bad) -> None:
-    from inception_tf.files import write_whole
+    from inception_tf.host.atomic_io import write_whole
 
     singles = [
         {"name": m.name, "model": m.network, "size": m.view.size, **result}

@@ -160,7 +160,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     \b
     inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
-    from inception_tf.data.sources import absolute
+    from inception_tf.data.sources.open import absolute
     from inception_tf.experiments.bn_variants import FULL, QUICK, Setting, design, train_variants
     from inception_tf.experiments.variant_report import write_report
     from inception_tf.training.callbacks import Bar, Stopped

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
-from inception_tf.runtimes import FORMATS
+from inception_tf.inference.runtimes import FORMATS
 
 __all__ = ["command"]
 
@@ -94,10 +94,10 @@ def command(context, path, model, labels, to, version, format, **settings):
     """
     import dataclasses
 
+    from inception_tf.classifiers import open_classifier
     from inception_tf.data.labels import read_labels
     from inception_tf.errors import UserError
-    from inception_tf.evaluation.members import open_member
-    from inception_tf.serving.record import Origin
+    from inception_tf.export.metadata import Origin
 
     is_saved_model = format == SAVED_MODEL
     own, others = FOR_SAVED_MODELS, FOR_RUNTIMES
@@ -107,7 +107,7 @@ def command(context, path, model, labels, to, version, format, **settings):
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             formats = ", ".join(FORMATS) if is_saved_model else SAVED_MODEL
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
-    member = open_member(path, model)
+    member = open_classifier(path, model)
     names = read_labels(labels) if labels else member.labels
     if names is None:
         raise UserError(
@@ -125,7 +125,7 @@ def command(context, path, model, labels, to, version, format, **settings):
 
 
 def _saved_model(path, member, to, *, no_fold, max_pixels=None, **settings):
-    from inception_tf.serving.export import export
+    from inception_tf.export.savedmodel import export
 
     if max_pixels:
         settings["pixel_limit"] = max_pixels
@@ -135,9 +135,9 @@ def _saved_model(path, member, to, *, no_fold, max_pixels=None, **settings):
 
 
 def _for_runtime(path, member, to, *, format, int8, data=None, label_offset=None, **settings):
-    from inception_tf.evaluation.members import open_data
-    from inception_tf.serving.runtimes import export_runtime
-    from inception_tf.training.run import Run
+    from inception_tf.classifiers import open_data
+    from inception_tf.export.runtimes import export_runtime
+    from inception_tf.run_folder import Run
 
     if Path(path).is_dir() and not data:
         settings["max_bad"] = Run(Path(path)).config().data.max_bad
@@ -166,7 +166,7 @@ def _default(path: str, *kind: str) -> Path:
 
 def _weights(path: str) -> str:
     """The file that holds the weights: of a run, of a checkpoint's prefix, or the path itself."""
-    from inception_tf.training.run import Run
+    from inception_tf.run_folder import Run
 
     if Path(path).is_dir():
         return str(Run(Path(path)).model_file)

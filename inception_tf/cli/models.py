@@ -18,7 +18,7 @@ def command(as_json):
     \b
     inception-tf models
     """
-    from inception_tf import spec
+    from inception_tf.arch import spec
     from inception_tf.cli.render import table
     from inception_tf.models import NETWORKS
 

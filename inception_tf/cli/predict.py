@@ -49,7 +49,7 @@ def command(path, images, top, as_json, timeout):
     inception-tf predict http://localhost:8501/v1/models/digits digit.png
     """
     from inception_tf.cli.render import table
-    from inception_tf.serving.address import is_address
+    from inception_tf.serving.client.address import is_address
 
     if is_address(path):
         from inception_tf.serving import Client

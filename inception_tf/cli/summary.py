@@ -32,9 +32,9 @@ def command(model, size, form):
     \b
     inception-tf summary inception_v3 --format markdown
     """
+    from inception_tf.arch.table import summary
     from inception_tf.cli.render import markdown, table
     from inception_tf.models import find
-    from inception_tf.summary import summary
 
     rows = summary(find(model), size)
     if form == "json":

@@ -69,7 +69,7 @@ def command(
     from inception_tf.host.devices import missing_gpu_hint
     from inception_tf.training.callbacks import Bar, Stopped
     from inception_tf.training.distribute import read_cluster
-    from inception_tf.training.fit import train
+    from inception_tf.training.train import train
 
     hint = missing_gpu_hint()
     if hint:
@@ -101,10 +101,10 @@ def command(
 
 def _config(model, data, recipe, out, settings, resumed):
     """The run's configuration: the recipe with the command line's words over it, or the one that `out` holds."""
-    from inception_tf.data.sources import absolute
+    from inception_tf.data.sources.open import absolute
     from inception_tf.errors import UserError
+    from inception_tf.run_folder import Run
     from inception_tf.training.recipes import network_of, read_recipe
-    from inception_tf.training.run import Run
 
     if resumed and _started(out) and not (model or data or recipe or settings):
         return Run(Path(out)).config()

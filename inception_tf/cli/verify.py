@@ -30,7 +30,7 @@ def command(path, run):
     inception-tf verify saved_models/digits
     """
     from inception_tf.cli.render import table
-    from inception_tf.serving.verify import NOT_COVERED, verify
+    from inception_tf.verify.verify import NOT_COVERED, verify
 
     checks = verify(path, run)
     click.echo(

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.items import packed, reader
-from inception_tf.data.records import read_records
-from inception_tf.data.splits import Records, Split
+from inception_tf.data.loading import packed, reader
+from inception_tf.data.sources.splits import Records, Split
+from inception_tf.data.sources.tfrecords import read_records
 from inception_tf.errors import UserError
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 
 __all__ = ["MEMORY", "keep"]
 

@@ -8,10 +8,10 @@ from functools import partial
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
-from inception_tf.data import augment, images
-from inception_tf.data.bad import BadImages
-from inception_tf.data.items import loader, safe_loader
-from inception_tf.data.order import (
+from inception_tf.data.augmentation import distortions as augment
+from inception_tf.data.decoding import images
+from inception_tf.data.loading import loader, safe_loader
+from inception_tf.data.sampling import (
     BATCH_STREAM,
     BOX_STREAM,
     PIXEL_STREAM,
@@ -22,7 +22,8 @@ from inception_tf.data.order import (
     steps_per_epoch,
 )
 from inception_tf.data.service import by_service
-from inception_tf.data.splits import Split
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.splits import Split
 
 __all__ = ["evaluation", "one_hot", "training"]
 

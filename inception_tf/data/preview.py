@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.config import DataConfig
-from inception_tf.data import images, pipeline
-from inception_tf.data.bad import BadImages
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.splits import Split
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.splits import Split
 from inception_tf.errors import missing_package
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 
 __all__ = ["Views", "draw_preview", "views"]
 

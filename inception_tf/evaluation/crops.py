@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.data.images import ImageStep, evaluation_steps, scaling
+from inception_tf.data.decoding.images import ImageStep, evaluation_steps, scaling
 from inception_tf.data.preprocessing import Preprocessing
 
 __all__ = ["CROPS", "TenCrops", "ThreeSquares", "crop_steps"]

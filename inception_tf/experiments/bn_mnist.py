@@ -15,7 +15,7 @@ import numpy as np
 from inception_tf.experiments.figure1 import draw, to_csv
 from inception_tf.experiments.mnist import load
 from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, Setting, Trace, train
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 from inception_tf.host.environment import environment
 from inception_tf.host.hardware import device_name
 from inception_tf.training.curves import new_figure

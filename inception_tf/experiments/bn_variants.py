@@ -19,9 +19,9 @@ import numpy as np
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.experiments.variant_outcomes import BASELINE, ENDED, chance_bound
-from inception_tf.files import write_whole
+from inception_tf.host.atomic_io import write_whole
+from inception_tf.run_folder import Run
 from inception_tf.training.recipes import read_recipe
-from inception_tf.training.run import Run
 
 __all__ = [
     "FULL",
@@ -118,8 +118,8 @@ def design(setting: Setting) -> Design:
 
     Raises `UserError` for data that is not there and for a setting out of range.
     """
-    from inception_tf.data.order import steps_per_epoch
-    from inception_tf.data.sources import open_source
+    from inception_tf.data.sampling import steps_per_epoch
+    from inception_tf.data.sources.open import open_source
 
     source = open_source(setting.data)
     train, validation = source.split("train"), source.split()
@@ -183,9 +183,9 @@ def _train(run: Run, config: Config, setting: Setting, callbacks: Iterable) -> N
     from inception_tf.experiments.variant_points import Points
     from inception_tf.host.environment import environment
     from inception_tf.host.hardware import device_name
-    from inception_tf.training.finite import NotFiniteError
-    from inception_tf.training.fit import train
+    from inception_tf.training.optim.skip_nonfinite import NotFiniteError
     from inception_tf.training.plan import make_plan
+    from inception_tf.training.train import train
 
     plan = make_plan(config)
     points = Points(run.path, plan, every=setting.every, most=setting.validation_images)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.splits import Split
-from inception_tf.data.tfds import open_tfds
+from inception_tf.data.sources.splits import Split
+from inception_tf.data.sources.tfds import open_tfds
 
 __all__ = ["BinaryMnist", "binary", "load"]
 

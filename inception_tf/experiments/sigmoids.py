@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from inception_tf.errors import UserError
 from inception_tf.experiments.mnist import BinaryMnist
-from inception_tf.training.population import recalibrate
+from inception_tf.training.optim.recalibrate import recalibrate
 
 __all__ = ["NETWORKS", "PERCENTILES", "TYPICAL", "Setting", "Trace", "network", "order", "train"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inception_tf.errors import missing_package
 from inception_tf.experiments.variant_outcomes import BASELINE, Curve
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 
 __all__ = ["draw"]
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inception_tf.training.run import Run
+from inception_tf.run_folder import Run
 
 __all__ = [
     "BASELINE",

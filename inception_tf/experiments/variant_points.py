@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.bad import BadImages
+from inception_tf.data.skipped import BadImages
 from inception_tf.experiments.variant_outcomes import POINTS, as_csv
-from inception_tf.files import write_whole
+from inception_tf.host.atomic_io import write_whole
 from inception_tf.training.callbacks import learning_rate
 from inception_tf.training.plan import Plan
 

@@ -16,8 +16,8 @@ from inception_tf.experiments.variant_outcomes import (
     figure3_rows,
     read_curve,
 )
-from inception_tf.files import write_whole
-from inception_tf.training.run import Run
+from inception_tf.host.atomic_io import write_whole
+from inception_tf.run_folder import Run
 
 __all__ = ["write_report"]
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from inception_tf.arch.spec import Network
 from inception_tf.errors import unknown
+from inception_tf.models.baselines import alexnet, vgg16
 from inception_tf.models.bn_inception import bn_inception, inception, inception_v2
 from inception_tf.models.googlenet import googlenet, inception_v1
 from inception_tf.models.inception_resnet import inception_resnet_v1, inception_resnet_v2
 from inception_tf.models.inception_v3 import inception_v3
 from inception_tf.models.inception_v4 import inception_v4
-from inception_tf.models.yardsticks import alexnet, vgg16
-from inception_tf.spec import Network
 
 __all__ = ["NETWORKS", "find", "list_models", "switches", "variant"]
 

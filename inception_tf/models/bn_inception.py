@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from inception_tf.spec import (
+from inception_tf.arch.spec import (
     AVG,
     MAX,
     Conv,

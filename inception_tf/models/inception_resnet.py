@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+from inception_tf.arch.spec import AVG, SAME, VALID, Conv, Network, Pool, Residual, Step, fork
 from inception_tf.errors import UserError
 from inception_tf.models.inception_v4 import auxiliary
-from inception_tf.spec import AVG, SAME, VALID, Conv, Network, Pool, Residual, Step, fork
 
 __all__ = ["inception_resnet_v1", "inception_resnet_v2"]
 

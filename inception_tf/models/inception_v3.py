@@ -3,8 +3,19 @@
 
 from __future__ import annotations
 
+from inception_tf.arch.spec import (
+    AVG,
+    MAX,
+    VALID,
+    Auxiliary,
+    Conv,
+    Fork,
+    Network,
+    Pool,
+    fork,
+    stage,
+)
 from inception_tf.errors import UserError
-from inception_tf.spec import AVG, MAX, VALID, Auxiliary, Conv, Fork, Network, Pool, fork, stage
 
 __all__ = ["inception_v3"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from inception_tf.arch.spec import AVG, VALID, Auxiliary, Conv, Network, Pool, fork, stage
 from inception_tf.models.inception_v3 import AUXILIARY
-from inception_tf.spec import AVG, VALID, Auxiliary, Conv, Network, Pool, fork, stage
 
 __all__ = ["inception_v4"]
 

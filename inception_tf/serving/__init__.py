@@ -12,6 +12,6 @@ __all__ = ["Client"]
 def __getattr__(name: str):
     if name != "Client":
         raise AttributeError(f"module 'inception_tf.serving' has no attribute '{name}'")
-    from inception_tf.serving.client import Client
+    from inception_tf.serving.client.client import Client
 
     return Client

@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from inception_tf.data.bad import OK
 from inception_tf.data.labels import read_labels
+from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError, missing_package
 from inception_tf.serving.predict import Ask, find_model, open_model
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_tf.data.bad import OK
 from inception_tf.data.labels import read_labels
+from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
-from inception_tf.quiet import quiet
-from inception_tf.serving.answers import Answer, read_image
-from inception_tf.serving.c_api import LoaderError, NoLoaderError, Session
-from inception_tf.serving.signature_def import Signature, read_signatures
-from inception_tf.serving.versions import newest_version
-from inception_tf.training.run import Run
+from inception_tf.host.silence import quiet
+from inception_tf.run_folder import Run
+from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
+from inception_tf.savedmodel.signature_def import Signature, read_signatures
+from inception_tf.savedmodel.versions import newest_version
+from inception_tf.serving.client.answers import Answer, read_image
 
 __all__ = ["Answer", "Ask", "find_model", "open_model", "predict"]
 
@@ -101,7 +101,7 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
     try:
         folder = find_model(path)
     except UserError:
-        from inception_tf.serving import runtime_folder
+        from inception_tf.export import runtime_folder
 
         converted = runtime_folder.find(path)
         if converted is None:
@@ -115,9 +115,9 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
 
 
 def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
-    from inception_tf.evaluation.members import open_run
-    from inception_tf.optimize import optimize_for_inference
-    from inception_tf.serving.signatures import ServingModule
+    from inception_tf.classifiers import open_run
+    from inception_tf.export.signatures import ServingModule
+    from inception_tf.inference.optimize import optimize_for_inference
 
     member = open_run(path)
     network = optimize_for_inference(member.model)

@@ -15,10 +15,10 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from inception_tf.files import write_whole
+from inception_tf.host.atomic_io import write_whole
+from inception_tf.run_folder import Run
+from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.distribute import Team
-from inception_tf.training.resume import Progress, save
-from inception_tf.training.run import Run
 
 __all__ = ["Bar", "Beginning", "Recorder", "Stopped", "learning_rate"]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inception_tf.errors import missing_package
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 
 __all__ = ["draw_curves", "new_figure"]
 

@@ -7,7 +7,7 @@ import math
 
 import tensorflow as tf
 
-from inception_tf.training.compiled import compiled_model
+from inception_tf.training.compile import compiled_model
 from inception_tf.training.plan import Plan
 
 __all__ = ["estimate"]

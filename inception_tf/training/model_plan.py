@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inception_tf.arch.spec import Auxiliary
 from inception_tf.config import Config
 from inception_tf.host.hardware import Precision
 from inception_tf.models import find
-from inception_tf.spec import Auxiliary
-from inception_tf.training.stages import Stage, stage_at
+from inception_tf.training.phases import Stage, stage_at
 
 __all__ = ["ModelPlan"]
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from inception_tf.config import Config
-from inception_tf.data import images, pipeline
-from inception_tf.data.bad import BadImages
+from inception_tf.data import pipeline
 from inception_tf.data.cache import keep
-from inception_tf.data.order import steps_per_epoch
+from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sources import Source, Split, open_source
+from inception_tf.data.sampling import steps_per_epoch
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
 from inception_tf.models import find, switches

@@ -10,10 +10,10 @@ from inception_tf.data.preprocessing import SCALES, Scale
 from inception_tf.errors import UserError
 from inception_tf.weights import load_weights
 from inception_tf.weights.convert import SOURCES, convert
-from inception_tf.weights.fetch import fetch
-from inception_tf.weights.guess import check, guess
-from inception_tf.weights.releases import find_release, names_for
-from inception_tf.weights.view import read_switches, read_view
+from inception_tf.weights.detect import check, guess
+from inception_tf.weights.download import fetch
+from inception_tf.weights.metadata import read_switches, read_view
+from inception_tf.weights.registry import find_release, names_for
 
 __all__ = ["begin_with", "take_unit_scale"]
 

@@ -6,15 +6,16 @@ from __future__ import annotations
 import os
 
 from inception_tf.errors import unknown
-from inception_tf.weights import bvlc, keras_h5, own, slim, torch
-from inception_tf.weights.guess import check, check_ema, guess
-from inception_tf.weights.identity import network_of
-from inception_tf.weights.mapping import Report, fill
+from inception_tf.weights.detect import check, check_ema, guess
+from inception_tf.weights.formats import keras_h5, native
+from inception_tf.weights.identify import network_of
+from inception_tf.weights.names import bvlc, slim, torch
+from inception_tf.weights.transfer import Report, fill
 
 __all__ = ["Report", "load_weights"]
 
 SOURCES = {
-    "own": own,
+    "own": native,
     "slim": slim,
     "keras": keras_h5,
     "torchvision": torch,

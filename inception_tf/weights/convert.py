@@ -11,17 +11,18 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from inception_tf.arch.spec import Network
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
-from inception_tf.files import aside
+from inception_tf.host.atomic_io import aside
 from inception_tf.models import find, variant
-from inception_tf.models.build import LOGITS, build
-from inception_tf.spec import Network
-from inception_tf.weights import bvlc, keras_h5, slim, torch
-from inception_tf.weights.guess import check, check_ema
-from inception_tf.weights.mapping import Report, fill, other_head, refuse_other_head
-from inception_tf.weights.releases import Release, releases_of
-from inception_tf.weights.view import write_switches, write_view
+from inception_tf.nn.network import LOGITS, build
+from inception_tf.weights.detect import check, check_ema
+from inception_tf.weights.formats import keras_h5
+from inception_tf.weights.metadata import write_switches, write_view
+from inception_tf.weights.names import bvlc, slim, torch
+from inception_tf.weights.registry import Release, releases_of
+from inception_tf.weights.transfer import Report, fill, other_head, refuse_other_head
 
 __all__ = ["SOURCES", "Conversion", "convert", "taken_for"]
 

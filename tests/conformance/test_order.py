@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import zlib
 
-from inception_tf import spec
+from inception_tf.arch import spec
 
 # CRC-32 of the paths and shapes of all weights, in Keras' order, all heads included.  These record
 # our own order, once: a change breaks every file that somebody reads with `model.load_weights`.

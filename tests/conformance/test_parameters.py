@@ -7,7 +7,7 @@ import pytest
 from expected import EXPECTED
 
 import inception_tf
-from inception_tf import spec
+from inception_tf.arch import spec
 
 CASES = {  # keyword arguments of `facts` → the field of a row
     "1000 classes": ({}, "total_1000", "params"),

@@ -8,7 +8,7 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf import spec
+from inception_tf.arch import spec
 
 
 def test_without_top_the_last_grid_comes_out(network, small, images):

@@ -19,7 +19,7 @@ import torch_file
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find
-from inception_tf.weights import bvlc, keras_applications
+from inception_tf.weights.names import bvlc, keras_applications
 
 NEEDS = r"{} needs TensorFlow, which is not installed: pip install 'tensorflow>=2\.20,<2\.21'"
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow Datasets as a source: its API finds and describes the data, its files are read by place."""
+
+from __future__ import annotations
+
+import re
+
+from inception_tf.data.sources.splits import Source, Split, hold_out
+from inception_tf.data.sources.tfrecords import index
+from inception_tf.errors import UserError, did_you_mean, missing_package
+
+__all__ = ["open_tfds"]
+
+
+def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
+    """`dataset`, NAME or NAME/VERSION, from `TFDS_DATA_DIR` or ~/tensorflow_datasets.
+
+    A set that is not there yet is downloaded and prepared by TFDS, as `tfds.load` does.  folder: where
+    TFDS has prepared it already, in place of these; nothing is then fetched.
+    """
+    builder = _builder(dataset, folder)
+    if not builder.is_prepared():
+        if folder is not None:
+            raise UserError(
+                f"{name} is not prepared in {folder}; name the folder that tfds.load had as data_dir,"
+                " or leave it out, and TFDS prepares it"
+            )
+        _prepare(builder, name)
+    features = builder.info.features
+    keys = builder.info.supervised_keys or ("image", "label")
+    if not set(keys) <= set(features) or not hasattr(features[keys[1]], "names"):
+        raise UserError(f"{name} is no set of images with one class each")
+    labels = tuple(features[keys[1]].names)
+    splits = {part: _split(builder.info, part, keys) for part in builder.info.splits}
+    if set(splits) == {"train"}:
+        splits = hold_out(splits["train"])
+    return Source(name, labels, splits)
+
+
+def _builder(dataset: str, folder: str | None):
+    try:
+        import tensorflow_datasets as tfds
+    except ModuleNotFoundError as error:
+        raise missing_package("data 'tfds:...'", "tensorflow-datasets", "train") from error
+    # TFDS itself writes NAME:VERSION.
+    spelled = re.sub(r"/(\d+\.\d+\.\d+)$", r":\1", dataset)
+    try:
+        return tfds.builder(spelled, data_dir=folder)
+    except tfds.core.DatasetNotFoundError as error:
+        near = did_you_mean(dataset, tfds.list_builders())  # too many to list them
+        raise UserError(f"TFDS has no data '{dataset}'{near}") from error
+    except (AssertionError, ValueError) as error:
+        raise UserError(f"TFDS cannot open '{dataset}': {_first_line(error)}") from error
+
+
+def _prepare(builder, name: str) -> None:
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # TFDS lets through whatever its downloader raises
+        raise UserError(
+            f"{name} is not in {builder.data_dir} and TFDS could not prepare it: {_first_line(error)}"
+        ) from error
+
+
+def _split(info, part: str, keys: tuple[str, str]) -> Split:
+    files = tuple(str(path) for path in info.splits[part].filepaths)
+    if info.file_format.value != "tfrecord":
+        raise UserError(
+            f"{info.full_name} is stored as {info.file_format.value}; prepare it with file_format='tfrecord'"
+        )
+    records, labels, _ = index(files, *keys)
+    return Split(records, labels)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TFRecord files of tf.Examples as a source: indexed once, then each record is read by its place.
+
+An index instead of a stream lets every epoch be a true permutation of all images, whatever their
+order in the files, and lets a stopped run go on at its exact position.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tensorflow.core.example.example_pb2 import Example
+
+from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out, split_of
+from inception_tf.errors import UserError
+
+__all__ = ["index", "open_records", "read_records"]
+
+# (image, label): slim's and the Model Garden's names, then those of TFDS.
+KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
+TEXT = "image/class/text"
+NOT_RECORDS = (".csv", ".json", ".md", ".txt")  # what lies beside the records
+LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
+HEADER, FOOTER = 12, 4  # bytes around a record: its length and a checksum, a checksum
+
+
+def open_records(name: str, pattern: str, label_offset: int) -> Source:
+    """The files of `pattern`, sorted into splits by their names; without such names a tenth is held out.
+
+    Class names come from a `labels.txt` or `labels.json` beside the files, else from the records.
+    """
+    files = [f for f in sorted(glob.glob(pattern)) if not f.endswith(NOT_RECORDS)]
+    files = tuple(file for file in files if os.path.isfile(file))
+    if not files:
+        raise UserError(f"no file fits {pattern}; give tfrecord:GLOB, in quotes")
+    image_key, label_key = _keys(files[0])
+    records, labels, texts = index(files, image_key, label_key)
+    classes = labels - label_offset
+    low = int(labels.min())
+    if low < label_offset:
+        raise UserError(
+            f"{name} has label {low}, below the label offset {label_offset}; take {low} or less"
+        )
+    names, named = _names(Path(files[0]).parent, classes, texts, label_offset)
+    whole = Split(records, classes)
+    groups = np.array([split_of(file) or ALL for file in files])[records.places[:, 0]]
+    if ALL in groups:
+        splits = hold_out(whole)
+    else:
+        parts = [p for p in ("train", "validation", "test") if p in groups]
+        splits = {part: whole.take(groups == part) for part in parts}
+    return Source(name, names, splits, named)
+
+
+def index(
+    files: tuple[str, ...], image_key: str, label_key: str
+) -> tuple[Records, np.ndarray, dict[int, str]]:
+    """Every record's place, (N,) int64 labels as they are stored, and the names that records give labels."""
+    places, labels, texts = [], [], {}
+    for number, file in enumerate(files):
+        for count, (offset, data) in enumerate(read_records(file)):
+            feature = _features(data, f"{file} record {count}")
+            label = feature[label_key].int64_list.value if label_key in feature else ()
+            if len(label) != 1:
+                raise UserError(f"{file} record {count} has no single integer '{label_key}'")
+            places.append((number, count, offset, len(data)))
+            labels.append(label[0])
+            if TEXT in feature and label[0] not in texts:
+                texts[label[0]] = b"".join(feature[TEXT].bytes_list.value).decode(errors="replace")
+    if not places:
+        raise UserError(f"{', '.join(files)}: no record in it")
+    return (
+        Records(files, np.array(places, np.int64), image_key),
+        np.array(labels, np.int64),
+        texts,
+    )
+
+
+def _keys(file: str) -> tuple[str, str]:
+    for _, data in read_records(file):
+        feature = _features(data, f"{file} record 0")
+        for image_key, label_key in KEYS:
+            if image_key in feature and label_key in feature:
+                return image_key, label_key
+        wanted = " or ".join(f"'{image}' and '{label}'" for image, label in KEYS)
+        raise UserError(f"{file} holds {', '.join(sorted(feature)) or 'nothing'}, not {wanted}")
+    raise UserError(f"{file} is empty")
+
+
+def read_records(file: str) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each record; the checksums are left to the reader of the images."""
+    try:
+        size = os.path.getsize(file)
+        with open(file, "rb") as stream:
+            offset = 0
+            while offset < size:
+                header = stream.read(HEADER)
+                if offset == 0 and header[:2] == b"\x1f\x8b":
+                    raise UserError(f"{file} is compressed; unpack it first, with gunzip")
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else size
+                if offset + HEADER + length + FOOTER > size:
+                    raise UserError(
+                        f"{file} is no TFRecord file, or it is cut off at byte {offset} of {size}"
+                    )
+                yield offset, stream.read(length)
+                stream.seek(FOOTER, os.SEEK_CUR)
+                offset += HEADER + length + FOOTER
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _features(data: bytes, place: str):
+    from google.protobuf.message import DecodeError
+
+    try:
+        return Example.FromString(data).features.feature
+    except DecodeError as error:
+        raise UserError(f"{place} is no tf.Example") from error
+
+
+def _names(
+    folder: Path, classes: np.ndarray, texts: dict[int, str], offset: int
+) -> tuple[tuple[str, ...], bool]:
+    """The name of each class, and whether all of them are names of the data's own."""
+    highest = int(classes.max())
+    for file in (folder / name for name in LABEL_FILES):
+        if file.is_file():
+            names = _read_names(file)
+            names = names if len(names) == highest + 1 else names[offset:]
+            if len(names) <= highest:
+                raise UserError(
+                    f"{file} names {len(names)} classes and the records have label {highest + offset}"
+                )
+            return names, True
+    named = all(number + offset in texts for number in range(highest + 1))
+    names = tuple(texts.get(number + offset, str(number)) for number in range(highest + 1))
+    return names, named
+
+
+def _read_names(file: Path) -> tuple[str, ...]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        names = json.loads(text) if file.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the class names in {file}: {error}") from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{file} must be a list of class names")
+    # slim writes `0:airplane`.
+    return tuple(re.sub(rf"^{number}:", "", name) for number, name in enumerate(names))

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which classes are taken for which, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.errors import missing_package
+from inception_tf.host.atomic_io import aside
+
+__all__ = ["draw_confusion"]
+
+WRITTEN = 30  # classes up to which each cell has its number
+
+
+def draw_confusion(counts: np.ndarray, labels: Sequence[str], path: Path, title: str) -> None:
+    """(K, K) counts, true class by row, → a PNG: each row's shares in gray, named where that can be read."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise missing_package("--confusion", "matplotlib", "train") from error
+    count = len(counts)
+    side = min(max(4.0, 0.42 * count + 2), 14.0)  # inches
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the images of a class")
+    axes.set(title=title, xlabel="taken for", ylabel="is")
+    if count <= WRITTEN:
+        axes.set_xticks(range(count), labels, rotation=90)
+        axes.set_yticks(range(count), labels)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(
+                column, row, counts[row, column], color=ink, ha="center", va="center", fontsize=8
+            )
+    with aside(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lies beside the version folders for whoever serves them: TensorFlow Serving's `model.config` and a README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inception_tf.export.metadata import Record
+
+__all__ = ["CONFIG", "README", "write"]
+
+CONFIG, README = "model.config", "README.md"
+IMAGE = "tensorflow/serving"  # on Docker Hub
+
+_CONFIG = """\
+model_config_list {{
+  config {{
+    name: "{name}"
+    base_path: "/models/{name}"
+    model_platform: "tensorflow"
+    model_version_policy {{ latest {{ num_versions: 1 }} }}
+  }}
+}}
+"""
+
+_README = """\
+# {name}
+
+An image classifier, `{network}` with {classes} classes.  Each numbered folder is one version; TensorFlow Serving
+takes the highest.  In it, `assets/labels.txt` names the classes in order, and `assets.extra/export.json` says how it
+was made.
+
+## Serve
+
+In this folder:
+
+```sh
+docker run --rm -p 8500:8500 -p 8501:8501 \\
+  --mount type=bind,source="$PWD",target=/models/{name},readonly \\
+  -e MODEL_NAME={name} {image}
+```
+
+To choose versions or to serve several models, edit `{config}` and end the line with
+`--model_config_file=/models/{name}/{config}` in place of `MODEL_NAME`.
+
+## Ask over REST
+
+```sh
+(printf '{{"instances": [{{"b64": "'; base64 -w0 photo.jpg; printf '"}}]}}') |
+  curl -s -d @- http://localhost:8501/v1/models/{name}:predict
+```
+
+Each of `predictions` has `probabilities`, `top_classes`, `top_scores` and `status`: `ok`, or why this image was
+refused; the others of a request are answered all the same.  JPEG and PNG are read, up to {pixels:,} pixels.
+
+## Ask over gRPC
+
+```python
+# pip install grpcio tensorflow-serving-api
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+request = predict_pb2.PredictRequest()
+request.model_spec.name = "{name}"
+with open("photo.jpg", "rb") as file:
+    request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([file.read()]))
+
+with grpc.insecure_channel("localhost:8500") as channel:
+    service = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    outputs = service.Predict(request, timeout=30).outputs
+
+print(outputs["status"].string_val[0].decode())
+for label, score in zip(outputs["top_classes"].string_val, outputs["top_scores"].float_val):
+    print(f"{{score:.4f}} {{label.decode()}}")
+```
+
+The server checks nobody's name and, over REST, encrypts nothing: put a proxy before it that does, and that
+limits the size of a request.
+"""
+
+
+def write(folder: Path, name: str, classes: int, record: Record) -> None:
+    """Both files into `folder`, for a model that is served as `name`."""
+    (folder / CONFIG).write_text(_CONFIG.format(name=name), encoding="utf-8")
+    text = _README.format(
+        name=name,
+        network=record.network,
+        classes=classes,
+        image=IMAGE,
+        config=CONFIG,
+        pixels=record.pixel_limit,
+    )
+    (folder / README).write_text(text, encoding="utf-8")

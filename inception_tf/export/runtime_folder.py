@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a network in another runtime's form: what a program needs beside the model to ask it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from inception_tf.data.decoding.images import compose, evaluation_steps
+from inception_tf.data.labels import read_labels, write_labels
+from inception_tf.data.loading import loader, safe_loader
+from inception_tf.data.preprocessing import SCALES, Preprocessing
+from inception_tf.data.sources.splits import Split
+from inception_tf.errors import UserError
+from inception_tf.inference import runtimes
+from inception_tf.inference.runtimes.graph import INPUT, OUTPUT
+from inception_tf.savedmodel.versions import GRAPH_FILE, versions
+
+__all__ = ["REPORT", "describe", "find", "form_of", "open_folder"]
+
+LABELS, PREPROCESSING, REPORT = "labels.txt", "preprocessing.json", "report.json"
+SAVED_MODEL = "saved_model"
+
+
+def describe(folder: Path, labels: Sequence[str], view: Preprocessing) -> None:
+    """Writes the labels, and how a client prepares an image, in words and in numbers."""
+    write_labels(folder / LABELS, labels)
+    scale = SCALES[view.scale]
+    content = {
+        "input": {"name": INPUT, "dtype": "float32", "shape": [None, view.size, view.size, 3]},
+        "output": {"name": OUTPUT, "dtype": "float32", "shape": [None, len(labels)]},
+        "steps": _steps(view),
+        "channels": "BGR" if scale.bgr else "RGB",
+        "mean": scale.mean,
+        "deviation": scale.deviation,
+        **dataclasses.asdict(view),
+    }
+    (folder / PREPROCESSING).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _steps(view: Preprocessing) -> list[str]:
+    scale = SCALES[view.scale]
+    steps = ["decode to 8-bit RGB, a JPEG upright by its EXIF orientation"]
+    if view.stored:
+        steps += [
+            f"shorten each longer side to {view.stored} pixels, {view.interpolation}",
+            f"keep the middle {view.size} pixels of each side",
+        ]
+    elif view.crop not in (None, 1.0):
+        steps.append(
+            f"of each side, n pixels long, cut off floor((n - n * {view.crop}) / 2) at both ends"
+        )
+    steps.append(
+        f"resize to {view.size}x{view.size}, {view.interpolation}, pixel centres at half, no antialiasing,"
+        " not rounded"
+    )
+    if scale.bgr:
+        steps.append("turn the channels round, to BGR")
+    return [*steps, f"(value - {scale.mean}) / {scale.deviation}, values from 0 to 255"]
+
+
+def find(path: Path) -> Path | None:
+    """The folder `path`, or its newest version, where it holds a network for another runtime; else None."""
+    if (path / PREPROCESSING).is_file():
+        return path
+    numbered = versions(path) if path.is_dir() else {}
+    newest = numbered[max(numbered)] if numbered else path
+    return newest if (newest / PREPROCESSING).is_file() else None
+
+
+def form_of(folder: Path) -> str | None:
+    """`saved_model`, the runtime that the version in `folder` is for, or None where it is neither."""
+    if (folder / GRAPH_FILE).is_file():
+        return SAVED_MODEL
+    return _read(folder / REPORT)["format"] if (folder / REPORT).is_file() else None
+
+
+def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
+    """(N,) encoded images → (N, K) probabilities and (N,) statuses, as the SavedModel's signature; and the labels."""
+    runtime = runtimes.find(_read(folder / REPORT)["format"])
+    runtime.check_installed()
+    run = runtime.load(folder)
+    noted = _read(folder / PREPROCESSING)
+    view = Preprocessing(**{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)})
+    finish = partial(compose, evaluation_steps(view))
+
+    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
+    def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        split = Split(data, np.zeros(len(data), np.int64))
+        load = safe_loader(loader(split, finish), split, finish)
+        images, status = (
+            tf.data.Dataset.range(len(split))
+            .map(lambda index: load(index, tf.zeros(2, tf.int64)), tf.data.AUTOTUNE)
+            .batch(len(split))
+            .get_single_element()
+        )
+        return run(images.numpy()), status.numpy()
+
+    return network, read_labels(folder / LABELS)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not what export writes ({error}); export it again") from error

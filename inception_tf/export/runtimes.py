@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A trained network into a numbered folder for OpenVINO, ONNX Runtime or LiteRT, held against Keras on real images."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+
+from inception_tf.classifiers import Classifier, check_classes
+from inception_tf.data.skipped import LIMIT
+from inception_tf.data.sources.splits import Source, Split
+from inception_tf.errors import UserError
+from inception_tf.export.metadata import Origin
+from inception_tf.export.parity import Agreement, compare, pictures, some
+from inception_tf.export.runtime_folder import REPORT, describe, form_of
+from inception_tf.export.served_network import check_labels, is_untrained, served_network
+from inception_tf.host.environment import environment
+from inception_tf.inference import runtimes
+from inception_tf.inference.optimize import in_precision
+from inception_tf.savedmodel.versions import aside, check_free, publish, versions
+
+__all__ = ["CALIBRATION_IMAGES", "IMAGES", "MAX_DROP", "TOLERANCE", "Report", "export_runtime"]
+
+IMAGES = 500  # that the answers are compared on
+CALIBRATION_IMAGES = 300  # as many as NNCF takes by itself
+MAX_DROP = 0.01  # of top-1, as a share of the images
+TOLERANCE = 1e-4  # between float32 probabilities, here and there
+BATCH_SIZE = 32
+CALIBRATION_BATCH = 10  # every feature map of so many images is in memory at once
+TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a network was converted and what came of it, as it lies in `report.json`."""
+
+    format: str
+    network: str  # the Keras model's name
+    int8: dict | None  # how the ranges were found, and on how many images
+    files: dict[str, int]  # bytes
+    data: str
+    split: str  # that the answers were compared on
+    agreement: Agreement
+    max_drop: float  # that was allowed, as a share of the images
+    tolerance: float | None  # of the largest difference; None for int8
+    origin: Origin | None
+    environment: dict[str, str | None]  # versions, and the commit of the code
+
+
+def export_runtime(
+    member: Classifier,
+    source: Source,
+    to: str | Path,
+    *,
+    format: str,
+    int8: bool = False,
+    images: int = IMAGES,
+    max_drop: float = MAX_DROP,
+    version: int | None = None,
+    calibration_images: int = CALIBRATION_IMAGES,
+    max_bad: float = LIMIT,
+    origin: Origin | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> tuple[Path, Report]:
+    """Writes `to/<version>` and returns its path and report; `version=None` takes the number after the highest.
+
+    format: a name in `runtimes.FORMATS`.  int8: weights and feature maps, their ranges from
+    `calibration_images` of the data's training split.  images: of the split that the training has not
+    seen, on which both answer.  max_drop: of top-1, as a share of 1.  tell: hears of each stage.
+    The input is float32 as the network was trained on it, and not bytes: a resized image has values
+    between whole numbers, and folding a scale into the first convolution would move its zero padding.
+    Raises `UserError` where int8 loses more than `max_drop`, where float32 is not within `TOLERANCE` of
+    the Keras model, where a package is missing, and for a version that is there; nothing is left then.
+    """
+    runtime = _runtime(format, int8)
+    to = Path(to)
+    check_free(to, version)
+    _check_kin(to, format)
+    network = served_network(member.model, member.view.size)
+    check_labels(member.labels or (), network.output_shape[-1])
+    split, training = source.split(), _training(source) if int8 else None
+    check_classes(member, source, split)
+    if is_untrained(network):
+        warnings.warn(
+            f"'{network.name}' is untrained: agreement says nothing of a trained one", stacklevel=2
+        )
+    read = partial(pictures, view=member.view, max_bad=max_bad)
+
+    with aside(to) as building:
+        folder = building / "model"
+        folder.mkdir()
+        calibration = None
+        if training:
+            tell(f"reads images of {source.name} to calibrate with")
+            batches = read(some(training, calibration_images), batch_size=CALIBRATION_BATCH)
+            calibration = [pixels for pixels, _ in batches]
+        tell(f"converts {network.name} for {format}")
+        runtime.write(network, folder, calibration)
+        files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        tell(f"compares with Keras on {source.name}")
+        agreement = compare(
+            in_precision(network, "float32"),
+            runtime.load(folder),
+            read(some(split, images), batch_size=BATCH_SIZE),
+        )
+        report = Report(
+            format=format,
+            network=network.name,
+            int8=runtime.INT8 | {"images": sum(map(len, calibration))} if int8 else None,
+            files=files,
+            data=source.name,
+            split=source.unseen(),
+            agreement=agreement,
+            max_drop=max_drop,
+            tolerance=None if int8 else TOLERANCE,
+            origin=origin,
+            environment=environment() | _versions(runtime.PACKAGES),
+        )
+        _check_agreement(report)
+        describe(folder, member.labels, member.view)
+        text = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
+        (folder / REPORT).write_text(text, encoding="utf-8")
+        return publish(folder, to, version), report
+
+
+def _runtime(format: str, int8: bool) -> ModuleType:
+    runtime = runtimes.find(format)
+    if int8 and runtime.INT8 is None:
+        able = [name for name in runtimes.FORMATS if runtimes.find(name).INT8]
+        raise UserError(f"format '{format}' has no int8; these have: {', '.join(able)}")
+    runtime.check_installed(int8)
+    return runtime
+
+
+def _check_kin(to: Path, format: str) -> None:
+    """Raises `UserError` where `to` holds versions of another form: who reads the newest would find the wrong one."""
+    for folder in versions(to).values() if to.is_dir() else ():
+        form = form_of(folder)
+        if form not in (None, format):
+            raise UserError(
+                f"'{to}' holds versions for {form}, and a reader of the newest would meet one for"
+                f" {format}; give another folder with --to"
+            )
+
+
+def _training(source: Source) -> Split:
+    """The images that int8 may learn its ranges from: not those that it is judged by."""
+    if TRAIN not in source.splits:
+        raise UserError(
+            f"int8 is calibrated on training images, and {source.name} has only:"
+            f" {', '.join(source.splits)}; give data with a training split, or leave out --int8"
+        )
+    return source.split(TRAIN)
+
+
+def _check_agreement(report: Report) -> None:
+    found, what = report.agreement, f"{report.format}{' in int8' if report.int8 else ''}"
+    if not math.isfinite(found.largest_difference):
+        raise UserError(f"{what} gives numbers that are not finite; nothing was exported")
+    if report.tolerance and found.largest_difference > report.tolerance:
+        raise UserError(
+            f"{what} differs from the Keras model by {found.largest_difference:.1e} in a probability,"
+            f" more than {report.tolerance:.0e}; nothing was exported, take another format"
+        )
+    # Shares are counts over counts: their difference may end in a rounding.
+    if found.drop > report.max_drop + 1e-9:
+        raise UserError(
+            f"{what} has a top-1 accuracy of {found.top1_after:.2%} on {found.images} images, the Keras"
+            f" model {found.top1_before:.2%}: {found.drop:.2%} less, and {report.max_drop:.2%} are"
+            " allowed; nothing was exported, leave out --int8 or allow more with --max-drop"
+        )
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of the packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The warm-up log that TensorFlow Serving replays before a version takes requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+
+from inception_tf.errors import missing_package
+from inception_tf.export import sample_requests
+from inception_tf.savedmodel.call import Call
+
+__all__ = ["FILE", "RECORD_LIMIT", "check_installed", "read", "write"]
+
+FILE = "assets.extra/tf_serving_warmup_requests"  # the server looks for this name
+RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server refuses a model with more
+CLASSIFY = "classify"
+
+
+def write(folder: Path, name: str, batches: Sequence[int]) -> None:
+    """A request of every signature and batch size into the SavedModel in `folder`, served as `name`."""
+    path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as file:
+        for batch in batches:
+            for call in sample_requests.calls(batch):
+                file.write(_log(call, name).SerializeToString())
+
+
+def read(folder: Path) -> tuple[Call, ...]:
+    """The log as calls; ValueError with a sentence where the server would refuse it."""
+    path = folder / FILE
+    if not path.is_file():
+        raise ValueError(f"there is no {FILE}")
+    try:
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+    except tf.errors.DataLossError as error:
+        raise ValueError(f"not a TFRecord file: {error.message}") from error
+    if not 1 <= len(records) <= RECORD_LIMIT:
+        raise ValueError(f"{len(records)} records, from 1 to {RECORD_LIMIT} are replayed")
+    return tuple(_call(number, record) for number, record in enumerate(records))
+
+
+def check_installed():
+    """The module of the log's messages; `UserError` where it is not installed."""
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError as error:
+        raise missing_package("the warm-up log", "tensorflow-serving-api", "serve") from error
+    return prediction_log_pb2
+
+
+def _log(call: Call, name: str):
+    log = check_installed().PredictionLog()
+    if call.signature == CLASSIFY:
+        request = log.classify_log.request
+        for serialized in call.inputs["inputs"]:
+            request.input.example_list.examples.add().ParseFromString(serialized)
+    else:
+        request = log.predict_log.request
+        for key, value in call.inputs.items():
+            request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    request.model_spec.name = name
+    request.model_spec.signature_name = call.signature
+    return log
+
+
+def _call(number: int, record: bytes) -> Call:
+    log = check_installed().PredictionLog()
+    try:
+        log.ParseFromString(record)
+    except DecodeError as error:
+        raise ValueError(f"record {number} is not a PredictionLog") from error
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        request = log.predict_log.request
+        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+    elif kind == "classify_log":
+        request = log.classify_log.request
+        serialized = [e.SerializeToString() for e in request.input.example_list.examples]
+        inputs = {"inputs": sample_requests.texts(serialized)}
+    else:
+        raise ValueError(f"record {number} holds {kind}; predict_log and classify_log are known")
+    return Call(request.model_spec.signature_name, inputs)

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX: `model.onnx`, for ONNX Runtime and whatever else reads it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from inception_tf.host.silence import quiet
+from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, input_spec, plain
+from inception_tf.inference.runtimes.packages import imported
+
+__all__ = ["FILES", "INT8", "PACKAGES", "check_installed", "load", "to_onnx", "write"]
+
+FILES = ("model.onnx",)
+PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
+INT8 = None
+OPSET = 18  # the newest that tf2onnx 1.17 writes
+BATCH = "N"  # the name of the first dimension
+# ONNX Runtime tells Microsoft of each session, on Linux as well, unless this is set before it is imported.
+SILENCE = "ORT_DISABLE_TELEMETRY"
+
+
+def check_installed(int8: bool = False) -> None:
+    """Raises `UserError` where a package is missing."""
+    for package in PACKAGES:
+        _imported(package)
+
+
+def to_onnx(model: keras.Model):
+    """A functional Keras model, (N, H, W, C) → (N, K), as an `onnx.ModelProto` with `images` in and `probabilities` out.
+
+    Float32, batch normalization folded, of any batch size.
+    """
+    import onnx
+
+    network = plain(model)
+    network = keras.Model(network.inputs, {OUTPUT: network.output})
+    with tempfile.TemporaryDirectory() as scratch, quiet():
+        path = Path(scratch, FILES[0])
+        network.export(
+            str(path),
+            format="onnx",
+            verbose=False,
+            input_signature=[input_spec(network)],
+            opset_version=OPSET,
+        )
+        converted = onnx.load(path)
+    for value in (*converted.graph.input, *converted.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+    onnx.checker.check_model(converted)
+    return converted
+
+
+def write(
+    model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
+) -> None:
+    """`FILES` of a functional Keras model into `folder`."""
+    import onnx
+
+    onnx.save(to_onnx(model), folder / FILES[0])
+
+
+def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What the file in `folder` computes in ONNX Runtime, on the processor."""
+    session = _imported("onnxruntime").InferenceSession(
+        folder / FILES[0], providers=["CPUExecutionProvider"]
+    )
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _imported(package: str):
+    os.environ.setdefault(SILENCE, "1")  # "0" in the environment is a user's own choice
+    return imported(package, "format 'onnx'", package, "onnx")

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the documents measure the Inceptions against: AlexNet and VGG-16, as slim has them."""
+
+from __future__ import annotations
+
+from inception_tf.arch.spec import SAME, VALID, Conv, Drop, Network, Pool
+
+__all__ = ["alexnet", "vgg16"]
+
+# fmt: off
+# Krizhevsky 2014, arXiv 1404.5997, one column; slim leaves the normalizations out.  Sizes at 224 pixels.
+ALEXNET = (
+    ("conv1", Conv(64, 11, 4, VALID)),      # 54x54x64
+    ("pool1", Pool("max", 3, 2, VALID)),    # 26x26x64
+    ("conv2", Conv(192, 5)),                # 26x26x192
+    ("pool2", Pool("max", 3, 2, VALID)),    # 12x12x192
+    ("conv3", Conv(384, 3)),
+    ("conv4", Conv(384, 3)),
+    ("conv5", Conv(256, 3)),                # 12x12x256
+    ("pool5", Pool("max", 3, 2, VALID)),    # 5x5x256
+    ("fc6", Conv(4096, 5, 1, VALID, stddev=0.005)),
+    ("dropout6", Drop(0.5)),
+    ("fc7", Conv(4096, stddev=0.005)),
+)
+# fmt: on
+
+
+def alexnet() -> Network:
+    """Fully connected layers are convolutions on the whole 5x5 grid, as in slim."""
+    return Network(
+        name="alexnet",
+        source="tf_slim/nets/alexnet.py alexnet_v2; Krizhevsky 2014, arXiv 1404.5997",
+        body=ALEXNET,
+        size=224,
+        minimum=195,  # leaves 5x5 for fc6
+        dropout=0.5,
+        initializer_stddev=None,
+        batch_norm=False,
+    )
+
+
+def vgg16() -> Network:
+    """Simonyan and Zisserman 2014, Table 1, column D."""
+    body = []
+    for block, (count, width) in enumerate(
+        ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512)), start=1
+    ):
+        body += [
+            (f"conv{block}_{number}", Conv(width, 3, 1, SAME)) for number in range(1, count + 1)
+        ]
+        body.append((f"pool{block}", Pool("max", 2, 2, VALID)))
+    return Network(
+        name="vgg16",
+        source="tf_slim/nets/vgg.py vgg_16; Simonyan and Zisserman 2014, arXiv 1409.1556, Table 1 D",
+        body=(
+            *body,
+            ("fc6", Conv(4096, 7, 1, VALID)),
+            ("dropout6", Drop(0.5)),
+            ("fc7", Conv(4096)),
+        ),
+        size=224,
+        minimum=224,  # leaves 7x7 for fc6
+        dropout=0.5,
+        initializer_stddev=None,
+        batch_norm=False,
+        accuracy="71.5 / 89.8 (slim, single crop)",
+    )

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run folder: what a training leaves behind and all later commands read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from inception_tf.config import Config, read_yaml
+from inception_tf.data.labels import read_labels
+from inception_tf.errors import UserError
+from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.environment import environment
+from inception_tf.models import find
+
+__all__ = ["Run"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Names inside a run folder, and the parts of it that are read back."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model_file(self) -> Path:
+        return self.path / "model.keras"
+
+    @property
+    def labels_file(self) -> Path:
+        return self.path / "labels.txt"
+
+    def config(self) -> Config:
+        """The run's configuration as it was resolved; `UserError` where this is no run folder."""
+        if not self.config_file.is_file():
+            raise UserError(
+                f"{self.path} is no run folder: it has no config.yaml; `inception-tf train` makes one"
+            )
+        values = read_yaml(self.config_file)
+        if isinstance(values, dict):
+            values.pop("environment", None)
+        return Config.parse(values, str(self.config_file))
+
+    def write_config(self, config: Config) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+        values = config.as_dict() | {"environment": environment()}
+        write_whole(self.config_file, yaml.safe_dump(values, sort_keys=False))
+
+    def labels(self) -> tuple[str, ...]:
+        return read_labels(self.labels_file)
+
+    def size(self) -> int:
+        """Height and width in pixels of what the network is fed."""
+        model = self.config().model
+        return model.size or find(model.name).size
+
+    def model(self):
+        """The trained network, (N, size, size, 3) float32 -1..1 → (N, classes) probabilities float32."""
+        config = self.config()
+        if not self.model_file.is_file():
+            raise UserError(
+                f"{self.path} holds no finished model; finish the run with: inception-tf train --out {self.path} --resume"
+            )
+        from inception_tf.applications import create_model
+
+        classes = len(self.labels())
+        size = self.size()
+        return create_model(
+            config.model.name,
+            classes=classes,
+            input_shape=(size, size, 3),
+            **config.model.structure(),
+            weights=str(self.model_file),
+        )

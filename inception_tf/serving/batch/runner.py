@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Apache Beam runner that does the work: the one on this machine, or any that Beam's options name."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+
+import apache_beam as beam
+import grpc
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners import create_runner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+from inception_tf.errors import UserError, did_you_mean
+from inception_tf.serving.batch.workers import Processes
+
+__all__ = ["parse", "pipeline"]
+
+GO_ON = "what is done stays, call again to go on"
+LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
+
+
+@contextlib.contextmanager
+def pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
+    """A pipeline to add steps to; at the end it is run.
+
+    Raises `UserError` for what a step could not read or write, `RuntimeError` for another failure.
+    """
+    # Beam's own DirectRunner would fetch a program from the network, Prism, and run that.
+    runner = _local_runner(options) if _is_local(options) else None
+    try:
+        with _on_loopback(), beam.Pipeline(runner=runner, options=options) as steps:
+            yield steps
+    except KeyboardInterrupt as error:
+        raise KeyboardInterrupt(f"stopped; {GO_ON}") from error
+    except RuntimeError as error:
+        raise _failure(error) from error
+
+
+def _local_runner(options: PipelineOptions) -> FnApiRunner:
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode != "multi_processing":
+        return FnApiRunner()
+    # With this mode the runner would take its own way to start processes, not the one it is given.
+    direct.direct_running_mode = "in_memory"
+    direct.direct_num_workers = direct.direct_num_workers or os.cpu_count()
+    return FnApiRunner(default_environment=Processes(direct.direct_num_workers))
+
+
+def _failure(error: RuntimeError) -> BaseException:
+    """What went wrong in a step, out of the text that Beam makes of it: tracebacks, the reason at the end."""
+    reason = str(error).strip().rpartition("\n")[2].removeprefix("RuntimeError: ")
+    reason = reason.partition(" [while running ")[0]
+    kind, _, what = reason.partition(": ")
+    if issubclass(getattr(builtins, kind, Exception), OSError):
+        return UserError(f"a worker stopped: {what}; {GO_ON}")
+    if reason == "KeyboardInterrupt":
+        return KeyboardInterrupt(f"stopped; {GO_ON}")
+    return RuntimeError(reason)
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets Beam's servers for its local workers be reached from this machine alone.
+
+    They exchange pickles with whoever calls, listen on all addresses, and have no option for it.
+    """
+    make = grpc.server
+
+    def server(*arguments, **settings):
+        made = make(*arguments, **settings)
+        listen = made.add_insecure_port
+        made.add_insecure_port = lambda address: listen(address.replace("[::]", "127.0.0.1"))
+        return made
+
+    grpc.server = server
+    try:
+        yield
+    finally:
+        grpc.server = make
+
+
+def parse(words: Sequence[str], workers: int) -> PipelineOptions:
+    """Beam's options; `UserError` for one that it does not take."""
+    if workers > 1:
+        words = [
+            f"--direct_num_workers={workers}",
+            "--direct_running_mode=multi_processing",
+            *words,
+        ]
+    options = PipelineOptions(list(words))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            given = options.get_all_options(retain_unknown_options=True)
+    except SystemExit as error:
+        reason = said.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"Beam does not take its options: {reason}") from error
+    if not _is_local(options):
+        _check_other(options.view_as(StandardOptions).runner, workers)
+        return options
+    known = set(PipelineOptions([]).get_all_options())
+    for name in sorted(set(given) - known):
+        raise UserError(f"Beam has no option '--{name}'{did_you_mean(name, known)}")
+    return options
+
+
+def _check_other(runner: str, workers: int) -> None:
+    if workers > 1:
+        raise UserError(
+            f"the number of workers is for the runner on this machine; set that of {runner} by its"
+            " own options"
+        )
+    try:
+        create_runner(runner)
+    except (AttributeError, ImportError, ValueError) as error:
+        raise UserError(f"Beam cannot take the runner '{runner}': {error}") from error
+
+
+def _is_local(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner in LOCAL_RUNNERS

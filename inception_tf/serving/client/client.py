@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for images from a server: TensorFlow Serving's REST or gRPC API, or KServe's V1 protocol.
+
+REST needs neither TensorFlow nor the protos, gRPC both.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.data.skipped import OK
+from inception_tf.errors import UserError
+from inception_tf.serving.client.address import Address, parse
+from inception_tf.serving.client.answers import Answer, read_image
+from inception_tf.serving.client.errors import foreign
+
+__all__ = ["Client"]
+
+TIMEOUT = 30.0  # seconds, as the server's own for REST
+RETRIES = 3
+BATCH_SIZE = 32  # images a request
+PARALLEL = 4  # requests on their way at the same time
+REQUEST_BYTES = 32 * 2**20
+OVERHEAD = 1024  # bytes of a request besides its images
+
+
+@dataclass(frozen=True)
+class _Image:
+    name: str
+    data: bytes
+    reason: str = ""  # why it is not sent
+
+
+class Client:
+    """One model of one server.
+
+        with Client("http://localhost:8501/v1/models/digits") as client:
+            answers = client.predict(["digit.png"])
+
+    address: http, https, grpc or grpcs `://host:port/v1/models/NAME[/versions/V|/labels/L]`; without
+    the path, `model`, `version` and `label` say the same.  https and grpcs trust the usual authorities;
+    REQUESTS_CA_BUNDLE and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH name a file of others.
+    timeout: seconds that a server may be silent in one try of a request over REST, or take for all
+    tries of it over gRPC.  retries: further tries after 429 and 503 (RESOURCE_EXHAUSTED and
+    UNAVAILABLE) and where a connection was refused or dropped, each after a longer pause, or when the
+    server says, within 8 seconds; gRPC makes at most 4.
+    batch_size: images a request, at most.  request_bytes: of a request, at most.  parallel: requests on
+    their way at the same time; several threads may call one client, each with as many.
+    Raises `UserError` for an address or a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        model: str | None = None,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = TIMEOUT,
+        retries: int = RETRIES,
+        batch_size: int = BATCH_SIZE,
+        request_bytes: int = REQUEST_BYTES,
+        parallel: int = PARALLEL,
+    ):
+        self.address: Address = parse(address, model, version, label)
+        if not timeout > 0:
+            raise UserError(f"timeout takes seconds above 0, got {timeout!r}")
+        for name, value, least in (
+            ("retries", retries, 0),
+            ("batch_size", batch_size, 1),
+            ("request_bytes", request_bytes, 2 * OVERHEAD),
+            ("parallel", parallel, 1),
+        ):
+            if value < least:
+                raise UserError(f"{name} takes at least {least}, got {value!r}")
+        self._batch_size, self._parallel = batch_size, parallel
+        self._request_bytes = request_bytes
+        if self.address.scheme.startswith("grpc"):
+            from inception_tf.serving.client.rpc import Rpc
+
+            self._server = Rpc(self.address, timeout, retries, request_bytes)
+        else:
+            from inception_tf.serving.client.rest import Rest
+
+            self._server = Rest(self.address, timeout, retries)
+
+    def predict(
+        self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5
+    ) -> list[Answer]:
+        """One answer an image, in order; an image that cannot be read has a status and no classes.
+
+        images: paths, encoded JPEGs or PNGs, or (H, W, 3) uint8 arrays; an answer names an image by
+        its path or by its place in `images`, from 0.
+        Raises `UserError` where the server cannot be reached, does not answer in time, refuses, or has
+        another kind of model.
+        """
+        if isinstance(images, str | bytes | Path):
+            raise UserError(
+                "predict takes several images; give a list, of one image where there is one"
+            )
+        if top < 1:
+            raise UserError(f"top takes at least 1, got {top}")
+        answers: list[Answer] = []
+        waiting: deque = deque()
+        with ThreadPoolExecutor(self._parallel) as pool:
+            try:
+                for batch in self._batches(images):
+                    if len(waiting) == self._parallel:
+                        answers += waiting.popleft().result()
+                    waiting.append(pool.submit(self._ask, batch, top))
+                while waiting:
+                    answers += waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+        return answers
+
+    def status(self) -> dict[int | None, str]:
+        """{version: state}, `AVAILABLE` where it takes requests; KServe has no versions and gives None."""
+        return self._server.status()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _batches(self, images: Iterable) -> Iterator[list[_Image]]:
+        """Images in order, so many that a request keeps within both limits; one that is too large alone is refused."""
+        batch: list[_Image] = []
+        room = self._request_bytes - OVERHEAD
+        for index, given in enumerate(images):
+            image = _read(given, index)
+            size = self._server.size(image.data)
+            if size > self._request_bytes - OVERHEAD:
+                reason = (
+                    f"{size} bytes as sent, at most {self._request_bytes - OVERHEAD} fit a request"
+                )
+                image, size = _Image(image.name, b"", reason), 0
+            if len(batch) == self._batch_size or size > room:
+                yield batch
+                batch, room = [], self._request_bytes - OVERHEAD
+            batch.append(image)
+            room -= size
+        if batch:
+            yield batch
+
+    def _ask(self, batch: list[_Image], top: int) -> list[Answer]:
+        sent = [image.data for image in batch if not image.reason]
+        rows = self._server.ask(sent) if sent else []
+        if len(rows) != len(sent):
+            raise foreign(self.address, f"{len(rows)} answers for {len(sent)} images")
+        answered = iter(rows)
+        return [
+            Answer(image.name, image.reason, ())
+            if image.reason
+            else self._answer(image.name, next(answered), top)
+            for image in batch
+        ]
+
+    def _answer(self, name: str, row: dict, top: int) -> Answer:
+        try:
+            status, labels, classes = row["status"], row["top_classes"], len(row["probabilities"])
+            # JSON has a number's shortest form; as float32 it is again what the network gave.
+            scores = [float(np.float32(score)) for score in row["top_scores"]]
+            best = tuple(zip(labels, scores, strict=True))
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise foreign(self.address, what) from error
+        if status != OK:
+            return Answer(name, status, ())
+        if len(best) < min(top, classes):
+            raise UserError(
+                f"{self.address} names the {len(best)} best of {classes} classes, not {top};"
+                f" ask for top {len(best)}"
+            )
+        return Answer(name, OK, best[:top])
+
+
+def _read(image: str | Path | bytes | np.ndarray, index: int) -> _Image:
+    if isinstance(image, bytes):
+        return _Image(str(index), image)
+    if isinstance(image, str | Path):
+        return _Image(str(image), *read_image(image))
+    return _Image(str(index), _png(np.asarray(image), index))
+
+
+def _png(pixels: np.ndarray, index: int) -> bytes:
+    """(H, W, 3) uint8 → a PNG, lightly compressed.
+
+    All images so take one signature, and any sizes one request.  Written out here, for Pillow, of which
+    this would be the one use, is not among what prediction needs.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise UserError(
+            f"image {index} is {pixels.dtype} {pixels.shape}; give uint8 (H, W, 3), bytes or a path"
+        )
+    height, width, _ = pixels.shape
+    # Each line begins with its filter's number, 0 for none.
+    lines = np.pad(pixels.reshape(height, width * 3), ((0, 0), (1, 0))).tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )

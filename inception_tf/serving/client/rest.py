@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""TensorFlow Serving's REST API, asked for predictions; KServe's V1 protocol is the same for these."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+
+from inception_tf.errors import UserError, missing_package
+from inception_tf.serving.client.address import Address
+from inception_tf.serving.client.errors import RETRIED, foreign, late, refusal, words_of
+
+try:
+    import requests
+    import urllib3
+except ImportError as error:
+    raise missing_package("asking a server", "requests", "serve") from error
+
+__all__ = ["Rest"]
+
+BACKOFF = (
+    0.25  # seconds before the second retry, doubled for each further one; the first is at once
+)
+BACKOFF_LIMIT = 8.0  # seconds
+JITTER = 0.25  # seconds, at most: clients that were refused together do not come back together
+KEPT = 64  # open connections that are kept for the next request
+TIMEOUTS = (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError)
+ROW = len('{"b64": ""}, ')  # bytes around an image in a request
+
+
+class Rest:
+    """One model of a server; several threads may ask at the same time."""
+
+    def __init__(self, address: Address, timeout: float, retries: int):
+        self._address = address
+        self._timeout = timeout
+        self._session = requests.Session()
+        adapter = requests.adapters.HTTPAdapter(
+            max_retries=_Retries(
+                retries,
+                allowed_methods=None,  # a prediction changes nothing: POST may be repeated
+                status_forcelist=RETRIED,
+                raise_on_status=False,
+                backoff_factor=BACKOFF,
+                backoff_max=BACKOFF_LIMIT,
+                backoff_jitter=JITTER,
+            ),
+            pool_maxsize=KEPT,
+        )
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def size(self, data: bytes) -> int:
+        """Bytes that an image takes in a request: base64 has four for three."""
+        return (len(data) + 2) // 3 * 4 + ROW
+
+    def ask(self, images: Sequence[bytes]) -> list[dict]:
+        """Encoded images → a dict of the signature's outputs for each, strings decoded."""
+        rows = [{"b64": base64.b64encode(data).decode()} for data in images]
+        reply = self._send("POST", ":predict", json.dumps({"instances": rows}).encode())
+        predictions = self._json(reply).get("predictions")
+        if not isinstance(predictions, list):
+            raise foreign(self._address, "no list of predictions")
+        return predictions
+
+    def status(self) -> dict[int | None, str]:
+        """{version: state} as the server tells; KServe has no versions: `{None: "AVAILABLE"}`."""
+        found = self._json(self._send("GET", ""))
+        if "model_version_status" in found:
+            versions = found["model_version_status"]
+            return {int(version["version"]): version["state"] for version in versions}
+        if found.get("ready") is True:
+            return {None: "AVAILABLE"}
+        raise foreign(self._address, "no model_version_status")
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _send(self, method: str, verb: str, body: bytes | None = None) -> requests.Response:
+        try:
+            reply = self._session.request(
+                method,
+                self._address.url + verb,
+                data=body,
+                headers={"Content-Type": "application/json"},
+                timeout=self._timeout,
+                allow_redirects=False,  # a redirected POST would come back as a GET
+            )
+        except (requests.Timeout, *TIMEOUTS) as error:
+            raise late(self._address, self._timeout) from error
+        except requests.RequestException as error:
+            raise UserError(
+                f"{self._address} cannot be reached: {_reason(error)}; see that the server runs there"
+            ) from error
+        if reply.status_code != 200:
+            raise refusal(self._address, reply.status_code, words_of(reply.content))
+        return reply
+
+    def _json(self, reply: requests.Response) -> dict:
+        try:
+            # Python's own parser takes the bare NaN that TensorFlow Serving writes.
+            found = json.loads(reply.content)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise foreign(self._address, f"no JSON object, but '{reply.text[:80]}'")
+        return found
+
+
+class _Retries(urllib3.Retry):
+    """As urllib3's, but time that has run out is not spent again, and a server cannot order a long sleep."""
+
+    def increment(self, *arguments, error=None, **more):
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # of its time-outs
+        if isinstance(error, TIMEOUTS) and not refused:
+            raise error
+        return super().increment(*arguments, error=error, **more)
+
+    def get_retry_after(self, response) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, BACKOFF_LIMIT)
+
+
+def _reason(error: Exception) -> str:
+    """The operating system's words, which requests and urllib3 wrap several times."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

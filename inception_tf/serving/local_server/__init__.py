@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One SavedModel served on this machine alone, in a process of its own: for tests and load runs.
+
+It is not TensorFlow Serving, and stands in where that server's binary is not at hand.  REST is KServe's
+(`POST /v1/models/NAME:predict`, and as it has them `GET /v1/models/NAME` and errors); gRPC is
+TensorFlow Serving's own PredictionService and ModelService, written here.  What differs:
+
+- One model, one version, read once; no version manager, no labels, no monitoring, no TLS.
+- REST has no `/versions/V` path, no `:classify` and no `/metadata`, an answer's NaN is `null`, and
+  unknown paths and models are 404 in KServe's words.  gRPC has these calls, without labels and
+  without Regress and MultiInference.
+- A request has no time limit of the server's.
+- SavedModels are loaded by TensorFlow's Python, not by its C++ loader (`inception-tf verify` does that).
+
+Batching is TensorFlow Serving's own scheduler, by way of TensorFlow's batch function: requests of one
+signature are joined along dimension 0 until a batch is full or its time is over, they share one status,
+a request larger than a batch is refused (400, INVALID_ARGUMENT), and so is one that finds the queue
+full (503, UNAVAILABLE).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from inception_tf.savedmodel.versions import newest_version
+
+__all__ = ["Batching", "Served", "serving"]
+
+START_TIMEOUT = 120.0  # seconds; Inception-v3 is loaded and warm in 15, on two cores
+STOP_TIMEOUT = 20.0  # seconds
+LOOK_EVERY = 0.05  # seconds
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Named and counted as in TensorFlow Serving's batching parameters, whose defaults these are not."""
+
+    max_batch_size: int = 32  # rows
+    batch_timeout_micros: int = 5_000
+    max_enqueued_batches: int = 100
+    num_batch_threads: int = 2
+
+
+@dataclass(frozen=True)
+class Served:
+    """Addresses for `inception_tf.serving.Client`."""
+
+    rest: str
+    grpc: str
+
+
+@contextlib.contextmanager
+def serving(
+    folder: str | Path, name: str = "model", batching: Batching | None = None
+) -> Iterator[Served]:
+    """The SavedModel in `folder` at free ports of 127.0.0.1, as long as the block lasts.
+
+    folder: a version's, or the one above it, of which the newest version is taken.
+    Raises `UserError` where there is no SavedModel, and `RuntimeError` with the server's last words
+    where it does not start.
+    """
+    version = newest_version(folder).resolve()
+    with tempfile.TemporaryDirectory() as scratch:
+        ready, log = Path(scratch, "ready.json"), Path(scratch, "log.txt")
+        options = json.dumps(asdict(batching)) if batching else "null"
+        command = [sys.executable, "-m", __name__, str(version), name]
+        with log.open("wb") as words:
+            child = subprocess.Popen(
+                [*command, "--batching", options, "--ready", str(ready)],
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+            )
+        try:
+            yield _wait(child, ready, log)
+        finally:
+            child.terminate()
+            try:
+                child.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def _environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[3])
+    paths = filter(None, (root, os.environ.get("PYTHONPATH")))
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def _wait(child: subprocess.Popen, ready: Path, log: Path) -> Served:
+    end = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < end and child.poll() is None:
+        if ready.exists():
+            return Served(**json.loads(ready.read_text()))
+        time.sleep(LOOK_EVERY)
+    state = "did not start in time" if child.poll() is None else f"ended with {child.returncode}"
+    last = log.read_text(errors="replace").strip().rpartition("\n")[2]
+    raise RuntimeError(f"the server's process {state}: {last}")

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A SavedModel in memory, called by several threads, with or without batching over their requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from inception_tf.export import warmup
+from inception_tf.savedmodel.versions import newest_version
+from inception_tf.serving.local_server import Batching
+
+__all__ = ["DEFAULT_SIGNATURE", "LocalModel", "ServedError"]
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+class ServedError(Exception):
+    """A refusal: a name among TensorFlow's and gRPC's status codes, and a message."""
+
+    def __init__(self, code: str, message: str):
+        super().__init__(message)
+        self.code = code
+
+
+class LocalModel:
+    """The newest SavedModel under `folder`, called `name`; its warm-up requests, where it has any, have run."""
+
+    def __init__(self, folder: str | Path, name: str, batching: Batching | None):
+        self.name = name
+        self.folder = newest_version(folder)
+        self.version = int(self.folder.name) if self.folder.name.isdecimal() else 1
+        # It owns the variables: it has to live as long as its signatures.
+        self._loaded = tf.saved_model.load(str(self.folder))
+        self.inputs = {
+            signature: function.structured_input_signature[1]
+            for signature, function in self._loaded.signatures.items()
+        }
+        self._functions: dict[str, Callable] = dict(self._loaded.signatures)
+        if batching:
+            for signature, function in self._loaded.signatures.items():
+                self._functions[signature] = _batched(signature, function, batching)
+        if (self.folder / warmup.FILE).is_file():
+            for call in warmup.read(self.folder):
+                self.run(call.signature, call.inputs)
+
+    def specs(self, signature: str) -> dict[str, tf.TensorSpec]:
+        """Inputs of a signature, by name; `ServedError` where there is none of that name."""
+        if signature not in self.inputs:
+            raise ServedError(
+                "FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.'
+            )
+        return self.inputs[signature]
+
+    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One request; strings are object arrays of bytes."""
+        specs = self.specs(signature)
+        if set(inputs) != set(specs):
+            raise ServedError(
+                "INVALID_ARGUMENT",
+                f"inputs are {{{', '.join(sorted(specs))}}}, got {{{', '.join(sorted(inputs))}}}",
+            )
+        try:
+            tensors = {
+                name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()
+            }
+            for name, tensor in tensors.items():
+                if not specs[name].shape.is_compatible_with(tensor.shape):
+                    raise ServedError(
+                        "INVALID_ARGUMENT",
+                        f"{name} has shape {tensor.shape}, not {specs[name].shape}",
+                    )
+            outputs = self._functions[signature](**tensors)
+        except tf.errors.OpError as error:
+            raise ServedError(_code(error), _words(error)) from error
+        except (TypeError, ValueError) as error:
+            raise ServedError("INVALID_ARGUMENT", str(error)) from error
+        return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+
+def _batched(signature: str, function: Callable, batching: Batching) -> Callable:
+    names = sorted(function.structured_input_signature[1])
+    outputs = sorted(function.structured_outputs)
+
+    @tf.nondifferentiable_batch_function(
+        num_batch_threads=batching.num_batch_threads,
+        max_batch_size=batching.max_batch_size,
+        batch_timeout_micros=batching.batch_timeout_micros,
+        max_enqueued_batches=batching.max_enqueued_batches,
+        enable_large_batch_splitting=False,  # as TensorFlow Serving, where it is not asked for
+        autograph=False,
+    )
+    def joined(*inputs):
+        found = function(**dict(zip(names, inputs, strict=True)))
+        return [found[name] for name in outputs]
+
+    specs = function.structured_input_signature[1]
+
+    @tf.function(input_signature=[specs[name] for name in names], autograph=False)
+    def traced(*inputs):
+        # The name of the queue: without it all signatures would share one.
+        with tf.name_scope(signature):
+            return dict(zip(outputs, joined(*inputs), strict=True))
+
+    return lambda **inputs: traced(*(inputs[name] for name in names))
+
+
+def _code(error: tf.errors.OpError) -> str:
+    names = {value: name for name, value in vars(tf.errors).items() if isinstance(value, int)}
+    return names.get(error.error_code, "UNKNOWN")
+
+
+def _words(error: tf.errors.OpError) -> str:
+    """The kernel's own sentence, without where in the graph it was raised."""
+    return error.message.partition("\n\t [[")[0].rstrip().rpartition("\n")[2]

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""KServe's REST server around a `LocalModel`, with TensorFlow Serving's rows, columns and base64."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from inception_tf.errors import missing_package
+from inception_tf.export.sample_requests import texts
+from inception_tf.serving.client.errors import HTTP_CODES
+from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
+
+try:
+    import kserve
+    from fastapi import Request
+    from fastapi.responses import JSONResponse
+    from kserve.errors import InvalidInput
+    from kserve.model_server import app
+    from kserve.protocol.dataplane import DataPlane
+    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
+    from kserve.protocol.rest.server import RESTServer
+except ImportError as error:
+    raise missing_package("the local server", "kserve", "kserve") from error
+
+__all__ = ["serve"]
+
+
+def serve(model: LocalModel, listening: socket.socket, threads: int) -> None:
+    """Answers requests until SIGTERM.  listening: bound and listening, for KServe itself would bind 0.0.0.0."""
+    logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs each refusal with a traceback
+    repository = kserve.ModelRepository()
+    repository.update(_Model(model, ThreadPoolExecutor(threads)))
+    app.add_exception_handler(ServedError, _refuse)
+    server = RESTServer(
+        "kserve.model_server:app",
+        DataPlane(repository),
+        ModelRepositoryExtension(repository),
+        listening.getsockname()[1],
+        grace_period=1,
+    )
+    server.run(sockets=[listening])
+
+
+class _Model(kserve.Model):
+    """Requests run in threads, so that one does not wait for another's."""
+
+    def __init__(self, model: LocalModel, threads: ThreadPoolExecutor):
+        super().__init__(model.name)
+        self._model, self._threads = model, threads
+        self.ready = True
+
+    async def predict(self, payload, headers=None, response_headers=None):
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _answer, self._model, payload)
+
+
+async def _refuse(_: Request, error: ServedError) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, HTTP_CODES.get(error.code, 500))
+
+
+def _answer(model: LocalModel, payload: dict | bytes) -> dict:
+    """A request's body to an answer's, `instances` to `predictions` and `inputs` to `outputs`.
+
+    payload: bytes where the content type was not JSON's, which TensorFlow Serving does not look at.
+    """
+    if isinstance(payload, bytes):
+        try:
+            payload = json.loads(payload)
+        except ValueError as error:
+            raise InvalidInput(f"JSON Parse error: {error}") from error
+    if not isinstance(payload, dict) or ("instances" in payload) == ("inputs" in payload):
+        raise InvalidInput("Missing 'inputs' or 'instances' key")
+    signature = payload.get("signature_name", DEFAULT_SIGNATURE)
+    specs = model.specs(signature)
+    by_row = "instances" in payload
+    columns = _turned(payload["instances"], specs) if by_row else _columns(payload["inputs"], specs)
+    inputs = {name: _array(value) for name, value in columns.items()}
+    outputs = {name: _plain(array) for name, array in model.run(signature, inputs).items()}
+    if not by_row:
+        return {"outputs": outputs}
+    names = list(outputs)
+    return {
+        "predictions": [
+            dict(zip(names, row, strict=True)) for row in zip(*outputs.values(), strict=True)
+        ]
+    }
+
+
+def _columns(inputs, specs: dict) -> dict:
+    return inputs if isinstance(inputs, dict) and "b64" not in inputs else {_only(specs): inputs}
+
+
+def _turned(rows, specs: dict) -> dict:
+    """Rows, each a value or a dict of values by name, as columns."""
+    if not isinstance(rows, list) or not rows:
+        raise InvalidInput("No values in 'instances' array")
+    named = [
+        row if isinstance(row, dict) and "b64" not in row else {_only(specs): row} for row in rows
+    ]
+    if any(set(row) != set(specs) for row in named):
+        raise InvalidInput(
+            f"Failed to process an element of 'instances' list: keys must be equal to: {','.join(specs)}"
+        )
+    return {name: [row[name] for row in named] for name in specs}
+
+
+def _only(specs: dict) -> str:
+    if len(specs) > 1:
+        raise InvalidInput("expecting an object as multiple input tensors required")
+    return next(iter(specs))
+
+
+def _array(value) -> np.ndarray:
+    """Nested lists → numbers as they are, strings and `{"b64": ...}` as an object array of bytes."""
+    if isinstance(value, list) and value and isinstance(value[0], str | dict):
+        return texts([_bytes(item) for item in value])
+    try:
+        return np.array(value)
+    except ValueError as error:
+        raise InvalidInput(f"Encountered list at unexpected size: {error}") from error
+
+
+def _bytes(item) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    try:
+        return base64.b64decode(item["b64"], validate=True)
+    except (TypeError, KeyError, binascii.Error) as error:
+        raise InvalidInput("JSON Value not formatted correctly for base64 data") from error
+
+
+def _plain(array: np.ndarray) -> list:
+    if array.dtype != object:
+        return list(array)  # of arrays, which KServe writes with float32's own digits
+    return np.vectorize(bytes.decode, otypes=[object])(array).tolist()

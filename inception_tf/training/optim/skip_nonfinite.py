@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loss and gradients that are not finite: such a step is left out, many of them in a row end the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from inception_tf.errors import UserError
+from inception_tf.training.optim.optimizers import LossScaleOptimizer
+
+__all__ = ["FiniteSteps", "NotFiniteError", "StopNotFinite", "refuse_not_finite"]
+
+INITIAL_SCALE = 2.0**15  # Keras' own for float16
+
+
+class NotFiniteError(UserError):
+    """A run that diverged; `step` is the one at which it was ended."""
+
+    def __init__(self, sentence: str, step: int):
+        super().__init__(sentence)
+        self.step = step
+
+
+@keras.saving.register_keras_serializable(package="inception_tf")
+class FiniteSteps(LossScaleOptimizer):
+    """`optimizer` without the steps whose gradients, on any replica, are not finite: they leave no trace.
+
+    After one, weights, slots, averages and step count are what they were before it, and so are
+    `statistics()`, variables that the forward pass moves, `averages.moving_statistics(model)` for one:
+    a single NaN would stay in them for good.  For that a copy of them is kept, among the `variables`
+    and so in every checkpoint.
+
+    scaled: with dynamic loss scaling, as float16 needs it (Micikevicius et al. 2018, section 3.2); a
+    step that is left out then halves the scale, but not below 1.
+    bad_steps: int32, steps left out since the last good one; those that a scale above 1 explains do
+    not count.  skipped: int32, all that were left out so far.
+    """
+
+    def __init__(
+        self,
+        optimizer: keras.Optimizer,
+        *,
+        scaled: bool = False,
+        statistics: Callable[[], list] | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(optimizer, initial_scale=INITIAL_SCALE if scaled else 1.0, name=name)
+        self.scaled = scaled
+        self.statistics = statistics
+        self.guarded = []
+
+    def build(self, variables):
+        if self.built:
+            return
+        super().build(variables)
+        self.bad_steps, self.skipped = (
+            self.add_variable((), "zeros", "int32", aggregation="none", name=name)
+            for name in ("bad_steps", "skipped")
+        )
+        self.guarded = list(self.statistics() if self.statistics else ())
+        if self.guarded:
+            # One flat variable: an assignment for each of a hundred layers would cost more than the copy.
+            self.kept = self.add_variable(
+                (sum(v.shape[0] for v in self.guarded),),
+                lambda *_, **__: self._flat(),
+                aggregation="none",
+                name="kept_statistics",
+            )
+
+    def scale_loss(self, loss):
+        return super().scale_loss(loss) if self.scaled else loss
+
+    def check_finite(self, grads):
+        # One pass over each: a sum is finite only where all its parts are.
+        return super().check_finite([keras.ops.sum(g) for g in grads if g is not None])
+
+    def _stateful_handle_finite_grads(self, grads, trainable_variables):
+        if self.scaled:
+            super()._stateful_handle_finite_grads(grads, trainable_variables)
+        else:
+            self.inner_optimizer.apply(grads, trainable_variables)
+        self.bad_steps.assign(0)
+        if self.guarded:
+            self.kept.assign(self._flat())
+
+    def _stateful_handle_non_finite_grads(self):
+        unexplained = keras.ops.cast(self.dynamic_scale <= 1.0, "int32")
+        self.bad_steps.assign_add(unexplained)
+        self.skipped.assign_add(1)
+        super()._stateful_handle_non_finite_grads()
+        self.dynamic_scale.assign(keras.ops.maximum(self.dynamic_scale, 1.0))
+        if self.guarded:
+            parts = tf.split(self.kept.value, [v.shape[0] for v in self.guarded])
+            for variable, value in zip(self.guarded, parts, strict=True):
+                variable.assign(value)
+
+    def _flat(self):
+        return keras.ops.concatenate([v.value for v in self.guarded])
+
+    def get_config(self):
+        inner = keras.saving.serialize_keras_object(self.inner_optimizer)
+        return {"optimizer": inner, "scaled": self.scaled, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects)
+        return cls(**(config | {"optimizer": inner}))
+
+
+class StopNotFinite(keras.callbacks.Callback):
+    """Ends `fit` by `NotFiniteError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
+
+    done: steps before the first `fit`.  The weights are then those of the last good step.  With
+    `steps_per_execution` it looks after each execution only.
+    """
+
+    def __init__(self, max_bad_steps: int, done: int = 0):
+        super().__init__()
+        self.max_bad_steps = max_bad_steps
+        self.step = self.begun = done
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = self.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self.begun + batch + 1
+        optimizer = self.model.optimizer
+        bad = int(keras.ops.convert_to_numpy(optimizer.bad_steps))
+        if bad < self.max_bad_steps:
+            return
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        precision = " or training.precision=float32" if optimizer.scaled else ""
+        raise NotFiniteError(
+            f"the loss or its gradients were not finite for {bad} steps in a row up to step {self.step}, at"
+            f" learning rate {rate:.3g}; they were left out and what was saved before is whole: take a"
+            f" lower optimizer.learning_rate, an optimizer.clip_norm such as 1{precision}, and look for NaN"
+            " in images of your own",
+            self.step,
+        )
+
+
+def refuse_not_finite(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """The same batches (images, ...), but NaN or infinity in an image ends the pass and names the image.
+
+    For data of a user's own: what this package decodes is made of bytes.  Both count from 0.
+    `tf.errors.InvalidArgumentError` with the sentence.
+    """
+
+    def checked(number, batch):
+        images = batch[0] if isinstance(batch, tuple) else batch
+        axes = list(range(1, images.shape.rank))
+        broken = tf.where(~tf.reduce_all(tf.math.is_finite(images), axes))[:, 0]
+        sentence = tf.strings.format(
+            "images {} of batch {} hold NaN or infinity; repair or remove them", (broken, number)
+        )
+        whole = tf.debugging.Assert(tf.equal(tf.size(broken), 0), [sentence])
+        with tf.control_dependencies([whole]):
+            return tf.nest.map_structure(tf.identity, batch)
+
+    return batches.enumerate().map(checked, num_parallel_calls=tf.data.AUTOTUNE)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Published weights by name: fetched once, checked, converted once, kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tarfile
+import time
+import zlib
+from pathlib import Path
+
+import keras
+
+from inception_tf.errors import UserError
+from inception_tf.host.atomic_io import aside
+from inception_tf.weights.convert import convert
+from inception_tf.weights.formats.tf1_checkpoint import require_tensorflow
+from inception_tf.weights.registry import RELEASES, Release
+
+__all__ = ["cache_folder", "fetch"]
+
+TRIES = 3
+PAUSE = 1.0  # seconds before the second try; doubled before each further one
+FOLDER = "inception_tf"
+CLASSES = 1000  # of ImageNet
+
+
+def cache_folder() -> Path:
+    """Where fetched weights lie: `inception_tf` under $KERAS_HOME, by default under ~/.keras."""
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / FOLDER
+
+
+def fetch(release: Release) -> Path:
+    """The release as this project's `.weights.h5`, with 1,000 classes and the auxiliary classifier that it has.
+
+    The second call finds the converted file and asks nobody.  Raises `UserError` without a network
+    (the sentence says which file to put where by hand), after a wrong checksum, and where the
+    file's format needs a package that is not installed.
+    """
+    folder = cache_folder() / f"{release.network}-{release.name}"
+    converted = folder / f"{release.network}.weights.h5"
+    if not converted.exists():
+        if release.source == "slim":  # before the download, not after it
+            _require_tensorflow(release)
+        folder.mkdir(parents=True, exist_ok=True)
+        _convert(_unpacked(_downloaded(release, folder), release), release, converted)
+    return converted
+
+
+def _require_tensorflow(release: Release) -> None:
+    others = [
+        repr(other.name)
+        for other in RELEASES
+        if other.network == release.network and other.source != release.source
+    ]
+    require_tensorflow(
+        f"the release '{release.name}' of {release.network}, a TensorFlow 1 checkpoint,",
+        f"; or take weights={' or '.join(others)}" if others else "",
+    )
+
+
+def _downloaded(release: Release, folder: Path) -> Path:
+    """The file as published, in `folder`; one that was put there by hand is taken, once its checksum is right."""
+    path = folder / release.file
+    if not path.exists():
+        part = _with_retries(release, folder)
+        _check(part, release)
+        part.replace(path)
+    _check(path, release)
+    return path
+
+
+def _with_retries(release: Release, folder: Path) -> Path:
+    for left in reversed(range(TRIES)):
+        try:
+            # Under another name until it is whole: a process that is killed leaves no file to trust.
+            return Path(
+                keras.utils.get_file(
+                    fname=f".part-{os.getpid()}-{release.file}",
+                    origin=release.address,
+                    cache_dir=str(folder.parent),
+                    cache_subdir=folder.name,
+                    force_download=True,
+                )
+            )
+        except (
+            Exception
+        ) as error:  # get_file raises a bare Exception for every failure of the network
+            if left:
+                time.sleep(PAUSE * 2 ** (TRIES - 1 - left))
+                continue
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"cannot fetch {release.address}: {reason}; put that file by hand at"
+                f" {folder / release.file} and call again"
+            ) from error
+    raise AssertionError("unreachable")
+
+
+def _check(path: Path, release: Release) -> None:
+    kind, _, wanted = release.checksum.partition(":")
+    if not wanted:
+        return
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, kind).hexdigest()
+    if not found.startswith(wanted):
+        path.unlink()
+        raise UserError(
+            f"{release.file} has the {kind} checksum {found} and should have {wanted}: it is damaged or"
+            " was changed, and has been removed; call again to fetch it anew"
+        )
+
+
+def _unpacked(path: Path, release: Release) -> Path:
+    """The file inside an archive, beside it."""
+    if not release.member:
+        return path
+    target = path.with_name(release.member)
+    try:
+        with tarfile.open(path) as archive, aside(target) as unfinished:
+            inside = next(m for m in archive if m.isfile() and Path(m.name).name == release.member)
+            with open(unfinished, "wb") as file:
+                shutil.copyfileobj(archive.extractfile(inside), file)
+    except (tarfile.TarError, EOFError, StopIteration, zlib.error) as error:
+        raise UserError(
+            f"{path} is damaged or holds no {release.member}; remove it and call again"
+        ) from error
+    return target
+
+
+def _convert(path: Path, release: Release, converted: Path) -> None:
+    has_background = release.classes == CLASSES + 1
+    done = convert(
+        release.network,
+        release.source,
+        path,
+        classes=CLASSES,
+        drop_background=has_background,
+        release=release,
+    )
+    done.save(converted)
+    if release.member:
+        path.unlink()  # the archive keeps it

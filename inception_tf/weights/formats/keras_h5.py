@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The files of `keras.applications`: `.h5` as Keras 1 and 2 wrote them, `.weights.h5` and `.keras` of Keras 3."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+
+import numpy as np
+
+from inception_tf.errors import UserError
+from inception_tf.weights.formats import native
+from inception_tf.weights.identify import network_of
+from inception_tf.weights.names import keras_applications
+from inception_tf.weights.names.keras_applications import names
+
+__all__ = ["is_of_keras_applications", "names", "open_file", "read"]
+
+WHOLE_MODEL = "model_weights"  # the group of the weights where the file holds a whole model
+LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes of Keras 1 and 2
+BROKEN = (OSError, KeyError, RuntimeError, zipfile.BadZipFile)
+
+# Keras 3 numbers a layer's variables: of a batch normalization without gamma, of any other layer.
+BATCH_NORM, OTHER = ("beta", "moving_mean", "moving_variance"), ("kernel", "bias")
+NUMBERED = re.compile(r"conv2d(_\d+)?")
+
+
+def is_of_keras_applications(path: str) -> bool:
+    """Whether the layers in a file have the names of these networks and not this project's."""
+    import h5py
+
+    try:
+        with h5py.File(native.weights_of(path), "r") as file:
+            if LAYERS in file.get(WHOLE_MODEL, file).attrs:
+                return True
+            layers = native.layer_names(file)
+    except BROKEN:
+        return False
+    return any(map(NUMBERED.fullmatch, layers)) and not any(map(_is_ours, layers))
+
+
+def _is_ours(layer: str) -> bool:
+    return layer.startswith("Conv2d_")
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """`{"conv2d_12/kernel": array}`, each under its layer's name whatever the file calls it inside."""
+    import h5py
+
+    if not os.path.isfile(path):
+        raise UserError(f"no weights file at '{path}'; give the .h5 file of keras.applications")
+    try:
+        with h5py.File(native.weights_of(path), "r") as file:
+            root = file.get(WHOLE_MODEL, file)
+            if LAYERS in root.attrs:
+                return _by_layer(root)
+    except BROKEN as error:
+        raise UserError(
+            f"'{path}' is damaged or no .h5 file of keras.applications; give a complete one"
+        ) from error
+    return {_with_kind(name): array for name, array in native.read(path).items()}
+
+
+def _by_layer(root) -> dict[str, np.ndarray]:
+    return {
+        f"{_text(layer)}/{_kind(weight)}": root[_text(layer)][_text(weight)][()]
+        for layer in root.attrs[LAYERS]
+        for weight in root[_text(layer)].attrs[WEIGHTS]
+    }
+
+
+def _with_kind(name: str) -> str:
+    """`batch_normalization_1/0` → `batch_normalization_1/beta`; a number too high stays one."""
+    layer, number = name.rsplit("/", 1)
+    is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
+    kinds = dict(enumerate(BATCH_NORM if is_batch_norm else OTHER))
+    return f"{layer}/{kinds.get(int(number), number)}"
+
+
+def _text(name) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _kind(weight) -> str:
+    """`conv2d_1/kernel:0` → `kernel`."""
+    return _text(weight).rsplit("/", 1)[-1].split(":")[0]
+
+
+def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a file and their names, as `mapping.fill` takes them."""
+    network = network_of(model, keras_applications.NETWORKS_OF_KERAS, "keras.applications")
+    arrays = read(path)
+    return arrays, names(network, arrays)

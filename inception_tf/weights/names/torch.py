@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""torchvision's and timm's names as a function of position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from inception_tf.arch import spec
+from inception_tf.arch.spec import Branch, Network, Place
+from inception_tf.errors import unknown
+from inception_tf.models import NETWORKS
+from inception_tf.nn.network import LOGITS
+from inception_tf.weights.formats.state_dict import read
+from inception_tf.weights.identify import network_of
+
+__all__ = ["names", "open_file", "padding_note", "read"]
+
+
+@dataclass(frozen=True)
+class Torch:
+    """What position does not say of one network in torch."""
+
+    branch: Callable[[Branch, Place], str]  # the module of a place inside its block
+    logits: str
+    modules: Mapping[str, str] = field(default_factory=dict)  # our endpoint → their module
+    exceptions: Mapping[str, str] = field(default_factory=dict)  # our place → inside its block
+    convolutions: Mapping[str, str] = field(default_factory=dict)  # of auxiliary classifiers
+    dense: Mapping[str, str] = field(default_factory=dict)  # likewise
+    switch: str = ""  # of the network, for their padding
+    padding: str = ""  # the layer that the switch adds
+
+
+def by_number(branch: Branch, place: Place, first: int = 0) -> str:
+    """`branch2`, `branch2.1`, or `branch2_1a` in a branch that forks again."""
+    b, s, *inner = place.path
+    if len(branch) == 1:
+        return f"branch{b + first}"
+    if any(isinstance(step, spec.Fork) for step in branch):
+        return f"branch{b}_{s}{_letter(inner)}"
+    return f"branch{b + first}.{s}"
+
+
+# torchvision names the branches of V3 by their kernels; the longest beginning of an endpoint counts.
+STEMS = {
+    "Mixed_5": ("branch1x1", "branch5x5", "branch3x3dbl", "branch_pool"),
+    "Mixed_6": ("branch1x1", "branch7x7", "branch7x7dbl", "branch_pool"),
+    "Mixed_7": ("branch1x1", "branch3x3", "branch3x3dbl", "branch_pool"),
+    "Mixed_6a": ("branch3x3", "branch3x3dbl"),
+    "Mixed_7a": ("branch3x3", "branch7x7x3"),
+}
+
+
+def by_kernel(branch: Branch, place: Place) -> str:
+    """`branch1x1`, `branch5x5_2`, `branch3x3_2a`."""
+    b, s, *inner = place.path
+    stem = STEMS.get(place.endpoint) or STEMS[place.endpoint[:-1]]
+    weighted = [step for step in branch if not isinstance(step, spec.Pool)]
+    return stem[b] if len(weighted) == 1 else f"{stem[b]}_{s + 1}{_letter(inner)}"
+
+
+def _letter(inner: Iterable[int]) -> str:
+    return "".join("ab"[i] for i in list(inner)[:1])
+
+
+def _blocks(block: str, module: str, count: int) -> dict[str, str]:
+    return {f"{block}_{n + 1}": f"{module}.{n}" for n in range(count)}
+
+
+# pytorch/vision torchvision/models/googlenet.py and inception.py; pytorch-image-models
+# timm/models/inception_v3.py, inception_v4.py, inception_resnet_v2.py.
+NETWORKS_OF_TORCH = {
+    "inception_v1": Torch(
+        branch=partial(by_number, first=1),
+        logits="fc",
+        modules={"Conv2d_1a_7x7": "conv1", "Conv2d_2b_1x1": "conv2", "Conv2d_2c_3x3": "conv3"}
+        | {
+            f"Mixed_{ours}": f"inception{theirs}"
+            for ours, theirs in zip(
+                ("3b", "3c", "4b", "4c", "4d", "4e", "4f", "5b", "5c"),
+                ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b"),
+                strict=True,
+            )
+        },
+        # slim's network has no auxiliary classifiers; the paper's have these names here.
+        convolutions={f"AuxLogits_{n}_Conv2d_1b_1x1": f"aux{n}.conv" for n in (1, 2)},
+        dense={f"AuxLogits_{n}_Conv2d_2a_4x4_conv": f"aux{n}.fc1" for n in (1, 2)}
+        | {f"AuxLogits_{n}": f"aux{n}.fc2" for n in (1, 2)},
+        switch="torch_padding",
+        padding="Conv2d_1a_7x7_pad",
+    ),
+    "inception_v3": Torch(
+        branch=by_kernel,
+        logits="fc",
+        convolutions={
+            "AuxLogits_Conv2d_1b_1x1": "AuxLogits.conv0",
+            "AuxLogits_Conv2d_2a_5x5": "AuxLogits.conv1",
+        },
+        dense={"AuxLogits": "AuxLogits.fc"},
+        switch="count_padding",
+        padding="Mixed_5b_b3_0_pool_pad",
+    ),
+    "inception_v4": Torch(
+        branch=by_number,
+        logits="last_linear",
+        modules={
+            name: f"features.{n}" for n, (name, _) in enumerate(NETWORKS["inception_v4"].body)
+        },
+        exceptions={"Mixed_3a_b1_0": "conv", "Mixed_5a_b0_0": "conv"},
+    ),
+    "inception_resnet_v2": Torch(
+        branch=by_number,
+        logits="classif",
+        modules={f"Conv2d_{n}": f"conv2d_{n[:2]}" for n in ("1a_3x3", "2a_3x3", "2b_3x3")}
+        | {f"Conv2d_{n}": f"conv2d_{n[:2]}" for n in ("3b_1x1", "4a_3x3", "7b_1x1")}
+        | {f"Mixed_{n}": f"mixed_{n}" for n in ("5b", "6a", "7a")}
+        | _blocks("Block35", "repeat", 10)
+        | _blocks("Block17", "repeat_1", 19)
+        | {"PreAuxLogits": "repeat_1.19"}
+        | _blocks("Block8", "repeat_2", 9)
+        | {"Block8_10": "block8"},
+    ),
+}
+
+BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+
+
+def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
+    """Our variable path → their name, auxiliary classifiers included."""
+    if network.name not in NETWORKS_OF_TORCH:
+        raise unknown("network of torchvision and timm", network.name, NETWORKS_OF_TORCH)
+    torch = NETWORKS_OF_TORCH[network.name]
+    found = {}
+    for name, step in network.body:
+        module = torch.modules.get(name, name)
+        for place in spec.walk(name, step):
+            if place.step is spec.UP:
+                found |= _dense(f"{place.name}_conv", f"{module}.conv2d")
+            elif isinstance(place.step, spec.Conv):
+                found |= _convolution(place.name, _module(torch, module, step, place))
+    for ours, module in torch.convolutions.items():
+        found |= _convolution(ours, module)
+    for ours, module in torch.dense.items():
+        found |= _dense(ours, module)
+    return found | _dense(LOGITS, torch.logits)
+
+
+def _module(torch: Torch, block: str, step: spec.Step, place: Place) -> str:
+    if not place.path:
+        return block
+    inside = torch.exceptions.get(place.name)
+    return f"{block}.{inside or torch.branch(step.branches[place.path[0]], place)}"
+
+
+def _convolution(ours: str, module: str) -> dict[str, str]:
+    return {f"{ours}_conv/kernel": f"{module}.conv.weight"} | {
+        f"{ours}_bn/{kind}": f"{module}.bn.{theirs}" for kind, theirs in BATCH_NORM.items()
+    }
+
+
+def _dense(ours: str, module: str) -> dict[str, str]:
+    return {f"{ours}/kernel": f"{module}.weight", f"{ours}/bias": f"{module}.bias"}
+
+
+def padding_note(model, network: Network) -> tuple[str, ...]:
+    """What to say of a model whose padding is not that of the network in torch."""
+    torch = NETWORKS_OF_TORCH[network.name]
+    if not torch.switch or torch.padding in {layer.name for layer in model.layers}:
+        return ()
+    return (f"torch pads otherwise than this model does: create it with {torch.switch}=True",)
+
+
+def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays of a file and their names, as `mapping.fill` takes them."""
+    known = names(network_of(model, NETWORKS_OF_TORCH, "torchvision and timm"))
+    return read(path), known

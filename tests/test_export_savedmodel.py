@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an export writes, and when it refuses to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import ramps
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from inception_tf import UserError, create_model
+from inception_tf.cli import explain
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.export import metadata, sample_requests, warmup
+from inception_tf.export import savedmodel as exporter
+from inception_tf.export.savedmodel import export
+from inception_tf.savedmodel.versions import newest_version, publish
+from inception_tf.verify import runtime_checks
+
+SIZE = 64
+LABELS = ("tabby cat", "crane", "Ärmel")
+
+
+def tiny(classes: int = 3, channels: int = 3, shape=(None, None)) -> keras.Model:
+    images = keras.Input((*shape, channels))
+    x = keras.layers.GlobalAveragePooling2D()(images)
+    # Drawn, as a training would leave it: an untrained network is warned of.
+    head = keras.layers.Dense(classes, activation="softmax", bias_initializer="uniform")
+    return keras.Model(images, head(x), name="tiny")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return export(
+        tiny(), LABELS, tmp_path_factory.mktemp("saved_models") / "demo", Preprocessing(SIZE)
+    )
+
+
+def test_a_version_folder_holds_labels_and_warm_up_beside_the_model(folder):
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert files == {
+        "assets.extra/export.json",
+        "assets.extra/tf_serving_warmup_requests",
+        "assets/labels.txt",
+        "fingerprint.pb",
+        "saved_model.pb",
+        "variables/variables.data-00000-of-00001",
+        "variables/variables.index",
+    }
+    assert (folder / "assets/labels.txt").read_text("utf-8").splitlines() == list(LABELS)
+
+
+def test_optimizer_and_auxiliary_classifiers_stay_behind(tmp_path):
+    model = create_model(
+        "inception_v3", input_shape=(75, 75, 3), classes=3, width_multiplier=0.1, aux_logits=True
+    )
+    ramps.fill(model)
+    model.compile("adam", "categorical_crossentropy", jit_compile=True)
+    model.optimizer.build(model.trainable_variables)
+    served = [w for w in model.weights if not w.path.startswith("AuxLogits")]
+    assert shapes(export(model, LABELS, tmp_path, Preprocessing(75), fold=False)) == sorted(
+        list(w.shape) for w in served
+    )
+
+    # Folded, a convolution has a bias in place of a shift, a mean and a variance.
+    plain = export(model, LABELS, tmp_path, Preprocessing(75))
+    kept = [w for w in served if "moving" not in w.path]
+    assert shapes(plain) == sorted(list(w.shape) for w in kept)
+
+
+def shapes(folder):
+    saved = tf.train.list_variables(str(folder / "variables/variables"))
+    return sorted(shape for _, shape in saved if shape)
+
+
+def test_a_folded_export_answers_as_one_with_batch_normalization(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = create_model("bn_inception", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
+    for weight in model.weights:
+        if "moving_mean" in weight.path:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.2))
+    images = tf.random.stateless_uniform((4, 70, 80, 3), (0, 0), 0, 256, tf.int32)
+    answers = [
+        tf.saved_model.load(
+            export(model, LABELS, tmp_path, Preprocessing(64), fold=fold)
+        ).signatures["image_tensor"](images=tf.cast(images, tf.uint8))["probabilities"]
+        for fold in (True, False)
+    ]
+    np.testing.assert_allclose(*answers, rtol=0, atol=1e-4)
+    assert np.ptp(answers[0]) > 1e-3
+
+
+@pytest.mark.parametrize("batches", [(1, 4, 8), (2,)])
+def test_the_warm_up_log_covers_every_signature_at_each_batch_size(tmp_path, batches):
+    chosen = {} if batches == exporter.WARM_UP else {"warm_up": batches}
+    calls = warmup.read(export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), **chosen))
+    found = {(call.signature, len(*call.inputs.values())) for call in calls}
+    names = ("serving_default", "image_tensor", "classify")
+    assert found == {(name, batch) for name in names for batch in batches}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A network and its export in float32."""
+    model = create_model("inception_v1", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
+    ramps.fill(model)
+    to = tmp_path_factory.mktemp("wide")
+    return model, export(model, LABELS, to, Preprocessing(64), precision="float32")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(wide, tmp_path, precision):
+    model, wide = wide
+    narrow = export(model, LABELS, tmp_path, Preprocessing(64), precision=precision)
+    images = tf.constant(sample_requests.images(4))
+    answers = [
+        tf.saved_model.load(folder).signatures["image_tensor"](images=images)
+        for folder in (wide, narrow)
+    ]
+    assert answers[1]["probabilities"].dtype == answers[1]["top_scores"].dtype == tf.float32
+    sizes = [
+        (folder / "variables/variables.data-00000-of-00001").stat().st_size
+        for folder in (wide, narrow)
+    ]
+    assert 0.5 <= sizes[1] / sizes[0] < 0.52
+    difference = np.abs(answers[0]["probabilities"] - answers[1]["probabilities"]).max()
+    assert 0 < difference < runtime_checks.ROUNDING[precision]
+
+
+def test_a_network_trained_in_mixed_precision_is_exported_in_float32(tmp_path):
+    arguments = {"input_shape": (32, 32, 3), "classes": 3, "width_multiplier": 0.1}
+    mixed = create_model("inception_v1", **arguments, dtype="mixed_bfloat16")
+    ramps.fill(mixed)
+    plain = create_model("inception_v1", **arguments)
+    plain.set_weights(mixed.get_weights())
+    folder = export(mixed, LABELS, tmp_path, Preprocessing(32))
+    images = tf.constant(sample_requests.images(2))
+    served = tf.saved_model.load(folder)
+    answer = served.signatures["image_tensor"](images=images)["probabilities"]
+    np.testing.assert_allclose(answer, plain(served.prepare(images), training=False), atol=1e-5)
+
+
+def test_an_untrained_network_is_warned_of_and_exported(tmp_path):
+    model = create_model("googlenet", input_shape=(64, 64, 3), classes=3, width_multiplier=0.1)
+    with pytest.warns(UserWarning, match="'googlenet' is untrained: its weights are as they were"):
+        folder = export(model, LABELS, tmp_path, Preprocessing(64))
+    assert (folder / "saved_model.pb").is_file()
+
+
+def test_weights_with_a_preprocessing_of_their_own_are_exported_with_it(tmp_path):
+    seen = tf.saved_model.load(
+        export(tiny(), LABELS, tmp_path, Preprocessing(48, scale="caffe", stored=56))
+    )
+    images = tf.cast(
+        tf.random.stateless_uniform((2, 90, 120, 3), (1, 2), 0, 256, tf.int32), "uint8"
+    )
+    prepared = seen.prepare(images)
+    middle = tf.image.resize(images, (56, 56))[:, 4:52, 4:52, ::-1] - (104.0, 117.0, 123.0)
+    np.testing.assert_allclose(prepared, middle, atol=1e-4)
+
+
+def test_beside_the_versions_lie_the_servers_settings_and_a_readme(tmp_path):
+    folder = export(tiny(), LABELS, tmp_path / "demo", Preprocessing(SIZE))
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse((folder.parent / "model.config").read_text(), config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("demo", "/models/demo")
+    assert (model.model_platform, model.model_version_policy.latest.num_versions) == (
+        "tensorflow",
+        1,
+    )
+
+    (folder.parent / "model.config").write_text("# edited by hand\n")
+    export(tiny(), LABELS, folder.parent, Preprocessing(SIZE))
+    assert (folder.parent / "model.config").read_text() == "# edited by hand\n"
+    readme = (folder.parent / "README.md").read_text()
+    for words in ("docker run", "MODEL_NAME=demo", "curl", "v1/models/demo:predict", "grpc"):
+        assert words in readme
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    compile(program, "README.md", "exec")
+
+
+def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
+    weights = tmp_path / "w.weights.h5"
+    weights.write_bytes(b"some weights")
+    origin = metadata.Origin.of("runs/demo", weights)
+    view = Preprocessing(SIZE, None)
+    folder = export(tiny(), LABELS, tmp_path / "demo", view, pixel_limit=10**6, origin=origin)
+    found = metadata.read(folder)
+    assert (found.network, found.view, found.pixel_limit) == ("tiny", view, 10**6)
+    assert found.origin == origin
+    assert found.origin.is_unchanged()
+    weights.write_bytes(b"others")
+    assert not found.origin.is_unchanged()
+    (folder / metadata.FILE).write_text("{}")
+    with pytest.raises(UserError, match=r"export\.json is not what export writes"):
+        metadata.read(folder)
+
+
+def test_versions_count_up_and_the_newest_is_found(tmp_path):
+    to = tmp_path / "new" / "demo"
+    model = tiny()
+    first = export(model, LABELS, to, Preprocessing(SIZE))
+    tenth = export(model, LABELS, to, Preprocessing(SIZE), version=10)
+    next_one = export(model, LABELS, to, Preprocessing(SIZE, None))
+    assert [path.name for path in (first, tenth, next_one)] == ["1", "10", "11"]
+    assert newest_version(to) == next_one
+    assert newest_version(tenth) == tenth
+    assert sorted(path.name for path in to.iterdir()) == [
+        *("1", "10", "11"),
+        *("README.md", "model.config"),
+    ]
+
+
+def test_a_version_that_is_there_is_refused_and_kept(tmp_path):
+    (tmp_path / "3").mkdir()
+    with pytest.raises(UserError, match=r"version 3 is in '.*' already; leave .* the next, 4"):
+        export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), version=3)
+    assert [path.name for path in tmp_path.iterdir()] == ["3"]
+
+
+def test_exports_at_the_same_time_each_get_a_number(tmp_path):
+    built = [tmp_path / f".export-{i}" for i in range(16)]
+    for path in built:
+        path.mkdir()
+        (path / "saved_model.pb").touch()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda path: publish(path, tmp_path, None), built))
+    assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(1, 17)}
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch, there):
+    def fail(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(warmup, "write", fail)
+    to = tmp_path / "demo"
+    if there:
+        to.mkdir()
+    with pytest.raises(OSError, match="no space left"):
+        export(tiny(), LABELS, to, Preprocessing(SIZE))
+    assert list(tmp_path.rglob("*")) == ([to] if there else [])
+
+
+@pytest.fixture
+def little_disk(tmp_path):
+    """A file system of 100 kB, which only root can mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = shutil.which("mount")
+    options = ["-t", "tmpfs", "-o", "size=100k", "tmpfs", str(disk)]
+    if mount is None or subprocess.run([mount, *options], capture_output=True).returncode:
+        pytest.skip("no small file system can be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("read_only", [False, True], ids=["full", "read-only"])
+def test_a_disk_that_takes_no_export_is_named_and_keeps_nothing(wide, little_disk, read_only):
+    if read_only:
+        subprocess.run(["mount", "-o", "remount,ro", str(little_disk)], check=True)
+    model, _ = wide
+    with pytest.raises(Exception, match="No space left|Read-only") as caught:
+        export(model, LABELS, little_disk / "demo", Preprocessing(64))
+    code, sentence = explain(caught.value)
+    assert code == 2
+    wanted = (
+        r".*demo: Read-only file system" if read_only else "the disk is full; free some space.*"
+    )
+    assert re.fullmatch(wanted, sentence)
+    assert list(little_disk.iterdir()) == []
+
+
+REFUSED = {
+    r"2 labels for 3 classes": {"labels": ("a", "b")},
+    r"label 'a\\nb' is not one line of text": {"labels": ("a\nb", "c", "d")},
+    r"label '' is not one line of text": {"labels": ("", "c", "d")},
+    r"size takes a whole number of at least 1, got 0": {"view": Preprocessing(0)},
+    r"top takes a whole number of at least 1, got 2\.5": {"top": 2.5},
+    r"version takes a whole number of at least 1, got -1": {"version": -1},
+    r"version takes a whole number of at least 1, got True": {"version": True},
+    r"crop takes a share of each side above 0 and up to 1, or None, got 1\.5": {
+        "view": Preprocessing(SIZE, 1.5)
+    },
+    r"pixel_limit takes a whole number of at least 1, got 0": {"pixel_limit": 0},
+    r"warm_up takes a whole number of at least 1, got 0": {"warm_up": (1, 0)},
+    r"warm_up takes 1 to 333 batch sizes, got 0": {"warm_up": ()},
+    r"unknown precision 'bfloat'; known: float32, bfloat16, float16; did you mean 'bfloat16'\?": {
+        "precision": "bfloat"
+    },
+    r"'tiny' takes images of \(None, None, 1\), not \(64, 64, 3\)": {"model": tiny(channels=1)},
+    r"'tiny' takes images of \(32, 32, 3\), not \(64, 64, 3\)": {"model": tiny(shape=(32, 32))},
+    r"'headless' gives": {"model": keras.Model(*[keras.Input((8, 8, 3))] * 2, name="headless")},
+    r"functional model with one input; 'sequential' is not": {
+        "model": keras.Sequential(name="sequential")
+    },
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_an_argument_outside_its_range_is_refused_before_anything_is_written(tmp_path, sentence):
+    given = {"model": tiny(), "labels": LABELS, "view": Preprocessing(SIZE)}
+    with pytest.raises(UserError, match=sentence):
+        export(**given | {"to": tmp_path / "demo"} | REFUSED[sentence])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "demo").touch()
+    with pytest.raises(UserError, match="is a file; give the folder"):
+        export(tiny(), LABELS, tmp_path / "demo", Preprocessing(SIZE))
+
+
+def test_without_the_serving_api_the_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    with pytest.raises(UserError, match=r"pip install 'inception_tf\[serve\]'"):
+        export(tiny(), LABELS, tmp_path, Preprocessing(SIZE))

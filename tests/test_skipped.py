@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that cannot be read are skipped, counted and named; too many of them end the pass."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from inception_tf.config import DataConfig
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.open import Split
+from inception_tf.errors import UserError
+
+PLAIN = DataConfig(batch_size=4, box_area=None, flip=False, max_bad=0.5)
+STEPS = images.evaluation_steps(Preprocessing(8, None))
+
+
+@pytest.fixture
+def spoilt(class_folders):
+    """40 good images whose gray says which one they are, and what was spoilt: {path: why}."""
+    folder = class_folders(gray=40) / "gray"
+    paths = [str(folder / f"{number}.png") for number in range(40)]
+    good = tf.io.read_file(paths[0]).numpy()
+    reasons = {}
+    for number, data, reason in (
+        (3, b"GIF89a, or so it says", "not a JPEG or PNG image"),
+        (17, good[:60], "damaged: cannot be decoded"),
+        (30, b"", "empty"),
+    ):
+        tf.io.write_file(paths[number], data)
+        reasons[paths[number]] = reason
+    return Split(np.array(paths), np.arange(40) % 2), reasons
+
+
+def test_evaluation_leaves_them_out_and_names_them(spoilt, caplog):
+    split, reasons = spoilt
+    bad = BadImages(split, limit=0.1)
+    with caplog.at_level(logging.WARNING, "inception_tf"):
+        batches = list(pipeline.evaluation(split, STEPS, batch_size=8, bad=bad))
+    index = np.concatenate([index for _, index in batches])
+    assert index.tolist() == [n for n in range(40) if n not in (3, 17, 30)]
+    for pixels, places in batches:
+        shown = np.round((pixels[:, 0, 0, 0].numpy() + 1) * 127.5)
+        np.testing.assert_array_equal(shown, places)
+    assert bad.reasons == reasons
+    for path, reason in reasons.items():
+        assert f"skipped {path}: {reason}" in caplog.text
+
+
+def test_training_draws_another_in_their_place_the_same_on_every_run(spoilt):
+    split, reasons = spoilt
+
+    def stream(start):
+        bad = BadImages(split, 0.5)
+        data = pipeline.training(
+            split, PLAIN, size=8, classes=2, seed=0, epochs=3, start=start, bad=bad
+        )
+        shown = [np.round((x[:, 0, 0, 0].numpy() + 1) * 127.5) for x, _ in data]
+        return shown, bad
+
+    whole, bad = stream(0)
+    assert bad.reasons == reasons
+    assert len(whole) == 30
+    assert not {3, 17, 30} & set(np.concatenate(whole).astype(int))
+    rest, _ = stream(7)
+    np.testing.assert_array_equal(rest, whole[7:])
+
+
+def test_more_than_the_limit_end_the_pass_with_the_list(spoilt):
+    split, reasons = spoilt
+    bad = BadImages(split, limit=0.05)
+    with pytest.raises(tf.errors.OpError):
+        list(pipeline.evaluation(split, STEPS, batch_size=8, bad=bad))
+    assert bad.exceeded
+    sentence = str(bad.error())
+    assert sentence.startswith("3 of 40 images cannot be read, more than 5.00%: ")
+    for path, reason in reasons.items():
+        assert f"{path} ({reason})" in sentence
+
+
+def test_an_image_met_twice_counts_once(spoilt):
+    split, _ = spoilt
+    bad = BadImages(split, limit=0.03)
+    bad.note(3, "empty")
+    bad.note(3, "empty")
+    assert bad.count == 1
+    with pytest.raises(UserError, match="2 of 40 images cannot be read"):
+        bad.note(4, "empty")
+
+
+def test_a_long_list_is_cut_short():
+    bad = BadImages(Split(np.array([f"{n}.png" for n in range(50)]), np.zeros(50, int)), limit=1.0)
+    for index in range(30):
+        bad.note(index, "empty")
+    assert " and 10 more; " in str(bad.error())
+
+
+def test_a_record_whose_checksum_is_wrong_is_skipped(tmp_path):
+    from example_files import write
+
+    from inception_tf.data.sources.open import open_source
+
+    pixels = tf.io.encode_png(np.full((8, 8, 3), 7, np.uint8)).numpy()
+    file = tmp_path / "test-0"
+    write(file, [(pixels, n % 2) for n in range(10)])
+    content = bytearray(file.read_bytes())
+    content[content.index(b"IDAT", 4 * len(content) // 10) + 6] ^= 1  # in the image of record 4
+    file.write_bytes(content)
+    split = open_source(f"tfrecord:{file}").split("test")
+    bad = BadImages(split, limit=0.1)
+    seen = [
+        i for _, index in pipeline.evaluation(split, STEPS, batch_size=4, bad=bad) for i in index
+    ]
+    assert bad.reasons == {f"{file} record 4": "damaged: cannot be decoded"}
+    assert len(seen) == 9

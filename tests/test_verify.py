@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sound SavedModel passes every check; one that is broken in one way fails the check for it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import ramps
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from inception_tf import UserError, create_model
+from inception_tf.data.decoding import images as pixels
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.export import metadata, signatures, warmup
+from inception_tf.export.savedmodel import export
+from inception_tf.savedmodel import c_api
+from inception_tf.verify import runtime_checks
+from inception_tf.verify.runtime_checks import Trial
+from inception_tf.verify.subprocess_loader import Answer, Call
+from inception_tf.verify.verify import verify
+
+SIZE = 32
+LABELS = ("a", "b", "c", "d", "e", "f")
+
+
+def small_network(seed: int = 0, activation: str | None = "softmax") -> keras.Model:
+    images = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 5, 4, name="conv")(images)
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(len(LABELS), activation, name="logits")(x))
+    for weight in model.weights:
+        weight.assign(ramps.weight(f"{seed} {weight.path}", tuple(weight.shape)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    return export(
+        small_network(), LABELS, tmp_path_factory.mktemp("models") / "sound", Preprocessing(SIZE)
+    )
+
+
+@pytest.fixture
+def copy(sound, tmp_path) -> Path:
+    return Path(shutil.copytree(sound, tmp_path / "1"))
+
+
+def verdicts(path, model=None) -> dict[str, bool | None]:
+    return {check.name: check.passed for check in verify(path, model)}
+
+
+def failed(path, model=None) -> set[str]:
+    return {name for name, passed in verdicts(path, model).items() if passed is False}
+
+
+def edit(folder: Path, change: Callable) -> None:
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    change(saved.meta_graphs[0])
+    (folder / "saved_model.pb").write_bytes(saved.SerializeToString())
+
+
+def test_a_sound_model_passes_every_check_in_order(sound):
+    assert verdicts(sound.parent, small_network()) == {
+        "SavedModel": True,
+        "signatures": True,
+        "labels": True,
+        "sizes": True,
+        "inference only": True,
+        "no forced XLA": True,
+        "C++ loader": True,
+        "probabilities": True,
+        "top classes": True,
+        "Python loader": True,
+        "Keras model": True,
+        "one bad image": True,
+        "warm-up": True,
+    }
+
+
+def test_another_network_fails_the_comparison_alone(sound):
+    assert failed(sound, small_network(seed=1)) == {"Keras model"}
+
+
+def test_a_missing_label_file_does_not_load(copy):
+    (copy / "assets/labels.txt").unlink()
+    found = verdicts(copy)
+    assert (found["labels"], found["C++ loader"], found["Python loader"]) == (False, False, None)
+
+
+def test_missing_variables_load_but_do_not_run(copy):
+    (copy / "variables/variables.index").unlink()
+    found = {check.name: check for check in verify(copy)}
+    assert "Could not find variable" in found["C++ loader"].detail
+    assert found["C++ loader"].passed is False
+    assert found["probabilities"].passed is None
+
+
+def test_torn_variables_are_found(copy):
+    (data,) = copy.glob("variables/variables.data-*")
+    data.write_bytes(data.read_bytes()[:100])
+    found = {check.name: check for check in verify(copy)}
+    assert found["sizes"].detail.startswith("variables/variables cannot be read: ")
+    assert (found["sizes"].passed, found["C++ loader"].passed) == (False, False)
+
+
+def test_one_wrong_bit_in_the_variables_is_found(copy):
+    (data,) = copy.glob("variables/variables.data-*")
+    content = bytearray(data.read_bytes())
+    content[100] ^= 1
+    data.write_bytes(content)
+    assert "sizes" in failed(copy)
+
+
+class EagerDropout(keras.layers.Layer):
+    def call(self, inputs):
+        return keras.random.dropout(inputs, 0.5, seed=1)
+
+
+class EagerNorm(keras.layers.BatchNormalization):
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=True, mask=mask)
+
+
+@pytest.mark.parametrize("layer", [EagerDropout(), EagerNorm()], ids=["dropout", "norm"])
+def test_a_graph_that_still_trains_is_found(tmp_path, layer):
+    images = keras.Input((SIZE, SIZE, 3))
+    x = layer(keras.layers.Conv2D(8, 5, 4)(images))
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    head = keras.layers.Dense(len(LABELS), "softmax", bias_initializer="uniform")
+    model = keras.Model(images, head(x))
+    folder = export(model, LABELS, tmp_path, Preprocessing(SIZE), fold=False)
+    assert "inference only" in failed(folder)
+
+
+def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_path):
+    model = create_model("inception_v1", classes=6)
+    ramps.fill(model)
+    weights = tmp_path / "v1.keras"
+    model.save(weights)
+    origin = metadata.Origin.of(weights, weights)
+    folder = export(model, LABELS, tmp_path / "v1", Preprocessing(224), origin=origin)
+    assert verdicts(folder)["Keras model"] is True
+
+    model.layers[-2].bias.assign_add(np.arange(6))
+    model.save(weights)
+    (check,) = (check for check in verify(folder) if check.name == "Keras model")
+    assert check.passed is None
+    assert check.detail == f"{weights} is not here or has changed since; name the run with --run"
+
+
+def test_a_run_that_is_not_there_is_refused(sound):
+    with pytest.raises(UserError, match="there is no runs/nope; give a run folder or a weights"):
+        verify(sound, "runs/nope")
+
+
+def test_a_network_of_another_size_fails_the_comparison(sound):
+    other = create_model("inception_v1", input_shape=(64, 64, 3), classes=6, width_multiplier=0.1)
+    (check,) = (check for check in verify(sound, other) if check.name == "Keras model")
+    assert check.passed is False
+    assert check.detail == "the network takes (None, 64, 64, 3), the export gives it (1, 32, 32, 3)"
+
+
+def test_a_wrong_number_of_labels_is_found(copy):
+    with (copy / "assets/labels.txt").open("a") as file:
+        file.write("one too many\n")
+    assert failed(copy) == {"labels"}
+
+
+def drop_classify(graph):
+    del graph.signature_def["classify"]
+
+
+def rename_output(graph):
+    outputs = graph.signature_def["serving_default"].outputs
+    outputs["output_0"].CopyFrom(outputs["status"])
+    del outputs["status"]
+
+
+def fix_batch(graph):
+    graph.signature_def["image_tensor"].inputs["images"].tensor_shape.dim[0].size = 8
+
+
+def change_dtype(graph):
+    graph.signature_def["classify"].outputs["scores"].dtype = tf.float64.as_datatype_enum
+
+
+@pytest.mark.parametrize("change", [drop_classify, rename_output, fix_batch, change_dtype])
+def test_a_signature_that_is_not_the_contracts_is_found(copy, change, monkeypatch):
+    def no_run(*_):
+        raise c_api.NoLoaderError("not needed in this test")
+
+    monkeypatch.setattr(runtime_checks, "start", no_run)
+    edit(copy, change)
+    assert failed(copy) == {"signatures"}
+
+
+def test_a_missing_signature_fails_in_the_loader_too(copy):
+    edit(copy, drop_classify)
+    assert failed(copy) == {"signatures", "C++ loader"}
+
+
+def test_a_function_that_needs_xla_is_found(copy):
+    def force(graph):
+        for function in graph.graph_def.library.function:
+            if "network" in function.signature.name:
+                function.attr["_XlaMustCompile"].b = True
+
+    edit(copy, force)
+    assert "no forced XLA" in failed(copy)
+
+
+def test_a_network_that_gives_logits_is_found(tmp_path):
+    folder = export(small_network(activation=None), LABELS, tmp_path, Preprocessing(SIZE))
+    assert failed(folder) == {"probabilities"}
+
+
+def test_names_in_another_order_than_their_scores_are_found(tmp_path, monkeypatch):
+    answer = signatures.ServingModule._answer
+
+    def turned(self, images, status):
+        found = answer(self, images, status)
+        return found | {"top_classes": found["top_classes"][:, ::-1]}
+
+    monkeypatch.setattr(signatures.ServingModule, "_answer", turned)
+    folder = export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))
+    assert failed(folder) == {"top classes"}
+
+
+def test_a_signature_that_names_another_tensor_than_its_function_gives_is_found(tmp_path):
+    folder = export(small_network(), LABELS, tmp_path, Preprocessing(SIZE), top=len(LABELS))
+
+    def exchange(graph):
+        outputs = graph.signature_def["image_tensor"].outputs
+        first, second = outputs["probabilities"].name, outputs["top_scores"].name
+        outputs["probabilities"].name, outputs["top_scores"].name = second, first
+
+    # The server follows the signature, Python's loader the function.
+    edit(folder, exchange)
+    assert "Python loader" in failed(folder)
+
+
+def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeypatch):
+    def read_one(self, item, unpack):
+        return pixels.compose(self._steps, pixels.decode(unpack(item))), pixels.OK
+
+    monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)
+    assert failed(export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))) == {
+        "one bad image"
+    }
+
+
+def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
+    (copy / warmup.FILE).write_bytes(b"garbage")
+    assert failed(copy) == {"warm-up"}
+
+
+def test_a_warm_up_record_that_does_not_run_fails_its_check_alone(copy):
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = "serve"
+    with tf.io.TFRecordWriter(str(copy / warmup.FILE)) as file:
+        file.write(log.SerializeToString())
+    assert failed(copy) == {"warm-up"}
+
+
+def test_what_cannot_be_checked_here_is_named_and_not_passed(sound, monkeypatch):
+    monkeypatch.setattr(c_api, "LIBRARIES", ("libtensorflow.nowhere", "libtensorflow_cc.nowhere"))
+    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    found = {check.name: check for check in verify(sound)}
+    undone = {
+        "C++ loader",
+        "Keras model",
+        "probabilities",
+        "top classes",
+        "Python loader",
+        "one bad image",
+        "warm-up",
+    }
+    assert {name for name, check in found.items() if check.passed is None} == undone
+    assert found["C++ loader"].detail.startswith("the installed TensorFlow has no lib")
+    assert "pip install" in found["warm-up"].detail
+
+
+def answered(call: Call, **outputs) -> Trial:
+    """A trial with one call, answered as the test says."""
+    arrays = {name: np.array(rows) for name, rows in outputs.items()}
+    return Trial(((call, Answer(arrays)),), (), (), ())
+
+
+@pytest.mark.parametrize("row", [[0.5, float("nan")], [0.7, 0.7], [1.5, -0.5]])
+def test_rows_that_are_no_probabilities_are_found(row):
+    with pytest.raises(runtime_checks.FaultError, match="end"):
+        runtime_checks.are_probabilities(answered(Call("image_tensor", {}), probabilities=[row]))
+
+
+@pytest.mark.parametrize("names", [[b"dog", b"cat"], [b"cat", b"cow"]])
+def test_names_that_are_not_those_of_the_scores_are_found(names):
+    tried = answered(
+        Call("image_tensor", {}),
+        probabilities=[[0.9, 0.1]],
+        top_classes=np.array([names], object),
+        top_scores=[[0.9, 0.1]],
+    )
+    with pytest.raises(runtime_checks.FaultError, match="do not fit"):
+        runtime_checks.names_follow_scores(tried, ("cat", "dog"))
+
+
+def test_what_is_no_saved_model_is_refused_with_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="is not a folder; give saved_models/NAME"):
+        verify(tmp_path / "nothing")
+    with pytest.raises(UserError, match=r"neither a saved_model\.pb nor a numbered version folder"):
+        verify(tmp_path)
+    (tmp_path / "7").mkdir()
+    with pytest.raises(UserError, match=r"7' is not a SavedModel, it has no saved_model\.pb"):
+        verify(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(b"\xff garbage")
+    with pytest.raises(UserError, match="cannot be read as a SavedModel"):
+        verify(tmp_path)
+    (tmp_path / "7" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(UserError, match="no graph tagged 'serve'"):
+        verify(tmp_path)
