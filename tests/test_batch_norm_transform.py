@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What Ioffe and Szegedy 2015 say of the batch normalization transform, section 3, equation by equation.
 
-Beside these: the fused operation against Keras' layer in tests/test_fused.py, Algorithm 2's statistics
-over many batches in tests/test_population.py, its affine map inside a convolution in tests/test_optimize.py.
+Beside these: the fused operation against Keras' layer in tests/test_fused_batch_norm.py, Algorithm 2's statistics
+over many batches in tests/test_recalibrate.py, its affine map inside a convolution in tests/test_optimize.py.
 """
 
 from __future__ import annotations
