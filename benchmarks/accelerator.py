@@ -807,11 +807,11 @@ RENDER = {
 
 
 def save(record: dict, out: Path) -> None:
-    from inception_tf.host.atomic_io import write_whole
+    from inception_tf.host.atomic_io import atomic_write_text
 
     judge(record)
-    write_whole(out / "accelerator.json", json.dumps(record, indent=1) + "\n")
-    write_whole(out / "accelerator.md", render(record))
+    atomic_write_text(out / "accelerator.json", json.dumps(record, indent=1) + "\n")
+    atomic_write_text(out / "accelerator.md", render(record))
 
 
 def about() -> tuple[str, str]:

@@ -91,15 +91,15 @@ def calls_of(shape: Shape, dtype: str) -> dict:
         return tf.cast(tf.random.stateless_normal(sides, (0, 0)), dtype)
 
     x, kernel, back = drawn(*shape.x), drawn(*shape.kernel), drawn(*shape.y)
-    manner = {
+    options = {
         "strides": (1, shape.stride, shape.stride, 1),
         "padding": shape.padding,
         "data_format": "NHWC",
     }
     calls = {
-        "forward": lambda: tf.raw_ops.Conv2D(input=x, filter=kernel, **manner),
+        "forward": lambda: tf.raw_ops.Conv2D(input=x, filter=kernel, **options),
         "filter gradient": lambda: tf.raw_ops.Conv2DBackpropFilter(
-            input=x, filter_sizes=shape.kernel, out_backprop=back, **manner
+            input=x, filter_sizes=shape.kernel, out_backprop=back, **options
         ),
     }
     products = tf.function(
@@ -108,7 +108,7 @@ def calls_of(shape: Shape, dtype: str) -> dict:
     calls["the same as products"] = lambda: products(x, back)
     if not shape.first:
         calls["input gradient"] = lambda: tf.raw_ops.Conv2DBackpropInput(
-            input_sizes=shape.x, filter=kernel, out_backprop=back, **manner
+            input_sizes=shape.x, filter=kernel, out_backprop=back, **options
         )
     return calls
 

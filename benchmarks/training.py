@@ -198,7 +198,7 @@ def _ours(settings: dict, folder: Path):
 
     from inception_tf.benchmark.steps import model_plan
     from inception_tf.run_folder import Run
-    from inception_tf.training.callbacks import Bar, Recorder
+    from inception_tf.training.callbacks import ProgressBar, Recorder
     from inception_tf.training.checkpoint import Progress
     from inception_tf.training.compile import compiled_model
     from inception_tf.training.optim.ema import AveragedEvaluation
@@ -207,7 +207,7 @@ def _ours(settings: dict, folder: Path):
     recorder = Recorder(Run(folder), Progress())
     recorder.on_epoch_end = lambda *_: None  # no checkpoint: an epoch here is a few steps
     board = keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
-    callbacks = [AveragedEvaluation(), recorder, board, Bar(1, case.batch_size)]
+    callbacks = [AveragedEvaluation(), recorder, board, ProgressBar(1, case.batch_size)]
     return compiled_model(model_plan(case), fresh=False), case.precision, callbacks
 
 

@@ -11,7 +11,7 @@ import yaml
 from inception_tf.config import Config, read_yaml
 from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
 from inception_tf.models import find
 
@@ -54,7 +54,7 @@ class Run:
     def write_config(self, config: Config) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         values = config.as_dict() | {"environment": environment()}
-        write_whole(self.config_file, yaml.safe_dump(values, sort_keys=False))
+        atomic_write_text(self.config_file, yaml.safe_dump(values, sort_keys=False))
 
     def labels(self) -> tuple[str, ...]:
         return read_labels(self.labels_file)

@@ -233,7 +233,7 @@ def test_workers_with_other_settings_are_told_so(recipe, tmp_path):
 
 
 def test_a_chief_that_never_comes_is_missed(monkeypatch):
-    monkeypatch.setattr(distribute, "MEETING", 1)
+    monkeypatch.setattr(distribute, "JOIN_TIMEOUT_S", 1)
     workers = [f"localhost:{port}" for port in free_ports(2)]
     task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(task))

@@ -19,7 +19,7 @@ from inception_tf.nn.layers import LocalResponseNormalization
 
 def pool(x, step):
     image = keras.Input(x.shape[1:])
-    return keras.Model(image, builder.apply(image, step, "pool", builder.Manner()))(x).numpy()
+    return keras.Model(image, builder.apply(image, step, "pool", builder.LayerConfig()))(x).numpy()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 64])

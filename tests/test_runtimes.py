@@ -14,7 +14,7 @@ import pytest
 import ramps
 
 from inception_tf import UserError, create_model
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 from inception_tf.inference import runtimes
 from inception_tf.inference.runtimes.graph import plain
 from inception_tf.inference.runtimes.openvino import EXACT, to_openvino
@@ -202,7 +202,7 @@ def test_a_missing_package_is_a_sentence_that_says_what_to_install(
 
 
 def test_talk_is_kept_back_from_python_and_from_below(capfd):
-    with quiet():
+    with silence():
         print("from Python")
         os.write(1, b"from C\n")
         os.write(2, b"from C too\n")
@@ -211,7 +211,7 @@ def test_talk_is_kept_back_from_python_and_from_below(capfd):
 
 
 def test_talk_before_an_error_is_told(capfd):
-    @quiet()
+    @silence()
     def fail():
         os.write(1, b"what went wrong\n")
         raise RuntimeError

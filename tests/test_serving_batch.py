@@ -163,7 +163,7 @@ def test_a_second_call_does_nothing_and_a_missing_shard_comes_back_the_same(mode
 def test_two_attempts_at_once_leave_one_whole_file(tmp_path):
     output = shards.parse_output(f"{tmp_path}/p.jsonl")
     path = output.part(0, 1)
-    with shards.aside(output, path) as one, shards.aside(output, path) as other:
+    with shards.atomic_file(output, path) as one, shards.atomic_file(output, path) as other:
         for file in (one, other):
             file.write(b"the same\n")
     shards.clear(output)

@@ -14,7 +14,7 @@ from ctrl_c import CtrlC
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import aside, write_whole
+from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint
 from inception_tf.training.callbacks import Stopped
@@ -226,10 +226,10 @@ def test_a_checkpoint_of_another_model_is_refused(little, tmp_path):
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "report.json"
-    write_whole(path, "old")
+    atomic_write_text(path, "old")
 
     def interrupted():
-        with aside(path) as temporary:
+        with atomic_path(path) as temporary:
             temporary.write_text("half")
             raise OSError(28, "No space left on device")
 

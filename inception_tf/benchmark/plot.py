@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inception_tf.errors import missing_package
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
 
 __all__ = ["plot"]
 
@@ -16,11 +16,6 @@ INCHES = 0.42  # of height for each bar
 
 def plot(timings: Sequence[dict], path: str | Path) -> None:
     """Writes a PNG file of `Timing.as_dict()`s, in their order from the top."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_package("--plot", "matplotlib", "train") from error
-
     labels = [
         f"{t['model']}, {t['what'].lower()}\n{t['precision']}, batch {t['batch_size']}, {t['size']} px"
         for t in timings
@@ -28,7 +23,7 @@ def plot(timings: Sequence[dict], path: str | Path) -> None:
     medians = [t["median"] for t in timings]
     late = [t["p90"] - t["median"] for t in timings]
     places = range(len(timings))
-    figure = Figure((8, 1.4 + INCHES * len(timings)), layout="constrained")
+    figure = new_figure("--plot", 8, 1.4 + INCHES * len(timings))
     axes = figure.add_subplot()
     bars = axes.barh(
         places, medians, xerr=[[0] * len(late), late], color="0.65", ecolor="0.2", capsize=3
@@ -44,5 +39,5 @@ def plot(timings: Sequence[dict], path: str | Path) -> None:
     axes.set_xlim(0, 1.3 * max(t["p90"] for t in timings))
     axes.set_xlabel("seconds per batch: median, and 90th percentile")
     axes.set_title(f"{timings[0]['device']}, {timings[0]['backend']}", fontsize=9)
-    with aside(Path(path)) as temporary:
+    with atomic_path(Path(path)) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -29,20 +29,20 @@ SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
 
 # Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
 COMMANDS = {
-    "batch-predict": "Name what very many images show, on several workers.",
+    "batch-predict": "Classify very many images, on several workers.",
     "benchmark": "Time networks on this machine.",
-    "convert": "Turn another project's weights into this one's.",
-    "data": "Describe images, or draw them as a network is fed them.",
-    "demo": "Open a web page on this machine that names what an image shows.",
-    "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights.",
+    "convert": "Convert another project's weights to this one's.",
+    "data": "Describe a data set, or draw its images as a network is fed them.",
+    "demo": "Open a web page on this machine that classifies images.",
+    "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights files.",
     "experiment": "Run the batch normalization paper's experiments.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
-    "predict": "Name what images show.",
+    "predict": "Classify images.",
     "summary": "Print a network's layer table.",
     "train": "Train a network into a run folder.",
-    "verify": "Prove that a SavedModel loads and answers as TF Serving needs it.",
+    "verify": "Check that a SavedModel loads and serves correctly.",
 }
 
 # Commands that work where Keras has another backend and TensorFlow is not installed.

@@ -201,7 +201,7 @@ def _time(
     from inception_tf.benchmark.plot import plot
     from inception_tf.benchmark.run import time_case
     from inception_tf.cli.render import table
-    from inception_tf.host.atomic_io import write_whole
+    from inception_tf.host.atomic_io import atomic_write_text
     from inception_tf.host.devices import missing_gpu_hint
 
     cases = [
@@ -227,9 +227,9 @@ def _time(
         timings.append(time_case(case, click.echo, peak=True).as_dict())
         # After each, so that what was measured is kept if the next one fails.
         if json_file:
-            write_whole(Path(json_file), json.dumps(timings, indent=2) + "\n")
+            atomic_write_text(Path(json_file), json.dumps(timings, indent=2) + "\n")
         if csv_file:
-            write_whole(Path(csv_file), tables.to_csv(timings))
+            atomic_write_text(Path(csv_file), tables.to_csv(timings))
     if plot_file:
         plot(timings, plot_file)
     click.echo(table(tables.COLUMNS, tables.rows(timings)))
@@ -274,7 +274,7 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     from inception_tf.benchmark.data import time_data
     from inception_tf.cli.render import table
     from inception_tf.data.sources.open import absolute
-    from inception_tf.host.atomic_io import write_whole
+    from inception_tf.host.atomic_io import atomic_write_text
     from inception_tf.training.recipes import read_recipe
 
     quoted = absolute(data).replace("'", "''")
@@ -301,7 +301,7 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
         f" the {timing.slower} is the slower, the {other} {fast / slow:.1f} times as fast"
     )
     if json_file:
-        write_whole(Path(json_file), json.dumps(timing.as_dict(), indent=2) + "\n")
+        atomic_write_text(Path(json_file), json.dumps(timing.as_dict(), indent=2) + "\n")
 
 
 @command.command("start-up")
@@ -325,7 +325,7 @@ def start_up(path, image, runs, json_file):
     """
     from inception_tf.benchmark.start_up import time_start_up
     from inception_tf.cli.render import table
-    from inception_tf.host.atomic_io import write_whole
+    from inception_tf.host.atomic_io import atomic_write_text
 
     found = time_start_up(path, image, runs)
     click.echo(f"{found.model}: one image, {found.device}, median of {runs}")
@@ -339,4 +339,4 @@ def start_up(path, image, runs, json_file):
     ]
     click.echo(table(("what", "s", "slowest", "peak MiB"), cells))
     if json_file:
-        write_whole(Path(json_file), json.dumps(found.as_dict(), indent=2) + "\n")
+        atomic_write_text(Path(json_file), json.dumps(found.as_dict(), indent=2) + "\n")

@@ -191,7 +191,7 @@ def _by_class(found, labels) -> str:
 
 
 def _write(file, members, results, crops, bad) -> None:
-    from inception_tf.host.atomic_io import write_whole
+    from inception_tf.host.atomic_io import atomic_write_text
 
     singles = [
         {"name": m.name, "model": m.network, "size": m.view.size, **result}
@@ -203,4 +203,4 @@ def _write(file, members, results, crops, bad) -> None:
         "crops": crops,
         "members": singles,
     }
-    write_whole(Path(file), json.dumps(content, indent=2) + "\n")
+    atomic_write_text(Path(file), json.dumps(content, indent=2) + "\n")

@@ -163,7 +163,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     from inception_tf.data.sources.open import absolute
     from inception_tf.experiments.bn_variants import FULL, QUICK, Setting, design, train_variants
     from inception_tf.experiments.variant_report import write_report
-    from inception_tf.training.callbacks import Bar, Stopped
+    from inception_tf.training.callbacks import ProgressBar, Stopped
 
     given = {name: value for name, value in chosen.items() if value is not None}
     setting = Setting(data=absolute(data), seed=seed, **{**(QUICK if quick else FULL), **given})
@@ -175,7 +175,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
         click.echo(
             f"{name}: rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps", err=True
         )
-        bars.append(Bar(config.training.epochs, config.data.batch_size))
+        bars.append(ProgressBar(config.training.epochs, config.data.batch_size))
         return bars[-1:]
 
     def after():

@@ -38,7 +38,7 @@ USER_MISTAKE = 2
     help="Seconds that a server may take for a request.",
 )
 def command(path, images, top, as_json, timeout):
-    """Name what JPEG or PNG images show, with a run, an exported SavedModel or a server.
+    """Classify JPEG or PNG images with a run, an exported SavedModel or a server.
 
     ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
     or (http) KServe; https, grpcs, and /versions/V or /labels/L behind the name go as well.

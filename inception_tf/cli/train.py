@@ -67,7 +67,7 @@ def command(
         click.echo(_told_before(config))
         return
     from inception_tf.host.devices import missing_gpu_hint
-    from inception_tf.training.callbacks import Bar, Stopped
+    from inception_tf.training.callbacks import ProgressBar, Stopped
     from inception_tf.training.distribute import read_cluster
     from inception_tf.training.train import train
 
@@ -76,7 +76,7 @@ def command(
         click.echo(f"inception-tf: {hint}", err=True)
     cluster = read_cluster()
     is_chief = cluster is None or cluster.index == 0
-    bar = Bar(config.training.epochs, config.data.batch_size)
+    bar = ProgressBar(config.training.epochs, config.data.batch_size)
     try:
         report = train(
             config, out, resumed=resumed and _started(out), callbacks=[bar] if is_chief else []

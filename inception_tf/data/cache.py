@@ -14,7 +14,7 @@ from inception_tf.data.loading import packed, reader
 from inception_tf.data.sources.splits import Records, Split
 from inception_tf.data.sources.tfrecords import read_records
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
 
 __all__ = ["MEMORY", "keep"]
 
@@ -55,7 +55,7 @@ def _contents(split: Split):
 def _write(split: Split, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with aside(file) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        with atomic_path(file) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
             for data in _contents(split):
                 writer.write(data)
     except (OSError, tf.errors.OpError) as error:

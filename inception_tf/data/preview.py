@@ -15,8 +15,8 @@ from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
-from inception_tf.errors import missing_package
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
 
 __all__ = ["Views", "draw_preview", "views"]
 
@@ -68,7 +68,7 @@ def views(
 def draw_preview(shown: Views, path: Path, title: str) -> None:
     """One row an image, training views first → a PNG file; `UserError` where matplotlib is not installed."""
     count, versions = shown.training.shape[:2]
-    figure = _new_figure(1.7 * (versions + 1) + 1, 1.85 * count + 0.7)
+    figure = new_figure("a preview", 1.7 * (versions + 1) + 1, 1.85 * count + 0.7)
     grid = figure.subplots(count, versions + 1, squeeze=False)
     for row, axes in enumerate(grid):
         for version in range(versions):
@@ -80,7 +80,7 @@ def draw_preview(shown: Views, path: Path, title: str) -> None:
         grid[0, version].set_title(f"training {version + 1}", fontsize=9)
     grid[0, -1].set_title("evaluation", fontsize=9, fontweight="bold")
     figure.suptitle(title, fontsize=10)
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
@@ -117,14 +117,3 @@ def _fed(shown: Views, row: int, version: int) -> str:
         reverse=True,
     )
     return ", ".join(f"{share:.0%} {label}" for share, label in parts)
-
-
-def _new_figure(width: float, height: float):
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise missing_package("a preview", "matplotlib", "train") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

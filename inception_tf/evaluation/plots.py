@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which classes are taken for which, as a picture."""
+"""The confusion matrix as a plot."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_tf.errors import missing_package
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
 
 __all__ = ["draw_confusion"]
 
@@ -17,19 +17,15 @@ WRITTEN = 30  # classes up to which each cell has its number
 
 
 def draw_confusion(counts: np.ndarray, labels: Sequence[str], path: Path, title: str) -> None:
-    """(K, K) counts, true class by row, → a PNG: each row's shares in gray, named where that can be read."""
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise missing_package("--confusion", "matplotlib", "train") from error
+    """(K, K) counts, true class by row, → a PNG: each row's fractions in gray, named where that can be read."""
     count = len(counts)
     side = min(max(4.0, 0.42 * count + 2), 14.0)  # inches
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    figure = new_figure("--confusion", side + 1, side)
     axes = figure.subplots()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, label="share of the images of a class")
-    axes.set(title=title, xlabel="taken for", ylabel="is")
+    figure.colorbar(image, ax=axes, label="fraction of the images of a class")
+    axes.set(title=title, xlabel="predicted class", ylabel="true class")
     if count <= WRITTEN:
         axes.set_xticks(range(count), labels, rotation=90)
         axes.set_yticks(range(count), labels)
@@ -38,5 +34,5 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str], path: Path, title:
             axes.text(
                 column, row, counts[row, column], color=ink, ha="center", va="center", fontsize=8
             )
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -15,7 +15,7 @@ import numpy as np
 from inception_tf.experiments.figure1 import draw, to_csv
 from inception_tf.experiments.mnist import load
 from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, Setting, Trace, train
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.environment import environment
 from inception_tf.host.hardware import device_name
 from inception_tf.training.curves import new_figure
@@ -54,9 +54,9 @@ def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], N
         "environment": environment(),
     }
     with (
-        aside(out / "report.json") as words,
-        aside(out / "figure1.csv") as numbers,
-        aside(out / "figure1.png") as picture,
+        atomic_path(out / "report.json") as words,
+        atomic_path(out / "figure1.csv") as numbers,
+        atomic_path(out / "figure1.png") as picture,
     ):
         draw(traces, picture)
         numbers.write_text(to_csv(traces), encoding="utf-8")

@@ -19,7 +19,7 @@ import numpy as np
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.experiments.variant_outcomes import BASELINE, ENDED, chance_bound
-from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.run_folder import Run
 from inception_tf.training.recipes import read_recipe
 
@@ -198,7 +198,7 @@ def _train(run: Run, config: Config, setting: Setting, callbacks: Iterable) -> N
         seconds = round(time.perf_counter() - started, 1)
         ended = {"diverged_at": error.step, "why": str(error), "seconds": seconds}
     ended |= {"machine": device_name(), "environment": environment()}
-    write_whole(run.path / ENDED, json.dumps(ended, indent=2) + "\n")
+    atomic_write_text(run.path / ENDED, json.dumps(ended, indent=2) + "\n")
 
 
 def _check_folder(wanted: dict[str, Config], out: Path) -> None:

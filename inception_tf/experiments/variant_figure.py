@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inception_tf.errors import missing_package
 from inception_tf.experiments.variant_outcomes import BASELINE, Curve
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
 
 __all__ = ["draw"]
 
@@ -19,8 +19,8 @@ STYLES = {
     "bn-x5": {"color": "tab:blue", "linestyle": "-", "marker": "^"},
     "bn-x30": {"color": "tab:red", "linestyle": "-.", "marker": "D"},
     "bn-x5-sigmoid": {"color": "tab:green", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-    "inception-x5": {"color": "tab:red", "linestyle": "-", "marker": "x"},
-    "inception-sigmoid": {"color": "tab:green", "linestyle": ":", "marker": "*"},
+    "inception-x5": {"color": "tab:purple", "linestyle": "-", "marker": "x"},
+    "inception-sigmoid": {"color": "tab:brown", "linestyle": ":", "marker": "*"},
 }
 PANELS = (
     (
@@ -40,13 +40,8 @@ def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> N
     chance: the accuracy, 0 to 1, up to which a network is called no better than chance.
     `UserError` where matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise missing_package("the figure", "matplotlib", "train") from error
-
     found = {curve.name: curve for curve in curves}
-    figure = Figure((10.5, 5.2), layout="constrained")
+    figure = new_figure("the figure", 10.5, 5.2)
     for axes, (heading, names) in zip(figure.subplots(1, 2, sharey=True), PANELS, strict=True):
         for name in names:
             if name in found:
@@ -62,7 +57,7 @@ def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> N
         axes.label_outer()
     figure.axes[0].set_ylabel("validation accuracy, single crop (%)")
     figure.suptitle(title, fontsize=9)
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 

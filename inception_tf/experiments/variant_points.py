@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from inception_tf.data.skipped import BadImages
 from inception_tf.experiments.variant_outcomes import POINTS, as_csv
-from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.training.callbacks import learning_rate
 from inception_tf.training.plan import Plan
 
@@ -80,4 +80,4 @@ class Points(keras.callbacks.Callback):
                 "learning_rate": learning_rate(self.model),
             }
         )
-        write_whole(self.file, as_csv(self.rows))
+        atomic_write_text(self.file, as_csv(self.rows))

@@ -16,7 +16,7 @@ from inception_tf.experiments.variant_outcomes import (
     figure3_rows,
     read_curve,
 )
-from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.run_folder import Run
 
 __all__ = ["write_report"]
@@ -32,10 +32,10 @@ def write_report(design: Design, out: Path) -> dict:
     points, table = figure2_rows(curves), figure3_rows(curves, design.chance)
     report = _report(design, curves, table)
     if points:
-        write_whole(out / "figure2.csv", as_csv(points))
+        atomic_write_text(out / "figure2.csv", as_csv(points))
     draw(curves, out / "figure2.png", chance=design.chance, title=_title(design))
-    write_whole(out / "figure3.csv", as_csv(table))
-    write_whole(out / "report.json", json.dumps(report, indent=2) + "\n")
+    atomic_write_text(out / "figure3.csv", as_csv(table))
+    atomic_write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 

@@ -26,7 +26,7 @@ from inception_tf.export.served_network import check_labels, is_untrained, serve
 from inception_tf.host.environment import environment
 from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
-from inception_tf.savedmodel.versions import aside, check_free, publish, versions
+from inception_tf.savedmodel.versions import atomic_version, check_free, publish, versions
 
 __all__ = ["CALIBRATION_IMAGES", "IMAGES", "MAX_DROP", "TOLERANCE", "Report", "export_runtime"]
 
@@ -95,7 +95,7 @@ def export_runtime(
         )
     read = partial(pictures, view=member.view, max_bad=max_bad)
 
-    with aside(to) as building:
+    with atomic_version(to) as building:
         folder = building / "model"
         folder.mkdir()
         calibration = None

@@ -22,7 +22,7 @@ from inception_tf.export.served_network import check_labels, is_untrained, serve
 from inception_tf.export.signatures import CONTRACT, ServingModule
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
-from inception_tf.savedmodel.versions import VERSION_LIMIT, aside, check_free, publish
+from inception_tf.savedmodel.versions import VERSION_LIMIT, atomic_version, check_free, publish
 
 __all__ = ["export"]
 
@@ -69,7 +69,7 @@ def export(
     network = prepared(network, precision)
     record = Record(model.name, view, precision, pixel_limit, fold, origin, environment())
 
-    with aside(to) as building:
+    with atomic_version(to) as building:
         built, notes = building / "model", building / "notes"
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, view, **settings)

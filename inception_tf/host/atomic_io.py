@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["aside", "to_disk", "write_whole"]
+__all__ = ["atomic_path", "fsync", "atomic_write_text"]
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; renamed onto `path` at the end, removed after a failure."""
     temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
     try:
@@ -24,13 +24,13 @@ def aside(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, text: str) -> None:
+def atomic_write_text(path: Path, text: str) -> None:
     """A text file that is either the old one or the new one, never half of it."""
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def to_disk(file) -> None:
+def fsync(file) -> None:
     """Waits until an open file's content is on the disk."""
     file.flush()
     os.fsync(file.fileno())

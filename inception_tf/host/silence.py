@@ -12,13 +12,13 @@ from collections.abc import Iterator
 
 from inception_tf.errors import UserError
 
-__all__ = ["quiet"]
+__all__ = ["silence"]
 
 STREAMS = (1, 2)  # file descriptors of stdout and stderr
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Nothing is printed by this process meanwhile; after an error that nobody expected, what was
     kept back goes to stderr.
 

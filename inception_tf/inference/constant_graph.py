@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 
 __all__ = ["frozen", "one_graph"]
 
@@ -65,7 +65,7 @@ def frozen(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.nda
         outputs, _ = model.stateless_call(*constants, images, training=False)
     session = tf.compat.v1.Session(graph=graph, config=_config())
     call = session.make_callable(tf.nest.flatten(outputs)[0], [images])
-    with quiet():  # the first call tells from C++ which of its passes are off
+    with silence():  # the first call tells from C++ which of its passes are off
         call(np.zeros(images.shape, images.dtype.as_numpy_dtype))
     return lambda images: call(np.asarray(images))
 

@@ -12,14 +12,14 @@ from inception_tf.arch import spec
 from inception_tf.arch.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
 from inception_tf.nn.layers import BatchNormalization, LocalResponseNormalization
 
-__all__ = ["Manner", "apply", "classifier", "normalized", "pooled"]
+__all__ = ["LayerConfig", "apply", "classifier", "normalized", "pooled"]
 
 BN_EPSILON = 1e-3  # slim inception_arg_scope
 BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
 
 
 @dataclass(frozen=True)
-class Manner:
+class LayerConfig:
     """How all convolutions of one network are built: what the tables leave out because it never varies inside."""
 
     activation: str = "relu"
@@ -37,7 +37,7 @@ class Manner:
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
 
-def initial(stddev: float | None, gain: float = 1.0):
+def kernel_initializer(stddev: float | None, gain: float = 1.0):
     """The initializer of a kernel: a truncated normal, or He's rule; `gain` times its standard deviation."""
     if stddev is not None:
         return keras.initializers.TruncatedNormal(stddev=gain * stddev)
@@ -46,56 +46,58 @@ def initial(stddev: float | None, gain: float = 1.0):
     return keras.initializers.VarianceScaling(2 * gain**2, "fan_in", "truncated_normal")
 
 
-def apply(x, step: Step, name: str, manner: Manner, endpoint: bool = True):
+def apply(x, step: Step, name: str, layer_config: LayerConfig, endpoint: bool = True):
     """One step of a table on a tensor (N, H, W, C); `endpoint` gives the last layer the bare name."""
     if isinstance(step, Fork):
-        return _joined(x, step.branches, name, manner, name)
+        return _joined(x, step.branches, name, layer_config, name)
     if isinstance(step, Residual):
-        return _residual(x, step, name, manner)
+        return _residual(x, step, name, layer_config)
     if isinstance(step, Pool):
-        return _pool(x, step, name if endpoint else f"{name}_pool", manner)
+        return _pool(x, step, name if endpoint else f"{name}_pool", layer_config)
     if isinstance(step, LocalNorm):
-        return LocalResponseNormalization(dtype=manner.dtype, name=name)(x)
+        return LocalResponseNormalization(dtype=layer_config.dtype, name=name)(x)
     if isinstance(step, Drop):
-        return keras.layers.Dropout(step.rate, dtype=manner.dtype, name=name)(x)
-    return _conv(x, step, name, manner, name if endpoint else f"{name}_act")
+        return keras.layers.Dropout(step.rate, dtype=layer_config.dtype, name=name)(x)
+    return _conv(x, step, name, layer_config, name if endpoint else f"{name}_act")
 
 
-def _joined(x, branches, name: str, manner: Manner, joined: str):
+def _joined(x, branches, name: str, layer_config: LayerConfig, joined: str):
     ends = []
     for b, branch in enumerate(branches):
         end = x
         for s, inner in enumerate(branch):
-            end = apply(end, inner, f"{name}_b{b}_{s}", manner, endpoint=False)
+            end = apply(end, inner, f"{name}_b{b}_{s}", layer_config, endpoint=False)
         ends.append(end)
-    return keras.layers.Concatenate(axis=-1, dtype=manner.dtype, name=joined)(ends)
+    return keras.layers.Concatenate(axis=-1, dtype=layer_config.dtype, name=joined)(ends)
 
 
-def _residual(x, step: Residual, name: str, manner: Manner):
-    inner = _joined(x, step.branches, name, manner, f"{name}_concat")
-    inner = _conv(inner, Conv(x.shape[-1], linear=True), f"{name}_up", manner, f"{name}_up")
+def _residual(x, step: Residual, name: str, layer_config: LayerConfig):
+    inner = _joined(x, step.branches, name, layer_config, f"{name}_concat")
+    inner = _conv(inner, Conv(x.shape[-1], linear=True), f"{name}_up", layer_config, f"{name}_up")
     if step.scale != 1:
-        inner = keras.layers.Rescaling(step.scale, dtype=manner.dtype, name=f"{name}_scale")(inner)
-    x = keras.layers.Add(dtype=manner.dtype, name=f"{name}_add" if step.activate else name)(
+        inner = keras.layers.Rescaling(step.scale, dtype=layer_config.dtype, name=f"{name}_scale")(
+            inner
+        )
+    x = keras.layers.Add(dtype=layer_config.dtype, name=f"{name}_add" if step.activate else name)(
         [x, inner]
     )
-    return _activated(x, manner, name) if step.activate else x
+    return _activated(x, layer_config, name) if step.activate else x
 
 
-def _pool(x, step: Pool, name: str, manner: Manner):
+def _pool(x, step: Pool, name: str, layer_config: LayerConfig):
     layer = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
-    x, padding = _padded(x, step, name, manner)
+    x, padding = _padded(x, step, name, layer_config)
     return layer(
         step.window,
         step.stride,
         padding=padding,
         data_format="channels_last",
-        dtype=manner.dtype,
+        dtype=layer_config.dtype,
         name=name,
     )(x)
 
 
-def _padded(x, step: Conv | Separable | Pool, name: str, manner: Manner):
+def _padded(x, step: Conv | Separable | Pool, name: str, layer_config: LayerConfig):
     """x with the zeros that Keras' own `same` and `valid` cannot place, and what is left for Keras.
 
     Zeros are no obstacle to a maximum: what is pooled comes from an activation that is never negative.
@@ -104,46 +106,46 @@ def _padded(x, step: Conv | Separable | Pool, name: str, manner: Manner):
         return x, step.padding
     sides = step.padding if step.padding != spec.CEIL else ((0, step.stride - 1),) * 2
     pad = keras.layers.ZeroPadding2D(
-        sides, data_format="channels_last", dtype=manner.dtype, name=f"{name}_pad"
+        sides, data_format="channels_last", dtype=layer_config.dtype, name=f"{name}_pad"
     )
     return pad(x), spec.VALID
 
 
-def _conv(x, step: Conv | Separable, name: str, manner: Manner, last: str):
-    normed = manner.batch_norm and isinstance(step, Conv) and not step.linear
-    x, padding = _padded(x, step, name, manner)
-    x = _kernel(step, manner)(
+def _conv(x, step: Conv | Separable, name: str, layer_config: LayerConfig, last: str):
+    normed = layer_config.batch_norm and isinstance(step, Conv) and not step.linear
+    x, padding = _padded(x, step, name, layer_config)
+    x = _kernel(step, layer_config)(
         strides=step.stride,
         padding=padding,
         data_format="channels_last",
         use_bias=not normed,
-        dtype=manner.dtype,
+        dtype=layer_config.dtype,
         name=f"{name}_conv",
     )(x)
     if normed:
-        x = normalized(x, f"{name}_bn", manner, manner.dtype)
+        x = normalized(x, f"{name}_bn", layer_config, layer_config.dtype)
     is_linear = isinstance(step, Conv) and step.linear
-    return x if is_linear else _activated(x, manner, last)
+    return x if is_linear else _activated(x, layer_config, last)
 
 
-def normalized(x, name: str, manner: Manner, dtype):
+def normalized(x, name: str, layer_config: LayerConfig, dtype):
     """Batch normalization over the last axis, with a shift and no scale."""
     return BatchNormalization(
         axis=-1,
-        momentum=manner.batch_norm_momentum,
-        epsilon=manner.batch_norm_epsilon,
+        momentum=layer_config.batch_norm_momentum,
+        epsilon=layer_config.batch_norm_epsilon,
         scale=False,  # slim: the next convolution can learn gamma's work
         dtype=dtype,
         name=name,
     )(x)
 
 
-def _kernel(step: Conv | Separable, manner: Manner):
+def _kernel(step: Conv | Separable, layer_config: LayerConfig):
     """The layer of a convolution with its widths, initial weights and penalty; stride and padding are still open."""
     # A residual's `up` has the width of its input already.
     filters = step.filters if getattr(step, "linear", False) else None
-    filters = filters or spec.min_width(step.filters, manner.width_multiplier)
-    begin = _beginning(step, manner)
+    filters = filters or spec.min_width(step.filters, layer_config.width_multiplier)
+    begin = _kernel_initializer(step, layer_config)
     if isinstance(step, Conv):
         return partial(
             keras.layers.Conv2D,
@@ -151,7 +153,7 @@ def _kernel(step: Conv | Separable, manner: Manner):
             step.window,
             dilation_rate=step.rate,
             kernel_initializer=begin,
-            kernel_regularizer=manner.regularizer(),
+            kernel_regularizer=layer_config.regularizer(),
         )
     return partial(
         keras.layers.SeparableConv2D,
@@ -159,18 +161,20 @@ def _kernel(step: Conv | Separable, manner: Manner):
         step.window,
         depth_multiplier=spec.depth_multiplier(step, filters),
         depthwise_initializer=begin,
-        pointwise_initializer=_beginning(step, manner),
-        depthwise_regularizer=manner.regularizer(),
-        pointwise_regularizer=manner.regularizer(),
+        pointwise_initializer=_kernel_initializer(step, layer_config),
+        depthwise_regularizer=layer_config.regularizer(),
+        pointwise_regularizer=layer_config.regularizer(),
     )
 
 
-def _beginning(step: Conv | Separable, manner: Manner):
-    return initial(step.stddev or manner.initializer_stddev, manner.initializer_gain)
+def _kernel_initializer(step: Conv | Separable, layer_config: LayerConfig):
+    return kernel_initializer(
+        step.stddev or layer_config.initializer_stddev, layer_config.initializer_gain
+    )
 
 
-def _activated(x, manner: Manner, name: str):
-    return keras.layers.Activation(manner.activation, dtype=manner.dtype, name=name)(x)
+def _activated(x, layer_config: LayerConfig, name: str):
+    return keras.layers.Activation(layer_config.activation, dtype=layer_config.dtype, name=name)(x)
 
 
 def pooled(x, kind: str, name: str):
@@ -186,7 +190,7 @@ def classifier(
     x,
     classes: int,
     activation: str | None,
-    manner: Manner,
+    layer_config: LayerConfig,
     *,
     logits: str,
     output: str,
@@ -198,8 +202,8 @@ def classifier(
     """
     x = keras.layers.Dense(
         classes,
-        kernel_initializer=initial(stddev),
-        kernel_regularizer=manner.regularizer(),
+        kernel_initializer=kernel_initializer(stddev),
+        kernel_regularizer=layer_config.regularizer(),
         dtype="float32",  # a float16 softmax over 1,000 classes loses the small ones
         name=logits,
     )(x)

@@ -10,7 +10,7 @@ from inception_tf.arch.spec import Auxiliary, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn import builder
-from inception_tf.nn.builder import Manner
+from inception_tf.nn.builder import LayerConfig
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION
 
 __all__ = ["build", "endpoints"]
@@ -32,33 +32,33 @@ def build(
     name: str | None = None,
     aux_logits: bool = False,
     dropout: float | None = None,
-    **manner,
+    **layer_config,
 ) -> keras.Model:
     """A functional model of `network`; `applications.py` says what each argument means."""
     _check(network, include_top, pooling, classes, aux_logits, dropout)
-    _check_layers(classifier_activation, name, manner)
+    _check_layers(classifier_activation, name, layer_config)
     image = _image(network, include_top, input_tensor, input_shape)
-    manner = Manner(
-        initializer_stddev=network.initializer_stddev, batch_norm=network.batch_norm, **manner
+    layer_config = LayerConfig(
+        initializer_stddev=network.initializer_stddev, batch_norm=network.batch_norm, **layer_config
     )
 
     x, ends = image, {}
     for step_name, step in network.body:
-        x = ends[step_name] = builder.apply(x, step, step_name, manner)
+        x = ends[step_name] = builder.apply(x, step, step_name, layer_config)
 
     if include_top:
         x = builder.pooled(x, "avg", GLOBAL_POOL)
         if network.hidden_batch_norm:
-            x = builder.normalized(x, HIDDEN_NORM, manner, "float32")
+            x = builder.normalized(x, HIDDEN_NORM, layer_config, "float32")
         rate = network.dropout if dropout is None else dropout
         x = keras.layers.Dropout(rate, dtype="float32", name=PRE_LOGITS)(x)
         x = builder.classifier(
-            x, classes, classifier_activation, manner, logits=LOGITS, output=PREDICTIONS
+            x, classes, classifier_activation, layer_config, logits=LOGITS, output=PREDICTIONS
         )
         if aux_logits:
             x = {"predictions": x} | {
                 auxiliary.output: _auxiliary(
-                    ends[auxiliary.after], auxiliary, classes, classifier_activation, manner
+                    ends[auxiliary.after], auxiliary, classes, classifier_activation, layer_config
                 )
                 for auxiliary in network.auxiliaries
             }
@@ -68,10 +68,10 @@ def build(
     return keras.Model(_source(image), x, name=name or network.name)
 
 
-def _auxiliary(x, auxiliary, classes, activation, manner):
+def _auxiliary(x, auxiliary, classes, activation, layer_config):
     for name, step in auxiliary.steps:
         step = spec.shrunk(step, x.shape[1], x.shape[2])
-        x = builder.apply(x, step, f"{auxiliary.name}_{name}", manner)
+        x = builder.apply(x, step, f"{auxiliary.name}_{name}", layer_config)
     # One place at the published size; at larger sizes the mean over the places that are left.
     x = builder.pooled(x, "avg", f"{auxiliary.name}_pool")
     if auxiliary.dropout:
@@ -82,7 +82,7 @@ def _auxiliary(x, auxiliary, classes, activation, manner):
         x,
         classes,
         activation,
-        manner,
+        layer_config,
         logits=auxiliary.name,
         output=predictions_of(auxiliary),
         stddev=auxiliary.logits_stddev,
@@ -158,15 +158,15 @@ RANGES = {
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 
 
-def _check_layers(classifier_activation, name, manner: dict) -> None:
+def _check_layers(classifier_activation, name, layer_config: dict) -> None:
     for argument, allowed in RANGES.items():
-        if argument in manner:
-            allowed.check(argument, manner[argument])
-    _check_activation("activation", manner.get("activation", "relu"))
+        if argument in layer_config:
+            allowed.check(argument, layer_config[argument])
+    _check_activation("activation", layer_config.get("activation", "relu"))
     _check_activation("classifier_activation", classifier_activation)
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise UserError(f"name must be a string without '/', got {name!r}")
-    dtype = manner.get("dtype")
+    dtype = layer_config.get("dtype")
     if isinstance(dtype, str):
         try:
             keras.dtype_policies.get(dtype)

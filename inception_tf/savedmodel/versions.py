@@ -15,7 +15,7 @@ from inception_tf.errors import UserError
 __all__ = [
     "GRAPH_FILE",
     "VERSION_LIMIT",
-    "aside",
+    "atomic_version",
     "check_free",
     "newest_version",
     "publish",
@@ -68,7 +68,7 @@ def check_free(to: Path, version: int | None) -> None:
 
 
 @contextlib.contextmanager
-def aside(to: Path) -> Iterator[Path]:
+def atomic_version(to: Path) -> Iterator[Path]:
     """A folder in `to` to build a version in; it is gone at the end, and so is `to` where nothing came of it."""
     fresh = not to.exists()
     to.mkdir(parents=True, exist_ok=True)

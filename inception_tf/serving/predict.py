@@ -13,7 +13,7 @@ import numpy as np
 from inception_tf.data.labels import read_labels
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
 from inception_tf.savedmodel.signature_def import Signature, read_signatures
@@ -129,7 +129,7 @@ def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
 def _open_session(folder: Path) -> Network:
     """The SavedModel in TensorFlow's C++ session."""
     signature = _signature(folder)
-    with quiet(), _broken(folder):  # one line of C++'s log does not heed TF_CPP_MIN_LOG_LEVEL
+    with silence(), _broken(folder):  # one line of C++'s log does not heed TF_CPP_MIN_LOG_LEVEL
         session = Session(os.fspath(folder))
     fetches = [signature.outputs[name] for name in OUTPUTS]
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from inception_tf.host.atomic_io import write_whole
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.run_folder import Run
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.distribute import Team
 
-__all__ = ["Bar", "Beginning", "Recorder", "Stopped", "learning_rate"]
+__all__ = ["ProgressBar", "LogInputsAndGraph", "Recorder", "Stopped", "learning_rate"]
 
 SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
 AGREE_EVERY = (
@@ -59,12 +59,12 @@ class Recorder(keras.callbacks.Callback):
         self.run = run
         self.team = team or Team()
         self.save_every = save_every
-        self.go_on_from(progress)
+        self.resume_from(progress)
         self.carried: list = []  # sums of an epoch that was left in the middle, to be added to its rest
         self.asked_to_stop = False
         self.handlers: dict = {}
 
-    def go_on_from(self, progress: Progress):
+    def resume_from(self, progress: Progress):
         self.progress = progress
         self.started = time.perf_counter() - progress.seconds
         self.saved = time.perf_counter()
@@ -113,7 +113,7 @@ class Recorder(keras.callbacks.Callback):
         }
         self._advance(self.progress.step, [*self.progress.history, row])
         if self.team.is_chief:
-            write_whole(self.run.path / "history.csv", _as_csv(self.progress.history))
+            atomic_write_text(self.run.path / "history.csv", _as_csv(self.progress.history))
         self._save(self.progress, *self.team.any(self.asked_to_stop))
 
     def _advance(self, step, history):
@@ -136,7 +136,7 @@ class Recorder(keras.callbacks.Callback):
         self.asked_to_stop = True
 
 
-class Bar(keras.callbacks.Callback):
+class ProgressBar(keras.callbacks.Callback):
     """A progress bar an epoch on stderr: images, time left, images a second, learning rate, loss and accuracy."""
 
     def __init__(self, epochs: int, batch_size: int):
@@ -183,7 +183,7 @@ class Bar(keras.callbacks.Callback):
             self.bar.close()
 
 
-class Beginning(keras.callbacks.Callback):
+class LogInputsAndGraph(keras.callbacks.Callback):
     """Writes into `folder`, beside TensorBoard's scalars, the first images of each data set and the network's graph.
 
     data: by name, `train` and `validation`, batches ((B, H, W, 3) float32 -1..1, ...); shown in 0..1.

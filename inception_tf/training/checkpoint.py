@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import to_disk
+from inception_tf.host.atomic_io import fsync
 from inception_tf.training.optim.skip_nonfinite import NotFiniteError
 
 __all__ = ["Progress", "latest", "read_progress", "restore", "save"]
@@ -55,7 +55,7 @@ def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
         _write(unfinished, _finite(_variables(model), progress.step), progress)
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
-        _folder_to_disk(folder)
+        _fsync_folder(folder)
     except OSError as error:  # a write that fails does not say where
         raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
@@ -140,13 +140,13 @@ def _finite(variables: dict, step: int) -> dict:
 def _write(folder: Path, arrays: dict, progress: Progress) -> None:
     with open(folder / ARRAYS, "wb") as file:
         np.savez(file, **arrays)
-        to_disk(file)
+        fsync(file)
     with open(folder / STATE, "w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(progress), file)
-        to_disk(file)
+        fsync(file)
     with open(folder / SUMS, "w", encoding="ascii") as file:
         file.writelines(f"{_sum(folder / name)}  {name}\n" for name in (ARRAYS, STATE))
-        to_disk(file)
+        fsync(file)
 
 
 def _checkpoints(folder: Path) -> list[Path]:
@@ -170,7 +170,7 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _folder_to_disk(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Waits until the names in a folder are on the disk."""
     if os.name == "posix":  # others cannot open a folder
         number = os.open(folder, os.O_RDONLY)

@@ -107,33 +107,33 @@ def _side_by_side(x, *kernels):
     """x (N, H, W, C), kernels (1, 1, C, K_i) → each (N, H, W, K_i)."""
     widths = [kernel.shape[-1] for kernel in kernels]
     kernel = tf.concat(kernels, -1)
-    manner = {"strides": (1, 1, 1, 1), "padding": "VALID", "data_format": "NHWC"}
+    options = {"strides": (1, 1, 1, 1), "padding": "VALID", "data_format": "NHWC"}
 
     def gradients(*backs):
         back = tf.concat(backs, -1)
         by_x = tf.raw_ops.Conv2DBackpropInput(
-            input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **manner
+            input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **options
         )
         by_kernel = filter_gradient(x, back, tuple(kernel.shape), 1, "VALID")
         return by_x, *tf.split(by_kernel, widths, -1)
 
-    return tf.split(tf.raw_ops.Conv2D(input=x, filter=kernel, **manner), widths, -1), gradients
+    return tf.split(tf.raw_ops.Conv2D(input=x, filter=kernel, **options), widths, -1), gradients
 
 
 def _with_products(layer, inputs, kernel):
     """In place of `layer.convolution_op`: the same operation, its gradient by the filter as products."""
     stride, padding = layer.strides[0], layer.padding.upper()
-    manner = {"strides": (1, stride, stride, 1), "padding": padding, "data_format": "NHWC"}
+    options = {"strides": (1, stride, stride, 1), "padding": padding, "data_format": "NHWC"}
 
     @tf.custom_gradient
     def convolution(x, kernel):
         def gradients(back):
             by_x = tf.raw_ops.Conv2DBackpropInput(
-                input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **manner
+                input_sizes=tf.shape(x), filter=kernel, out_backprop=back, **options
             )
             return by_x, filter_gradient(x, back, tuple(kernel.shape), stride, padding)
 
-        return tf.raw_ops.Conv2D(input=x, filter=kernel, **manner), gradients
+        return tf.raw_ops.Conv2D(input=x, filter=kernel, **options), gradients
 
     return convolution(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
 

@@ -1,52 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss and accuracy over epochs as a picture."""
+"""Loss, accuracy and learning rate over epochs as a plot."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from inception_tf.errors import missing_package
-from inception_tf.host.atomic_io import aside
+from inception_tf.host import plotting
+from inception_tf.host.atomic_io import atomic_path
 
 __all__ = ["draw_curves", "new_figure"]
 
 
 def draw_curves(history: list[dict], path: Path, title: str) -> None:
-    """history: one row an epoch with `loss`, `top1`, `val_loss`, `val_top1` → a PNG file."""
+    """Writes a PNG file with loss, top-1 accuracy and learning rate; the best epoch is marked.
+
+    Args:
+        history: one row per epoch, with `epoch`, `loss`, `top1`, `val_loss`, `val_top1` and, in runs of
+            this version, `learning_rate`.
+    """
     figure = new_figure()
     epochs = [row["epoch"] for row in history]
-    panels = zip(
-        figure.subplots(1, 2),
-        (("loss", "loss", 1), ("top1", "top-1 accuracy (%)", 100)),
-        strict=True,
+    losses, accuracies, rates = figure.subplots(1, 3)
+    for axes, name, label, factor in (
+        (losses, "loss", "loss", 1),
+        (accuracies, "top1", "top-1 accuracy (%)", 100),
+    ):
+        # Readable in grayscale: dashes and markers tell the lines apart, not color alone.
+        for key, line, legend in ((name, "o--", "training"), (f"val_{name}", "s-", "validation")):
+            axes.plot(
+                epochs, [factor * row[key] for row in history], line, markersize=3, label=legend
+            )
+        axes.set(ylabel=label)
+    best = max(history, key=lambda row: row["val_top1"])
+    accuracies.plot(
+        best["epoch"],
+        100 * best["val_top1"],
+        "*",
+        color="black",
+        markersize=10,
+        label=f"best: {best['val_top1']:.2%}, epoch {best['epoch']}",
     )
-    for axes, (name, label, factor) in panels:
-        # Readable in grayscale: dashes and markers tell the lines apart, not colour alone.
-        axes.plot(
-            epochs, [factor * row[name] for row in history], "o--", markersize=3, label="training"
-        )
-        axes.plot(
-            epochs,
-            [factor * row[f"val_{name}"] for row in history],
-            "s-",
-            markersize=3,
-            label="validation",
-        )
-        axes.set(xlabel="epoch", ylabel=label)
+    known = [row for row in history if row.get("learning_rate") is not None]
+    rates.plot(
+        [row["epoch"] for row in known], [row["learning_rate"] for row in known], "o-", markersize=3
+    )
+    rates.set(ylabel="learning rate")
+    for axes in (losses, accuracies, rates):
+        axes.set(xlabel="epoch")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
-        axes.legend()
+    losses.legend(fontsize=8)
+    accuracies.legend(fontsize=8)
     figure.suptitle(title)
-    with aside(path) as temporary:
+    with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 
 
 def new_figure():
-    """An empty figure on a canvas of its own; `UserError` where matplotlib is not installed."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise missing_package("training", "matplotlib", "train") from error
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    """The empty figure that `draw_curves` fills; `UserError` where matplotlib is not installed."""
+    return plotting.new_figure("training", 12, 3.6)

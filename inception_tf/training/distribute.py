@@ -21,7 +21,9 @@ from inception_tf.errors import UserError
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-MEETING = 1800.0  # seconds for the chief to come: a cluster starts workers as machines become free
+JOIN_TIMEOUT_S = (
+    1800.0  # seconds for the chief to come: a cluster starts workers as machines become free
+)
 TRAINERS = ("chief", "worker")  # kinds of tasks that train, in the order TensorFlow counts them
 
 # What TensorFlow raises where a peer is gone, restarted or silent.
@@ -136,7 +138,7 @@ class Team:
                 f" and is no multiple of {self.replicas}; take --set data.batch_size={near}"
             )
 
-    def dealt(self, batches: tf.data.Dataset, batch_size: int):
+    def distribute(self, batches: tf.data.Dataset, batch_size: int):
         """This process' shares of batches of `batch_size`, divided among its devices: what `fit` takes."""
         if self.replicas == 1:
             return batches
@@ -144,8 +146,8 @@ class Team:
         parts = batches.rebatch(each, drop_remainder=True)
         return self.strategy.distribute_datasets_from_function(lambda _: parts)
 
-    def dealt_whole(self, batches: tf.data.Dataset, images: int, batch_size: int):
-        """As `dealt` for a pass over `images` images, of which this process reads a share: none left out, none twice.
+    def distribute_whole(self, batches: tf.data.Dataset, images: int, batch_size: int):
+        """As `distribute` for a pass over `images` images, of which this process reads a share: none left out, none twice.
 
         Every replica has the same number of batches, for each of them waits for all; the last ones
         may be empty.
@@ -249,14 +251,14 @@ def _reach_chief(cluster: Cluster) -> None:
     """Returns as soon as somebody listens at the chief's address."""
     address = cluster.addresses[0]
     host, _, port = address.rpartition(":")
-    end = time.monotonic() + MEETING
+    end = time.monotonic() + JOIN_TIMEOUT_S
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
         except OSError as error:
             if time.monotonic() > end:
                 raise UserError(
-                    f"worker 0 ({address}) did not come within {MEETING:.0f} s: {error.strerror or error};"
+                    f"worker 0 ({address}) did not come within {JOIN_TIMEOUT_S:.0f} s: {error.strerror or error};"
                     " start all workers, each with its own TF_CONFIG"
                 ) from error
             time.sleep(1)

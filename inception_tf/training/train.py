@@ -16,11 +16,11 @@ from inception_tf.applications import create_model
 from inception_tf.config import Config
 from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import aside, write_whole
+from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.host.environment import environment
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint as resume
-from inception_tf.training.callbacks import Beginning, Recorder
+from inception_tf.training.callbacks import LogInputsAndGraph, Recorder
 from inception_tf.training.compile import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.distribute import Team, make_team
@@ -68,7 +68,7 @@ def train(
             checkpoint = resume.latest(run.checkpoints) if resumed else None
             model = compiled_model(plan, fresh=checkpoint is None)
             if checkpoint:
-                recorder.go_on_from(_restored(checkpoint, run, plan, model))
+                recorder.resume_from(_restored(checkpoint, run, plan, model))
         team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
         if team.is_chief:
             run.write_config(config)
@@ -88,7 +88,7 @@ def _callbacks(plan: Plan, team: Team, recorder: Recorder, *, begins: bool) -> l
     own.append(keras.callbacks.TensorBoard(folder, write_graph=False))
     if begins:
         shown = {"train": plan.training_data(), "validation": plan.validation_data()}
-        own.append(Beginning(folder, shown))
+        own.append(LogInputsAndGraph(folder, shown))
     return own
 
 
@@ -133,8 +133,8 @@ def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list)
                 compile_for(model, plan, stage)
         last = epoch + 1 if offset else stage.end
         model.fit(
-            team.dealt(plan.training_data(done, team.share).map(targets), batch_size),
-            validation_data=team.dealt_whole(
+            team.distribute(plan.training_data(done, team.share).map(targets), batch_size),
+            validation_data=team.distribute_whole(
                 plan.validation_data(team.share).map(targets), len(plan.validation), batch_size
             ),
             steps_per_epoch=plan.steps - offset,
@@ -195,9 +195,9 @@ def _finish(
         batches = plan.config.training.recalibrate_batch_norm
         if batches:
             recalibrate(result, plan.training_data(), batches)
-        with aside(run.model_file) as temporary:
+        with atomic_path(run.model_file) as temporary:
             result.save(temporary)
-        write_whole(run.path / "report.json", json.dumps(report, indent=2) + "\n")
+        atomic_write_text(run.path / "report.json", json.dumps(report, indent=2) + "\n")
         title = f"{plan.config.model.name} on {plan.source.name}"
         draw_curves(progress.history, run.path / "curves.png", title=title)
     team.wait()  # nobody leaves before all is written

@@ -14,7 +14,7 @@ import numpy as np
 from inception_tf.arch.spec import Network
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import find, variant
 from inception_tf.nn.network import LOGITS, build
 from inception_tf.weights.detect import check, check_ema
@@ -53,7 +53,7 @@ class Conversion:
             raise UserError(f"weights are written as {ENDING}; got '{path}'")
         if not path.parent.is_dir():
             raise UserError(f"there is no folder {path.parent}; make it first")
-        with aside(path) as unfinished:
+        with atomic_path(path) as unfinished:
             self.model.save_weights(unfinished)
             write_view(unfinished, self.view)
             write_switches(unfinished, self.switches)

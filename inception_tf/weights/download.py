@@ -14,7 +14,7 @@ from pathlib import Path
 import keras
 
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import aside
+from inception_tf.host.atomic_io import atomic_path
 from inception_tf.weights.convert import convert
 from inception_tf.weights.formats.tf1_checkpoint import require_tensorflow
 from inception_tf.weights.registry import RELEASES, Release
@@ -119,7 +119,7 @@ def _unpacked(path: Path, release: Release) -> Path:
         return path
     target = path.with_name(release.member)
     try:
-        with tarfile.open(path) as archive, aside(target) as unfinished:
+        with tarfile.open(path) as archive, atomic_path(target) as unfinished:
             inside = next(m for m in archive if m.isfile() and Path(m.name).name == release.member)
             with open(unfinished, "wb") as file:
                 shutil.copyfileobj(archive.extractfile(inside), file)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.host.hardware import usable_cores
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, concrete, plain
 from inception_tf.inference.runtimes.packages import imported
 
@@ -61,7 +61,7 @@ def to_litert(model: keras.Model) -> bytes:
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     module.network = concrete(network)
-    with tempfile.TemporaryDirectory() as scratch, quiet():
+    with tempfile.TemporaryDirectory() as scratch, silence():
         # By way of a SavedModel: only that gives the file a signature, whose tensors have names.
         tf.saved_model.save(module, scratch, signatures={SIGNATURE: module.network})
         return tf.lite.TFLiteConverter.from_saved_model(scratch).convert()
@@ -82,7 +82,7 @@ def quantized(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     job.add_dynamic_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=8)
     recipes = RecipeManager()
     recipes.load_quantization_recipe(job.get_quantization_recipe())
-    with quiet():
+    with silence():
         # `job.calibrate` has the moving average.
         ranges = Calibrator(
             converted,
@@ -108,7 +108,7 @@ def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """What the file in `folder` computes, on the processor."""
     from ai_edge_litert.interpreter import Interpreter
 
-    with quiet():
+    with silence():
         interpreter = Interpreter(str(folder / FILES[0]), num_threads=usable_cores())
         interpreter.allocate_tensors()  # announces itself
         runner = interpreter.get_signature_runner(SIGNATURE)

@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, input_spec, plain
 from inception_tf.inference.runtimes.packages import imported
 
@@ -41,7 +41,7 @@ def to_onnx(model: keras.Model):
 
     network = plain(model)
     network = keras.Model(network.inputs, {OUTPUT: network.output})
-    with tempfile.TemporaryDirectory() as scratch, quiet():
+    with tempfile.TemporaryDirectory() as scratch, silence():
         path = Path(scratch, FILES[0])
         network.export(
             str(path),

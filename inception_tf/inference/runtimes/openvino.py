@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import concrete, plain
 from inception_tf.inference.runtimes.packages import imported
 
@@ -59,7 +59,7 @@ def to_openvino(model: keras.Model):
     Float32, batch normalization folded, of any batch size.  One transposition is left, of the images.
     """
     openvino = _openvino()
-    with quiet():
+    with silence():
         # Sharing weights would leave a model that reads memory of the Keras model's.
         return openvino.convert_model(concrete(plain(model)), share_weights=False)
 
@@ -70,7 +70,7 @@ def quantized(converted, calibration: Sequence[np.ndarray]):
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     ranges = RangeEstimatorParametersSet.MINMAX
-    with quiet():
+    with silence():
         return nncf.quantize(
             converted,
             nncf.Dataset(calibration),

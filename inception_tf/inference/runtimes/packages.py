@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 from inception_tf.errors import missing_package
-from inception_tf.host.silence import quiet
+from inception_tf.host.silence import silence
 
 __all__ = ["imported"]
 
@@ -15,7 +15,7 @@ __all__ = ["imported"]
 def imported(module: str, what: str, package: str, extra: str) -> ModuleType:
     """The module of that name, imported in silence; `UserError` with what to install where it is missing."""
     try:
-        with quiet():
+        with silence():
             return importlib.import_module(module)
     except ImportError as error:
         raise missing_package(what, package, extra) from error

@@ -70,9 +70,9 @@ class PredictShard(beam.DoFn):
             rows = self._rows(shard.paths(self._output))
             # The part comes last: where it is, the shard is done.
             refused = [row for row in rows if row["status"] != OK]
-            with shards.aside(self._output, bad) as file:
+            with shards.atomic_file(self._output, bad) as file:
                 _write_lines(file, refused)
-            with shards.aside(self._output, part) as file:
+            with shards.atomic_file(self._output, part) as file:
                 write = _write_lines if self._plan.form == "jsonl" else _write_parquet
                 write(file, [row for row in rows if row["status"] == OK])
         yield shard.number

@@ -22,13 +22,13 @@ from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from inception_tf.errors import UserError
-from inception_tf.host.atomic_io import to_disk
+from inception_tf.host.atomic_io import fsync
 
 __all__ = [
     "Output",
     "Plan",
     "Shard",
-    "aside",
+    "atomic_file",
     "begin",
     "clear",
     "fingerprint",
@@ -147,9 +147,9 @@ def begin(output: Output, plan: Plan, lines: Sequence[bytes]) -> list[Shard]:
         begun = json.loads(read(output.plan)) if FileSystems.exists(output.plan) else None
         if begun is None:
             # The plan comes last: where it is, the list is whole.
-            with aside(output, output.images) as file:
+            with atomic_file(output, output.images) as file:
                 file.writelines(lines)
-            with aside(output, output.plan) as file:
+            with atomic_file(output, output.plan) as file:
                 file.write(json.dumps(dataclasses.asdict(plan), indent=2).encode() + b"\n")
     except (OSError, ValueError) as error:  # ValueError: a scheme that Beam has no file system for
         raise UserError(f"cannot write '{output.plan}': {_reason(error)}") from error
@@ -172,7 +172,7 @@ def fingerprint(lines: Sequence[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def aside(output: Output, path: str) -> Iterator[io.BufferedIOBase]:
+def atomic_file(output: Output, path: str) -> Iterator[io.BufferedIOBase]:
     """A file to write to, which has the name `path` when it is whole and on the disk."""
     # Its own name for each attempt: a runner may try one shard twice at the same time.
     temporary = f"{output.unfinished}/{uuid.uuid4().hex}"
@@ -180,7 +180,7 @@ def aside(output: Output, path: str) -> Iterator[io.BufferedIOBase]:
         yield file
         # An object store has no file to wait for: what is closed is stored.
         with contextlib.suppress(io.UnsupportedOperation):
-            to_disk(file)
+            fsync(file)
     FileSystems.rename([temporary], [path])
 
 
