@@ -16,10 +16,11 @@ from inception_tf.errors import UserError
 from inception_tf.models import find
 from inception_tf.nn.network import LOGITS
 from inception_tf.run_folder import Run
-from inception_tf.weights.convert import SOURCES, convert
+from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check, guess
 from inception_tf.weights.formats import native
 from inception_tf.weights.metadata import read_switches, read_view
+from inception_tf.weights.sources import OWN, SOURCES
 
 __all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_run"]
 
@@ -54,8 +55,8 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
     network = find(model)
     check(path)
-    source = guess(path, ("own", *SOURCES))
-    if source == "own":
+    source = guess(path, SOURCES)
+    if source == OWN:
         head = native.read(path).get(f"{LOGITS}/0")
         classes = None if head is None else head.shape[-1]
         arguments, weights = read_switches(path), path

@@ -53,7 +53,8 @@ def test_a_backend_that_is_not_installed_is_one_sentence(root, tmp_path):
         f" to jax or torch where one of these is, or pip install '{TENSORFLOW}'"
     )
     hidden = environment(root, folder, KERAS_BACKEND="tensorflow")
-    words = f"convert --model inception_v1 --source timm x {tmp_path}/x.weights.h5"
+    (tmp_path / "x").touch()
+    words = f"convert --model inception_v1 --source timm {tmp_path}/x {tmp_path}/x.weights.h5"
     child = run(sys.executable, ["-m", "inception_tf", *words.split()], hidden)
     assert (child.returncode, child.stderr) == (2, f"inception-tf: {told}\n")
     program = (

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import click
 from inception_tf.errors import UserError
 
 __all__ = ["INPUT_SAVED_MODEL", "INPUT_WEIGHTS", "OUTPUT_FILE", "OUTPUT_FOLDER", "InputPath"]
+
+PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # of a checkpoint in several files
 
 
 class InputPath(click.ParamType):
@@ -28,7 +31,8 @@ class InputPath(click.ParamType):
     def convert(self, value, param, ctx):
         if self.or_address and "://" in value:
             return value
-        if not os.path.exists(value) and not os.path.exists(f"{value}.index"):
+        is_part = PART.search(value)  # the command itself says which name it wants
+        if not is_part and not os.path.exists(value) and not os.path.exists(f"{value}.index"):
             raise UserError(f"there is no {value}; give {self.wanted}")
         return value
 

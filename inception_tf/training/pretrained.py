@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import keras
 import numpy as np
 
 from inception_tf.data.preprocessing import SCALES, Scale
 from inception_tf.errors import UserError
 from inception_tf.weights import load_weights
-from inception_tf.weights.convert import SOURCES, convert
+from inception_tf.weights.convert import read_foreign
 from inception_tf.weights.detect import check, guess
 from inception_tf.weights.download import fetch
 from inception_tf.weights.metadata import read_switches, read_view
 from inception_tf.weights.registry import find_release, names_for
+from inception_tf.weights.sources import OWN, SOURCES
+from inception_tf.weights.transfer import fill
 
 __all__ = ["begin_with", "take_unit_scale"]
 
@@ -29,29 +33,44 @@ def begin_with(
     """
     if weights in names_for(network):
         release = find_release(network, weights)
-        theirs, scale = release.switches, release.preprocessing.scale
-        weights = str(fetch(release))
+        _check_switches(network, weights, release.switches, switches)
+        scale, path = release.preprocessing.scale, str(fetch(release))
+        load_weights(model, path, skip_head=new_head)
     else:
-        theirs, scale = _noted(network, weights)
+        scale = _fill_from_file(model, network, weights, switches, new_head)
+    take_unit_scale(model, SCALES[scale])
+
+
+def _fill_from_file(model, network: str, path: str, switches: dict, new_head: bool) -> str:
+    """Fills `model` from a file, which is read once, and gives the scale of its images."""
+    check(path)
+    source = guess(path, SOURCES)
+    if source == OWN:
+        _check_switches(network, path, read_switches(path), switches)
+        view = read_view(path)
+        load_weights(model, path, skip_head=new_head)
+        return view.scale if view else "unit"
+    found = read_foreign(network, source, path)
+    _check_switches(network, path, found.switches, switches)
+    file = found.file
+    fill(
+        model,
+        file.arrays,
+        found.names,
+        skip_head=new_head,
+        notes=file.notes,
+        set_aside=file.set_aside,
+    )
+    return found.view.scale
+
+
+def _check_switches(network: str, weights: str, theirs: Mapping, switches: dict) -> None:
     for switch, value in theirs.items():
         if switches.get(switch, value) != value or switch not in switches:
             raise UserError(
                 f"{weights} belongs to {network} with {switch}={value}; add"
                 f" --set 'model.switches={{{switch}: {str(value).lower()}}}'"
             )
-    load_weights(model, weights, skip_head=new_head)
-    take_unit_scale(model, SCALES[scale])
-
-
-def _noted(network: str, path: str) -> tuple[dict, str]:
-    """The switches and the scale of a weights file."""
-    check(path)
-    source = guess(path, ("own", *SOURCES))
-    if source == "own":
-        view = read_view(path)
-        return read_switches(path), view.scale if view else "unit"
-    found = convert(network, source, path)
-    return found.switches, found.view.scale
 
 
 def take_unit_scale(model: keras.Model, scale: Scale) -> None:

@@ -6,22 +6,11 @@ from __future__ import annotations
 import os
 
 from inception_tf.errors import unknown
-from inception_tf.weights.detect import check, check_ema, guess
-from inception_tf.weights.formats import keras_h5, native
-from inception_tf.weights.identify import network_of
-from inception_tf.weights.names import bvlc, slim, torch
+from inception_tf.weights.detect import check, guess
+from inception_tf.weights.sources import SOURCES, check_ema
 from inception_tf.weights.transfer import Report, fill
 
 __all__ = ["Report", "load_weights"]
-
-SOURCES = {
-    "own": native,
-    "slim": slim,
-    "keras": keras_h5,
-    "torchvision": torch,
-    "timm": torch,
-    "bvlc": bvlc,
-}
 
 
 def load_weights(
@@ -60,22 +49,16 @@ def load_weights(
     check(path)
     source = guess(path, SOURCES) if source == "auto" else source
     check_ema(ema, source)
-    chosen, notes, set_aside = SOURCES[source], (), ()
-    if chosen is slim:
-        arrays, names = slim.open_file(model, path, ema)
-        set_aside = slim.set_aside(path, ema)
-        notes = slim.choice(ema, set_aside)
-    else:
-        arrays, names = chosen.open_file(model, path)
-    if chosen is torch:
-        notes = torch.padding_note(model, network_of(model, torch.NETWORKS_OF_TORCH, source))
+    chosen = SOURCES[source]
+    network = chosen.network_of(model)
+    file = chosen.read(path, ema)
     return fill(
         model,
-        arrays,
-        names,
+        file.arrays,
+        chosen.names(network, file.arrays, ema),
         strict=strict,
         skip_head=skip_head,
         drop_background=drop_background,
-        notes=notes,
-        set_aside=set_aside,
+        notes=(*file.notes, *chosen.notes(model, network)),
+        set_aside=file.set_aside,
     )

@@ -17,16 +17,15 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import find, variant
 from inception_tf.nn.network import LOGITS, build
-from inception_tf.weights.detect import check, check_ema
-from inception_tf.weights.formats import keras_h5
+from inception_tf.weights.detect import check
 from inception_tf.weights.metadata import write_switches, write_view
-from inception_tf.weights.names import bvlc, slim, torch
 from inception_tf.weights.registry import Release, releases_of
+from inception_tf.weights.source import WeightsFile
+from inception_tf.weights.sources import FOREIGN, SOURCES, check_ema
 from inception_tf.weights.transfer import Report, fill, other_head, refuse_other_head
 
-__all__ = ["SOURCES", "Conversion", "convert", "taken_for"]
+__all__ = ["Conversion", "Foreign", "convert", "read_foreign", "taken_for"]
 
-SOURCES = {"slim": slim, "keras": keras_h5, "torchvision": torch, "timm": torch, "bvlc": bvlc}
 ENDING = ".weights.h5"
 HEADS = ("aux_logits", "classes", "include_top")
 
@@ -79,45 +78,71 @@ def convert(
     The model has the auxiliary classifiers and the classifier if the file has them.  Raises
     `UserError` where the file lacks one of the model's variables or has one that fits nowhere.
     """
-    find(name)
-    if source not in SOURCES:
-        raise unknown("source", source, SOURCES)
-    path = os.fspath(path)
-    check(path)
-    check_ema(ema, source)
     if skip_head and (classes or drop_background):
         raise UserError(
             "without its head a file has no classes; give skip_head, or classes and drop_background"
         )
-    release, why = taken_for(name, source, path, release)
-    arrays = slim.read(path, ema) if source == "slim" else SOURCES[source].read(path)
-    left = slim.set_aside(path, ema) if source == "slim" else ()
-    network, switches, names = _network(name, source, arrays, ema, release)
-    arguments = switches | ({"include_top": False} if skip_head else _heads(network, names, arrays))
+    found = read_foreign(name, source, path, ema=ema, release=release)
+    file, switches = found.file, found.switches
+    heads = {"include_top": False} if skip_head else _heads(found.network, found.names, file.arrays)
+    arguments = switches | heads
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
-    model = build(network, **{k: arguments[k] for k in arguments.keys() - switches})
-    notes = slim.choice(ema, left)
+    model = build(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
     report = fill(
-        model, arrays, names, drop_background=drop_background, notes=notes, set_aside=left
+        model,
+        file.arrays,
+        found.names,
+        drop_background=drop_background,
+        notes=file.notes,
+        set_aside=file.set_aside,
     )
+    return Conversion(model, arguments, found.view, found.why, report)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Another project's file, read, and the variant of our network that it belongs to."""
+
+    file: WeightsFile
+    network: Network
+    switches: dict[str, object]  # the arguments that choose the variant
+    names: dict[str, str]  # our variable path → the file's name
+    view: Preprocessing  # how these weights want their images
+    why: str  # what says so
+
+
+def read_foreign(
+    name: str,
+    source: str,
+    path: str | Path,
+    *,
+    ema: bool = False,
+    release: Release | None = None,
+) -> Foreign:
+    """Reads a file of `source` for the network `name`; arguments and errors are those of `convert`."""
+    find(name)
+    if source not in FOREIGN:
+        raise unknown("source", source, FOREIGN)
+    path = os.fspath(path)
+    check(path)
+    check_ema(ema, source)
+    release, why = taken_for(name, source, path, release)
+    file = SOURCES[source].read(path, ema)
+    network, switches, names = _network(name, source, file.arrays, ema, release)
     view = release.preprocessing if release else Preprocessing(network.size)
-    return Conversion(model, arguments, view, why, report)
+    return Foreign(file, network, switches, names, view, why)
 
 
 def _network(
     name: str, source: str, arrays, ema: bool, release: Release | None
 ) -> tuple[Network, dict, dict[str, str]]:
     """The variant that the weights of `source` need, its switches, and the names of its variables."""
-    choices = [dict(release.switches) if release else {}]
-    if source == "slim" and name in slim.NETWORKS_OF_SLIM:
-        choices = [dict(switches) for switches in slim.NETWORKS_OF_SLIM[name].variants]
+    choices = [dict(switches) for switches in SOURCES[source].variants(name)]
     tried = []
-    for switches in choices:
+    for switches in choices or [dict(release.switches) if release else {}]:
         network = variant(name, **switches)
-        names = slim.names(network) if source == "slim" else SOURCES[source].names(network, arrays)
-        names = slim.averaged(names) if ema else names
-        tried.append((network, switches, names))
+        tried.append((network, switches, SOURCES[source].names(network, arrays, ema)))
     # A variant may be the beginning of another: of two that explain as much, the shorter.
     return max(
         tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))

@@ -8,7 +8,7 @@ import os
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import keras_h5
 
-__all__ = ["check", "check_ema", "guess"]
+__all__ = ["check", "guess"]
 
 LFS = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = {
@@ -47,15 +47,6 @@ def check(path: str) -> None:
     if _first_bytes(path, len(LFS)) == LFS:
         raise UserError(
             f"'{path}' is a Git LFS pointer and not the file itself; fetch that with git lfs pull"
-        )
-
-
-def check_ema(ema: bool, source: str) -> None:
-    """Raises `UserError` where moving averages are asked of a file that has none of its own."""
-    if ema and source != "slim":
-        raise UserError(
-            f"only slim's checkpoints keep moving averages beside the weights; leave out ema for a"
-            f" file of '{source}'"
         )
 
 

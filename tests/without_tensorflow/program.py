@@ -161,10 +161,12 @@ def check_commands(folder):
     assert converted.output_shape == (None, 10)
     code, _, err = command(*words, "slim", folder / "v1.ckpt", target)
     assert (code, "needs TensorFlow" in err) == (2, True), err
+    labels = folder / "labels.txt"
+    labels.write_text("".join(f"class {number}\n" for number in range(10)))
     for words in (
         ("train", "--model", "inception_v1", "--data", "digits", "--out", folder / "run"),
         ("evaluate", folder, "--data", "digits"),
-        ("export", folder),
+        ("export", target, "--model", "inception_v1", "--labels", labels, "--to", folder / "saved"),
         ("verify", folder),
         ("predict", folder, "image.png"),
         ("experiment", "bn-mnist", "--out", folder / "mnist"),

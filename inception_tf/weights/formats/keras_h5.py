@@ -11,11 +11,9 @@ import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import native
-from inception_tf.weights.identify import network_of
-from inception_tf.weights.names import keras_applications
 from inception_tf.weights.names.keras_applications import names
 
-__all__ = ["is_of_keras_applications", "names", "open_file", "read"]
+__all__ = ["is_of_keras_applications", "names", "read"]
 
 WHOLE_MODEL = "model_weights"  # the group of the weights where the file holds a whole model
 LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes of Keras 1 and 2
@@ -85,10 +83,3 @@ def _text(name) -> str:
 def _kind(weight) -> str:
     """`conv2d_1/kernel:0` → `kernel`."""
     return _text(weight).rsplit("/", 1)[-1].split(":")[0]
-
-
-def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file and their names, as `mapping.fill` takes them."""
-    network = network_of(model, keras_applications.NETWORKS_OF_KERAS, "keras.applications")
-    arrays = read(path)
-    return arrays, names(network, arrays)

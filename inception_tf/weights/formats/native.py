@@ -18,7 +18,7 @@ import numpy as np
 
 from inception_tf.errors import UserError
 
-__all__ = ["layer_names", "names", "open_file", "read", "weights_of"]
+__all__ = ["layer_names", "names", "read", "weights_of"]
 
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 
@@ -99,9 +99,3 @@ def names(model, theirs) -> dict[str, str]:
         for number, variable in enumerate(layer.weights)
     }
     return {ours.get(name, name): name for name in theirs}
-
-
-def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file and their names, as `mapping.fill` takes them."""
-    arrays = read(path)
-    return arrays, names(model, arrays)

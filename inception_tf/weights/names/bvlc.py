@@ -13,9 +13,8 @@ from inception_tf.arch.spec import Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.caffe import read_caffemodel
-from inception_tf.weights.identify import network_of
 
-__all__ = ["names", "open_file", "read"]
+__all__ = ["names", "read"]
 
 NETWORKS_OF_BVLC = ("googlenet",)
 STEM = {
@@ -78,9 +77,3 @@ def _unflattened(name: str, array: np.ndarray) -> np.ndarray:
     if name.endswith("/fc/kernel") and array.shape[0] == np.prod(FULLY_CONNECTED):
         return array.reshape(*FULLY_CONNECTED, -1).transpose(1, 2, 0, 3)
     return array
-
-
-def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file and their names, as `mapping.fill` takes them."""
-    known = names(network_of(model, NETWORKS_OF_BVLC, "BVLC"))
-    return read(path), known

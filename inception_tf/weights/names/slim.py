@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Network, Place
 from inception_tf.errors import UserError, unknown
@@ -15,13 +13,9 @@ from inception_tf.models import variant
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.tf1_checkpoint import (
     BATCH_NORM,
-    averaged,
-    choice,
-    read,
-    set_aside,
 )
 
-__all__ = ["averaged", "choice", "names", "network_of", "open_file", "read", "set_aside"]
+__all__ = ["names", "network_of"]
 
 
 @dataclass(frozen=True)
@@ -209,9 +203,3 @@ def network_of(model) -> Network:
         f"model '{model.name}' is none of slim's networks; known: {', '.join(NETWORKS_OF_SLIM)};"
         " create one of these"
     )
-
-
-def open_file(model, path: str, ema: bool = False) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a checkpoint and their names, as `mapping.fill` takes them."""
-    known = names(network_of(model))
-    return read(path, ema), averaged(known) if ema else known

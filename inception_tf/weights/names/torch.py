@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
-
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Branch, Network, Place
 from inception_tf.errors import unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.state_dict import read
-from inception_tf.weights.identify import network_of
 
-__all__ = ["names", "open_file", "padding_note", "read"]
+__all__ = ["names", "padding_note", "read"]
 
 
 @dataclass(frozen=True)
@@ -171,9 +168,3 @@ def padding_note(model, network: Network) -> tuple[str, ...]:
     if not torch.switch or torch.padding in {layer.name for layer in model.layers}:
         return ()
     return (f"torch pads otherwise than this model does: create it with {torch.switch}=True",)
-
-
-def open_file(model, path: str) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a file and their names, as `mapping.fill` takes them."""
-    known = names(network_of(model, NETWORKS_OF_TORCH, "torchvision and timm"))
-    return read(path), known
