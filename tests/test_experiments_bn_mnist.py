@@ -267,7 +267,7 @@ def test_the_typical_sigmoid_is_fixed_before_training():
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (("--steps", 0), "steps must be 1 or more, got 0"),
+        (("--steps", 0), "invalid value for '--steps': 0 is not in the range x>=1"),
         (("--seed", -1), "seed must be 0 or more, got -1"),
         (("--learning-rate", 0), "learning_rate must be above 0 and finite, got 0"),
         (("--learning-rate", "nan"), "learning_rate must be above 0 and finite, got nan"),

@@ -355,9 +355,9 @@ def test_a_saved_model_that_takes_no_encoded_images_is_refused(sixty, tmp_path):
         batch_predict(tmp_path / "plain", f"{sixty}/*", f"{tmp_path}/out/p.jsonl")
 
 
-def test_without_beam_the_sentence_says_what_to_install(capfd, monkeypatch):
+def test_without_beam_the_sentence_says_what_to_install(capfd, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    assert cli.main(["batch-predict", "m", "--input", "x", "--output", "p.jsonl"]) == 2
+    assert cli.main(["batch-predict", str(tmp_path), "--input", "x", "--output", "p.jsonl"]) == 2
     assert (
         "batch-predict needs apache-beam: pip install 'inception_tf[beam]'"
         in capfd.readouterr().err
