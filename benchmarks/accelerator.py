@@ -439,6 +439,7 @@ def _train(task: dict, digits: str | None) -> dict:
     import numpy as np
 
     from inception_tf.host.hardware import Precision
+    from inception_tf.models import find
     from inception_tf.training.compile import compiled_model
     from inception_tf.training.model_plan import ModelPlan
     from inception_tf.training.recipes import read_recipe
@@ -452,7 +453,12 @@ def _train(task: dict, digits: str | None) -> dict:
     config = read_recipe("digits").override(words)
     keras.utils.set_random_seed(config.training.seed)
     plan = ModelPlan(
-        config, 10, DIGITS_SIZE, count // batch, Precision("mixed_float16", "as asked for")
+        config,
+        find(task["model"]),
+        10,
+        DIGITS_SIZE,
+        count // batch,
+        Precision("mixed_float16", "as asked for"),
     )
     model = compiled_model(plan)
     model.jit_compile = True

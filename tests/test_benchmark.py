@@ -9,11 +9,11 @@ import time
 from datetime import datetime
 
 import pytest
+from timings import setting
 
 from inception_tf.benchmark.case import Case
 from inception_tf.benchmark.plausibility import Peak
 from inception_tf.benchmark.report import (
-    Setting,
     Timing,
     least_bytes,
     percentile,
@@ -64,24 +64,12 @@ def test_percentiles_are_values_that_occurred():
 
 
 def test_rates_follow_from_the_median():
-    setting = Setting(
-        what="Forward",
-        model="x",
-        parameters=1,
-        batch_size=8,
-        size=32,
-        multiply_adds=1000,
-        backward_multiply_adds=0,
-        precision="float32",
-        device="CPU",
-        threads=2,
-        backend="TensorFlow",
-    )
-    figures = Timing(setting, 1.0, (0.1, 0.2, 0.9), 0, Peak(160e3), {}).as_dict()
+    forward = setting(multiply_adds=1000, batch_size=8, size=32)
+    figures = Timing(forward, 1.0, (0.1, 0.2, 0.9), 0, Peak(160e3), {}).as_dict()
     assert figures["images_per_second"] == pytest.approx(40)
     assert figures["flops_per_second"] == pytest.approx(2 * 1000 * 8 / 0.2)
     assert figures["share_of_peak"] == pytest.approx(0.5)
-    backward = dataclasses.replace(setting, what="Forward-backward", backward_multiply_adds=1900)
+    backward = dataclasses.replace(forward, what="Forward-backward", backward_multiply_adds=1900)
     assert backward.operations == 2 * 2900 * 8
 
 

@@ -6,12 +6,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from timings import setting
 
 from inception_tf import UserError, cli
 from inception_tf.benchmark import steps, tables
 from inception_tf.benchmark.plausibility import Evidence, Peak, refuse_suspect, suspicions
 from inception_tf.benchmark.plot import plot
-from inception_tf.benchmark.report import Setting, Timing
+from inception_tf.benchmark.report import Timing
 
 PEAK = Peak(flops=100e9, bytes=10e9)
 
@@ -59,20 +60,9 @@ def test_the_better_of_two_measured_limits_counts():
 
 
 def timing(seconds: float, model: str = "inception_v3") -> dict:
-    setting = Setting(
-        what="Forward",
-        model=model,
-        parameters=10**6,
-        multiply_adds=10**9,
-        backward_multiply_adds=0,
-        batch_size=16,
-        size=64,
-        precision="bfloat16",
-        device="CPU",
-        threads=2,
-        backend="TensorFlow",
-    )
-    return Timing(setting, 9.0, (seconds,) * 3, 2**30, PEAK, {}).as_dict()
+    figures = {"parameters": 10**6, "multiply_adds": 10**9, "batch_size": 16}
+    made = setting(model=model, precision="bfloat16", **figures)
+    return Timing(made, 9.0, (seconds,) * 3, 2**30, PEAK, {}).as_dict()
 
 
 def test_a_suspect_figure_is_marked_in_json_table_csv_and_plot(tmp_path):

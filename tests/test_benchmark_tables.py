@@ -7,31 +7,19 @@ import csv
 import json
 
 import pytest
+from timings import setting
 
 from inception_tf import cli
 from inception_tf.benchmark.plausibility import Peak
 from inception_tf.benchmark.plot import plot
-from inception_tf.benchmark.report import Setting, Timing
+from inception_tf.benchmark.report import Timing
 from inception_tf.benchmark.tables import COLUMNS, comparison, read, rows, to_csv
 from inception_tf.errors import UserError
 
 
 def timing(median: float, model: str = "inception_v1", peak: float | None = 4e9) -> dict:
-    setting = Setting(
-        what="Forward",
-        model=model,
-        parameters=10,
-        batch_size=4,
-        size=64,
-        multiply_adds=10**8,
-        backward_multiply_adds=0,
-        precision="float32",
-        device="CPU",
-        threads=2,
-        backend="TensorFlow",
-    )
     durations = (median, median, 3 * median)
-    return Timing(setting, 1.0, durations, 2**30, Peak(peak), {}).as_dict()
+    return Timing(setting(model=model), 1.0, durations, 2**30, Peak(peak), {}).as_dict()
 
 
 def test_a_row_has_rates_of_the_median_and_the_share_of_the_peak():

@@ -130,17 +130,10 @@ def _each(models, paths):
 
 
 def _answers(member, split, crops, batch_size, bad):
-    import sys
-
-    from tqdm import tqdm
-
     from inception_tf.evaluation.metrics import answers
+    from inception_tf.host.progress import progress_bar
 
-    # A log file gets a line now and then, a terminal a moving bar.
-    every = 0.2 if sys.stderr.isatty() else 10.0
-    with tqdm(
-        total=len(split), desc=member.name, unit="images", leave=False, mininterval=every
-    ) as bar:
+    with progress_bar(len(split), member.name, leave=False) as bar:
         return answers(
             member, split, crops=crops, batch_size=batch_size, bad=bad, on_images=bar.update
         )

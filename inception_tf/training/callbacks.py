@@ -7,7 +7,6 @@ import csv
 import dataclasses
 import io
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.host.atomic_io import atomic_write_text
+from inception_tf.host.progress import progress_bar
 from inception_tf.run_folder import Run
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.distribute import Team
@@ -147,18 +147,12 @@ class ProgressBar(keras.callbacks.Callback):
         self.told = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        from tqdm import tqdm
-
-        self.bar = tqdm(
-            total=self.params["steps"] * self.batch_size,
-            desc=f"epoch {epoch + 1}/{self.epochs}",
-            unit="images",
-            file=sys.stderr,
+        self.bar = progress_bar(
+            self.params["steps"] * self.batch_size,
+            f"epoch {epoch + 1}/{self.epochs}",
             # tqdm's own turns into seconds an image where a step is slow.
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left,"
             " {rate_noinv_fmt}{postfix}",
-            # A log file gets a line now and then, a terminal a moving bar.
-            mininterval=0.2 if sys.stderr.isatty() else 5.0,
         )
         self.told = 0.0
 

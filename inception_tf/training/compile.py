@@ -51,7 +51,7 @@ def compiled_model(plan: ModelPlan, *, fresh: bool = True) -> keras.Model:
 def compile_for(model: keras.Model, plan: ModelPlan, stage: Stage) -> None:
     """Compiles `model` for a stage of its training, with a fresh optimizer."""
     training = plan.config.training
-    set_trained(model, plan.config, stage)
+    set_trained(model, plan.config, plan.network, stage)
     weights = {"predictions": 1.0}
     for auxiliary in plan.auxiliaries():
         chosen = training.aux_weight

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inception_tf.arch.spec import Auxiliary
+from inception_tf.arch.spec import Auxiliary, Network
 from inception_tf.config import Config
 from inception_tf.host.hardware import Precision
-from inception_tf.models import find
 from inception_tf.training.phases import Stage, stage_at
 
 __all__ = ["ModelPlan"]
@@ -19,6 +18,7 @@ class ModelPlan:
     """A configuration with every number that its network, losses and optimizer need, none left open."""
 
     config: Config
+    network: Network  # resolved once; nothing looks its name up again
     classes: int
     size: int  # pixels, height and width
     steps: int  # per epoch
@@ -44,4 +44,4 @@ class ModelPlan:
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
         """Of the classifiers that are trained and then dropped."""
         wanted = self.config.model.aux_logits is not False
-        return find(self.config.model.name).auxiliaries if wanted else ()
+        return self.network.auxiliaries if wanted else ()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import keras
 
+from inception_tf.arch.spec import Network
 from inception_tf.config import Config, OptimizerConfig
-from inception_tf.models import find
 from inception_tf.nn.network import HIDDEN_NORM, LOGITS
 
 __all__ = ["Stage", "optimizer_of", "set_trained", "stage_at", "stages_of"]
@@ -54,9 +54,9 @@ def optimizer_of(config: Config, stage: Stage) -> OptimizerConfig:
     )
 
 
-def set_trained(model: keras.Model, config: Config, stage: Stage) -> None:
+def set_trained(model: keras.Model, config: Config, network: Network, stage: Stage) -> None:
     """Freezes what the stage leaves as it is; frozen batch normalization uses its moving statistics."""
-    heads = (LOGITS, HIDDEN_NORM, *(a.name for a in find(config.model.name).auxiliaries))
+    heads = (LOGITS, HIDDEN_NORM, *(a.name for a in network.auxiliaries))
     for layer in model.layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         frozen_norm = is_norm and config.training.freeze_batch_norm

@@ -63,6 +63,7 @@ def make_plan(config: Config) -> Plan:
     train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
     return Plan(
         config,
+        network,
         classes=len(source.labels),
         size=config.model.size or network.size,
         steps=steps_per_epoch(train, data.batch_size),

@@ -17,7 +17,6 @@ from inception_tf.weights.download import fetch
 from inception_tf.weights.metadata import read_switches, read_view
 from inception_tf.weights.registry import find_release, names_for
 from inception_tf.weights.sources import OWN, SOURCES
-from inception_tf.weights.transfer import fill
 
 __all__ = ["begin_with", "take_unit_scale"]
 
@@ -52,15 +51,7 @@ def _fill_from_file(model, network: str, path: str, switches: dict, new_head: bo
         return view.scale if view else "unit"
     found = read_foreign(network, source, path)
     _check_switches(network, path, found.switches, switches)
-    file = found.file
-    fill(
-        model,
-        file.arrays,
-        found.names,
-        skip_head=new_head,
-        notes=file.notes,
-        set_aside=file.set_aside,
-    )
+    found.fill(model, skip_head=new_head)
     return found.view.scale
 
 

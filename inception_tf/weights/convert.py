@@ -89,14 +89,7 @@ def convert(
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
     model = build(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
-    report = fill(
-        model,
-        file.arrays,
-        found.names,
-        drop_background=drop_background,
-        notes=file.notes,
-        set_aside=file.set_aside,
-    )
+    report = found.fill(model, drop_background=drop_background)
     return Conversion(model, arguments, found.view, found.why, report)
 
 
@@ -110,6 +103,17 @@ class Foreign:
     names: dict[str, str]  # our variable path → the file's name
     view: Preprocessing  # how these weights want their images
     why: str  # what says so
+
+    def fill(self, model: keras.Model, **options) -> Report:
+        """Assigns the arrays to a model of that variant; options are those of `transfer.fill`."""
+        return fill(
+            model,
+            self.file.arrays,
+            self.names,
+            notes=self.file.notes,
+            set_aside=self.file.set_aside,
+            **options,
+        )
 
 
 def read_foreign(
