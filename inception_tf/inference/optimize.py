@@ -9,8 +9,11 @@ import keras
 import numpy as np
 
 from inception_tf.errors import unknown
+from inception_tf.nn.keras_internals import require
 
 __all__ = ["PRECISIONS", "fold_batch_norm", "in_precision", "optimize_for_inference"]
+
+require("_inbound_nodes", "_outbound_nodes")
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dense)

@@ -6,7 +6,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from inception_tf.nn.keras_internals import require
+
 __all__ = ["BatchNormalization", "LocalResponseNormalization"]
+
+require("_moments")
 
 
 class BatchNormalization(keras.layers.BatchNormalization):

@@ -16,8 +16,11 @@ import keras
 import tensorflow as tf
 
 from inception_tf.host.hardware import computes_bfloat16_in_vectors
+from inception_tf.nn.keras_internals import require
 
 __all__ = ["Siblings", "filter_gradient", "speed_up_convolutions"]
+
+require("_inbound_nodes")
 
 # Channels on either side from which products beat oneDNN's own gradient by a filter.
 LEAST_CHANNELS = 128

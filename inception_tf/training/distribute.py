@@ -17,8 +17,11 @@ import keras
 import tensorflow as tf
 
 from inception_tf.errors import UserError
+from inception_tf.nn.keras_internals import require
 
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
+
+require("_maybe_symbolic_build")
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 JOIN_TIMEOUT_S = (

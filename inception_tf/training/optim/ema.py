@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import keras
 
+from inception_tf.nn.keras_internals import require
 from inception_tf.nn.layers import BatchNormalization
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "moving_statistics",
     "warm_up_statistics",
 ]
+
+require("_trainable_variables")
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")

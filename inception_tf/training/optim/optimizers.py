@@ -7,6 +7,7 @@ import keras
 
 from inception_tf.config import OptimizerConfig
 from inception_tf.errors import unknown
+from inception_tf.nn.keras_internals import require
 
 __all__ = [
     "SGD",
@@ -17,6 +18,8 @@ __all__ = [
     "make_optimizer",
     "make_schedule",
 ]
+
+require("_clip_gradients", "_all_reduce_sum_gradients", "_get_variable_index")
 
 RMSPROP_EPSILON = 1.0  # slim train_image_classifier.py, opt_epsilon
 ADAM_EPSILON = 1e-7  # Keras' default

@@ -9,9 +9,12 @@ import keras
 import tensorflow as tf
 
 from inception_tf.errors import UserError
+from inception_tf.nn.keras_internals import require
 from inception_tf.training.optim.optimizers import LossScaleOptimizer
 
 __all__ = ["FiniteSteps", "NotFiniteError", "StopNotFinite", "refuse_not_finite"]
+
+require("_stateful_handle_finite_grads", "_stateful_handle_non_finite_grads")
 
 INITIAL_SCALE = 2.0**15  # Keras' own for float16
 
