@@ -3,7 +3,7 @@
 
 A network is a table of named steps.  Three nouns make nearly all of them: `Conv`, `Pool` and `Fork`
 (branches side by side, joined along the channels); `Residual` adds a fork to its input, and
-`Separable`, `LocalNorm` and `Drop` stand where one network needs them.  `blocks.py` turns a table
+`Separable`, `LocalNorm` and `Drop` stand where one network needs them.  `nn/builder.py` turns a table
 into Keras layers; this module turns the same table into names, output sizes, parameters and
 multiply-adds, and the tests hold the two against each other.
 """
@@ -216,7 +216,7 @@ def stage(number: int, letters: str, *steps: Step) -> tuple[tuple[str, Step], ..
 
 
 def min_width(filters: int, multiplier: float) -> int:
-    """Filters under a width multiplier, as slim's `depth`: rounded down, never below 16 (or the table's own)."""
+    """Filters under a width multiplier, as slim's `depth`: rounded down, and never below 16."""
     if multiplier == 1.0:
         return filters
     return max(int(filters * multiplier), MIN_WIDTH)

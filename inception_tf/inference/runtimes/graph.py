@@ -17,8 +17,7 @@ INPUT, OUTPUT = "images", "probabilities"  # names of the tensors in every forma
 class OneOperation(LocalResponseNormalization):
     """The same by TensorFlow's own operation, for which every runtime has one.
 
-    Our sum of slices is faster in TensorFlow; in OpenVINO it leaves 12 transpositions around it, and
-    `googlenet` takes 1.4 times as long.
+    Spelled out in slices, which it once was, `googlenet` took 1.4 times as long in OpenVINO.
     """
 
     def call(self, x):

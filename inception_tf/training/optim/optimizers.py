@@ -188,8 +188,8 @@ def make_optimizer(
 ) -> keras.Optimizer:
     """The optimizer a recipe names, clipping included; `UserError` with the nearest name for any other.
 
-    Averages of the weights (`config.ema`) are `averages.MovingAverage` around it, loss scaling is
-    `LossScaleOptimizer` around both.
+    Averages of the weights (`config.ema`) are `ema.MovingAverage` around it; around both, on TensorFlow,
+    is `skip_nonfinite.FiniteSteps`, which scales the loss in mixed_float16.
     """
     if config.name not in OPTIMIZERS:
         raise unknown("optimizer", config.name, OPTIMIZERS)

@@ -32,7 +32,7 @@ class FiniteSteps(LossScaleOptimizer):
     """`optimizer` without the steps whose gradients, on any replica, are not finite: they leave no trace.
 
     After one, weights, slots, averages and step count are what they were before it, and so are
-    `statistics()`, variables that the forward pass moves, `averages.moving_statistics(model)` for one:
+    `statistics()`, variables that the forward pass moves, `ema.moving_statistics(model)` for one:
     a single NaN would stay in them for good.  For that a copy of them is kept, among the `variables`
     and so in every checkpoint.
 
