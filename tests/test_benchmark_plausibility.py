@@ -90,11 +90,11 @@ def test_what_writes_a_page_refuses_a_suspect_figure():
 
 
 def test_a_clock_that_leaves_the_gradients_out_is_suspect(monkeypatch, capsys, tmp_path):
-    """The command itself, with a step that computes the forward pass alone."""
+    """The command itself, with a step that computes a forward pass alone, and one without statistics."""
     monkeypatch.setattr(
         steps.passes,
         "gradients",
-        lambda model, how: steps.passes.forward(model, how, training=True),
+        lambda model, how: steps.passes.forward(model, how),
     )
     words = "benchmark forward-backward --model inception_v1 --size 96 --batch-size 4 --steps 5"
     file = tmp_path / "times.json"
