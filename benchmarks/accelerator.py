@@ -828,9 +828,9 @@ def about() -> tuple[str, str]:
         " print(json.dumps([device_name(), processor_name(), environment(), nvidia()]))"
     )
     words = [sys.executable, "-c", program]
-    told = subprocess.run(
-        words, env=_environment({"backend": "jax"}, Path()), capture_output=True, text=True
-    )
+    with tempfile.TemporaryDirectory() as work:
+        variables = _environment({"backend": "jax"}, Path(work))
+        told = subprocess.run(words, env=variables, capture_output=True, text=True)
     if told.returncode:
         raise click.ClickException(
             f"Keras does not run on JAX here: {(told.stderr.strip().splitlines() or [''])[-1]}"

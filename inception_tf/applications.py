@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `keras.applications` adds to a network: its signature and its `weights=`.  One thin façade for all networks."""
+"""What `keras.applications` adds to a network: its signature and its `weights=`.  One thin façade for all networks.
+
+Long, and alike in all builders, because every argument is written out: an editor shows what stands here.
+"""
 
 from __future__ import annotations
 

@@ -232,7 +232,7 @@ def test_ctrl_c_saves_and_resume_goes_on(call, run_folder, tmp_path):
     assert process.returncode == 130
     sentence = err.splitlines()[-1]
     stopped = re.match(
-        r"inception-tf: stopped at step (\d+), saved; go on with: inception-tf (.*)", sentence
+        r"inception-tf: stopped at step (\d+), saved; resume with: inception-tf (.*)", sentence
     )
     assert stopped, sentence
     newest = max(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())

@@ -190,7 +190,7 @@ def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp
     processes, _ = start_workers(command)
     wait_for(checkpoints / f"step-{STEPS:08d}")
     processes[1].send_signal(signal.SIGTERM)
-    sentence = f"saved; go on with: inception-tf train --out {out} --resume"
+    sentence = f"saved; resume with: inception-tf train --out {out} --resume"
     for code, last in map(ended, processes):
         assert code == 130
         assert sentence in last

@@ -180,11 +180,14 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     targets = dict.fromkeys(model.output, labels)
     classifier = keras.Model(model.inputs, model.output["predictions"])
     forward = passes.forward(classifier, case.compile, training=True)
-    return (
-        lambda: model.train_on_batch(images(), targets, return_dict=True),
-        model.count_params(),
-        lambda: forward(images()),
-    )
+
+    def step():
+        logs = model.train_on_batch(images(), targets, return_dict=True)
+        # The loss may be there before a GPU has updated the last weight.
+        passes.wait([variable.value for variable in model.trainable_variables])
+        return logs
+
+    return step, model.count_params(), lambda: forward(images())
 
 
 def model_plan(case: Case) -> ModelPlan:

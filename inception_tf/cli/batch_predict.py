@@ -62,7 +62,7 @@ __all__ = ["command"]
 def command(saved_model, beam_options, images, output, **settings):
     """Name what very many images show, with an exported SavedModel, as an Apache Beam pipeline.
 
-    Each file appears whole or not at all, and the same call goes on where one was stopped.  Images
+    Each file appears whole or not at all, and the same call resumes where one was stopped.  Images
     that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason.  What stands after --
     goes to Beam: --runner=... and what that runner takes.
 

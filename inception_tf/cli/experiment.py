@@ -153,8 +153,8 @@ VARIANT_NAMES = (
 def bn_variants(out, data, quick, only, seed, **chosen):
     """Section 4.2, Figures 2 and 3: Inception and its batch-normalized variants on one set of images.
 
-    Each variant is a run of `inception-tf train` in OUT/VARIANT; figures and report are written anew
-    whenever one has ended.  Ctrl-C stops after the step and saves; the same command goes on from there,
+    Each variant is a run of `inception-tf train` in OUT/VARIANT; figures and report are rewritten
+    whenever one has ended.  Ctrl-C stops after the step and saves; the same command resumes there,
     and trains no finished variant again.
 
     \b
@@ -186,7 +186,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
         train_variants(wanted, out, setting, before=before, after=after)
     except Stopped as stop:
         raise KeyboardInterrupt(
-            f"stopped at step {stop.step:,} of a variant, saved; the same command goes on from there"
+            f"stopped at step {stop.step:,} of a variant, saved; the same command resumes there"
         ) from None
     finally:
         for bar in bars:

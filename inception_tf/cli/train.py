@@ -37,7 +37,7 @@ __all__ = ["command"]
     "--recalibrate-bn",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Count the result's batch statistics anew over N batches; with --resume, of a finished run.",
+    help="Recompute the result's batch statistics over N batches; with --resume, of a finished run.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="Print configuration, size, memory and steps; train nothing."
@@ -50,7 +50,7 @@ def command(
 ):
     """Train a network into a run folder.
 
-    Ctrl-C stops after the step and saves; --resume goes on from there.
+    Ctrl-C stops after the step and saves; --resume continues from there.
 
     \b
     inception-tf train --model inception_v1 --data digits --recipe digits --out runs/digits
@@ -83,7 +83,7 @@ def command(
         )
     except Stopped as stop:
         raise KeyboardInterrupt(
-            f"stopped at step {stop.step}, saved; go on with: inception-tf train --out {out} --resume"
+            f"stopped at step {stop.step}, saved; resume with: inception-tf train --out {out} --resume"
         ) from None
     finally:
         bar.close()

@@ -159,7 +159,7 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
                 )
     elif run.config_file.exists():
         raise UserError(
-            f"{run.path} holds a run already; add --resume to go on with it, or take another --out"
+            f"{run.path} holds a run already; add --resume to continue it, or take another --out"
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predictions for very many images: an Apache Beam pipeline that writes each shard once and goes on where it stopped."""
+"""Predictions for very many images: an Apache Beam pipeline that writes each shard once and resumes where it stopped."""
 
 from __future__ import annotations
 
