@@ -19,7 +19,7 @@ from inception_tf.run_folder import Run
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check, guess
 from inception_tf.weights.formats import native
-from inception_tf.weights.metadata import read_switches, read_view
+from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.sources import OWN, SOURCES
 
 __all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_run"]
@@ -27,9 +27,9 @@ __all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_
 
 @dataclass(frozen=True)
 class Classifier:
-    """One network of an evaluation with the view of the images that belongs to it.
+    """One network of an evaluation with the preprocessing of the images that belongs to it.
 
-    model: (N, size, size, 3) float32 as `view` scales it → (N, K) probabilities.  labels: the K
+    model: (N, size, size, 3) float32 as `preprocessing` scales it → (N, K) probabilities.  labels: the K
     classes' names, or None where only their number is known.
     """
 
@@ -38,7 +38,7 @@ class Classifier:
     model: keras.Model
     classes: int
     labels: tuple[str, ...] | None
-    view: Preprocessing
+    preprocessing: Preprocessing
 
 
 def open_classifier(path: str, model: str | None = None) -> Classifier:
@@ -60,29 +60,29 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         head = native.read(path).get(f"{LOGITS}/0")
         classes = None if head is None else head.shape[-1]
         arguments, weights = read_switches(path), path
-        view = read_view(path) or Preprocessing(network.size)
+        preprocessing = read_preprocessing(path) or Preprocessing(network.size)
     else:
         found = convert(model, source, path)
         classes = found.arguments.get("classes")
         arguments = found.switches
-        weights, view = None, found.view
+        weights, preprocessing = None, found.preprocessing
     if classes is None:
         raise UserError(f"{path} holds no classifier; evaluate takes weights that have one")
-    shape = (view.size, view.size, 3)
+    shape = (preprocessing.size, preprocessing.size, 3)
     built = create_model(model, classes=classes, input_shape=shape, weights=weights, **arguments)
     if weights is None:  # the same without auxiliary classifiers, at the size of its images
         theirs = {variable.path: variable for variable in found.model.weights}
         for variable in built.weights:
             variable.assign(theirs[variable.path])
-    return Classifier(path, model, built, classes, None, view)
+    return Classifier(path, model, built, classes, None, preprocessing)
 
 
 def open_run(path: str | Path) -> Classifier:
-    """The trained network of a run folder with the view of the images that its configuration gives it."""
+    """The trained network of a run folder with the preprocessing of the images that its configuration gives it."""
     run = Run(Path(path))
     config, labels = run.config(), run.labels()
-    view = Preprocessing(run.size(), config.data.crop)
-    return Classifier(str(path), config.model.name, run.model(), len(labels), labels, view)
+    preprocessing = Preprocessing(run.size(), config.data.crop)
+    return Classifier(str(path), config.model.name, run.model(), len(labels), labels, preprocessing)
 
 
 def open_data(path: str, name: str | None = None, label_offset: int | None = None) -> Source:

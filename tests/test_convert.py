@@ -18,7 +18,7 @@ import inception_tf
 from inception_tf import cli
 from inception_tf.models import find
 from inception_tf.weights.convert import taken_for
-from inception_tf.weights.metadata import read_view
+from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import slim
 from inception_tf.weights.registry import find_release
 
@@ -80,7 +80,7 @@ def test_output_says_how_to_build_the_model_and_that_line_runs(call, checkpoint,
     model = eval(line, {"inception_tf": inception_tf})
     theirs = checkpoint[1]["InceptionV1/Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"]
     np.testing.assert_array_equal(model.get_layer("Mixed_5b_b2_1_conv").kernel, theirs)
-    assert read_view(target).size == 224
+    assert read_preprocessing(target).size == 224
     assert os.listdir(tmp_path) == [target.name]
 
 
@@ -96,7 +96,7 @@ def test_background_class_is_dropped_when_asked(call, checkpoint, tmp_path):
     np.testing.assert_array_equal(model.get_layer("Logits").bias, bias[1:])
 
 
-def test_weights_of_the_paper_state_their_view(call, test_data, tmp_path):
+def test_weights_of_the_paper_state_their_preprocessing(call, test_data, tmp_path):
     target = tmp_path / "googlenet.weights.h5"
     code, out, err = call("--model", "googlenet", "--source", "bvlc", test_data / BVLC, target)
     assert (code, err) == (0, "")
@@ -160,7 +160,7 @@ def test_variant_that_the_file_is_of_is_found(call, tmp_path):
 
 @pytest.fixture
 def taken(tmp_path):
-    """The view that a file of that name would be given, and what says so, without its weights."""
+    """The preprocessing that a file of that name would be given, and what says so, without its weights."""
 
     def run(network, source, name, release=None):
         chosen, why = taken_for(network, source, str(tmp_path / name), release)
@@ -170,30 +170,30 @@ def taken(tmp_path):
 
 
 def test_name_of_a_releases_file_decides(taken):
-    view, why = taken("inception_v3", "torchvision", "inception_v3_google-0cc3c7bd.pth")
-    assert view == find_release("inception_v3", "torchvision").preprocessing
+    preprocessing, why = taken("inception_v3", "torchvision", "inception_v3_google-0cc3c7bd.pth")
+    assert preprocessing == find_release("inception_v3", "torchvision").preprocessing
     assert why == "by its name the file of release 'torchvision'"
 
 
 def test_name_of_the_file_inside_a_releases_archive_decides(taken):
-    view, why = taken("vgg16", "slim", "vgg_16.ckpt")
-    assert (view.scale, why) == ("vgg", "by its name the file of release 'slim_2016'")
+    preprocessing, why = taken("vgg16", "slim", "vgg_16.ckpt")
+    assert (preprocessing.scale, why) == ("vgg", "by its name the file of release 'slim_2016'")
 
 
 def test_usual_release_is_taken_where_the_name_says_nothing_and_others_are_named(taken):
     # All of timm's files have one name.
-    view, why = taken("inception_v3", "timm", "model.safetensors")
-    assert view.scale == "unit"
+    preprocessing, why = taken("inception_v3", "timm", "model.safetensors")
+    assert preprocessing.scale == "unit"
     assert why == (
         "taken for 'timm_tf', the usual release of 'timm'; otherwise --release 'timm_gluon'"
     )
 
 
 def test_release_that_is_named_decides(taken):
-    view, why = taken(
+    preprocessing, why = taken(
         "inception_v3", "timm", "model.safetensors", find_release("inception_v3", "timm_gluon")
     )
-    assert (view.scale, why) == ("torch", "as release 'timm_gluon' wants them")
+    assert (preprocessing.scale, why) == ("torch", "as release 'timm_gluon' wants them")
 
 
 def test_network_without_a_release_says_so(taken):
@@ -213,7 +213,7 @@ def test_release_reaches_the_file_that_is_written(call, tmp_path):
     assert (
         "images: 299x299, crop 0.875, scale 'torch' (as release 'timm_gluon' wants them)\n" in out
     )
-    assert read_view(target) == find_release("inception_v3", "timm_gluon").preprocessing
+    assert read_preprocessing(target) == find_release("inception_v3", "timm_gluon").preprocessing
 
 
 # Refusals: exit code 2, one sentence, nothing written

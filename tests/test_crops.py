@@ -84,5 +84,5 @@ def test_crops_are_scaled_as_the_weights_want_them():
 
 
 def test_one_crop_is_the_centre_as_the_view_cuts_it():
-    view = Preprocessing(32, 0.5)
-    assert crop_steps(view, 1) == images.evaluation_steps(view)
+    preprocessing = Preprocessing(32, 0.5)
+    assert crop_steps(preprocessing, 1) == images.evaluation_steps(preprocessing)

@@ -16,17 +16,17 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError
 from inception_tf.evaluation.metrics import (
-    Answers,
     Classifier,
-    answers,
+    Predictions,
     by_class,
     confusion,
     ensemble,
     in_top,
     interval,
+    predict_split,
     scores,
 )
-from inception_tf.weights.metadata import write_view
+from inception_tf.weights.metadata import write_preprocessing
 
 LABELS = ("dark", "light")
 SPLIT = Split(
@@ -42,8 +42,8 @@ def _member(weight, labels=LABELS, scale="unit", size=4):
     dense = keras.layers.Dense(len(labels), "softmax", kernel_initializer="zeros")
     model = keras.Model(image, dense(mean))
     dense.kernel.assign(np.array([[0.0] * (len(labels) - 1) + [weight]] * 3))
-    view = Preprocessing(size, None, scale)
-    return Classifier("a model", "toy", model, len(labels), labels, view)
+    preprocessing = Preprocessing(size, None, scale)
+    return Classifier("a model", "toy", model, len(labels), labels, preprocessing)
 
 
 def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
@@ -55,7 +55,7 @@ def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
 
 
 def test_scores_are_shares_of_the_images():
-    result = dict(scores(answers(_member(5.0), SPLIT)))
+    result = dict(scores(predict_split(_member(5.0), SPLIT)))
     assert (result["top1"], result["top5"], result["images"]) == (pytest.approx(2 / 3), 1.0, 3)
     assert result["top1_interval"] == list(interval(2, 3))
 
@@ -77,7 +77,7 @@ def test_the_interval_is_wilsons(right, of, expected):
 
 
 def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
-    sure, doubtful = answers(_member(5.0), SPLIT), answers(_member(-0.5, size=9), SPLIT)
+    sure, doubtful = predict_split(_member(5.0), SPLIT), predict_split(_member(-0.5, size=9), SPLIT)
     mean = (sure.probabilities + doubtful.probabilities) / 2
     np.testing.assert_allclose(ensemble([sure, doubtful]).probabilities, mean, rtol=1e-6)
     expected = float(in_top(mean, SPLIT.classes, 1).mean())
@@ -94,15 +94,17 @@ def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batc
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 255, (3, 12, 20, 3), np.uint8), np.array([0, 1, 0]))
     member = _member(3.0)
-    found = answers(member, split, crops=crops, batch_size=batch_size).probabilities
-    views = [images.compose(crop_steps(member.view, crops), image) for image in split.images]
-    expected = [keras.ops.convert_to_numpy(member.model(view)).mean(axis=0) for view in views]
+    found = predict_split(member, split, crops=crops, batch_size=batch_size).probabilities
+    views = [
+        images.compose(crop_steps(member.preprocessing, crops), image) for image in split.images
+    ]
+    expected = [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_progress_hears_of_every_image():
     heard = []
-    answers(_member(1.0), SPLIT, batch_size=2, on_images=heard.append)
+    predict_split(_member(1.0), SPLIT, batch_size=2, on_images=heard.append)
     assert heard == [2, 1]
 
 
@@ -111,11 +113,11 @@ def test_unreadable_images_are_left_out_and_noted(class_folders):
     (folder / "dark" / "1.png").write_bytes(b"")
     split = open_source(f"folder:{folder}").split("all")
     bad = BadImages(split, 0.5)
-    found = answers(_member(5.0), split, bad=bad)
+    found = predict_split(_member(5.0), split, bad=bad)
     assert len(found.classes) == 5
     assert list(bad.reasons) == [str(folder / "dark" / "1.png")]
     with pytest.raises(UserError, match="1 of 6 images cannot be read, more than 1.00%"):
-        answers(_member(5.0), split)
+        predict_split(_member(5.0), split)
 
 
 def test_a_split_without_one_readable_image_is_refused(class_folders):
@@ -124,11 +126,11 @@ def test_a_split_without_one_readable_image_is_refused(class_folders):
         path.write_bytes(b"")
     split = open_source(f"folder:{folder}").split("all")
     with pytest.raises(UserError, match="none of the 2 images can be read"):
-        answers(_member(5.0), split, bad=BadImages(split, 1.0))
+        predict_split(_member(5.0), split, bad=BadImages(split, 1.0))
 
 
 def test_accuracy_by_class_and_confusion_count_the_same_images():
-    found = Answers(
+    found = Predictions(
         np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.7, 0.2, 0.1]], np.float32),
         np.array([0, 2, 2]),
     )
@@ -162,10 +164,10 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
     path = tmp_path / "v1.weights.h5"
     model.save_weights(path)
     plain = open_classifier(str(path), "inception_v1")
-    assert (plain.view, plain.classes) == (Preprocessing(224, 0.875, "unit"), 7)
-    write_view(path, Preprocessing(96, 0.9, "caffe", "bicubic"))
+    assert (plain.preprocessing, plain.classes) == (Preprocessing(224, 0.875, "unit"), 7)
+    write_preprocessing(path, Preprocessing(96, 0.9, "caffe", "bicubic"))
     noted = open_classifier(str(path), "inception_v1")
-    assert noted.view == Preprocessing(96, 0.9, "caffe", "bicubic")
+    assert noted.preprocessing == Preprocessing(96, 0.9, "caffe", "bicubic")
     assert noted.model.input_shape == (None, 96, 96, 3)
     x = np.random.default_rng(0).normal(size=(1, 96, 96, 3)).astype(np.float32)
     same = inception_tf.create_model("inception_v1", classes=7, input_shape=(96, 96, 3))

@@ -291,14 +291,14 @@ def test_images_that_cannot_be_read_are_few_or_an_error(member, digits):
     files = np.array([tf.io.encode_png(image).numpy() for image in test.images[:40]], object)
     files[7] = b"GIF89a"
     split = Split(files, test.classes[:40])
-    batches = list(pictures(split, member.view, batch_size=32, max_bad=0.1))
+    batches = list(pictures(split, member.preprocessing, batch_size=32, max_bad=0.1))
     assert [len(pixels) for pixels, _ in batches] == [32, 7]
     truth = np.concatenate([classes for _, classes in batches])
     np.testing.assert_array_equal(truth, np.delete(test.classes[:40], 7))
     with pytest.raises(UserError, match=r"1 of 40 images cannot be read, more than 1\.00%"):
-        list(pictures(split, member.view, batch_size=32, max_bad=0.01))
+        list(pictures(split, member.preprocessing, batch_size=32, max_bad=0.01))
     with pytest.raises(UserError, match="none of the 1 images can be read"):
-        list(pictures(split.take([7]), member.view, batch_size=32, max_bad=1))
+        list(pictures(split.take([7]), member.preprocessing, batch_size=32, max_bad=1))
 
 
 def test_the_command_prints_its_result_alone(run_folder, tmp_path, capfd, monkeypatch):

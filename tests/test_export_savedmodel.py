@@ -194,10 +194,12 @@ def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     weights = tmp_path / "w.weights.h5"
     weights.write_bytes(b"some weights")
     origin = metadata.Origin.of("runs/demo", weights)
-    view = Preprocessing(SIZE, None)
-    folder = export(tiny(), LABELS, tmp_path / "demo", view, pixel_limit=10**6, origin=origin)
+    preprocessing = Preprocessing(SIZE, None)
+    folder = export(
+        tiny(), LABELS, tmp_path / "demo", preprocessing, pixel_limit=10**6, origin=origin
+    )
     found = metadata.read(folder)
-    assert (found.network, found.view, found.pixel_limit) == ("tiny", view, 10**6)
+    assert (found.network, found.preprocessing, found.pixel_limit) == ("tiny", preprocessing, 10**6)
     assert found.origin == origin
     assert found.origin.is_unchanged()
     weights.write_bytes(b"others")
@@ -286,12 +288,12 @@ REFUSED = {
     r"2 labels for 3 classes": {"labels": ("a", "b")},
     r"label 'a\\nb' is not one line of text": {"labels": ("a\nb", "c", "d")},
     r"label '' is not one line of text": {"labels": ("", "c", "d")},
-    r"size takes a whole number of at least 1, got 0": {"view": Preprocessing(0)},
+    r"size takes a whole number of at least 1, got 0": {"preprocessing": Preprocessing(0)},
     r"top takes a whole number of at least 1, got 2\.5": {"top": 2.5},
     r"version takes a whole number of at least 1, got -1": {"version": -1},
     r"version takes a whole number of at least 1, got True": {"version": True},
     r"crop takes a share of each side above 0 and up to 1, or None, got 1\.5": {
-        "view": Preprocessing(SIZE, 1.5)
+        "preprocessing": Preprocessing(SIZE, 1.5)
     },
     r"pixel_limit takes a whole number of at least 1, got 0": {"pixel_limit": 0},
     r"warm_up takes a whole number of at least 1, got 0": {"warm_up": (1, 0)},
@@ -310,7 +312,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_an_argument_outside_its_range_is_refused_before_anything_is_written(tmp_path, sentence):
-    given = {"model": tiny(), "labels": LABELS, "view": Preprocessing(SIZE)}
+    given = {"model": tiny(), "labels": LABELS, "preprocessing": Preprocessing(SIZE)}
     with pytest.raises(UserError, match=sentence):
         export(**given | {"to": tmp_path / "demo"} | REFUSED[sentence])
     assert list(tmp_path.iterdir()) == []

@@ -205,8 +205,10 @@ def test_the_largest_images_let_in_stay_within_the_memory_that_is_stated(folder,
 
 
 def test_the_pixel_limit_is_a_setting_of_the_export(network, tmp_path, good):
-    view = Preprocessing(SIZE)
-    served = tf.saved_model.load(export(network, LABELS, tmp_path, view, pixel_limit=90 * 120))
+    preprocessing = Preprocessing(SIZE)
+    served = tf.saved_model.load(
+        export(network, LABELS, tmp_path, preprocessing, pixel_limit=90 * 120)
+    )
     larger = tf.io.encode_png(np.zeros((91, 120, 3), np.uint8)).numpy()
     answer = ask(served, "serving_default", [good[0], larger])
     assert answer["status"].tolist() == [b"ok", b"120x91 pixels, at most 10800 are read"]

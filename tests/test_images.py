@@ -39,9 +39,9 @@ def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
 def test_caffes_view_is_the_middle_of_what_its_data_sets_store(height, width, shown):
     rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
     image = np.stack((rows, columns, rows), -1)
-    view = Preprocessing(224, None, "caffe", stored=256)
-    assert str(view) == "224x224, out of 256x256, scale 'caffe'"
-    seen = images.compose(images.evaluation_steps(view)[:-1], image).numpy()
+    preprocessing = Preprocessing(224, None, "caffe", stored=256)
+    assert str(preprocessing) == "224x224, out of 256x256, scale 'caffe'"
+    seen = images.compose(images.evaluation_steps(preprocessing)[:-1], image).numpy()
     assert seen.shape == (224, 224, 3)
     top, bottom, left, right = shown
     reach = max(height / 224, width / 224, 1)  # a pixel of the result or of the image

@@ -19,7 +19,7 @@ from inception_tf.training.phases import stages_of
 from inception_tf.training.plan import make_plan
 from inception_tf.training.pretrained import begin_with, take_unit_scale
 from inception_tf.training.train import train
-from inception_tf.weights.metadata import write_switches, write_view
+from inception_tf.weights.metadata import write_preprocessing, write_switches
 
 SHAPE = {"input_shape": (32, 32, 3), "width_multiplier": 0.1}
 SMALL = (
@@ -157,7 +157,7 @@ def test_weights_of_another_scale_are_made_to_take_minus_1_to_1(name, scale):
 
 def test_the_scale_that_a_file_states_is_taken_from_it(pretrained):
     theirs, path = pretrained
-    write_view(path, Preprocessing(32, scale="torch"))
+    write_preprocessing(path, Preprocessing(32, scale="torch"))
     model = inception_tf.InceptionV1(classes=3, **SHAPE)
     begin_with(model, "inception_v1", str(path), {}, new_head=False)
     kernel = model.get_layer("Conv2d_1a_7x7_conv").kernel

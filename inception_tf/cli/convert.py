@@ -44,7 +44,7 @@ def command(source_file, target, model, source, release, **chosen):
     arguments = [repr(model), *(f"{key}={value!r}" for key, value in done.arguments.items())]
     click.echo(done.report)
     click.echo(f"wrote {target}")
-    click.echo(f"images: {done.view} ({done.why})")
+    click.echo(f"images: {done.preprocessing} ({done.why})")
     click.echo(
         f"use it: inception_tf.create_model({', '.join(arguments)}, weights={str(target)!r})"
     )

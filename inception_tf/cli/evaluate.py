@@ -98,7 +98,7 @@ def command(
     for member in members:
         check_classes(member, source, chosen)
     bad, crops = BadImages(chosen, max_bad), int(crops)
-    found = [_answers(member, chosen, crops, batch_size, bad) for member in members]
+    found = [_predictions(member, chosen, crops, batch_size, bad) for member in members]
     whole = metrics.ensemble(found)
     results = [dict(metrics.scores(one)) for one in (*found, whole)]
     labels = _labels(members[0], source)
@@ -129,12 +129,12 @@ def _each(models, paths):
     return models
 
 
-def _answers(member, split, crops, batch_size, bad):
-    from inception_tf.evaluation.metrics import answers
+def _predictions(member, split, crops, batch_size, bad):
+    from inception_tf.evaluation.metrics import predict_split
     from inception_tf.host.progress import progress_bar
 
     with progress_bar(len(split), member.name, leave=False) as bar:
-        return answers(
+        return predict_split(
             member, split, crops=crops, batch_size=batch_size, bad=bad, on_images=bar.update
         )
 
@@ -162,7 +162,7 @@ def _table(members, results, crops) -> str:
     """Each network by itself and all together, in the form of the documents' Figure 4."""
     from inception_tf.cli.render import table
 
-    names = [(m.network, f"{m.view.size}x{m.view.size}", 1) for m in members]
+    names = [(m.network, f"{m.preprocessing.size}x{m.preprocessing.size}", 1) for m in members]
     sizes = sorted({size for _, size, _ in names})
     names.append(("ensemble", ", ".join(sizes), len(members)))
     rows = [
@@ -187,7 +187,7 @@ def _write(file, members, results, crops, bad) -> None:
     from inception_tf.host.atomic_io import atomic_write_text
 
     singles = [
-        {"name": m.name, "model": m.network, "size": m.view.size, **result}
+        {"name": m.name, "model": m.network, "size": m.preprocessing.size, **result}
         for m, result in zip(members, results, strict=False)
     ]
     content = results[-1] | {

@@ -130,7 +130,9 @@ def _saved_model(path, member, to, *, no_fold, max_pixels=None, **settings):
     if max_pixels:
         settings["pixel_limit"] = max_pixels
     to = to or _default(path)
-    folder = export(member.model, member.labels, to, member.view, fold=not no_fold, **settings)
+    folder = export(
+        member.model, member.labels, to, member.preprocessing, fold=not no_fold, **settings
+    )
     return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")
 
 

@@ -31,7 +31,7 @@ SCALES = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The evaluation view of an image."""
+    """How an image is cropped, resized and scaled for evaluation."""
 
     size: int  # pixels, height and width
     crop: float | None = 0.875  # share of each side that is kept; None: the whole image

@@ -59,15 +59,15 @@ class ThreeSquares:
         return _with_mirrored(tf.stack(crops))
 
 
-def crop_steps(view: Preprocessing, crops: int = 1) -> tuple[ImageStep, ...]:
-    """An image as `view` wants it: (size, size, 3) for 1 crop, else (crops, size, size, 3) float32.
+def crop_steps(preprocessing: Preprocessing, crops: int = 1) -> tuple[ImageStep, ...]:
+    """An image as `preprocessing` wants it: (size, size, 3) for 1 crop, else (crops, size, size, 3) float32.
 
-    crops: 1, the centre as `view` cuts it; 10 or 144, of which `view` gives size and scale alone.
+    crops: 1, the centre as `preprocessing` cuts it; 10 or 144, of which `preprocessing` gives size and scale alone.
     """
     if crops == 1:
-        return evaluation_steps(view)
+        return evaluation_steps(preprocessing)
     kind = {10: TenCrops, 144: ThreeSquares}[crops]
-    return kind(view.size, view.interpolation), scaling(view)
+    return kind(preprocessing.size, preprocessing.interpolation), scaling(preprocessing)
 
 
 def _scaled(pixels: int, size: int) -> int:

@@ -19,13 +19,13 @@ from inception_tf.evaluation.crops import crop_steps
 from inception_tf.inference.optimize import optimize_for_inference
 
 __all__ = [
-    "Answers",
-    "answers",
+    "Predictions",
     "by_class",
     "confusion",
     "ensemble",
     "in_top",
     "interval",
+    "predict_split",
     "scores",
 ]
 
@@ -33,8 +33,8 @@ NORMAL_95 = 1.959964  # the normal distribution has 95 % within so many deviatio
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a network, or several, say of the images that could be read.
+class Predictions:
+    """The probabilities that one network, or several, give for the readable images of a split.
 
     probabilities: (N, K) float32.  classes: (N,) int64, the truth.
     """
@@ -43,7 +43,7 @@ class Answers:
     classes: np.ndarray
 
 
-def answers(
+def predict_split(
     member: Classifier,
     split: Split,
     *,
@@ -51,7 +51,7 @@ def answers(
     batch_size: int = 32,
     bad: BadImages | None = None,
     on_images: Callable[[int], None] = lambda count: None,
-) -> Answers:
+) -> Predictions:
     """The network's probabilities for each readable image, averaged over its crops after the softmax.
 
     batch_size: crops that pass through the network together.  bad: where unreadable images are
@@ -61,7 +61,9 @@ def answers(
     together = max(1, batch_size // crops)  # images
     network = optimize_for_inference(member.model)
     forward = tf.function(lambda images: network(images, training=False), autograph=False)
-    data = pipeline.evaluation(split, crop_steps(member.view, crops), batch_size=together, bad=bad)
+    data = pipeline.evaluation(
+        split, crop_steps(member.preprocessing, crops), batch_size=together, bad=bad
+    )
     rows, places = [], []
     try:
         for pixels, index in data:
@@ -74,16 +76,16 @@ def answers(
         raise
     if not rows:
         raise UserError(f"none of the {len(split)} images can be read")
-    return Answers(np.concatenate(rows), split.classes[np.concatenate(places)])
+    return Predictions(np.concatenate(rows), split.classes[np.concatenate(places)])
 
 
-def ensemble(members: Sequence[Answers]) -> Answers:
+def ensemble(members: Sequence[Predictions]) -> Predictions:
     """The arithmetic mean of the members' probabilities (Szegedy et al. 2014, section 7)."""
     mean = sum(member.probabilities for member in members) / len(members)
-    return Answers(mean, members[0].classes)
+    return Predictions(mean, members[0].classes)
 
 
-def scores(found: Answers) -> Iterator[tuple[str, object]]:
+def scores(found: Predictions) -> Iterator[tuple[str, object]]:
     """Pairs `(name, value)`: top1 and top5, shares of 1, each with its 95 % interval, and the number of images."""
     for k in (1, 5):
         right = in_top(found.probabilities, found.classes, k)
@@ -115,7 +117,7 @@ def interval(right: int, of: int) -> tuple[float, float]:
     return max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share))
 
 
-def by_class(found: Answers) -> Iterator[tuple[int, int, float, float]]:
+def by_class(found: Predictions) -> Iterator[tuple[int, int, float, float]]:
     """(class, images, top-1, top-5) of each class that the data shows."""
     first, five = (in_top(found.probabilities, found.classes, k) for k in (1, 5))
     for number in np.unique(found.classes):
@@ -123,7 +125,7 @@ def by_class(found: Answers) -> Iterator[tuple[int, int, float, float]]:
         yield int(number), int(own.sum()), float(first[own].mean()), float(five[own].mean())
 
 
-def confusion(found: Answers) -> np.ndarray:
+def confusion(found: Predictions) -> np.ndarray:
     """(K, K) int64: how many images of class [row] were taken for class [column]."""
     count = found.probabilities.shape[1]
     pairs = found.classes * count + found.probabilities.argmax(axis=1)

@@ -39,7 +39,7 @@ class Record:
     """The settings of an export and where its network came from."""
 
     network: str  # the Keras model's name
-    view: Preprocessing
+    preprocessing: Preprocessing
     precision: str
     pixel_limit: int
     folded: bool
@@ -61,7 +61,9 @@ def read(folder: Path) -> Record | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         origin = values["origin"] and Origin(**values["origin"])
-        return Record(**values | {"view": Preprocessing(**values["view"]), "origin": origin})
+        # Exports of versions before this name of the field say `view`.
+        prepared = values.pop("view", None) or values["preprocessing"]
+        return Record(**values | {"preprocessing": Preprocessing(**prepared), "origin": origin})
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not what export writes ({error}); export it again") from error
 

@@ -68,14 +68,16 @@ def some(split: Split, count: int) -> Split:
 
 
 def pictures(
-    split: Split, view: Preprocessing, *, batch_size: int, max_bad: float
+    split: Split, preprocessing: Preprocessing, *, batch_size: int, max_bad: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches (pixels (B, size, size, 3) float32 as `view` scales them, classes (B,) int64) of all readable images.
+    """Batches (pixels (B, size, size, 3) float32 as `preprocessing` scales them, classes (B,) int64) of all readable images.
 
     Raises `UserError` where none can be read, or more than a share of `max_bad` cannot.
     """
     bad, seen = BadImages(split, max_bad), 0
-    data = pipeline.evaluation(split, evaluation_steps(view), batch_size=batch_size, bad=bad)
+    data = pipeline.evaluation(
+        split, evaluation_steps(preprocessing), batch_size=batch_size, bad=bad
+    )
     try:
         for pixels, index in data:
             seen += len(index)

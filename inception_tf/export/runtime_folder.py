@@ -28,36 +28,40 @@ LABELS, PREPROCESSING, REPORT = "labels.txt", "preprocessing.json", "report.json
 SAVED_MODEL = "saved_model"
 
 
-def describe(folder: Path, labels: Sequence[str], view: Preprocessing) -> None:
+def describe(folder: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
     """Writes the labels, and how a client prepares an image, in words and in numbers."""
     write_labels(folder / LABELS, labels)
-    scale = SCALES[view.scale]
+    scale = SCALES[preprocessing.scale]
     content = {
-        "input": {"name": INPUT, "dtype": "float32", "shape": [None, view.size, view.size, 3]},
+        "input": {
+            "name": INPUT,
+            "dtype": "float32",
+            "shape": [None, preprocessing.size, preprocessing.size, 3],
+        },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": [None, len(labels)]},
-        "steps": _steps(view),
+        "steps": _steps(preprocessing),
         "channels": "BGR" if scale.bgr else "RGB",
         "mean": scale.mean,
         "deviation": scale.deviation,
-        **dataclasses.asdict(view),
+        **dataclasses.asdict(preprocessing),
     }
     (folder / PREPROCESSING).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def _steps(view: Preprocessing) -> list[str]:
-    scale = SCALES[view.scale]
+def _steps(preprocessing: Preprocessing) -> list[str]:
+    scale = SCALES[preprocessing.scale]
     steps = ["decode to 8-bit RGB, a JPEG upright by its EXIF orientation"]
-    if view.stored:
+    if preprocessing.stored:
         steps += [
-            f"shorten each longer side to {view.stored} pixels, {view.interpolation}",
-            f"keep the middle {view.size} pixels of each side",
+            f"shorten each longer side to {preprocessing.stored} pixels, {preprocessing.interpolation}",
+            f"keep the middle {preprocessing.size} pixels of each side",
         ]
-    elif view.crop not in (None, 1.0):
+    elif preprocessing.crop not in (None, 1.0):
         steps.append(
-            f"of each side, n pixels long, cut off floor((n - n * {view.crop}) / 2) at both ends"
+            f"of each side, n pixels long, cut off floor((n - n * {preprocessing.crop}) / 2) at both ends"
         )
     steps.append(
-        f"resize to {view.size}x{view.size}, {view.interpolation}, pixel centres at half, no antialiasing,"
+        f"resize to {preprocessing.size}x{preprocessing.size}, {preprocessing.interpolation}, pixel centres at half, no antialiasing,"
         " not rounded"
     )
     if scale.bgr:
@@ -87,8 +91,10 @@ def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     runtime.check_installed()
     run = runtime.load(folder)
     noted = _read(folder / PREPROCESSING)
-    view = Preprocessing(**{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)})
-    finish = partial(compose, evaluation_steps(view))
+    preprocessing = Preprocessing(
+        **{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)}
+    )
+    finish = partial(compose, evaluation_steps(preprocessing))
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

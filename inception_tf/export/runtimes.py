@@ -85,7 +85,7 @@ def export_runtime(
     to = Path(to)
     check_free(to, version)
     _check_kin(to, format)
-    network = served_network(member.model, member.view.size)
+    network = served_network(member.model, member.preprocessing.size)
     check_labels(member.labels or (), network.output_shape[-1])
     split, training = source.split(), _training(source) if int8 else None
     check_classes(member, source, split)
@@ -93,7 +93,7 @@ def export_runtime(
         warnings.warn(
             f"'{network.name}' is untrained: agreement says nothing of a trained one", stacklevel=2
         )
-    read = partial(pictures, view=member.view, max_bad=max_bad)
+    read = partial(pictures, preprocessing=member.preprocessing, max_bad=max_bad)
 
     with atomic_version(to) as building:
         folder = building / "model"
@@ -126,7 +126,7 @@ def export_runtime(
             environment=environment() | _versions(runtime.PACKAGES),
         )
         _check_agreement(report)
-        describe(folder, member.labels, member.view)
+        describe(folder, member.labels, member.preprocessing)
         text = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
         (folder / REPORT).write_text(text, encoding="utf-8")
         return publish(folder, to, version), report

@@ -33,7 +33,7 @@ def export(
     model: keras.Model,
     labels: Sequence[str],
     to: str | Path,
-    view: Preprocessing,
+    preprocessing: Preprocessing,
     *,
     version: int | None = None,
     top: int = 5,
@@ -45,7 +45,7 @@ def export(
 ) -> Path:
     """Writes `to/<version>` and returns its path; `version=None` takes the number after the highest.
 
-    model: (N, size, size, 3) floats, scaled as `view` says → (N, K) probabilities, or a dict with these as
+    model: (N, size, size, 3) floats, scaled as `preprocessing` says → (N, K) probabilities, or a dict with these as
     `predictions`; its auxiliary classifiers, its dropout and its optimizer are left out.  labels: K names.
     top: how many of the best classes are named, at most K.  precision: of feature maps and weights, float32,
     bfloat16 or float16; outputs are float32.  pixel_limit: height x width of the largest image that is read.
@@ -57,8 +57,8 @@ def export(
     """
     warmup.check_installed()
     labels, to = tuple(labels), Path(to)
-    _check_settings(view, top, precision, pixel_limit, warm_up)
-    network = served_network(model, view.size)
+    _check_settings(preprocessing, top, precision, pixel_limit, warm_up)
+    network = served_network(model, preprocessing.size)
     check_labels(labels, network.output_shape[-1])
     check_free(to, version)
     if is_untrained(network):
@@ -67,12 +67,12 @@ def export(
         )
     prepared = optimize_for_inference if fold else in_precision
     network = prepared(network, precision)
-    record = Record(model.name, view, precision, pixel_limit, fold, origin, environment())
+    record = Record(model.name, preprocessing, precision, pixel_limit, fold, origin, environment())
 
     with atomic_version(to) as building:
         built, notes = building / "model", building / "notes"
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
-        _save(network, labels, built, view, **settings)
+        _save(network, labels, built, preprocessing, **settings)
         write_record(built, record)
         warmup.write(built, to.absolute().name, warm_up)
         notes.mkdir()
@@ -84,17 +84,17 @@ def export(
         return folder
 
 
-def _save(network, labels, folder, view, **settings) -> None:
+def _save(network, labels, folder, preprocessing, **settings) -> None:
     # The label file's first path is kept as the table's name in the graph: a random one keeps apart
     # the tables of two models in one process.
     with tempfile.TemporaryDirectory() as scratch:
         write_labels(Path(scratch, "labels.txt"), labels)
-        module = ServingModule(network, str(Path(scratch, "labels.txt")), view, **settings)
+        module = ServingModule(network, str(Path(scratch, "labels.txt")), preprocessing, **settings)
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
 
 
-def _check_settings(view, top, precision, pixel_limit, warm_up) -> None:
-    numbers = {"size": view.size, "top": top, "pixel_limit": pixel_limit}
+def _check_settings(preprocessing, top, precision, pixel_limit, warm_up) -> None:
+    numbers = {"size": preprocessing.size, "top": top, "pixel_limit": pixel_limit}
     for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} takes a whole number of at least 1, got {value!r}")
@@ -105,7 +105,7 @@ def _check_settings(view, top, precision, pixel_limit, warm_up) -> None:
         )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    crop = view.crop
+    crop = preprocessing.crop
     if crop is not None and not (isinstance(crop, int | float) and 0 < crop <= 1):
         raise UserError(
             f"crop takes a share of each side above 0 and up to 1, or None, got {crop!r}"

@@ -38,7 +38,7 @@ CONTRACT = {
 class ServingModule(tf.Module):
     """A network with its preprocessing and its labels, as TensorFlow Serving calls it.
 
-    model: (N, size, size, 3) floats as `view` scales them → (N, K) probabilities.  labels_file: K lines.
+    model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities.  labels_file: K lines.
     top: how many of the best classes are named.  pixel_limit: height x width of the largest image let in,
     read from its header; reading a request takes at most `PARALLEL * BYTES_A_PIXEL * pixel_limit` bytes.
     An image that cannot be read gets a row of zeros, empty names and its reason in `status`; the
@@ -50,7 +50,7 @@ class ServingModule(tf.Module):
         self,
         model: keras.Model,
         labels_file: str,
-        view: Preprocessing,
+        preprocessing: Preprocessing,
         *,
         top: int,
         pixel_limit: int = pixels.PIXEL_LIMIT,
@@ -68,8 +68,8 @@ class ServingModule(tf.Module):
             ),
             default_value="",
         )
-        self._shape = (view.size, view.size, 3)
-        self._steps = pixels.evaluation_steps(view)
+        self._shape = (preprocessing.size, preprocessing.size, 3)
+        self._steps = pixels.evaluation_steps(preprocessing)
         self._top = top
         self._pixel_limit = pixel_limit
 

@@ -121,7 +121,7 @@ def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
 
     member = open_run(path)
     network = optimize_for_inference(member.model)
-    module = ServingModule(network, str(Run(path).labels_file), member.view, top=1)
+    module = ServingModule(network, str(Run(path).labels_file), member.preprocessing, top=1)
     # The lambda keeps the module alive.
     return _eager(lambda images: module.serving_default(images)), member.labels
 

@@ -14,7 +14,7 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.convert import read_foreign
 from inception_tf.weights.detect import check, guess
 from inception_tf.weights.download import fetch
-from inception_tf.weights.metadata import read_switches, read_view
+from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import find_release, names_for
 from inception_tf.weights.sources import OWN, SOURCES
 
@@ -46,13 +46,13 @@ def _fill_from_file(model, network: str, path: str, switches: dict, new_head: bo
     source = guess(path, SOURCES)
     if source == OWN:
         _check_switches(network, path, read_switches(path), switches)
-        view = read_view(path)
+        preprocessing = read_preprocessing(path)
         load_weights(model, path, skip_head=new_head)
-        return view.scale if view else "unit"
+        return preprocessing.scale if preprocessing else "unit"
     found = read_foreign(network, source, path)
     _check_switches(network, path, found.switches, switches)
     found.fill(model, skip_head=new_head)
-    return found.view.scale
+    return found.preprocessing.scale
 
 
 def _check_switches(network: str, weights: str, theirs: Mapping, switches: dict) -> None:

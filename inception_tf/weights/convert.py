@@ -18,7 +18,7 @@ from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import find, variant
 from inception_tf.nn.network import LOGITS, build
 from inception_tf.weights.detect import check
-from inception_tf.weights.metadata import write_switches, write_view
+from inception_tf.weights.metadata import write_preprocessing, write_switches
 from inception_tf.weights.registry import Release, releases_of
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, SOURCES, check_ema
@@ -36,7 +36,7 @@ class Conversion:
 
     model: keras.Model
     arguments: Mapping[str, object]
-    view: Preprocessing  # how these weights want their images
+    preprocessing: Preprocessing  # how these weights want their images
     why: str  # what says so
     report: Report
 
@@ -46,7 +46,7 @@ class Conversion:
         return {k: v for k, v in self.arguments.items() if k not in HEADS}
 
     def save(self, path: str | Path) -> None:
-        """Writes `path` whole or not at all, with the view noted in it."""
+        """Writes `path` whole or not at all, with the preprocessing noted in it."""
         path = Path(path)
         if not path.name.endswith(ENDING):
             raise UserError(f"weights are written as {ENDING}; got '{path}'")
@@ -54,7 +54,7 @@ class Conversion:
             raise UserError(f"there is no folder {path.parent}; make it first")
         with atomic_path(path) as unfinished:
             self.model.save_weights(unfinished)
-            write_view(unfinished, self.view)
+            write_preprocessing(unfinished, self.preprocessing)
             write_switches(unfinished, self.switches)
 
 
@@ -90,7 +90,7 @@ def convert(
         arguments["classes"] = classes or arguments["classes"] - drop_background
     model = build(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
     report = found.fill(model, drop_background=drop_background)
-    return Conversion(model, arguments, found.view, found.why, report)
+    return Conversion(model, arguments, found.preprocessing, found.why, report)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Foreign:
     network: Network
     switches: dict[str, object]  # the arguments that choose the variant
     names: dict[str, str]  # our variable path → the file's name
-    view: Preprocessing  # how these weights want their images
+    preprocessing: Preprocessing  # how these weights want their images
     why: str  # what says so
 
     def fill(self, model: keras.Model, **options) -> Report:
@@ -134,8 +134,8 @@ def read_foreign(
     release, why = taken_for(name, source, path, release)
     file = SOURCES[source].read(path, ema)
     network, switches, names = _network(name, source, file.arrays, ema, release)
-    view = release.preprocessing if release else Preprocessing(network.size)
-    return Foreign(file, network, switches, names, view, why)
+    preprocessing = release.preprocessing if release else Preprocessing(network.size)
+    return Foreign(file, network, switches, names, preprocessing, why)
 
 
 def _network(

@@ -10,23 +10,23 @@ from pathlib import Path
 
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["read_switches", "read_view", "write_switches", "write_view"]
+__all__ = ["read_preprocessing", "read_switches", "write_preprocessing", "write_switches"]
 
 # Attributes of the HDF5 file's root.
 ATTRIBUTE = "inception_tf_preprocessing"
 SWITCHES = "inception_tf_switches"
 
 
-def write_view(path: str | Path, view: Preprocessing) -> None:
+def write_preprocessing(path: str | Path, preprocessing: Preprocessing) -> None:
     """Notes in a `.weights.h5` file how images are prepared for it."""
     import h5py
 
     with h5py.File(path, "r+") as file:
-        file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(view))
+        file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(preprocessing))
 
 
-def read_view(path: str | Path) -> Preprocessing | None:
-    """What `write_view` noted, or None for any other file."""
+def read_preprocessing(path: str | Path) -> Preprocessing | None:
+    """What `write_preprocessing` noted, or None for any other file."""
     text = _attribute(path, ATTRIBUTE)
     return Preprocessing(**json.loads(text)) if text else None
 

@@ -50,17 +50,28 @@ APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 def _slim(network, date, size, accuracy) -> Release:
     archive = f"{network}_{date}.tar.gz"
     member = f"{network}.ckpt" if network != "inception_resnet_v2" else f"{network}_{date}.ckpt"
-    view = Preprocessing(size, 0.875, "unit")
+    preprocessing = Preprocessing(size, 0.875, "unit")
     return Release(
-        "slim_2016", network, "slim", SLIM + archive, member, "", APACHE, 1001, view, accuracy
+        "slim_2016",
+        network,
+        "slim",
+        SLIM + archive,
+        member,
+        "",
+        APACHE,
+        1001,
+        preprocessing,
+        accuracy,
     )
 
 
 def _timm(network, tag, crop, accuracy, scale="unit", **switches) -> Release:
-    view = Preprocessing(299, crop, scale, "bicubic")
+    preprocessing = Preprocessing(299, crop, scale, "bicubic")
     address = f"{TIMM}{network}.{tag}/resolve/main/model.safetensors"
     name = f"timm_{tag.removesuffix('_in1k')}"
-    return Release(name, network, "timm", address, "", "", APACHE, 1000, view, accuracy, switches)
+    return Release(
+        name, network, "timm", address, "", "", APACHE, 1000, preprocessing, accuracy, switches
+    )
 
 
 # Addresses, checksums and accuracies as the projects publish them: slim's README, keras.io's table,

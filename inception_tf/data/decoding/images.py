@@ -118,18 +118,24 @@ class Standardize:
         return (image - self.scale.mean) / self.scale.deviation
 
 
-def evaluation_steps(view: Preprocessing) -> tuple[ImageStep, ...]:
-    """The centre of an image, resized and scaled, as `view` states it."""
-    if view.stored:
-        cropped = (CentralPixels(view.size, view.stored, view.interpolation),)
+def evaluation_steps(preprocessing: Preprocessing) -> tuple[ImageStep, ...]:
+    """The centre of an image, resized and scaled, as `preprocessing` states it."""
+    if preprocessing.stored:
+        cropped = (
+            CentralPixels(preprocessing.size, preprocessing.stored, preprocessing.interpolation),
+        )
     else:
-        cropped = () if view.crop in (None, 1.0) else (CentralCrop(view.crop),)
-    return (*cropped, Resize(view.size, view.interpolation), scaling(view))
+        cropped = () if preprocessing.crop in (None, 1.0) else (CentralCrop(preprocessing.crop),)
+    return (
+        *cropped,
+        Resize(preprocessing.size, preprocessing.interpolation),
+        scaling(preprocessing),
+    )
 
 
-def scaling(view: Preprocessing) -> ImageStep:
-    """Pixels from 0 to 255 into the range that `view` states."""
-    return ToUnit() if view.scale == "unit" else Standardize(SCALES[view.scale])
+def scaling(preprocessing: Preprocessing) -> ImageStep:
+    """Pixels from 0 to 255 into the range that `preprocessing` states."""
+    return ToUnit() if preprocessing.scale == "unit" else Standardize(SCALES[preprocessing.scale])
 
 
 def compose(steps: tuple[ImageStep, ...], image):
