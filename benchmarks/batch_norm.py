@@ -31,7 +31,7 @@ def variants(name: str, size: int, batch: int):
     import tensorflow as tf
 
     from inception_tf import create_model
-    from inception_tf.nn.layers import BatchNormalization
+    from inception_tf.nn.batch_norm import BatchNormalization
 
     def keras_own(layer):
         kind = type(layer)

@@ -7,8 +7,8 @@ from inception_tf.arch.spec import Branch, Conv, Pool, fork
 from inception_tf.errors import UserError
 from inception_tf.models.googlenet import MODULES, module
 from inception_tf.nn import builder
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.nn.builder import LayerConfig
-from inception_tf.nn.layers import BatchNormalization
 
 __all__ = ["expanded_3x3", "factorized_5x5", "factorized_nxn", "inception_module"]
 

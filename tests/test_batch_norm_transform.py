@@ -13,7 +13,7 @@ import pytest
 import ramps
 import tensorflow as tf
 
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training.optim.recalibrate import recalibrate
 
 EPSILON = 1e-3

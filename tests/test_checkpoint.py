@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 from inception_tf.errors import UserError
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint as resume
 from inception_tf.training.callbacks import Recorder

@@ -12,7 +12,7 @@ import pytest
 import ramps
 import tensorflow as tf
 
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training import convolutions
 from inception_tf.training.convolutions import filter_gradient, speed_up_convolutions
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import ramps
 import tensorflow as tf
 
 from inception_tf.nn import fused_batch_norm
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 
 # Of the largest value; float16 has 11 bits, bfloat16 8, and both layers round once, at their end.
 ROUNDING = {"float32": 1e-5, "mixed_float16": 2e-3, "mixed_bfloat16": 1.6e-2}
@@ -191,11 +192,18 @@ def test_weights_pass_to_and_from_keras_own_layer(net, tmp_path):
     np.testing.assert_allclose(again(images((4, 6, 6, 3))), expected, atol=1e-6)
 
 
-def test_a_clone_is_fused_and_a_saved_model_loads_without_this_package(net, tmp_path):
-    clone = keras.models.clone_model(net)
-    assert type(clone.layers[2]) is BatchNormalization
+def test_a_clone_and_a_pickled_copy_are_fused(net):
+    for copied in (keras.models.clone_model(net), pickle.loads(pickle.dumps(net))):
+        assert type(copied.layers[2]) is BatchNormalization
+    assert pickle.loads(pickle.dumps(BatchNormalization)) is BatchNormalization
+    assert BatchNormalization.__module__ == "inception_tf.nn.batch_norm"
+
+
+def test_a_saved_model_loads_fused_with_this_package_and_without_it_too(net, tmp_path):
     net(images((4, 6, 6, 3)), training=True)
     net.save(tmp_path / "net.keras")
+    outer = keras.Sequential([keras.Input((6, 6, 3)), net, keras.layers.Dense(2)])
+    outer.save(tmp_path / "outer.keras")
     np.save(tmp_path / "x.npy", images((4, 6, 6, 3)))
     np.save(tmp_path / "y.npy", net(images((4, 6, 6, 3))))
     program = (
@@ -203,13 +211,38 @@ def test_a_clone_is_fused_and_a_saved_model_loads_without_this_package(net, tmp_
         "model = keras.models.load_model('net.keras')\n"
         "assert type(model.layers[2]) is keras.layers.BatchNormalization\n"
         "np.testing.assert_allclose(model(np.load('x.npy')), np.load('y.npy'), atol=1e-5)\n"
+        "inner = keras.models.load_model('outer.keras').layers[0]\n"
+        "assert type(inner.layers[2]) is keras.layers.BatchNormalization\n"
         "assert 'inception_tf' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
-    fast = keras.models.load_model(
-        tmp_path / "net.keras", custom_objects={"BatchNormalization": BatchNormalization}
-    )
-    assert type(fast.layers[2]) is BatchNormalization
+    for name in ("net", "outer"):
+        loaded = keras.models.load_model(tmp_path / f"{name}.keras")
+        loaded = loaded if name == "net" else loaded.layers[0]
+        assert type(loaded.layers[2]) is BatchNormalization
+
+
+def test_keras_own_layer_stays_keras_own_when_it_is_loaded(tmp_path):
+    image = keras.Input((6, 6, 3))
+    keras.Model(image, keras.layers.BatchNormalization()(image)).save(tmp_path / "theirs.keras")
+    loaded = keras.models.load_model(tmp_path / "theirs.keras")
+    assert type(loaded.layers[1]) is keras.layers.BatchNormalization
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "bfloat16", "float64"])
+@pytest.mark.parametrize("shape", [(8, 4, 4, 3), (8, 3)])
+def test_a_momentum_of_the_step_is_used_and_not_kept(dtype, shape):
+    theirs = keras.layers.BatchNormalization(momentum=0.25, dtype=dtype)
+    ours = BatchNormalization(momentum=0.9, dtype=dtype)
+    ours.warm_up = lambda momentum: momentum - 0.65
+    x = images(shape, theirs.compute_dtype)
+    for layer in (theirs, ours):
+        layer(x, training=True)
+    for expected, found in zip(theirs.variables, ours.variables, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(found, "float64"), np.asarray(expected, "float64"), rtol=1e-5, atol=1e-7
+        )
+    assert ours.momentum == 0.9
 
 
 def test_an_exported_model_computes_the_same(net, tmp_path):
@@ -224,7 +257,7 @@ TWO_REPLICAS = """
 import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 
 def trained(strategy):
     with strategy.scope():

@@ -14,7 +14,7 @@ import tensorflow as tf
 from inception_tf.arch import spec
 from inception_tf.arch.spec import CEIL, Pool
 from inception_tf.nn import builder
-from inception_tf.nn.layers import LocalResponseNormalization
+from inception_tf.nn.local_response_norm import LocalResponseNormalization
 
 
 def pool(x, step):

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training import checkpoint
 from inception_tf.training.optim.ema import (
     AveragedEvaluation,

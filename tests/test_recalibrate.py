@@ -9,7 +9,7 @@ import pytest
 import ramps
 
 from inception_tf.errors import UserError
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training.optim.recalibrate import recalibrate
 
 EPSILON = 1e-3

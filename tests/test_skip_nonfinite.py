@@ -14,7 +14,7 @@ import ramps
 import tensorflow as tf
 
 from inception_tf.errors import UserError
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics
 from inception_tf.training.optim.optimizers import SGD
 from inception_tf.training.optim.skip_nonfinite import FiniteSteps, StopNotFinite, refuse_not_finite
@@ -188,7 +188,7 @@ import keras, numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from functools import partial
-from inception_tf.nn.layers import BatchNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics
 from inception_tf.training.optim.skip_nonfinite import FiniteSteps
 from inception_tf.training.optim.optimizers import SGD

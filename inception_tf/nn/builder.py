@@ -10,7 +10,8 @@ import keras
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
-from inception_tf.nn.layers import BatchNormalization, LocalResponseNormalization
+from inception_tf.nn.batch_norm import BatchNormalization
+from inception_tf.nn.local_response_norm import LocalResponseNormalization
 
 __all__ = ["LayerConfig", "apply", "classifier", "normalized", "pooled"]
 

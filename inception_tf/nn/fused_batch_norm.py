@@ -1,26 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Batch normalization as one TensorFlow operation; `layers.py` opens this door only where TensorFlow is the backend."""
+"""Batch normalization as one TensorFlow operation; imported by `batch_norm.py` where TensorFlow is the backend."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["DTYPES", "LEAST_EPSILON", "infer", "moments_of_all", "replicas", "train"]
+__all__ = ["DTYPES", "LEAST_EPSILON", "infer", "moments_of_all", "replicas", "safe_here", "train"]
 
 DTYPES = ("bfloat16", "float16", "float32")  # of x; all else is float32
 LEAST_EPSILON = 1.001e-5  # cuDNN takes no smaller one: tf.nn.fused_batch_norm, nn_impl.py
+# The first release whose kernel for inference can be called eagerly from two threads: with oneDNN, earlier
+# ones write into one buffer and corrupt the heap.
+THREAD_SAFE = (2, 21)
+
+
+def safe_here() -> bool:
+    """Whether the operation for inference may run here: in a graph always, eagerly from `THREAD_SAFE` on.
+
+    Returns:
+        False while TensorFlow executes eagerly in a release whose kernel is not safe for threads.
+    """
+    version = tuple(int(part) for part in tf.__version__.split(".")[:2])
+    return not tf.executing_eagerly() or version >= THREAD_SAFE
 
 
 def replicas() -> int:
-    """Over how many replicas the present `tf.distribute` strategy adds up gradients; 1 without one."""
+    """The number of replicas over which the current `tf.distribute` strategy sums gradients.
+
+    Returns:
+        At least 1; 1 without a strategy.
+    """
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def train(x, gamma, beta, epsilon: float):
-    """(N, H, W, C) normalized by its own statistics → the same shape and dtype, mean (C,), variance (C,).
+def train(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple:
+    """Normalizes a batch by its own statistics.
 
-    gamma, beta: (C,) float32.  The variance is the population's, sum of squares over N*H*W, as Keras
-    has it: the operation itself returns the sample's, over N*H*W - 1 (Bessel).
+    Args:
+        x: (N, H, W, C), one of `DTYPES`.
+        gamma: (C,) float32, the scale.
+        beta: (C,) float32, the offset.
+        epsilon: added to the variance, at least `LEAST_EPSILON`.
+
+    Returns:
+        Outputs, of x's shape and dtype; means, (C,) float32; variances, (C,) float32, over n = N*H*W
+        values as Keras computes them: the operation itself returns them over n - 1 (Bessel).
     """
     nothing = tf.zeros(0)
     y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -35,17 +59,22 @@ def train(x, gamma, beta, epsilon: float):
         is_training=True,
     )
     count = tf.cast(tf.size(x) // x.shape[-1], tf.float32)
-    # Of a single value the sample's variance is 0 / 0: a kernel may say so.
+    # The unbiased variance of a single value is 0 / 0: a kernel may return NaN.
     return y, mean, tf.math.multiply_no_nan(variance, (count - 1) / count)
 
 
-def moments_of_all(x, axes):
-    """Mean and population variance of x over `axes`, all but one, and over all replicas → (C,), (C,), as x float32.
+def moments_of_all(x: tf.Tensor, axes: list[int]) -> tuple:
+    """Mean and variance over `axes` and over all replicas, by one message per layer, where Keras sends three.
 
-    One message a layer, where Keras sends three.
+    Args:
+        x: a float tensor with C channels on the axis that is not in `axes`.
+        axes: all axes but one.
+
+    Returns:
+        Means and variances over n values, (C,) each, in x's dtype.
     """
     context = tf.distribute.get_replica_context()
-    if context is None:  # outside of a training step there is nobody to ask
+    if context is None:  # outside of a training step there are no other replicas
         return tf.nn.moments(x, axes)
     total, squares = tf.reduce_sum(x, axes), tf.reduce_sum(tf.square(x), axes)
     count = tf.cast(tf.size(x) // tf.size(total), x.dtype)[tf.newaxis]
@@ -56,8 +85,27 @@ def moments_of_all(x, axes):
     return mean, tf.maximum(squares / count - tf.square(mean), 0.0)
 
 
-def infer(x, gamma, beta, mean, variance, epsilon: float):
-    """(N, H, W, C) normalized by the given statistics → the same shape and dtype; the rest (C,) float32."""
+def infer(
+    x: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
+    """Normalizes by given statistics.  Call it only where `safe_here()`.
+
+    Args:
+        x: (N, H, W, C), one of `DTYPES`.
+        gamma: (C,) float32, the scale.
+        beta: (C,) float32, the offset.
+        mean: (C,) float32.
+        variance: (C,) float32.
+        epsilon: added to the variance, at least `LEAST_EPSILON`.
+
+    Returns:
+        Of x's shape and dtype.
+    """
     y, *_ = tf.raw_ops.FusedBatchNormV3(
         x=x,
         scale=gamma,

@@ -7,11 +7,12 @@ would stop without a word.  Modules that rely on such a name call `require` when
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
 
-__all__ = ["PRIVATE", "Private", "require"]
+__all__ = ["PRIVATE", "Private", "require", "saved_as"]
 
 SUPPORTED = "keras>=3.15,<3.16"  # as setup.cfg requires it
 
@@ -43,6 +44,10 @@ PRIVATE = (
         "skipping bad steps",
     ),
     Private("layers.BatchNormalization", "_moments", "statistics over all replicas"),
+    Private(
+        *("src.api_export", "register_internal_serializable"),
+        "saved models that load without this package",
+    ),
     Private("layers.Identity", "_inbound_nodes", "folding layers", on_instances=True),
     Private("layers.Identity", "_outbound_nodes", "folding layers", on_instances=True),
     Private("Model", "_maybe_symbolic_build", "fit in several processes", tensorflow_alone=True),
@@ -50,7 +55,14 @@ PRIVATE = (
 
 
 def require(*names: str) -> None:
-    """Raises `RuntimeError` where Keras no longer has one of `PRIVATE`'s names."""
+    """Checks that Keras still has private names.
+
+    Args:
+        *names: of `PRIVATE`.
+
+    Raises:
+        RuntimeError: Keras has one of them no longer.
+    """
     listed = {one.name: one for one in PRIVATE}
     for name in names:
         one = listed[name]
@@ -64,3 +76,24 @@ def require(*names: str) -> None:
                 f"Keras {keras.__version__} has no {one.owner}.{name}, on which {one.use} relies;"
                 f" install {SUPPORTED}"
             )
+
+
+def saved_as(name: str) -> Callable[[type], type]:
+    """A decorator: saved models name the class by a dotted `name` below `keras`, under which Keras has its base class.
+
+    A saved model then loads with the base class where this package is not imported, and with the
+    decorated one where it is.  Keras' own objects are saved under their public names, `keras.layers...`;
+    `name` must be another one, such as `keras.src.layers...`, or they would be loaded as the decorated class.
+
+    Args:
+        name: module and class, such as "keras.src.layers.BatchNormalization".
+
+    Returns:
+        The decorator, which returns the class that it is given.
+    """
+
+    def register(cls: type) -> type:
+        keras.src.api_export.register_internal_serializable(name, cls)
+        return cls
+
+    return register

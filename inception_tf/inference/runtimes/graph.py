@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.inference.optimize import in_precision, optimize_for_inference
-from inception_tf.nn.layers import LocalResponseNormalization
+from inception_tf.nn.local_response_norm import LocalResponseNormalization
 
 __all__ = ["INPUT", "OUTPUT", "concrete", "input_spec", "plain"]
 

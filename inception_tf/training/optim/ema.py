@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import keras
 
+from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.nn.keras_internals import require
-from inception_tf.nn.layers import BatchNormalization
 
 __all__ = [
     "AveragedEvaluation",
