@@ -133,9 +133,99 @@ def test_bfloat16_layers_keep_float32_statistics(batches):
             np.testing.assert_allclose(found, value, rtol=0.05, atol=0.05, err_msg=name)
 
 
-def test_a_model_without_normalization_is_left_as_it_is():
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    assert recalibrate(model, [np.ones((2, 3))], 1) == 0
+class Frozen(keras.Model):
+    """Keras' guide to fine-tuning: the base is called with training=False, whatever the model's mode."""
+
+    def __init__(self, base, *more):
+        super().__init__()
+        self.base, self.more = base, list(more)
+
+    def call(self, x, training=None):
+        x = self.base(x, training=False)["predictions"]
+        for layer in self.more:
+            x = layer(x, training=training)
+        return x
+
+
+def test_a_base_that_is_called_with_training_false_is_refused_and_keeps_its_statistics(batches):
+    base = network(BatchNormalization)
+    base(batches[0], training=True)
+    before = [np.array(v.value) for v in base.variables]
+    model = Frozen(base)
+    model(batches[0])
+    with pytest.raises(UserError, match="none of the 2 .* ran in training mode"):
+        recalibrate(model, batches, 4)
+    for variable, value in zip(base.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_what_runs_in_training_mode_is_set_and_the_rest_is_counted(batches):
+    base, norm = network(BatchNormalization), keras.layers.BatchNormalization(name="head")
+    base(batches[0], training=True)
+    model = Frozen(base, norm)
+    model(batches[0])
+    features = [base(batch, training=False)["predictions"] for batch in batches]
+    with pytest.warns(UserWarning, match="2 of 3 batch normalizations of .* keep"):
+        assert recalibrate(model, batches, 4) == 1
+    np.testing.assert_allclose(
+        norm.moving_mean, np.mean(features, axis=(0, 1)), rtol=1e-4, atol=1e-5
+    )
+
+
+class Wrapping(keras.layers.Layer):
+    """A custom layer around a model."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)["predictions"]
+
+
+@pytest.mark.parametrize("wrapping", ["custom layer", "TimeDistributed", "Sequential", "list"])
+def test_normalizations_are_found_at_any_depth(wrapping, batches):
+    inner = network(BatchNormalization)
+    plain = keras.Model(inner.input, inner.output["predictions"])
+    if wrapping == "TimeDistributed":
+        image = keras.Input((1, 4, 4, 3))
+        outer = keras.Model(image, keras.layers.TimeDistributed(plain)(image))
+        given = [batch[:, np.newaxis] for batch in batches]
+    elif wrapping == "Sequential":
+        outer, given = (
+            keras.Sequential([keras.Input((4, 4, 3)), keras.Sequential([plain])]),
+            batches,
+        )
+    else:
+        image = keras.Input((4, 4, 3))
+        outer = keras.Model(image, Wrapping(inner)(image))
+        given = [[batch, np.ones(6)] for batch in batches] if wrapping == "list" else batches
+    assert recalibrate(outer, given, 4) == 2
+    for name, expected in algorithm_2(inner, batches).items():
+        for found, value in zip(statistics(inner, name), expected, strict=True):
+            np.testing.assert_allclose(found, value, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_call_that_a_user_put_on_a_layer_is_still_there(batches):
+    model = network(BatchNormalization)
+    norm = model.get_layer("places")
+    called = norm.call
+    norm.call = lambda *arguments, **options: called(*arguments, **options)
+    users = norm.call
+    recalibrate(model, batches, 4)
+    assert norm.call is users
+    assert "call" not in vars(model.get_layer("vector"))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_model_without_normalization_to_set_is_refused(frozen, batches):
+    model = network(BatchNormalization)
+    if frozen:
+        model.trainable = False
+    else:
+        model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.Dense(2)])
+    with pytest.raises(UserError, match="has no batch normalization that is trainable"):
+        recalibrate(model, batches, 1)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import keras
 
-__all__ = ["PRIVATE", "Private", "require", "saved_as"]
+__all__ = ["PRIVATE", "Private", "layers_of", "require", "saved_as"]
 
 SUPPORTED = "keras>=3.15,<3.16"  # as setup.cfg requires it
 
@@ -48,6 +48,7 @@ PRIVATE = (
         *("src.api_export", "register_internal_serializable"),
         "saved models that load without this package",
     ),
+    Private("layers.Layer", "_flatten_layers", "layers inside custom layers and wrappers"),
     Private("layers.Identity", "_inbound_nodes", "folding layers", on_instances=True),
     Private("layers.Identity", "_outbound_nodes", "folding layers", on_instances=True),
     Private("Model", "_maybe_symbolic_build", "fit in several processes", tensorflow_alone=True),
@@ -97,3 +98,16 @@ def saved_as(name: str) -> Callable[[type], type]:
         return cls
 
     return register
+
+
+def layers_of(model: keras.Model) -> list[keras.layers.Layer]:
+    """All layers of a model: those of nested models, of wrappers such as `TimeDistributed`, and of custom layers.
+
+    Args:
+        model: built or not.
+
+    Returns:
+        Each layer once, the model itself not among them.
+    """
+    require("_flatten_layers")
+    return model._flatten_layers(include_self=False)

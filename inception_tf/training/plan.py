@@ -17,7 +17,7 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
-from inception_tf.models import find, switches
+from inception_tf.models import find, switches, variant
 from inception_tf.training.model_plan import ModelPlan
 
 __all__ = ["Plan", "make_plan"]
@@ -59,6 +59,7 @@ def make_plan(config: Config) -> Plan:
     """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
     network, data = find(config.model.name), config.data
     _check_switches(config)
+    _check_recalibration(config)
     source = open_source(data.name, label_offset=data.label_offset)
     train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
     return Plan(
@@ -84,3 +85,13 @@ def _check_switches(config: Config) -> None:
             raise UserError(
                 f"model.switches.{switch} takes a value such as {own[switch]!r}, got {value!r}"
             )
+
+
+def _check_recalibration(config: Config) -> None:
+    chosen = variant(config.model.name, **config.model.switches)
+    if config.training.recalibrate_batch_norm and not (
+        chosen.batch_norm or chosen.hidden_batch_norm
+    ):
+        raise UserError(
+            f"training.recalibrate_batch_norm: {config.model.name} has no batch normalization; set it to 0"
+        )
