@@ -96,11 +96,11 @@ def groups(part: str, tiny: bool) -> list[dict]:
 
 
 def _case(kind: str, model: str, batch: int, precision: str, tiny: bool, **more) -> dict:
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
     case = {"kind": kind, "model": model, "batch_size": batch, "precision": precision, **more}
     if tiny:
-        case |= {"size": find(model).minimum, "batch_size": min(batch, 3), "steps": 2}
+        case |= {"size": find_network(model).min_size, "batch_size": min(batch, 3), "steps": 2}
     return {"do": "time", "case": {"backend": "keras", **case}}
 
 
@@ -439,7 +439,7 @@ def _train(task: dict, digits: str | None) -> dict:
     import numpy as np
 
     from inception_tf.host.hardware import Precision
-    from inception_tf.models import find
+    from inception_tf.models import find_network
     from inception_tf.training.compile import compiled_model
     from inception_tf.training.model_plan import ModelPlan
     from inception_tf.training.recipes import read_recipe
@@ -454,7 +454,7 @@ def _train(task: dict, digits: str | None) -> dict:
     keras.utils.set_random_seed(config.training.seed)
     plan = ModelPlan(
         config,
-        find(task["model"]),
+        find_network(task["model"]),
         10,
         DIGITS_SIZE,
         count // batch,
@@ -601,7 +601,7 @@ def judge(record: dict) -> None:
     """Gives every timed result its share of the best rate that any process measured, and marks the impossible."""
     from inception_tf.arch import spec
     from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
     results = [r for part in record["parts"].values() for r in part["results"]]
     peaks: dict[str, float] = {}
@@ -623,8 +623,8 @@ def judge(record: dict) -> None:
                 "multiply_adds",
                 *(("backward_multiply_adds",) * (result["kind"] != "forward")),
             )
-            facts = spec.facts(find(PEERS[peer][2]), timing["size"])
-            flops = 2 * result["batch_size"] * sum(spec.total(facts, f) for f in fields)
+            costs = spec.layer_costs(find_network(PEERS[peer][2]), timing["size"])
+            flops = 2 * result["batch_size"] * sum(spec.total(costs, f) for f in fields)
             flops /= timing["median"]
             forward, compiling = None, timing["compile_seconds"]
         else:

@@ -119,10 +119,10 @@ def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
     """Fused batch normalization against Keras' own."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.host.hardware import device_name
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
     with one_sentence():
-        size = size or find(model).size
+        size = size or find_network(model).size
         before = limits()
         found = medians(variants(model, size, batch_size), rounds)
         after = limits()

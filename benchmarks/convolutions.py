@@ -177,9 +177,9 @@ def page(model: str, size: int | None, batch_size: int, precision: str, rounds: 
     from inception_tf.benchmark.peak import measure_flops
     from inception_tf.benchmark.plausibility import Evidence, Peak, refuse_suspect
     from inception_tf.host.hardware import processor_name
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
-    size = size or find(model).size
+    size = size or find_network(model).size
     shapes = shapes_of(model, size, batch_size)
     calls = {
         (shape, what): call for shape in shapes for what, call in calls_of(shape, precision).items()

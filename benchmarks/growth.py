@@ -38,30 +38,30 @@ from inception_tf.arch import spec
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.report import least_bytes
 from inception_tf.host.hardware import reset_peak_memory, peak_memory
-from inception_tf.nn.network import build
+from inception_tf.nn.network import build_model
 from inception_tf.inference.optimize import optimize_for_inference
 
 def deeper(network, blocks):
-    stage = [step for step in network.body if step[0].startswith({stage!r})]
+    stage = [step for step in network.backbone if step[0].startswith({stage!r})]
     body = []
-    for name, step in network.body:
+    for name, step in network.backbone:
         if (name, step) == stage[1]:  # the first is the reduction before them
             body += [(f"{{name}}_{{i}}", step) for i in range(blocks)]
         elif (name, step) not in stage[1:]:
             body.append((name, step))
-    return dataclasses.replace(network, body=tuple(body), auxiliaries=())
+    return dataclasses.replace(network, backbone=tuple(body), auxiliaries=())
 
 size = point["size"]
 images = tf.random.uniform((point["batch"], size, size, 3), -1, 1)
-network = models.find(point["model"])
+network = models.find_network(point["model"])
 if point["blocks"]:
     network = deeper(network, point["blocks"])
-facts = spec.facts(network, size, width_multiplier=point["width"])
+costs = spec.layer_costs(network, size, width_multiplier=point["width"])
 pixels = 3 * size**2 * point["batch"]
-least = least_bytes("Forward", point["precision"], spec.total(facts, "params"), pixels)
+least = least_bytes("Forward", point["precision"], spec.total(costs, "params"), pixels)
 best = lambda: (measure_flops(point["precision"]), measure_memory_rate(least))
 limits = [best()]
-model = build(network, input_shape=(size, size, 3), width_multiplier=point["width"])
+model = build_model(network, input_shape=(size, size, 3), width_multiplier=point["width"])
 layers = sum("Conv" in type(layer).__name__ for layer in model.layers)
 model = optimize_for_inference(model, point["precision"])
 call = tf.function(lambda images: model(images, training=False), autograph=False)
@@ -80,7 +80,7 @@ print(json.dumps({{
     "seconds": seconds[{burn_in}:],
     "memory": held,
     "layers": layers,
-    "operations": 2 * point["batch"] * spec.total(facts, "multiply_adds"),
+    "operations": 2 * point["batch"] * spec.total(costs, "multiply_adds"),
     "least_bytes": least,
     "limits": [max(values) for values in zip(*limits)],
 }}))

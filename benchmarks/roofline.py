@@ -48,9 +48,9 @@ def stages(network, size: int) -> list[tuple[str, list[str]]]:
     """[(grid, names of its steps)]: steps in a row whose output has the same height."""
     from inception_tf.arch import spec
 
-    rows = spec.facts(network, size)
-    height = {row.place.endpoint: row.output[0] for row in rows}
-    names = [name for name, _ in network.body if name in height]
+    rows = spec.layer_costs(network, size)
+    height = {row.layer.endpoint: row.output[0] for row in rows}
+    names = [name for name, _ in network.backbone if name in height]
     return [
         (f"{side}x{side}", list(group))
         for side, group in itertools.groupby(names, lambda name: height[name])
@@ -128,10 +128,10 @@ def measure(
     from inception_tf.inference.optimize import optimize_for_inference
     from inception_tf.nn.network import endpoints
 
-    network = models.find(model)
+    network = models.find_network(model)
     size = size or network.size
     before = best(precision)
-    facts = spec.facts(network, size)
+    costs = spec.layer_costs(network, size)
     whole = optimize_for_inference(create_model(model, input_shape=(size, size, 3)), precision)
     # A convolution alone has its activation inside, and kept its own name.
     ends = {layer.name.removesuffix("_conv"): layer.output for layer in whole.layers}
@@ -143,9 +143,9 @@ def measure(
         feed = tf.cast(tf.random.uniform((batch_size, *tensor.shape[1:]), 0, 1), tensor.dtype)
         calls[grid] = (one_graph(part, batch_size), feed)
         chosen = (
-            [row for row in facts if row.place.endpoint in names]
+            [row for row in costs if row.layer.endpoint in names]
             if names
-            else [row for row in facts if row.place.endpoint not in dict(network.body)]
+            else [row for row in costs if row.layer.endpoint not in dict(network.backbone)]
         )
         counted[grid] = (
             2 * batch_size * sum(r.multiply_adds for r in chosen),

@@ -99,9 +99,9 @@ def page(model: str, size: int | None, batch_size: int, precision: str, rounds: 
     from inception_tf.benchmark.peak import measure_flops
     from inception_tf.benchmark.plausibility import Peak, refuse_suspect
     from inception_tf.host.hardware import device_name, resolve_precision
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
-    size = size or find(model).size
+    size = size or find_network(model).size
     settings = [
         f"model.name={model}",
         f"model.size={size}",

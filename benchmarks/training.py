@@ -331,7 +331,7 @@ def main(model, size, batch_size, steps, rounds, precision, torch_python, json_f
     from inception_tf.benchmark.report import least_bytes
 
     with one_sentence():
-        network = models.find(model)
+        network = models.find_network(model)
         settings = {
             "model": model,
             "size": size or network.size,
@@ -339,9 +339,9 @@ def main(model, size, batch_size, steps, rounds, precision, torch_python, json_f
             "steps": steps,
             "precision": precision,
         }
-        facts = spec.facts(network, settings["size"])
+        costs = spec.layer_costs(network, settings["size"])
         pixels = 3 * settings["size"] ** 2 * batch_size
-        working_set = least_bytes("Train-step", "bfloat16", spec.total(facts, "params"), pixels)
+        working_set = least_bytes("Train-step", "bfloat16", spec.total(costs, "params"), pixels)
         limits = Limits(("float32", "bfloat16", precision), working_set)
         limits.measure()
         chosen, measured = peers(settings), {}

@@ -7,46 +7,59 @@ Importing this package imports neither TensorFlow nor Keras; the first name used
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name → the module that defines it.  What is not listed here may change without notice.
-_HOMES = {
-    "AlexNet": "inception_tf.applications",
-    "BNInception": "inception_tf.applications",
-    "GoogLeNet": "inception_tf.applications",
-    "Inception": "inception_tf.applications",
-    "InceptionResNetV1": "inception_tf.applications",
-    "InceptionResNetV2": "inception_tf.applications",
-    "InceptionV1": "inception_tf.applications",
-    "InceptionV2": "inception_tf.applications",
-    "InceptionV3": "inception_tf.applications",
-    "InceptionV4": "inception_tf.applications",
-    "VGG16": "inception_tf.applications",
+# What is not listed here may change without notice.
+__all__ = [
+    "AlexNet",
+    "BNInception",
+    "GoogLeNet",
+    "Inception",
+    "InceptionResNetV1",
+    "InceptionResNetV2",
+    "InceptionV1",
+    "InceptionV2",
+    "InceptionV3",
+    "InceptionV4",
+    "UserError",
+    "VGG16",
+    "create_model",
+    "decode_predictions",
+    "endpoints",
+    "expanded_3x3",
+    "factorized_5x5",
+    "factorized_nxn",
+    "inception_module",
+    "list_models",
+    "load_weights",
+    "optimize_for_inference",
+    "preprocess_input",
+]
+
+# Public name → the module that defines it, for those outside of `applications`.
+_MODULES = {
     "UserError": "inception_tf.errors",
-    "create_model": "inception_tf.applications",
     "expanded_3x3": "inception_tf.blocks",
     "factorized_5x5": "inception_tf.blocks",
     "factorized_nxn": "inception_tf.blocks",
     "inception_module": "inception_tf.blocks",
-    "decode_predictions": "inception_tf.applications",
     "endpoints": "inception_tf.nn.network",
     "list_models": "inception_tf.models",
     "load_weights": "inception_tf.weights",
     "optimize_for_inference": "inception_tf.inference.optimize",
-    "preprocess_input": "inception_tf.applications",
 }
 
-__all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str):
-    if name not in _HOMES:
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
         raise AttributeError(f"module 'inception_tf' has no attribute '{name}'")
     from inception_tf.errors import needs_backend
 
+    module = _MODULES.get(name, "inception_tf.applications")
     with needs_backend():
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(module), name)
 
 
 def __dir__() -> list[str]:

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `keras.applications` adds to a network: its signature and its `weights=`.  One thin façade for all networks.
+"""The builders, with the signature and the `weights=` of `keras.applications`: one thin façade for all networks.
 
-Long, and alike in all builders, because every argument is written out: an editor shows what stands here.
+Long and repetitive because every builder writes out all of its arguments, as an editor shows them.
 """
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from inception_tf.errors import UserError, needs_backend, unknown
-from inception_tf.models import find, variant
+from inception_tf.models import find_network, variant
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 __all__ = [
     "AlexNet",
@@ -33,65 +36,77 @@ __all__ = [
 ]
 
 
-def _built(network: str, chosen: dict, *, weights, **arguments) -> keras.Model:
-    """The network with its own switches, those that are not None, filled with `weights`."""
-    chosen = {switch: value for switch, value in chosen.items() if value is not None}
-    # Keras is imported on the first call, so that names and tables are at hand without it.
+def _build(
+    network: str,
+    switches: dict[str, Any],
+    *,
+    weights: str | os.PathLike[str] | None,
+    **arguments: Any,
+) -> keras.Model:
+    """The network with its variant switches, where they are not None, and its weights."""
+    # Keras is imported on the first call, so that names and tables are available without it.
     with needs_backend():
-        from inception_tf.nn.network import build
+        from inception_tf.nn.network import build_model
         from inception_tf.weights import load_weights
         from inception_tf.weights.download import fetch
         from inception_tf.weights.registry import check_name, find_release, names_for
 
-    needed = {}
+    chosen = {switch: value for switch, value in switches.items() if value is not None}
     check_name(network, weights)
-    if weights in names_for(network):
+    if isinstance(weights, str) and weights in names_for(network):
         release = find_release(network, weights)
-        weights, needed = fetch(release), release.switches
-    model = build(variant(network, **{**needed, **chosen}), **arguments)
+        weights = fetch(release)
+        chosen = {**release.switches, **chosen}
+    model = build_model(variant(network, **chosen), **arguments)
     if weights is not None:
         load_weights(model, weights)
     return model
 
 
 def GoogLeNet(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="googlenet",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "googlenet",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    batch_norm=None,
-    lrn=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    batch_norm: bool | None = None,
+    lrn: bool | None = None,
 ) -> keras.Model:
     """GoogLeNet as Table 1 of its paper prints it: 5x5, biases, two auxiliary classifiers.
 
     Padding is Caffe's, as BVLC trained it.  Szegedy et al. 2014, arXiv 1409.4842.
 
     Args:
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
         batch_norm: bool. Normalize after every convolution, in place of its bias. Default: False.
         lrn: bool. Local response normalization, twice in the stem. Default: True.
-        Others: as in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.GoogLeNet(aux_logits=True)
     """
-    return _built(
+    return _build(
         "googlenet",
         {"batch_norm": batch_norm, "lrn": lrn},
         include_top=include_top,
@@ -115,42 +130,48 @@ def GoogLeNet(
 
 
 def InceptionV1(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_v1",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_v1",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    torch_padding=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    torch_padding: bool | None = None,
 ) -> keras.Model:
     """GoogLeNet as slim released it: batch normalization, 3x3 where the paper has 5x5.
 
     tf_slim/nets/inception_v1.py.
 
     Args:
-        torch_padding: bool. Padding as in torchvision's GoogLeNet, whose weights need it. Default: False, or what
-            `weights` need.
-        Others: as in `create_model`.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        torch_padding: bool. Padding as in torchvision's GoogLeNet, whose weights need it. Default: False, or as
+            `weights` require.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionV1(width_multiplier=0.5)
     """
-    return _built(
+    return _build(
         "inception_v1",
         {"torch_padding": torch_padding},
         include_top=include_top,
@@ -174,42 +195,48 @@ def InceptionV1(
 
 
 def Inception(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    lrn=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    lrn: bool | None = None,
 ) -> keras.Model:
     """The baseline of the batch normalization paper: 5x5 replaced by two 3x3, biases.
 
     Ioffe and Szegedy 2015, arXiv 1502.03167, section 4.2.
 
     Args:
-        lrn: bool. The stem's two local response normalizations, which section 4.2.1 of the paper says it
-            had and its Figure 5 leaves out. Default: False.
-        Others: as in `create_model`.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        lrn: bool. Local response normalization, twice in the stem, which section 4.2.1 of the paper mentions
+            and its Figure 5 omits. Default: False.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.Inception(classes=10)
     """
-    return _built(
+    return _build(
         "inception",
         {"lrn": lrn},
         include_top=include_top,
@@ -233,44 +260,50 @@ def Inception(
 
 
 def BNInception(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="bn_inception",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "bn_inception",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    lrn=None,
-    hidden_batch_norm=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    lrn: bool | None = None,
+    hidden_batch_norm: bool | None = None,
 ) -> keras.Model:
     """The batch normalization paper's network: normalized before every nonlinearity.
 
     Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5.
 
     Args:
-        lrn: bool. The stem's two local response normalizations; section 4.2.1 takes them out. Default: False.
-        hidden_batch_norm: bool. Normalize the features before the logits too, as the members of the paper's
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        lrn: bool. Local response normalization, twice in the stem; section 4.2.1 removes it. Default: False.
+        hidden_batch_norm: bool. Normalize the features before the logits too, as the networks of the paper's
             ensemble do (section 4.2.3). Default: False.
-        Others: as in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.BNInception(activation="sigmoid")
     """
-    return _built(
+    return _build(
         "bn_inception",
         {"lrn": lrn, "hidden_batch_norm": hidden_batch_norm},
         include_top=include_top,
@@ -294,41 +327,47 @@ def BNInception(
 
 
 def InceptionV2(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_v2",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_v2",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    use_separable_conv=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    use_separable_conv: bool | None = None,
 ) -> keras.Model:
     """BN-Inception as slim released it: separable first convolution, 96 pooled channels in 4d and 4e.
 
     tf_slim/nets/inception_v2.py.
 
     Args:
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
         use_separable_conv: bool. A separable first convolution. Default: True.
-        Others: as in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionV2(classes=10)
     """
-    return _built(
+    return _build(
         "inception_v2",
         {"use_separable_conv": use_separable_conv},
         include_top=include_top,
@@ -352,45 +391,51 @@ def InceptionV2(
 
 
 def InceptionV3(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_v3",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_v3",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    count_padding=None,
-    last_pool=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    count_padding: bool | None = None,
+    last_pool: Literal["avg", "max"] | None = None,
 ) -> keras.Model:
     """Inception V3 as slim released it; the same network as `keras.applications.InceptionV3`.
 
     Szegedy et al. 2015, arXiv 1512.00567; tf_slim/nets/inception_v3.py.
 
     Args:
-        count_padding: bool. Average pools count the zeros around the grid, as torchvision's and timm's do. Default:
-            False, or what `weights` need.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        count_padding: bool. Average pools include the zero padding, as torchvision's and timm's do. Default:
+            False, or as `weights` require.
         last_pool: str. Pool of the last block: "avg", or "max" as in the graph of December 2015 that the
-            Inception score and FID use. Default: "avg", or what `weights` need.
-        Others: as in `create_model`.
+            Inception score and FID use. Default: "avg", or as `weights` require.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionV3(classes=10, input_shape=(150, 150, 3))
     """
-    return _built(
+    return _build(
         "inception_v3",
         {"count_padding": count_padding, "last_pool": last_pool},
         include_top=include_top,
@@ -414,39 +459,45 @@ def InceptionV3(
 
 
 def InceptionV4(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_v4",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_v4",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
     """Inception V4 as slim released it: a deeper stem, then 4, 7 and 3 blocks.
 
     Szegedy et al. 2016, arXiv 1602.07261, Figure 9.
 
     Args:
-        Others: as in `create_model`.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionV4(include_top=False, pooling="avg")
     """
-    return _built(
+    return _build(
         "inception_v4",
         {},
         include_top=include_top,
@@ -470,42 +521,48 @@ def InceptionV4(
 
 
 def InceptionResNetV1(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_resnet_v1",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_resnet_v1",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    paper=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    paper: bool | None = None,
 ) -> keras.Model:
     """Inception-ResNet v1 in facenet's form.
 
     Szegedy et al. 2016, arXiv 1602.07261, Figure 15.
 
     Args:
-        paper: bool. Leave out facenet's sixth, unscaled C block, which the paper's Figure 15 does not have.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        paper: bool. Omit facenet's sixth, unscaled C block, which is not in the paper's Figure 15.
             Default: False.
-        Others: as in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionResNetV1(classes=10)
     """
-    return _built(
+    return _build(
         "inception_resnet_v1",
         {"paper": paper},
         include_top=include_top,
@@ -529,45 +586,51 @@ def InceptionResNetV1(
 
 
 def InceptionResNetV2(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="inception_resnet_v2",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "inception_resnet_v2",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
-    output_stride=None,
-    align_feature_maps=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
+    output_stride: Literal[8, 16] | None = None,
+    align_feature_maps: bool | None = None,
 ) -> keras.Model:
     """Inception-ResNet v2 as slim released it; the same as `keras.applications.InceptionResNetV2`.
 
     Szegedy et al. 2016, arXiv 1602.07261.
 
     Args:
-        output_stride: int. 16, or 8 for dilated 17x17 blocks on a grid twice as fine; 8 takes include_top=False.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        output_stride: int. 16, or 8 for dilated 17x17 blocks at twice the resolution; 8 needs include_top=False.
             Default: 16.
-        align_feature_maps: bool. Same padding in place of valid, so that grids of different sizes line up. Default:
+        align_feature_maps: bool. Same padding in place of valid, so that feature maps of different sizes align. Default:
             False.
-        Others: as in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.InceptionResNetV2(include_top=False, output_stride=8)
     """
-    return _built(
+    return _build(
         "inception_resnet_v2",
         {"output_stride": output_stride, "align_feature_maps": align_feature_maps},
         include_top=include_top,
@@ -591,39 +654,45 @@ def InceptionResNetV2(
 
 
 def AlexNet(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="alexnet",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "alexnet",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """AlexNet in one column, as slim has it, to measure the Inceptions against.
+    """AlexNet in one column, as slim has it: a baseline for the Inception networks.
 
     Krizhevsky 2014, arXiv 1404.5997.
 
     Args:
-        Others: as in `create_model`.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.AlexNet(classes=10)
     """
-    return _built(
+    return _build(
         "alexnet",
         {},
         include_top=include_top,
@@ -647,39 +716,45 @@ def AlexNet(
 
 
 def VGG16(
-    include_top=True,
-    weights=None,
-    input_tensor=None,
-    input_shape=None,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    name="vgg16",
+    include_top: bool = True,
+    weights: str | os.PathLike[str] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: Literal["avg", "max"] | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    name: str = "vgg16",
     *,
-    aux_logits=False,
-    dropout=None,
-    batch_norm_momentum=0.99,
-    batch_norm_epsilon=1e-3,
-    weight_decay=0.0,
-    activation="relu",
-    initializer_gain=1.0,
-    width_multiplier=1.0,
-    dtype=None,
+    aux_logits: bool = False,
+    dropout: float | None = None,
+    batch_norm_momentum: float = 0.99,
+    batch_norm_epsilon: float = 1e-3,
+    weight_decay: float = 0.0,
+    activation: str | Callable = "relu",
+    initializer_gain: float = 1.0,
+    width_multiplier: float = 1.0,
+    dtype: str | keras.DTypePolicy | None = None,
 ) -> keras.Model:
-    """VGG-16, as slim has it, to measure the Inceptions against.
+    """VGG-16, as slim has it: a baseline for the Inception networks.
 
     Simonyan and Zisserman 2014, arXiv 1409.1556, Table 1 D.
 
     Args:
-        Others: as in `create_model`.
+        include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
+        batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
 
     Returns:
-        A functional `keras.Model`, as `create_model` says.
+        A functional `keras.Model`, as `create_model` describes it.
 
     Raises:
-        UserError: As `create_model` does.
+        UserError: As in `create_model`.
+
+    Example:
+        >>> model = inception_tf.VGG16(classes=10)
     """
-    return _built(
+    return _build(
         "vgg16",
         {},
         include_top=include_top,
@@ -702,7 +777,7 @@ def VGG16(
     )
 
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "googlenet": GoogLeNet,
     "inception_v1": InceptionV1,
     "inception": Inception,
@@ -717,50 +792,55 @@ BUILDERS = {
 }
 
 
-def create_model(name: str, **arguments) -> keras.Model:
-    """The network `name`: `create_model("inception_v3", classes=10)` is `InceptionV3(classes=10)`.
+def create_model(name: str, **arguments: Any) -> keras.Model:
+    """A network by name: `create_model("inception_v3", classes=10)` is `InceptionV3(classes=10)`.
 
     Args:
         name: str. One of `list_models()`.
-        include_top: bool. With pooling, dropout and the classifier; else the final feature map
-            (N, h, w, C).
-        weights: None for random initialization, which is the default here and not in
-            `keras.applications`; the path of a file that `load_weights` takes; or a release's name:
+        **arguments: The builder's arguments, as follows, and the variant switches that the builder documents.
+        include_top: bool. With global pooling, dropout and the classifier; otherwise the model ends at the
+            final feature map (N, h, w, C). Default: True.
+        weights: None for random initialization, which is the default here, unlike in
+            `keras.applications`; the path of a file that `load_weights` reads; or the name of a release:
             "imagenet", "slim_2016", "keras", "torchvision", "timm_tf".  A release is downloaded once.
-        input_tensor: Keras tensor to build on, in place of a new `keras.Input`.
-        input_shape: (height, width, channels); height and width may be None.  Default: the published
-            size with 3 channels, or (None, None, 3) without the top.
-        pooling: Without the top, None, "avg" or "max" over the final feature map → (N, C) float32.
-        classes: int, at least 1.
-        classifier_activation: Name or function of the classifier's activation; None gives logits.
-        aux_logits: bool. Add the network's auxiliary classifiers; the model then returns a dict.
-        dropout: float in [0, 1), the fraction of features dropped before the logits; None: the
-            published one.
-        batch_norm_momentum: float in [0, 1), the fraction of the old moving statistics kept at each
-            step (slim: 0.9997).
-        batch_norm_epsilon: float above 0, added to the variance.
-        weight_decay: float, at least 0. slim's L2: the loss gains weight_decay * sum(kernel**2) / 2 for
-            every kernel.
-        activation: Name or function of the activation after every convolution.
-        initializer_gain: float above 0, a factor on the standard deviation of every convolution's
-            initial weights.
-        width_multiplier: float above 0, a factor on every convolution's filters; at least 16 are left.
-        dtype: Dtype policy or its name for the backbone; the head is float32 in every policy.
-        Others: the network's own switches, which its builder names.
+        input_tensor: Keras tensor to use as the input, in place of a new `keras.Input`.
+        input_shape: (height, width, channels) in pixels; height and width may be None. Default: the
+            published size with 3 channels, or (None, None, 3) without the top.
+        pooling: Without the top: "avg" or "max" for global pooling to (N, C) float32, or None.
+        classes: int, at least 1. Number of classes. Default: 1000.
+        classifier_activation: Name or function of the classifier's activation, None for logits.
+            Default: "softmax".
+        aux_logits: bool. Add the auxiliary classifiers; the model then returns a dict with
+            `predictions` and `aux_predictions` (GoogLeNet: `aux_predictions_1`, `aux_predictions_2`).
+            Default: False.
+        dropout: float in [0, 1). Fraction of features dropped before the logits; None: as published.
+        batch_norm_momentum: float in [0, 1). Momentum of the moving statistics (slim: 0.9997). Default: 0.99.
+        batch_norm_epsilon: float above 0. Added to the variance. Default: 1e-3.
+        weight_decay: float, at least 0. Adds weight_decay * sum(kernel**2) / 2 to the loss for every
+            kernel, as in slim. Default: 0.
+        activation: Name or function of the activation after every convolution. Default: "relu".
+        initializer_gain: float above 0. Factor on the standard deviation of the convolutions'
+            initializers. Default: 1.
+        width_multiplier: float above 0. Factor on every convolution's filters, which remain at least 16.
+            Default: 1.
+        dtype: Dtype policy of the backbone, or its name; the head is always float32. Default: Keras'
+            global policy.
 
     Returns:
-        A functional `keras.Model`: (N, height, width, channels) floats from -1 to 1
-        (`preprocess_input`) → (N, classes) float32 probabilities.  Any size from the network's minimum
-        and any number of channels.
+        A functional `keras.Model` from (N, height, width, channels) floats in [-1, 1]
+        (`preprocess_input`) to (N, classes) float32 probabilities, for any size from the network's
+        minimum and any number of channels.
 
     Raises:
-        UserError: A ValueError, for an unknown name or argument, one outside its range, and weights
-            that do not fit.
+        UserError: A `ValueError`: a name or argument is unknown, a value is out of range, or the weights
+            do not fit.
 
     Example:
         >>> model = inception_tf.create_model("inception_v3", classes=10, aux_logits=True)
+        >>> sorted(model.output)
+        ['aux_predictions', 'predictions']
     """
-    find(name)
+    find_network(name)
     builder = BUILDERS[name]
     known = inspect.signature(builder).parameters
     for argument in arguments:
@@ -769,13 +849,28 @@ def create_model(name: str, **arguments) -> keras.Model:
     return builder(**arguments)
 
 
-def preprocess_input(x, model: str, release: str | None = None):
-    """Pixels as the network `model` takes them: -1 to 1, or as the weights `release` were trained.
+def preprocess_input(
+    x: np.ndarray | list | keras.KerasTensor, model: str, release: str | None = None
+) -> np.ndarray | keras.KerasTensor:
+    """Scale pixels to the range that a network expects.
 
-    x: numbers from 0 to 255, (..., 3), or any shape for -1 to 1.  A NumPy array (or a list) gives a
-    new float32 array, a tensor a float32 tensor.  Raises `UserError` for an unknown network or release.
+    Args:
+        x: Array, list or tensor of numbers in [0, 255]: (..., 3), or any shape without a release.
+        model: str. One of `list_models()`.
+        release: str. Name of the pretrained weights, which may need another scale or BGR order; None:
+            [-1, 1].
+
+    Returns:
+        float32 of the same shape: a tensor for a tensor, otherwise a new array.
+
+    Raises:
+        UserError: The network or the release is unknown.
+
+    Example:
+        >>> inception_tf.preprocess_input([0, 127.5, 255], model="inception_v3")
+        array([-1.,  0.,  1.], dtype=float32)
     """
-    find(model)
+    find_network(model)
     import numpy as np
 
     with needs_backend():
@@ -793,11 +888,28 @@ def preprocess_input(x, model: str, release: str | None = None):
     return ((x[..., ::-1] if scale.bgr else x) - mean) / deviation
 
 
-def decode_predictions(probabilities, top: int = 5) -> list[list[tuple[str, str, float]]]:
-    """ImageNet's names for class probabilities: for each row its `top` best as (synset, name, probability).
+def decode_predictions(
+    probabilities: np.ndarray, top: int = 5
+) -> list[list[tuple[str, str, float]]]:
+    """The most probable ImageNet classes of each image, with their names.
 
-    probabilities: (N, 1000) floats, or (N, 1001) with a background class first, which is left out.
-    The list of names is fetched once by Keras.  Raises `UserError` for another number of classes.
+    Keras downloads the list of names once.
+
+    Args:
+        probabilities: (N, 1000) floats, or (N, 1001) with a background class first, which is ignored.
+        top: int. Number of classes per image.
+
+    Returns:
+        For each image a list of (WordNet ID, class name, probability), the most probable first.
+
+    Raises:
+        UserError: The shape of `probabilities` is another.
+
+    Example:
+        >>> model = inception_tf.InceptionV3(weights="imagenet")
+        >>> probabilities = model.predict(inception_tf.preprocess_input(images, "inception_v3"))
+        >>> inception_tf.decode_predictions(probabilities, top=1)
+        [[('n02123045', 'tabby', 0.9)]]
     """
     import numpy as np
     from keras.applications import imagenet_utils
@@ -805,6 +917,6 @@ def decode_predictions(probabilities, top: int = 5) -> list[list[tuple[str, str,
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] not in (1000, 1001):
         raise UserError(
-            f"decode_predictions takes (N, 1000) or (N, 1001) probabilities, got {probabilities.shape}"
+            f"probabilities must have the shape (N, 1000) or (N, 1001), got {probabilities.shape}"
         )
     return imagenet_utils.decode_predictions(probabilities[:, -1000:], top=top)

@@ -13,7 +13,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS
 from inception_tf.run_folder import Run
 from inception_tf.weights.convert import convert
@@ -53,7 +53,7 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         raise UserError(f"there is no {path}; give a run folder or a weights file")
     if model is None:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
-    network = find(model)
+    network = find_network(model)
     check(path)
     source = guess(path, SOURCES)
     if source == OWN:

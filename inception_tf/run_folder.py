@@ -13,7 +13,7 @@ from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
-from inception_tf.models import find
+from inception_tf.models import find_network
 
 __all__ = ["Run"]
 
@@ -62,7 +62,7 @@ class Run:
     def size(self) -> int:
         """Height and width in pixels of what the network is fed."""
         model = self.config().model
-        return model.size or find(model.name).size
+        return model.size or find_network(model.name).size
 
     def model(self):
         """The trained network, (N, size, size, 3) float32 -1..1 → (N, classes) probabilities float32."""

@@ -16,7 +16,7 @@ import torch_file
 
 import inception_tf
 from inception_tf import cli
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.convert import taken_for
 from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import slim
@@ -29,10 +29,10 @@ BVLC = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"
 
 def slim_checkpoint(path, network, classes, **extra):
     """A checkpoint with slim's names and shapes by a fixed rule, and the moving averages of a trainer."""
-    has_auxiliary = bool(find(network).auxiliaries)
+    has_auxiliary = bool(find_network(network).auxiliaries)
     model = inception_tf.create_model(network, classes=classes, aux_logits=has_auxiliary)
     arrays = dict(extra)
-    for path_, theirs in slim.names(find(network)).items():
+    for path_, theirs in slim.names(find_network(network)).items():
         shape = tuple(next(w.shape for w in model.weights if w.path == path_))
         array = ramps.weight(path_, shape)
         arrays[theirs] = array[None, None] if len(shape) == 2 else array
@@ -148,7 +148,7 @@ def test_variant_that_the_file_is_of_is_found(call, tmp_path):
     # All of the paper's layers are layers of facenet's network, which has more.
     path, target = tmp_path / "paper.ckpt", tmp_path / "paper.weights.h5"
     model = inception_tf.InceptionResNetV1(include_top=False, paper=True)
-    names = slim.names(find("inception_resnet_v1"))
+    names = slim.names(find_network("inception_resnet_v1"))
     save(path, {names[weight.path]: weight.numpy() for weight in model.weights})
     code, out, _ = call("--model", "inception_resnet_v1", "--source", "slim", path, target)
     assert code == 0
@@ -326,7 +326,7 @@ def test_classes_of_a_file_without_its_head_are_refused(refused, checkpoint):
 def test_facenets_head_is_refused_by_name_and_skipped_when_asked(refused, call, tmp_path):
     path, target = tmp_path / "model.ckpt-9", tmp_path / "body.weights.h5"
     model = inception_tf.InceptionResNetV1(include_top=False)
-    names = slim.names(find("inception_resnet_v1"))
+    names = slim.names(find_network("inception_resnet_v1"))
     head = {f"InceptionResnetV1/Bottleneck/BatchNorm/{kind}": np.ones(8) for kind in BATCH_NORM}
     head["InceptionResnetV1/Bottleneck/weights"] = np.ones((1792, 8))
     save(path, {names[weight.path]: weight.numpy() for weight in model.weights} | head)

@@ -9,7 +9,7 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights import transfer
 from inception_tf.weights.names import keras_applications
 
@@ -33,7 +33,7 @@ def pair(request):
     ramps.fill(theirs)
     ours = inception_tf.create_model(request.param, **arguments, classifier_activation=None)
     arrays = keras_applications.arrays(theirs)
-    names = keras_applications.names(find(request.param), arrays)
+    names = keras_applications.names(find_network(request.param), arrays)
     report = transfer.fill(ours, arrays, names)
     yield theirs, ours, report, grid
     keras.backend.clear_session()
@@ -56,7 +56,7 @@ def test_logits_equal_those_of_keras_applications(pair):
 def test_last_grid_equals_that_of_keras_applications(pair):
     theirs, ours, _, grid = pair
     images = ramps.images(1, SIDE, SIDE, 3)
-    last = find(ours.name).body[-1][0]
+    last = find_network(ours.name).backbone[-1][0]
     expected, found = (
         keras.Model(model.input, model.get_layer(name).output)(images).numpy()
         for model, name in ((theirs, grid), (ours, last))
@@ -68,4 +68,4 @@ def test_network_that_keras_lacks_is_refused():
     with pytest.raises(
         inception_tf.UserError, match="unknown network of keras.applications 'inception_v1'"
     ):
-        keras_applications.names(find("inception_v1"), [])
+        keras_applications.names(find_network("inception_v1"), [])

@@ -19,7 +19,9 @@ from inception_tf.nn.local_response_norm import LocalResponseNormalization
 
 def pool(x, step):
     image = keras.Input(x.shape[1:])
-    return keras.Model(image, builder.apply(image, step, "pool", builder.LayerConfig()))(x).numpy()
+    return keras.Model(image, builder.apply_step(image, step, "pool", builder.LayerConfig()))(
+        x
+    ).numpy()
 
 
 @pytest.mark.parametrize("channels", [1, 3, 64])
@@ -75,7 +77,7 @@ def test_local_response_normalization_keeps_what_it_was_made_with():
 def test_ceil_mode_has_caffes_output_size(side, kernel, stride):
     # caffe/src/caffe/layers/pooling_layer.cpp: ceil((side + 2 * pad - kernel) / stride) + 1
     expected = math.ceil((side - kernel) / stride) + 1
-    assert spec.output_side(side, kernel, stride, CEIL) == expected
+    assert spec.output_length(side, kernel, stride, CEIL) == expected
 
 
 @pytest.mark.parametrize("side", [6, 7])

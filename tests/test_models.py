@@ -14,13 +14,13 @@ import ramps
 import inception_tf
 from inception_tf import applications
 from inception_tf.arch import spec
-from inception_tf.models import NETWORKS, find, switches
+from inception_tf.models import NETWORKS, find_network, switches
 
 SIDE = 75
 
 
 def build(name="inception_v3", **arguments):
-    side = max(SIDE, find(name).minimum)
+    side = max(SIDE, find_network(name).min_size)
     defaults = {"input_shape": (side, side, 3), "classes": 5, "width_multiplier": 0.1}
     return inception_tf.create_model(name, **defaults | arguments)
 
@@ -105,7 +105,7 @@ def test_googlenet_has_two_auxiliary_outputs():
     }
     # Szegedy et al. 2014, section 5: 70 % dropped; both losses count 0.3.
     assert model.get_layer("AuxLogits_1_dropout").rate == 0.7
-    assert [aux.loss_weight for aux in find("googlenet").auxiliaries] == [0.3, 0.3]
+    assert [aux.loss_weight for aux in find_network("googlenet").auxiliaries] == [0.3, 0.3]
 
 
 def test_max_pooling_takes_the_maximum_of_the_last_grid():
@@ -145,7 +145,7 @@ def test_without_weight_decay_there_is_no_loss():
 )
 def test_width_multiplier_follows_slims_depth_rule(name, multiplier):
     model = build(name, width_multiplier=multiplier)
-    places = [place for step in find(name).body for place in spec.walk(*step)]
+    places = [place for step in find_network(name).backbone for place in spec.iter_layers(*step)]
     kinds = spec.Conv | spec.Separable  # `up` has the width of what it is added to
     wanted = {p.name: p.step.filters for p in places if isinstance(p.step, kinds)}
     wanted = {name: filters for name, filters in wanted.items() if filters}
@@ -196,7 +196,7 @@ def test_bfloat16_policy_gives_float32_probabilities():
         (
             "inception_v1",
             {"aux_logits": True},
-            "inception_v1 has no auxiliary classifier; leave out aux_logits, or take googlenet or"
+            "inception_v1 has no auxiliary classifier; omit aux_logits, or use googlenet or"
             " inception_v3 or inception_v4 or inception_resnet_v2",
         ),
         (
@@ -306,6 +306,8 @@ def test_initial_weights_are_slims():
 
 def test_initial_weights_of_v2_are_slims():
     # tf_slim/nets/inception_v2.py: 20 reductions before a 3x3, 8 projections and Conv2d_2b_1x1.
-    places = [place for step in find("inception_v2").body for place in spec.walk(*step)]
+    places = [
+        place for step in find_network("inception_v2").backbone for place in spec.iter_layers(*step)
+    ]
     found = [p.step.stddev for p in places if getattr(p.step, "stddev", None)]
     assert {stddev: found.count(stddev) for stddev in found} == {1.0: 1, 0.1: 9, 0.09: 20}

@@ -46,7 +46,7 @@ def test_any_n_factorizes(n):
 
 
 def test_an_n_below_two_is_refused():
-    with pytest.raises(inception_tf.UserError, match="n takes a whole number of at least 2, got 1"):
+    with pytest.raises(inception_tf.UserError, match="n must be an integer of at least 2, got 1"):
         _model(inception_tf.factorized_nxn, 4, 1)
 
 

@@ -156,8 +156,8 @@ LONG = ("inception_v4", "inception_resnet_v1", "inception_resnet_v2")
 )
 def test_an_optimized_network_gives_the_same(name, switches):
     keras.utils.set_random_seed(0)
-    side = max(models.variant(name, **switches).minimum, 64)
-    top = not models.variant(name, **switches).body_only
+    side = max(models.variant(name, **switches).min_size, 64)
+    top = not models.variant(name, **switches).backbone_only
     arguments = {"input_shape": (side, side, 3), "width_multiplier": 0.25, "include_top": top}
     model = trained(inception_tf.create_model(name, **arguments, **switches))
     theirs = np.asarray(model(images(side), training=False))

@@ -16,7 +16,7 @@ import ramps
 import slim_networks
 
 import inception_tf
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.names import slim
 
 # Largest difference by largest value.  float32 sums in another order, a hundred layers deep; 3e-6 was measured.
@@ -60,7 +60,7 @@ def pair(request, folder: Path):
     model = inception_tf.create_model(
         job.network,
         classes=job.classes,
-        aux_logits=bool(find(job.network).auxiliaries),
+        aux_logits=bool(find_network(job.network).auxiliaries),
         weight_decay=slim_networks.WEIGHT_DECAY,
         width_multiplier=job.arguments.get("depth_multiplier", 1.0),
     )
@@ -77,7 +77,7 @@ def ends_of(theirs) -> dict[str, np.ndarray]:
 
 def test_every_slim_variable_has_its_name_in_slims_order(pair):
     theirs, _, _, job = pair
-    assert list(slim.names(find(job.network)).values()) == list(theirs["names"])
+    assert list(slim.names(find_network(job.network)).values()) == list(theirs["names"])
 
 
 def test_checkpoint_is_read_without_what_the_trainer_left(pair):
@@ -91,7 +91,7 @@ def test_every_endpoint_equals_slims(pair):
     images = ramps.images(slim_networks.BATCH, job.size, job.size, 3)
     ours = keras.Model(model.input, ends)(images)
     errors = {name: relative_error(ours[name], end) for name, end in ends_of(theirs).items()}
-    assert {find(job.network).body[-1][0], "Logits"} <= errors.keys()
+    assert {find_network(job.network).backbone[-1][0], "Logits"} <= errors.keys()
     assert {name: e for name, e in errors.items() if e >= TOLERANCE} == {}
 
 

@@ -12,17 +12,17 @@ import pytest
 from inception_tf.arch import spec
 from inception_tf.arch.spec import AVG, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
 from inception_tf.errors import UserError
-from inception_tf.models import find
+from inception_tf.models import find_network
 
 TINY = Network(
     name="tiny",
     source="this test",
-    body=(
+    backbone=(
         ("Stem", Conv(8, 3, 2, VALID)),
         ("Mixed", fork((Conv(4),), (MAX, Conv(6, (1, 7))))),
     ),
     size=9,
-    minimum=3,
+    min_size=3,
     dropout=0.0,
     initializer_stddev=None,
     auxiliaries=(
@@ -59,7 +59,7 @@ def test_tables_import_neither_tensorflow_nor_keras():
     ],
 )
 def test_output_side_follows_the_two_paddings(side, kernel, stride, padding, expected):
-    assert spec.output_side(side, kernel, stride, padding) == expected
+    assert spec.output_length(side, kernel, stride, padding) == expected
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_output_side_follows_the_two_paddings(side, kernel, stride, padding, exp
     [(32, 1.0, 32), (8, 1.0, 8), (64, 0.5, 32), (64, 0.33, 21), (64, 0.1, 16), (96, 1.5, 144)],
 )
 def test_width_is_rounded_down_and_never_below_sixteen(filters, multiplier, expected):
-    assert spec.min_width(filters, multiplier) == expected
+    assert spec.scale_filters(filters, multiplier) == expected
 
 
 def test_stage_names_steps_in_order():
@@ -80,7 +80,7 @@ def test_stage_repeats_one_step():
 
 def test_walk_names_by_position_in_the_order_of_the_table():
     wide = fork((Conv(3),), (Conv(4),))
-    places = list(spec.walk("Mixed_7b", fork((Conv(1),), (AVG, Conv(2), wide))))
+    places = list(spec.iter_layers("Mixed_7b", fork((Conv(1),), (AVG, Conv(2), wide))))
     assert [(p.name, p.path) for p in places] == [
         ("Mixed_7b_b0_0", (0, 0)),
         ("Mixed_7b_b1_0", (1, 0)),
@@ -105,12 +105,12 @@ def test_walk_names_by_position_in_the_order_of_the_table():
         ),
     ],
 )
-def test_depth_counts_the_longest_way(step, depth):
+def test_depth_counts_the_longest_path(step, depth):
     assert spec.depth_of(step) == depth
 
 
-def test_facts_of_a_small_network_by_hand():
-    rows = {row.place.name: row for row in spec.facts(TINY, classes=10)}
+def test_costs_of_a_small_network_by_hand():
+    rows = {row.layer.name: row for row in spec.layer_costs(TINY, classes=10)}
     assert {name: row.output for name, row in rows.items()} == {
         "Stem": (4, 4, 8),
         "Mixed_b0_0": (4, 4, 4),
@@ -127,20 +127,20 @@ def test_facts_of_a_small_network_by_hand():
     assert rows["Logits"].multiply_adds == 100
 
 
-def test_auxiliary_window_is_cut_to_a_small_grid():
-    rows = {row.place.name: row for row in spec.facts(TINY, classes=10, aux_logits=True)}
-    assert rows["Aux_Pool"].place.step.kernel == 4
+def test_auxiliary_window_is_cut_to_a_small_feature_map():
+    rows = {row.layer.name: row for row in spec.layer_costs(TINY, classes=10, aux_logits=True)}
+    assert rows["Aux_Pool"].layer.step.kernel == 4
     assert rows["Aux_Conv"].output == (1, 1, 5)
     assert rows["Aux"].params == 5 * 10 + 10
 
 
 def test_facts_take_height_and_width():
-    assert spec.facts(TINY, (9, 19))[0].output == (4, 9, 8)
+    assert spec.layer_costs(TINY, (9, 19))[0].output == (4, 9, 8)
 
 
 def test_facts_below_the_minimum_are_refused():
     with pytest.raises(UserError, match=r"^tiny needs images of at least 3x3 pixels, got 2x9$"):
-        spec.facts(TINY, (2, 9))
+        spec.layer_costs(TINY, (2, 9))
 
 
 # The documents' Table 1: side, channels in, #1x1, #3x3 reduce, #3x3, #5x5 reduce, #5x5, pool proj,
@@ -165,7 +165,7 @@ def test_costs_are_those_of_the_documents_table_1(row):
     side, channels, n1, r3, n3, r5, n5, pool, kilo, mega = TABLE_1[row]
     block = fork((Conv(n1),), (Conv(r3), Conv(n3, 3)), (Conv(r5), Conv(n5, 5)), (MAX, Conv(pool)))
     network = Network(row, "Table 1", ((row, block),), side, 1, 0.0, None)
-    rows = spec.facts(network, side, channels, classes=None)
+    rows = spec.layer_costs(network, side, channels, classes=None)
     # The table counts kernels alone.  Its own widths give 7 % more params in 4c, 5 % fewer in 5a.
     kernels = spec.total(rows, "multiply_adds") / side**2
     assert kernels / 1024 == pytest.approx(kilo, rel=0.08)
@@ -178,8 +178,8 @@ def test_a_gradient_step_costs_two_products_a_kernel_and_one_where_the_image_is_
         ("first", fork((Conv(4, 3),), (Conv(2), Conv(4)))),  # both branches read the image
         ("second", Conv(8)),
     )
-    network = dataclasses.replace(TINY, body=body, auxiliaries=())
-    rows = {row.place.name: row for row in spec.facts(network, 4, channels=1, classes=5)}
+    network = dataclasses.replace(TINY, backbone=body, auxiliaries=())
+    rows = {row.layer.name: row for row in spec.layer_costs(network, 4, channels=1, classes=5)}
     ratios = {
         name: row.backward_multiply_adds / row.multiply_adds
         for name, row in rows.items()
@@ -195,7 +195,7 @@ def test_a_gradient_step_costs_two_products_a_kernel_and_one_where_the_image_is_
 
 
 def test_of_a_separable_convolution_of_the_image_the_depthwise_part_needs_no_gradient_by_the_image():
-    row = spec.facts(find("inception_v2"))[0]
+    row = spec.layer_costs(find_network("inception_v2"))[0]
     depthwise, pointwise = (grid * 112**2 for grid in (7 * 7 * 3 * 8, 3 * 8 * 64))
     assert row.multiply_adds == depthwise + pointwise
     assert row.backward_multiply_adds == depthwise + 2 * pointwise

@@ -8,7 +8,7 @@ import pytest
 import inception_tf
 from inception_tf.arch import spec
 from inception_tf.arch.table import summary
-from inception_tf.models import find, variant
+from inception_tf.models import find_network, variant
 
 # fmt: off
 # Szegedy et al. 2014, arXiv 1409.4842, Table 1 as printed:
@@ -39,7 +39,7 @@ FIXED = ("type", "name", "patch/stride", "output size", "depth", "params", "ops"
 
 
 @pytest.mark.parametrize(
-    ("row", "printed"), list(zip(summary(find("googlenet")), TABLE_1, strict=True)), ids=str
+    ("row", "printed"), list(zip(summary(find_network("googlenet")), TABLE_1, strict=True)), ids=str
 )
 def test_googlenet_equals_table_1_in_every_row(row, printed):
     kind, patch, size, depth, widths, *_ = printed
@@ -50,9 +50,9 @@ def test_googlenet_equals_table_1_in_every_row(row, printed):
 
 def test_table_1_counts_a_separable_first_convolution_and_rounds_thousands_as_1024():
     """2.7K and 34M of the first row are those of slim's separable 7x7; the others count kernels alone, in 1,024."""
-    first = summary(find("inception_v2"))[0]
+    first = summary(find_network("inception_v2"))[0]
     assert (round(first["params"] / 1024, 1), round(first["ops"] / 1e6)) == (2.7, 34)
-    rows = summary(find("googlenet"))
+    rows = summary(find_network("googlenet"))
     for row, printed in list(zip(rows, TABLE_1, strict=True))[1:]:
         *_, params, ops = printed
         assert row["params"] / 1024 == pytest.approx(params, rel=0.08, abs=0.01), row["name"]
@@ -61,31 +61,31 @@ def test_table_1_counts_a_separable_first_convolution_and_rounds_thousands_as_10
 
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_rows_add_up_to_the_network(name):
-    rows, facts = summary(find(name)), spec.facts(find(name))
-    assert sum(row["params"] for row in rows) == spec.total(facts, "params")
-    assert sum(row["ops"] for row in rows) == spec.total(facts, "multiply_adds")
+    rows, costs = summary(find_network(name)), spec.layer_costs(find_network(name))
+    assert sum(row["params"] for row in rows) == spec.total(costs, "params")
+    assert sum(row["ops"] for row in rows) == spec.total(costs, "multiply_adds")
 
 
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_output_sizes_follow_the_image_size(name):
-    network = find(name)
+    network = find_network(name)
     rows = {row["name"]: row["output size"] for row in summary(network, network.size + 64)}
-    last = spec.facts(network, network.size + 64)[-2]
-    assert rows[network.body[-1][0]].startswith(f"{last.output[0]}x{last.output[1]}x")
+    last = spec.layer_costs(network, network.size + 64)[-2]
+    assert rows[network.backbone[-1][0]].startswith(f"{last.output[0]}x{last.output[1]}x")
 
 
 def test_branches_of_other_forms_are_spelled_out():
-    rows = {row["name"]: row for row in summary(find("inception_v3"))}
+    rows = {row["name"]: row for row in summary(find_network("inception_v3"))}
     assert rows["Mixed_5b"]["branches"] == (
         "1x1 64; 1x1 48 > 5x5 64; 1x1 64 > 3x3 96 > 3x3 96; avg 3x3 > 1x1 32"
     )
-    rows = {row["name"]: row for row in summary(find("inception_resnet_v2"))}
+    rows = {row["name"]: row for row in summary(find_network("inception_resnet_v2"))}
     assert (rows["Block17_1"]["type"], rows["Block17_1"]["depth"]) == ("inception-resnet", 4)
 
 
 def test_the_documents_statements_about_cost_hold_or_are_off_as_the_readme_says():
     def cost(name, field):
-        return spec.total(spec.facts(find(name)), field)
+        return spec.total(spec.layer_costs(find_network(name)), field)
 
     assert cost("googlenet", "params") == pytest.approx(7e6, rel=0.01)
     assert cost("googlenet", "multiply_adds") == pytest.approx(1.5e9, rel=0.06)

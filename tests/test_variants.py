@@ -32,19 +32,19 @@ VARIANTS = [
 
 def counts(network):
     return (
-        spec.total(spec.facts(network), "params"),
-        spec.total(spec.facts(network, classes=1001), "params"),
-        spec.total(spec.facts(network), "trainable"),
+        spec.total(spec.layer_costs(network), "params"),
+        spec.total(spec.layer_costs(network, classes=1001), "params"),
+        spec.total(spec.layer_costs(network), "trainable"),
     )
 
 
 def shapes(network):
     """What each step gives at the published size."""
-    return {row.place.name: row.output for row in spec.facts(network, classes=None)}
+    return {row.layer.name: row.output for row in spec.layer_costs(network, classes=None)}
 
 
 def places(network):
-    return [place for step in network.body for place in spec.walk(*step)]
+    return [place for step in network.backbone for place in spec.iter_layers(*step)]
 
 
 def test_every_switch_has_a_test():
@@ -57,16 +57,16 @@ def test_every_switch_has_a_test():
 )
 def test_variant_is_built_as_its_table_says(name, chosen):
     network = models.variant(name, **chosen)
-    side = network.minimum + 20
-    top = not network.body_only
+    side = network.min_size + 20
+    top = not network.backbone_only
     model = inception_tf.create_model(
         name, input_shape=(side, side, 3), width_multiplier=0.1, include_top=top, **chosen
     )
-    rows = spec.facts(network, side, classes=1000 if top else None, width_multiplier=0.1)
+    rows = spec.layer_costs(network, side, classes=1000 if top else None, width_multiplier=0.1)
     assert model.count_params() == spec.total(rows, "params")
-    last = network.body[-1][0]
+    last = network.backbone[-1][0]
     grid = model.get_layer(last).output.shape[1:3]
-    assert grid == [row for row in rows if row.place.endpoint == last][-1].output[:2]
+    assert grid == [row for row in rows if row.layer.endpoint == last][-1].output[:2]
 
 
 def test_variants_weights_load_by_name(tmp_path):
@@ -85,27 +85,27 @@ def test_googlenet_with_batch_normalization_has_the_documents_counts():
 
 
 def test_googlenet_without_normalization_of_responses_differs_in_that_alone():
-    plain, without = models.find("googlenet"), models.variant("googlenet", lrn=False)
+    plain, without = models.find_network("googlenet"), models.variant("googlenet", lrn=False)
     assert counts(without) == counts(plain)
-    kept = [step for step in plain.body if not isinstance(step[1], LocalNorm)]
-    assert (len(plain.body) - len(kept), list(without.body)) == (2, kept)
+    kept = [step for step in plain.backbone if not isinstance(step[1], LocalNorm)]
+    assert (len(plain.backbone) - len(kept), list(without.backbone)) == (2, kept)
 
 
 @pytest.mark.parametrize("name", ["inception", "bn_inception"])
 def test_the_bn_papers_networks_have_response_normalization_where_googlenet_has_it(name):
-    plain, normed = models.find(name), models.variant(name, lrn=True)
+    plain, normed = models.find_network(name), models.variant(name, lrn=True)
     assert counts(normed) == counts(plain)
-    names = [step for step, _ in normed.body]
+    names = [step for step, _ in normed.backbone]
     assert names[: names.index("Mixed_3b")] == [
-        step for step, _ in models.find("googlenet").body[: names.index("Mixed_3b")]
+        step for step, _ in models.find_network("googlenet").backbone[: names.index("Mixed_3b")]
     ]
 
 
 def test_hidden_batch_norm_normalizes_each_feature_before_the_logits():
     # Ioffe and Szegedy 2015, section 4.2.3: not convolutional, on the last hidden layer.
     network = models.variant("bn_inception", hidden_batch_norm=True)
-    assert counts(network)[0] - counts(models.find("bn_inception"))[0] == 3 * 1024
-    assert counts(network)[2] - counts(models.find("bn_inception"))[2] == 1024
+    assert counts(network)[0] - counts(models.find_network("bn_inception"))[0] == 3 * 1024
+    assert counts(network)[2] - counts(models.find_network("bn_inception"))[2] == 1024
     model = inception_tf.BNInception(
         input_shape=(32, 32, 3), width_multiplier=0.1, classes=4, hidden_batch_norm=True
     )
@@ -137,14 +137,14 @@ def test_gain_multiplies_the_initial_weights_of_convolutions_alone():
 
 def test_torchs_padding_keeps_the_shapes_at_the_published_size():
     assert shapes(models.variant("inception_v1", torch_padding=True)) == shapes(
-        models.find("inception_v1")
+        models.find_network("inception_v1")
     )
 
 
 def test_torchs_padding_is_that_of_torchvision():
     # torchvision/models/googlenet.py: conv1 padding=3, maxpool1 to 4 ceil_mode=True.
     network = models.variant("inception_v1", torch_padding=True)
-    first, *pools = (s for _, s in network.body if isinstance(s, Conv | Pool) and s.stride == 2)
+    first, *pools = (s for _, s in network.backbone if isinstance(s, Conv | Pool) and s.stride == 2)
     assert first.padding == 3
     assert [p.padding for p in pools] == [spec.CEIL] * 4
 
@@ -158,7 +158,7 @@ def test_counted_padding_reaches_every_average():
     network = models.variant("inception_v3", count_padding=True)
     averages = [p.step for p in places(network) if getattr(p.step, "kind", "") == "avg"]
     assert [step.padding for step in averages] == [1] * 9  # 3 + 4 + 2 blocks
-    assert shapes(network) == shapes(models.find("inception_v3"))
+    assert shapes(network) == shapes(models.find_network("inception_v3"))
 
 
 def test_last_pool_of_2015_is_a_maximum():
@@ -170,7 +170,7 @@ def test_last_pool_of_2015_is_a_maximum():
 def test_paper_has_five_blocks_on_the_last_grid():
     # Szegedy et al. 2016, Figure 15: 5 x Inception-resnet-C.  facenet adds one.
     paper, facenet = (
-        models.variant("inception_resnet_v1", paper=paper).body for paper in (True, False)
+        models.variant("inception_resnet_v1", paper=paper).backbone for paper in (True, False)
     )
     assert [name for name, _ in paper if name.startswith("Block8")] == [
         f"Block8_{n}" for n in range(1, 6)
@@ -206,12 +206,12 @@ def test_grids_are_those_of_slims_own_tests(chosen, sides):
 def test_output_stride_of_eight_dilates_what_follows():
     network = models.variant("inception_resnet_v2", output_stride=8)
     rates = {
-        p.step.rate
+        p.step.dilation
         for p in places(network)
         if p.name.startswith(("Block17", "PreAux")) and p.step.window != (1, 1)
     }
     assert rates == {2}
-    assert network.body[-1][0] == "PreAuxLogits"
+    assert network.backbone[-1][0] == "PreAuxLogits"
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,14 @@ def test_output_stride_of_eight_dilates_what_follows():
             "inception_resnet_v2",
             {"output_stride": 8},
             "this form of inception_resnet_v2 ends at PreAuxLogits, before the classifier;"
-            " take include_top=False",
+            " use include_top=False",
         ),
         (
             "inception_resnet_v2",
             {"output_stride": 32, "include_top": False},
-            "output_stride takes 8 or 16, got 32",
+            "output_stride must be 8 or 16, got 32",
         ),
-        ("inception_v3", {"last_pool": "mean"}, "last_pool takes 'avg' or 'max', got 'mean'"),
+        ("inception_v3", {"last_pool": "mean"}, "last_pool must be 'avg' or 'max', got 'mean'"),
     ],
 )
 def test_mistaken_switch_is_answered_in_one_sentence(name, chosen, sentence):

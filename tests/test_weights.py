@@ -14,7 +14,7 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf.models import find, variant
+from inception_tf.models import find_network, variant
 from inception_tf.weights import transfer
 from inception_tf.weights.formats import native as own
 from inception_tf.weights.names import slim
@@ -23,7 +23,7 @@ SIDE = 75
 
 
 def build(name="inception_v3", fill=True, **arguments):
-    side = max(SIDE, find(name).minimum)
+    side = max(SIDE, find_network(name).min_size)
     defaults = {"input_shape": (side, side, 3), "classes": 5, "width_multiplier": 0.1}
     model = inception_tf.create_model(name, **defaults | arguments)
     if fill:
@@ -204,7 +204,7 @@ SLIM_NAMES = {
 
 @pytest.mark.parametrize("name", SLIM_NAMES)
 def test_layers_have_their_published_names_in_slim(name):
-    found = slim.names(find(name))
+    found = slim.names(find_network(name))
     expected = SLIM_NAMES[name]
     assert {path: found[f"{path}/kernel"].removesuffix("/weights") for path in expected} == expected
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import inception_tf
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.names import bvlc
 
 WEIGHTS = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"
@@ -85,7 +85,7 @@ def test_flattened_grid_of_an_auxiliary_classifier_gets_its_sides_back(tmp_path)
 
 
 def test_auxiliary_classifiers_have_names():
-    names = bvlc.names(find("googlenet"))
+    names = bvlc.names(find_network("googlenet"))
     assert names["AuxLogits_1_Conv2d_1b_1x1_conv/kernel"] == "loss1/conv/kernel"
     assert names["AuxLogits_2_Conv2d_2a_4x4_conv/bias"] == "loss2/fc/bias"
     assert names["AuxLogits_2/kernel"] == "loss2/classifier/kernel"

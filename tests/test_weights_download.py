@@ -20,7 +20,7 @@ import tensorflow as tf
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
-from inception_tf.models import find, list_models
+from inception_tf.models import find_network, list_models
 from inception_tf.weights import download as fetching
 from inception_tf.weights import registry
 from inception_tf.weights.download import fetch
@@ -64,7 +64,7 @@ def published(tmp_path_factory):
     """A network's checkpoint as slim publishes them, one file for 1,001 classes, and the outputs it gives."""
     model = inception_tf.create_model("inception_v1", input_shape=(32, 32, 3), classes=1001)
     ramps.fill(model)
-    names = slim.names(find("inception_v1"))
+    names = slim.names(find_network("inception_v1"))
     arrays = {names[weight.path]: weight.numpy() for weight in model.weights}
     path = tmp_path_factory.mktemp("published") / "v1.ckpt"
     tf.raw_ops.Save(filename=str(path), tensor_names=list(arrays), data=list(arrays.values()))
@@ -182,7 +182,7 @@ def test_an_archive_is_unpacked_and_a_damaged_one_is_refused(release, server, pu
 def googlenet(tmp_path_factory):
     model = inception_tf.GoogLeNet(aux_logits=True)
     ramps.fill(model)
-    names = bvlc.names(find("googlenet"))
+    names = bvlc.names(find_network("googlenet"))
     weights = {names[weight.path]: weight.numpy() for weight in model.weights}
     content = b"".join(
         caffe_file.layer(layer, *caffe_arrays(layer, weights), old=True)

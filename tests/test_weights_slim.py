@@ -18,7 +18,7 @@ import slim_later
 import tensorflow as tf
 
 import inception_tf
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.formats import tf1_checkpoint
 from inception_tf.weights.names import slim
 
@@ -39,7 +39,7 @@ def save(path, arrays):
 
 def in_slims_names(model, network) -> dict[str, np.ndarray]:
     """A model's weights as slim would save them; where slim convolves with 1x1, so is the shape."""
-    names, found = slim.names(find(network)), {}
+    names, found = slim.names(find_network(network)), {}
     for weight in model.weights:
         is_convolution = re.search(r"Conv2d_\dc_1x1|Conv2d_2b_1x1/w|/fc\d", names[weight.path])
         array = weight.numpy()
@@ -71,7 +71,7 @@ def network(request, tmp_path_factory):
     plain = build(name, 1000, False) if has_auxiliary else whole
     arrays = in_slims_names(whole, name)
     auxiliary = {key for key in arrays if "/AuxLogits/" in key}
-    heads = {slim.names(find(name))[f"Logits/{kind}"] for kind in ("kernel", "bias")} | {
+    heads = {slim.names(find_network(name))[f"Logits/{kind}"] for kind in ("kernel", "bias")} | {
         key for key in auxiliary if re.search(r"ogits/(Aux_l|L)ogits/|Conv2d_2b_1x1/", key)
     }
     background = {
@@ -296,7 +296,9 @@ def test_gamma_without_its_kernel_is_refused(tmp_path):
 def facenet(tmp_path_factory):
     """A narrow Inception-ResNet v1 as facenet saves it: bottleneck, classifier of faces, centres."""
     body = build_body()
-    arrays = {slim.names(find("inception_resnet_v1"))[w.path]: w.numpy() for w in body.weights}
+    arrays = {
+        slim.names(find_network("inception_resnet_v1"))[w.path]: w.numpy() for w in body.weights
+    }
     head = {
         "InceptionResnetV1/Bottleneck/weights": np.ones((176, 128)),
         **{

@@ -17,7 +17,7 @@ import ramps
 from torch_file import write
 
 import inception_tf
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.formats import state_dict
 from inception_tf.weights.names import torch
 
@@ -67,14 +67,14 @@ REAL = {
 
 @pytest.mark.parametrize("network", REAL)
 def test_places_have_their_real_names(network):
-    found = torch.names(find(network))
+    found = torch.names(find_network(network))
     expected = REAL[network][1]
     assert {path: found[path] for path in expected} == expected
 
 
 @pytest.mark.parametrize("network", REAL)
 def test_all_names_together_are_those_of_the_real_state_dict(network):
-    names = set(torch.names(find(network)).values())
+    names = set(torch.names(find_network(network)).values())
     names |= {re.sub(r"bias$", "weight", name) for name in names if name.endswith(".bn.bias")}
     digest = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()[:16]
     assert (len(names), digest) == REAL[network][0]
@@ -91,7 +91,7 @@ def ours(**arguments):
 @pytest.fixture(scope="module")
 def state():
     """A state dict in torch's layout with torchvision's names, by a fixed rule; gammas of both signs and 0."""
-    names, arrays = torch.names(find("inception_v1")), {}
+    names, arrays = torch.names(find_network("inception_v1")), {}
     for variable in ours().weights:
         shape = tuple(variable.shape)
         order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(len(shape), (0,))

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a network is, as data, and the arithmetic that follows from it.  No TensorFlow here.
+"""A network as data, with the arithmetic that follows from it: names, shapes, parameters, multiply-adds.
 
 A network is a table of named steps.  Three nouns make nearly all of them: `Conv`, `Pool` and `Fork`
-(branches side by side, joined along the channels); `Residual` adds a fork to its input, and
-`Separable`, `LocalNorm` and `Drop` stand where one network needs them.  `nn/builder.py` turns a table
-into Keras layers; this module turns the same table into names, output sizes, parameters and
-multiply-adds, and the tests hold the two against each other.
+(parallel branches, concatenated along the channels).  `Residual` adds a fork to its input; `Separable`,
+`LocalNorm` and `Dropout` occur in one network each.  `nn/builder.py` turns a table into Keras layers; this
+module, without TensorFlow or Keras, turns the same table into layer names, output shapes, parameters and
+multiply-adds, and the tests compare the two.
 """
 
 from __future__ import annotations
@@ -13,92 +13,99 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from inception_tf.errors import UserError
 
 __all__ = [
     "AVG",
-    "MAX",
-    "SAME",
-    "VALID",
     "Auxiliary",
+    "BatchNorm",
     "Branch",
     "CEIL",
     "Conv",
-    "Drop",
-    "Facts",
+    "Dropout",
     "Fork",
+    "LayerCost",
+    "LayerSpec",
     "LocalNorm",
+    "MAX",
+    "NamedSteps",
     "Network",
-    "Norm",
-    "Place",
     "Pool",
     "Residual",
+    "SAME",
     "Separable",
     "Step",
+    "UP",
+    "VALID",
+    "depth_multiplier",
     "depth_of",
-    "facts",
     "fork",
-    "min_width",
-    "output_side",
+    "iter_layers",
+    "layer_costs",
+    "output_length",
+    "scale_filters",
+    "shrink_window",
     "stage",
     "total",
-    "walk",
 ]
 
 SAME = "same"
 VALID = "valid"
-CEIL = (
-    "ceil"  # Caffe's and torch's ceil mode: a last window may reach over the bottom and right edges
-)
-Padding = str | int  # one of these, or so many zeros on each of the four sides
+# Caffe's and torch's ceil mode: the last window may reach past the bottom and right edges.
+CEIL = "ceil"
+Padding = str | int  # one of these three, or the number of zeros on each of the four sides
+Shape = tuple[int, int, int]  # height, width, channels
 
-MIN_WIDTH = 16  # filters that a width multiplier leaves at least; slim's `min_depth`
+MIN_FILTERS = 16  # the fewest filters that a width multiplier leaves; slim's `min_depth`
 
 
 class _Window:
-    """What has a kernel: its height and width."""
+    """A step with a kernel."""
 
     kernel: int | tuple[int, int]
 
     @property
     def window(self) -> tuple[int, int]:
+        """Height and width of the kernel in pixels."""
         return self.kernel if isinstance(self.kernel, tuple) else (self.kernel, self.kernel)
 
 
 @dataclass(frozen=True)
 class Conv(_Window):
-    """A convolution with what follows it in its network: batch normalization or a bias, then the activation."""
+    """A convolution, then batch normalization or a bias as its network has it, then the activation."""
 
     filters: int
     kernel: int | tuple[int, int] = 1  # height, width
     stride: int = 1
     padding: Padding = SAME
-    rate: int = 1  # of dilation: the distance between the places that a kernel reads
-    stddev: float | None = None  # of the initial weights; None: the network's own rule
-    linear: bool = False  # a bias and nothing else: neither batch normalization nor activation
+    dilation: int = 1  # distance in pixels between neighboring kernel taps
+    stddev: float | None = None  # of the kernel initializer; None: the network's default
+    linear: bool = False  # a bias, but neither batch normalization nor activation
 
 
 @dataclass(frozen=True)
 class Separable(_Window):
-    """A depthwise convolution, then a 1x1 one; a bias and the activation, never batch normalization."""
+    """A depthwise convolution, then a 1x1 convolution, a bias and the activation; never batch normalization."""
 
     filters: int
     kernel: int
     stride: int
-    multiplier: int  # outputs a channel of the depthwise part
+    multiplier: int  # depth multiplier: outputs of the depthwise part per input channel
     padding: Padding = SAME
     stddev: float | None = None
 
 
 @dataclass(frozen=True)
 class Pool(_Window):
-    """A pooling: `max`, or `avg`, which leaves places padded by `same` out of the mean as TensorFlow does.
+    """Max or average pooling.
 
-    An average over a number of padded zeros counts them, as torch does.
+    With `SAME` padding the average excludes the padding, as in TensorFlow; with an integer padding it
+    includes the zeros, as in torch.
     """
 
-    kind: str
+    kind: Literal["max", "avg"]
     kernel: int = 3
     stride: int = 1
     padding: Padding = SAME
@@ -106,42 +113,45 @@ class Pool(_Window):
 
 @dataclass(frozen=True)
 class LocalNorm:
-    """Krizhevsky's local response normalization over five channels, as Caffe's GoogLeNet sets it."""
+    """Local response normalization over five channels, with the constants of Caffe's GoogLeNet."""
 
 
 @dataclass(frozen=True)
-class Norm:
-    """Batch normalization of features that have no places, each apart; those of a `Conv` belong to it."""
+class BatchNorm:
+    """Batch normalization of pooled features; that of a convolution belongs to its `Conv`."""
 
 
 @dataclass(frozen=True)
-class Drop:
-    """Dropout inside a network."""
+class Dropout:
+    """Dropout between two steps."""
 
-    rate: float
+    rate: float  # fraction of features dropped, in [0, 1)
 
 
 @dataclass(frozen=True)
 class Fork:
-    """Branches that read the same input; their outputs are joined along the channels, in order."""
+    """Parallel branches on one input, concatenated along the channels in order."""
 
     branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True)
 class Residual:
-    """x + scale * up(fork(x)), then the activation; `up` is a linear 1x1 convolution to the width of x."""
+    """x + scale * up(fork(x)), then the activation; `up` is a linear 1x1 convolution to the channels of x."""
 
     branches: tuple[Branch, ...]
     scale: float
     activate: bool = True
 
 
-Simple = Conv | Separable | Pool | LocalNorm | Norm | Drop  # one layer's work, in one place
+Simple = Conv | Separable | Pool | LocalNorm | BatchNorm | Dropout  # a step without branches
 Step = Simple | Fork | Residual
 Branch = tuple[Step, ...]
+NamedSteps = tuple[tuple[str, Step], ...]  # endpoint and step, in order
 
-UP = Conv(0, linear=True)  # of a `Residual`; its width is that of the residual's input
+UP = Conv(
+    0, linear=True
+)  # of a `Residual`; it has as many filters as the residual's input channels
 
 MAX = Pool("max")
 AVG = Pool("avg")
@@ -149,65 +159,81 @@ AVG = Pool("avg")
 
 @dataclass(frozen=True)
 class Auxiliary:
-    """A second classifier on an inner grid, for training only."""
+    """An auxiliary classifier on an intermediate feature map, for training only."""
 
     name: str  # the endpoint of its logits, `AuxLogits`
-    output: str  # the key in the model's outputs, `aux_predictions`
+    output: str  # its key in the model's outputs, `aux_predictions`
     after: str  # the endpoint that it reads
-    steps: tuple[tuple[str, Step], ...]
-    loss_weight: float
-    dropout: float = 0.0  # share of features dropped before its logits
-    logits_stddev: float | None = None  # of its initial weights; None: He's rule
+    steps: NamedSteps
+    loss_weight: float  # factor on its loss
+    dropout: float = 0.0  # fraction of features dropped before its logits, in [0, 1)
+    logits_stddev: float | None = None  # of its kernel initializer; None: He initialization
 
 
 @dataclass(frozen=True)
 class Network:
-    """A whole network: its table and the few facts that a table of steps cannot say."""
+    """A network: the table of its backbone, and what applies to the network as a whole."""
 
     name: str
-    source: str  # the paper and section, or the published code that this table states
-    body: tuple[tuple[str, Step], ...]
+    source: str  # the paper and section, or the published code that this table follows
+    backbone: NamedSteps
     size: int  # pixels, the published input height and width
-    minimum: int  # pixels, the least input height and width that leaves one place in the last grid
-    dropout: float  # share of features dropped before the logits
-    initializer_stddev: float | None  # of a truncated normal; None: He's rule
+    min_size: int  # pixels, the smallest input that leaves a 1x1 final feature map
+    dropout: float  # fraction of features dropped before the logits, in [0, 1)
+    initializer_stddev: float | None  # of a truncated normal; None: He initialization
     auxiliaries: tuple[Auxiliary, ...] = ()
     batch_norm: bool = True  # after every convolution, in place of its bias
     hidden_batch_norm: bool = False  # of the features before the logits
-    body_only: bool = False  # a variant that ends before the classifier
-    accuracy: str = ""  # published single-crop top-1 / top-5 and whose it is
+    backbone_only: bool = False  # a variant without a classifier
+    accuracy: str = ""  # published single-crop top-1 / top-5 in percent, and who measured it
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a step stands: its name by position, the endpoint that holds it, and the step itself."""
+class LayerSpec:
+    """One layer of a network: a step without branches, and its name by position."""
 
     name: str  # Mixed_5b_b1_0
-    endpoint: str  # Mixed_5b
+    endpoint: str  # Mixed_5b, the step of the table that it belongs to
     path: tuple[int, ...]  # (1, 0): branch 1, step 0
     step: Simple
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What one step of a network gives and costs for one image."""
+class LayerCost:
+    """Output shape, parameters and arithmetic of one layer, for one image."""
 
-    place: Place
-    output: tuple[int, int, int]  # height, width, channels
-    params: int  # all numbers held, moving statistics included
-    trainable: int
+    layer: LayerSpec
+    output: Shape
+    params: int  # all parameters, moving statistics included
+    trainable: int  # trainable parameters
     multiply_adds: int  # of the forward pass
-    backward_multiply_adds: (
-        int  # of the gradients: by the weights, and by the input where it depends on weights
-    )
+    # Of the gradients with respect to the weights, and to the input if that depends on weights.
+    backward_multiply_adds: int
 
 
 def fork(*branches: Branch) -> Fork:
+    """A `Fork` of the branches, without the outer parentheses.
+
+    Args:
+        *branches: Tuples of steps.
+
+    Returns:
+        The fork, its channels in the order of the branches.
+    """
     return Fork(branches)
 
 
-def stage(number: int, letters: str, *steps: Step) -> tuple[tuple[str, Step], ...]:
-    """Names `Mixed_<number><letter>` for consecutive steps; one step given is repeated for every letter."""
+def stage(number: int, letters: str, *steps: Step) -> NamedSteps:
+    """Consecutive steps with the names `Mixed_<number><letter>`.
+
+    Args:
+        number: int. The number of the stage.
+        letters: str. One letter per step.
+        *steps: One step per letter, or a single step to repeat.
+
+    Returns:
+        (name, step) pairs.
+    """
     if len(steps) == 1:
         steps = steps * len(letters)
     return tuple(
@@ -215,46 +241,93 @@ def stage(number: int, letters: str, *steps: Step) -> tuple[tuple[str, Step], ..
     )
 
 
-def min_width(filters: int, multiplier: float) -> int:
-    """Filters under a width multiplier, as slim's `depth`: rounded down, and never below 16."""
+def scale_filters(filters: int, multiplier: float) -> int:
+    """The number of filters under a width multiplier, as slim's `depth` computes it.
+
+    Args:
+        filters: int. The published number.
+        multiplier: float above 0.
+
+    Returns:
+        The product, rounded down and at least 16; `filters` itself for a multiplier of 1.
+    """
     if multiplier == 1.0:
         return filters
-    return max(int(filters * multiplier), MIN_WIDTH)
+    return max(int(filters * multiplier), MIN_FILTERS)
 
 
-def output_side(side: int, kernel: int, stride: int, padding: Padding, rate: int = 1) -> int:
-    """Height or width after a window."""
+def output_length(
+    length: int, kernel: int, stride: int, padding: Padding, dilation: int = 1
+) -> int:
+    """Output height or width of a convolution or pooling.
+
+    Args:
+        length: int. Input height or width in pixels.
+        kernel: int. Kernel height or width in pixels.
+        stride: int. In pixels.
+        padding: `SAME`, `VALID`, `CEIL`, or the number of zeros on each side.
+        dilation: int. Distance in pixels between neighboring kernel taps.
+
+    Returns:
+        The length in pixels.
+    """
     if padding == SAME:
-        return -(-side // stride)
-    padded = {VALID: 0, CEIL: stride - 1}.get(
-        padding, 2 * padding if isinstance(padding, int) else 0
-    )
-    return (side + padded - (kernel - 1) * rate - 1) // stride + 1
+        return -(-length // stride)
+    zeros = {VALID: 0, CEIL: stride - 1}
+    padded = 2 * padding if isinstance(padding, int) else zeros[padding]
+    return (length + padded - (kernel - 1) * dilation - 1) // stride + 1
 
 
-def walk(name: str, step: Step, path: tuple[int, ...] = (), root: str = "") -> Iterator[Place]:
-    """Every simple step in `step`, in the order of the table, with its name by position."""
-    root = root or name
+def iter_layers(
+    name: str, step: Step, path: tuple[int, ...] = (), endpoint: str = ""
+) -> Iterator[LayerSpec]:
+    """Every layer of a step, in the order of the table, named by position.
+
+    Args:
+        name: str. The name of the step.
+        step: The step.
+        path: Branch and step numbers that lead to `step` inside its endpoint; empty for the endpoint's own.
+        endpoint: str. The step of the table that `step` belongs to; empty for `name`.
+
+    Yields:
+        One `LayerSpec` per layer; a residual's `up` is the last.
+    """
+    endpoint = endpoint or name
     if not isinstance(step, Fork | Residual):
-        yield Place(name, root, path, step)
+        yield LayerSpec(name, endpoint, path, step)
         return
     for b, branch in enumerate(step.branches):
         for s, inner in enumerate(branch):
-            yield from walk(f"{name}_b{b}_{s}", inner, (*path, b, s), root)
+            yield from iter_layers(f"{name}_b{b}_{s}", inner, (*path, b, s), endpoint)
     if isinstance(step, Residual):
-        yield Place(f"{name}_up", root, (*path, len(step.branches)), UP)
+        yield LayerSpec(f"{name}_up", endpoint, (*path, len(step.branches)), UP)
 
 
 def depth_of(step: Step) -> int:
-    """Layers with weights on the longest way through a step: Table 1's `depth`."""
+    """The number of layers with weights on the longest path through a step: Table 1's `depth`.
+
+    Args:
+        step: The step.
+
+    Returns:
+        0 for a step without weights.
+    """
     if isinstance(step, Fork | Residual):
         longest = max(sum(map(depth_of, branch)) for branch in step.branches)
         return longest + isinstance(step, Residual)
     return {Conv: 1, Separable: 2}.get(type(step), 0)
 
 
-def shrunk(step: Step, height: int | None, width: int | None) -> Step:
-    """A step whose window is cut to a smaller grid, as slim cuts its auxiliary classifier's on small images."""
+def shrink_window(step: Step, height: int | None, width: int | None) -> Step:
+    """A step with its kernel reduced to fit a smaller feature map, as slim does in its auxiliary classifier.
+
+    Args:
+        step: The step; all but `Conv` and `Pool` are returned unchanged.
+        height, width: int, or None if unknown. The feature map's size in pixels.
+
+    Returns:
+        The step, with a square kernel if its own was larger than the feature map.
+    """
     if not isinstance(step, Conv | Pool):
         return step
     sides = [side for side in (height, width) if side is not None]
@@ -263,7 +336,7 @@ def shrunk(step: Step, height: int | None, width: int | None) -> Step:
     return dataclasses.replace(step, kernel=min(*sides, *step.window))
 
 
-def facts(
+def layer_costs(
     network: Network,
     size: int | tuple[int, int] | None = None,
     channels: int = 3,
@@ -271,19 +344,32 @@ def facts(
     classes: int | None = 1000,
     aux_logits: bool = False,
     width_multiplier: float = 1.0,
-) -> tuple[Facts, ...]:
-    """One row a step for one image, the classifiers last; `classes=None` leaves the classifiers out.
+) -> tuple[LayerCost, ...]:
+    """Output shape, parameters and multiply-adds of every layer, for one image.
 
-    size: pixels, one number or (height, width); default is the network's own.
+    Args:
+        network: The network.
+        size: Input size in pixels, one number or (height, width); None: the published size.
+        channels: int. Input channels.
+        classes: int, or None for the backbone alone.
+        aux_logits: bool. Include the auxiliary classifiers.
+        width_multiplier: float above 0. Factor on every convolution's filters.
+
+    Returns:
+        One row per layer in the order of the table, the classifiers last.
+
+    Raises:
+        UserError: The size is below the network's minimum.
     """
     height, width = (size, size) if isinstance(size, int) else size or (network.size,) * 2
-    if min(height, width) < network.minimum:
+    if min(height, width) < network.min_size:
         raise UserError(
-            f"{network.name} needs images of at least {network.minimum}x{network.minimum} pixels, got {height}x{width}"
+            f"{network.name} needs images of at least {network.min_size}x{network.min_size} pixels, got {height}x{width}"
         )
     counter = _Counter(width_multiplier, network.batch_norm)
-    shape, ends = (height, width, channels), {}
-    for name, step in network.body:
+    shape: Shape = (height, width, channels)
+    ends: dict[str, Shape] = {}
+    for name, step in network.backbone:
         shape = ends[name] = counter.add(name, step, shape)
     if classes:
         if aux_logits:
@@ -295,93 +381,126 @@ def facts(
     return tuple(counter.rows)
 
 
-def total(rows: tuple[Facts, ...], field: str) -> int:
-    """Sum of `params`, `trainable`, `multiply_adds` or `backward_multiply_adds` over rows."""
+def total(rows: tuple[LayerCost, ...], field: str) -> int:
+    """The sum of one field over rows.
+
+    Args:
+        rows: What `layer_costs` returned.
+        field: `params`, `trainable`, `multiply_adds` or `backward_multiply_adds`.
+
+    Returns:
+        The sum.
+    """
     return sum(getattr(row, field) for row in rows)
 
 
-def _count_auxiliary(counter: _Counter, auxiliary: Auxiliary, shape, classes: int) -> None:
+def _count_auxiliary(counter: _Counter, auxiliary: Auxiliary, shape: Shape, classes: int) -> None:
     for name, step in auxiliary.steps:
-        step = shrunk(step, shape[0], shape[1])
+        step = shrink_window(step, shape[0], shape[1])
         shape = counter.add(f"{auxiliary.name}_{name}", step, shape)
     counter.dense(auxiliary.name, shape[2], classes)
 
 
 class _Counter:
-    """Follows a shape through the steps and writes down what each costs."""
+    """Propagates a shape through the steps and records the cost of each layer."""
 
-    def __init__(self, width_multiplier: float, batch_norm: bool):
+    def __init__(self, width_multiplier: float, batch_norm: bool) -> None:
         self.width_multiplier = width_multiplier
         self.batch_norm = batch_norm
-        self.rows: list[Facts] = []
-        self.learned = False  # does what the next step reads depend on weights?  The image does not
+        self.rows: list[LayerCost] = []
+        self.needs_input_gradient = False  # whether the next layer's input depends on weights
 
-    def add(self, name, step, shape, path=(), endpoint=""):
+    def add(
+        self, name: str, step: Step, shape: Shape, path: tuple[int, ...] = (), endpoint: str = ""
+    ) -> Shape:
+        """Record a step on an input of `shape`; return the shape of its output."""
         endpoint = endpoint or name
         if isinstance(step, Fork | Residual):
             return self._branches(name, step, shape, path, endpoint)
-        place = Place(name, endpoint, path, step)
-        if isinstance(step, LocalNorm | Drop):
-            return self._row(place, shape)
-        rate = step.rate if isinstance(step, Conv) else 1
+        layer = LayerSpec(name, endpoint, path, step)
+        if isinstance(step, LocalNorm | BatchNorm | Dropout):
+            return self._row(layer, shape)
+        dilation = step.dilation if isinstance(step, Conv) else 1
         h, w = (
-            output_side(side, k, step.stride, step.padding, rate)
-            for side, k in zip(shape[:2], step.window, strict=True)
+            output_length(length, k, step.stride, step.padding, dilation)
+            for length, k in zip(shape[:2], step.window, strict=True)
         )
         if isinstance(step, Pool):
-            return self._row(place, (h, w, shape[2]))
-        filters = min_width(step.filters, self.width_multiplier)
+            return self._row(layer, (h, w, shape[2]))
+        filters = scale_filters(step.filters, self.width_multiplier)
+        area = step.window[0] * step.window[1]
         if isinstance(step, Separable):
-            deep = shape[2] * depth_multiplier(step, filters)
-            first, rest = step.window[0] * step.window[1] * deep, deep * filters
+            depthwise = shape[2] * depth_multiplier(step, filters)
+            first, rest = area * depthwise, depthwise * filters
         else:
-            first, rest = step.window[0] * step.window[1] * shape[2] * filters, 0
+            first, rest = area * shape[2] * filters, 0
         normed = isinstance(step, Conv) and self.batch_norm and not step.linear
         statistics = 2 * filters if normed else 0
-        return self._row(place, (h, w, filters), first, rest, statistics=statistics)
+        return self._row(layer, (h, w, filters), first, rest, statistics=statistics)
 
     def dense(self, name: str, inputs: int, classes: int) -> None:
-        self._row(
-            Place(name, name, (), Conv(classes, linear=True)), (1, 1, classes), inputs * classes
-        )
+        """Record a dense layer with a bias."""
+        layer = LayerSpec(name, name, (), Conv(classes, linear=True))
+        self._row(layer, (1, 1, classes), inputs * classes)
 
     def norm(self, name: str, features: int) -> None:
-        """A shift, a mean and a variance a feature; the shift alone is trained."""
-        place = Place(name, name, (), Norm())
-        self.rows.append(Facts(place, (1, 1, features), 3 * features, features, 0, 0))
+        """Record the batch normalization of pooled features: beta, moving mean and moving variance; only beta is trained."""
+        layer = LayerSpec(name, name, (), BatchNorm())
+        self.rows.append(LayerCost(layer, (1, 1, features), 3 * features, features, 0, 0))
 
-    def _branches(self, name, step, shape, path, endpoint):
-        ends, before, after = [], self.learned, self.learned
+    def _branches(
+        self, name: str, step: Fork | Residual, shape: Shape, path: tuple[int, ...], endpoint: str
+    ) -> Shape:
+        ends, before, after = [], self.needs_input_gradient, self.needs_input_gradient
         for b, branch in enumerate(step.branches):
-            inner, self.learned = shape, before
+            inner, self.needs_input_gradient = shape, before
             for s, part in enumerate(branch):
                 inner = self.add(f"{name}_b{b}_{s}", part, inner, (*path, b, s), endpoint)
             ends.append(inner)
-            after = after or self.learned
-        self.learned = after
+            after = after or self.needs_input_gradient
+        self.needs_input_gradient = after
         joined = sum(end[2] for end in ends)
         if isinstance(step, Fork):
             return (*ends[0][:2], joined)
-        place = Place(f"{name}_up", endpoint, (*path, len(step.branches)), UP)
-        return self._row(place, shape, joined * shape[2])
+        layer = LayerSpec(f"{name}_up", endpoint, (*path, len(step.branches)), UP)
+        return self._row(layer, shape, joined * shape[2])
 
-    def _row(self, place, output, weights=0, pointwise=0, *, statistics=0):
-        """weights, pointwise: numbers in the kernel that reads the step's input, and in the one after it.
+    def _row(
+        self,
+        layer: LayerSpec,
+        output: Shape,
+        weights: int = 0,
+        pointwise: int = 0,
+        *,
+        statistics: int = 0,
+    ) -> Shape:
+        """Record one layer and return its output shape.
 
-        A beta or a bias for each channel of the output comes on top.
+        weights, pointwise: weights of the kernel that reads the layer's input, and of a pointwise kernel after it;
+        a beta or bias per output channel is added here.
         """
         kernels = weights + pointwise
         trainable = kernels + output[2] if kernels else 0
-        grid = output[0] * output[1]
-        # Each kernel's gradient takes what the kernel took, and so does its input's, where anybody needs it.
-        backward = grid * (2 * kernels - (0 if self.learned else weights))
-        self.learned = self.learned or kernels > 0
+        positions = output[0] * output[1]
+        # The gradient with respect to a kernel costs as much as the kernel, and so does that to its input, if needed.
+        backward = positions * (2 * kernels - (0 if self.needs_input_gradient else weights))
+        self.needs_input_gradient = self.needs_input_gradient or kernels > 0
         self.rows.append(
-            Facts(place, output, trainable + statistics, trainable, kernels * grid, backward)
+            LayerCost(
+                layer, output, trainable + statistics, trainable, kernels * positions, backward
+            )
         )
         return output
 
 
 def depth_multiplier(step: Separable, filters: int) -> int:
-    """Outputs a channel of the depthwise part: slim keeps a narrow network's from having more than it passes on."""
+    """The depthwise part's outputs per input channel, which slim limits in a narrow network.
+
+    Args:
+        step: The separable convolution of an RGB image.
+        filters: int. Filters of its pointwise part, after the width multiplier.
+
+    Returns:
+        The published multiplier, or fewer, so that the depthwise part has no more outputs than the pointwise one.
+    """
     return min(filters // 3, step.multiplier)

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from inception_tf.arch import spec
 from inception_tf.arch.spec import (
     SAME,
     Branch,
     Conv,
-    Drop,
-    Facts,
+    Dropout,
     Fork,
+    LayerCost,
     LocalNorm,
     Network,
     Pool,
@@ -21,51 +23,62 @@ from inception_tf.arch.spec import (
 
 __all__ = ["summary"]
 
+Row = dict[str, Any]  # column → text or number
 
-def summary(network: Network, size: int | None = None) -> list[dict]:
-    """One row a stage: type, name, patch/stride, output size, depth, branch widths, params, ops.
+
+def summary(network: Network, size: int | None = None) -> list[Row]:
+    """The rows of a network's layer table, one per stage.
 
     Inception modules of Table 1's form have its six width columns (`#1x1`, `#3x3 reduce`, ...), all
-    others one column `branches`.  A 1x1 convolution that only prepares the next one shares its row,
-    as in Table 1.  ops are multiply-adds for one image.
+    others one column `branches`.  A 1x1 convolution that only reduces the input of the next one shares
+    its row, as in Table 1.
+
+    Args:
+        network: The network.
+        size: int. Input height and width in pixels; None: the published size.
+
+    Returns:
+        Rows with the keys type, name, patch/stride, output size, depth, the width columns, params and ops
+        (multiply-adds for one image).
     """
-    facts = spec.facts(network, size)
-    rows, reduce = [], None
-    steps = list(network.body)
+    costs = spec.layer_costs(network, size)
+    rows: list[Row] = []
+    reduction: tuple[Conv, list[LayerCost]] | None = None
+    steps = list(network.backbone)
     for index, (name, step) in enumerate(steps):
         following = steps[index + 1][1] if index + 1 < len(steps) else None
-        own = [row for row in facts if row.place.endpoint == name]
-        if _prepares(step, following):
-            reduce = (step, own)
+        layers = [row for row in costs if row.layer.endpoint == name]
+        if isinstance(step, Conv) and _is_reduction(step, following):
+            reduction = (step, layers)
             continue
         if isinstance(step, LocalNorm):
             # Table 1 has no row for it: it changes no size and has no weights.
             rows[-1]["type"] += ", local norm"
             continue
-        row = _row(name, step, own)
-        if reduce:
-            row = _merged(row, reduce)
-            reduce = None
+        row = _row(name, step, layers)
+        if reduction:
+            row = _merged(row, *reduction)
+            reduction = None
         rows.append(row)
-    return rows + _head(facts, network)
+    return rows + _head(costs, network)
 
 
-def _row(name: str, step: Step, own: list[Facts]) -> dict:
-    height, width = own[-1].output[:2]
+def _row(name: str, step: Step, layers: list[LayerCost]) -> Row:
+    height, width = layers[-1].output[:2]
     return {
         "type": _type(step),
         "name": name,
         "patch/stride": _patch(step),
-        "output size": f"{height}x{width}x{_channels(step, own)}",
+        "output size": f"{height}x{width}x{_channels(step, layers)}",
         "depth": spec.depth_of(step),
         **(_widths(step) if isinstance(step, Fork | Residual) else {}),
-        "params": sum(row.params for row in own),
-        "ops": sum(row.multiply_adds for row in own),
+        "params": sum(row.params for row in layers),
+        "ops": sum(row.multiply_adds for row in layers),
     }
 
 
-def _merged(row: dict, reduce: tuple[Conv, list[Facts]]) -> dict:
-    step, own = reduce
+def _merged(row: Row, step: Conv, layers: list[LayerCost]) -> Row:
+    """A convolution's row, with the 1x1 reduction before it."""
     window = row["patch/stride"].split("/")[0]
     filters = int(row["output size"].split("x")[-1])
     return {
@@ -73,29 +86,28 @@ def _merged(row: dict, reduce: tuple[Conv, list[Facts]]) -> dict:
         "depth": row["depth"] + 1,
         f"#{window} reduce": step.filters,
         f"#{window}": filters,
-        "params": row["params"] + own[0].params,
-        "ops": row["ops"] + own[0].multiply_adds,
+        "params": row["params"] + layers[0].params,
+        "ops": row["ops"] + layers[0].multiply_adds,
     }
 
 
-def _prepares(step: Step, following: Step | None) -> bool:
-    """Is this a 1x1 convolution whose only purpose is to narrow the next one's input?"""
+def _is_reduction(step: Conv, following: Step | None) -> bool:
+    """Whether this is a 1x1 convolution that only reduces the channels of the next one's input."""
     return (
-        isinstance(step, Conv)
-        and isinstance(following, Conv)
+        isinstance(following, Conv)
         and step.window == (1, 1)
         and following.window != (1, 1)
         and following.padding == SAME
     )
 
 
-def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
-    *body, logits = facts
-    hidden = [body.pop()] if network.hidden_batch_norm else []
-    height, width = body[-1].output[:2]
+def _head(costs: tuple[LayerCost, ...], network: Network) -> list[Row]:
+    *backbone, logits = costs
+    hidden = [backbone.pop()] if network.hidden_batch_norm else []
+    height, width = backbone[-1].output[:2]
     channels = logits.multiply_adds // logits.output[2]
     pooled, scores = f"1x1x{channels}", f"1x1x{logits.output[2]}"
-    plain = {"patch/stride": "", "depth": 0, "params": 0, "ops": 0}
+    plain: Row = {"patch/stride": "", "depth": 0, "params": 0, "ops": 0}
     return [
         {
             **plain,
@@ -108,7 +120,7 @@ def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
             {
                 **plain,
                 "type": "batch norm",
-                "name": row.place.name,
+                "name": row.layer.name,
                 "output size": pooled,
                 "params": row.params,
             }
@@ -134,7 +146,7 @@ def _head(facts: tuple[Facts, ...], network: Network) -> list[dict]:
 
 
 def _type(step: Step) -> str:
-    words = {
+    types: dict[type, str] = {
         Fork: "inception",
         Residual: "inception-resnet",
         Conv: "convolution",
@@ -142,56 +154,56 @@ def _type(step: Step) -> str:
     }
     if isinstance(step, Pool):
         return f"{step.kind} pool"
-    if isinstance(step, Drop):
+    if isinstance(step, Dropout):
         return f"dropout ({step.rate:.0%})"
-    return words[type(step)]
+    return types[type(step)]
 
 
 def _patch(step: Step) -> str:
-    if isinstance(step, Fork | Residual | Drop):
+    if not isinstance(step, Conv | Separable | Pool):
         return ""
     return f"{step.window[0]}x{step.window[1]}/{step.stride}"
 
 
-def _channels(step: Step, own: list[Facts]) -> int:
-    """Channels of what a step gives; a residual's last row, `up`, has them already."""
+def _channels(step: Step, layers: list[LayerCost]) -> int:
+    """Output channels of a step; the last row of a residual, `up`, has them already."""
     if not isinstance(step, Fork):
-        return own[-1].output[2]
-    return sum(_end(own, b, branch) for b, branch in enumerate(step.branches))
+        return layers[-1].output[2]
+    return sum(_end(layers, b, branch) for b, branch in enumerate(step.branches))
 
 
-def _end(own: list[Facts], b: int, branch: Branch, prefix: tuple[int, ...] = ()) -> int:
-    """Channels at the end of one branch; a fork at its end adds its own branches up."""
+def _end(layers: list[LayerCost], b: int, branch: Branch, prefix: tuple[int, ...] = ()) -> int:
+    """Output channels of one branch; if it ends in a fork, the sum over that fork's branches."""
     path = (*prefix, b, len(branch) - 1)
     last = branch[-1]
     if isinstance(last, Fork):
-        return sum(_end(own, inner, part, path) for inner, part in enumerate(last.branches))
-    return next(row.output[2] for row in own if row.place.path == path)
+        return sum(_end(layers, inner, part, path) for inner, part in enumerate(last.branches))
+    return next(row.output[2] for row in layers if row.layer.path == path)
 
 
-def _widths(step: Fork | Residual) -> dict:
-    if _is_table_1(step):
-        first, second, third, pooled = step.branches
-        wide = third[1].window[0]
-        # slim's V1 has 3x3 where Table 1 has 5x5: a second pair of 3x3 columns.
-        again = " (2nd)" if wide == second[1].window[0] else ""
-        return {
-            "#1x1": first[0].filters,
-            "#3x3 reduce": second[0].filters,
-            "#3x3": second[1].filters,
-            f"#{wide}x{wide} reduce{again}": third[0].filters,
-            f"#{wide}x{wide}{again}": third[1].filters,
-            "pool proj": pooled[1].filters,
-        }
+def _widths(step: Fork | Residual) -> Row:
+    match step:
+        # Table 1's form: 1x1; 1x1 before 3x3; 1x1 before 5x5; pooling before 1x1.
+        case Fork(
+            (
+                (Conv() as first,),
+                (Conv() as reduce_3, Conv() as conv_3),
+                (Conv() as reduce_5, Conv() as conv_5),
+                (Pool(), Conv() as projection),
+            )
+        ):
+            wide = conv_5.window[0]
+            # slim's V1 has 3x3 where Table 1 has 5x5: a second pair of 3x3 columns.
+            again = " (2nd)" if wide == conv_3.window[0] else ""
+            return {
+                "#1x1": first.filters,
+                "#3x3 reduce": reduce_3.filters,
+                "#3x3": conv_3.filters,
+                f"#{wide}x{wide} reduce{again}": reduce_5.filters,
+                f"#{wide}x{wide}{again}": conv_5.filters,
+                "pool proj": projection.filters,
+            }
     return {"branches": "; ".join(map(_describe, step.branches))}
-
-
-def _is_table_1(step: Fork | Residual) -> bool:
-    if isinstance(step, Residual):
-        return False
-    # 1x1; 1x1 before 3x3; 1x1 before 5x5; pooling before 1x1.
-    forms = [[type(part) for part in branch] for branch in step.branches]
-    return forms == [[Conv], [Conv, Conv], [Conv, Conv], [Pool, Conv]]
 
 
 def _describe(branch: Branch) -> str:
@@ -201,5 +213,7 @@ def _describe(branch: Branch) -> str:
 def _describe_step(step: Step) -> str:
     if isinstance(step, Fork):
         return "(" + " | ".join(map(_describe, step.branches)) + ")"
+    if not isinstance(step, Conv | Pool):
+        return _type(step)
     window = f"{step.window[0]}x{step.window[1]}" + (f"/{step.stride}" if step.stride > 1 else "")
     return f"{window} {step.filters}" if isinstance(step, Conv) else f"{step.kind} {window}"

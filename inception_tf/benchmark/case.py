@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inception_tf.errors import UserError, unknown
-from inception_tf.models import find
+from inception_tf.models import find_network
 
 __all__ = ["BACKENDS", "COMPILES", "INPUTS", "KINDS", "PRECISIONS", "Case"]
 
@@ -65,5 +65,5 @@ class Case:
             raise UserError("int8 is timed with --backend openvino")
         if self.kind == "train-step" and self.input == "redrawn":
             raise UserError("a train-step takes its batch from memory; leave out input redrawn")
-        size = find(self.model).size if self.size is None else self.size
+        size = find_network(self.model).size if self.size is None else self.size
         return Case(**{**vars(self), "size": size})

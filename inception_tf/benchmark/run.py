@@ -30,7 +30,7 @@ from inception_tf.host.hardware import (
     usable_cores,
     uses_tf32,
 )
-from inception_tf.models import find
+from inception_tf.models import find_network
 
 if TYPE_CHECKING:
     from inception_tf.benchmark.steps import Prepared
@@ -130,7 +130,9 @@ def clocked(
 def _facts(case: Case) -> tuple:
     from inception_tf.benchmark.steps import trains_auxiliaries
 
-    return spec.facts(find(case.model), case.size, aux_logits=trains_auxiliaries(case))
+    return spec.layer_costs(
+        find_network(case.model), case.size, aux_logits=trains_auxiliaries(case)
+    )
 
 
 def _multiply_adds(case: Case) -> tuple[int, int]:

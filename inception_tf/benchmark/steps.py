@@ -22,7 +22,7 @@ from inception_tf.host.environment import version_of
 from inception_tf.host.hardware import Precision, resolve_precision
 from inception_tf.inference.constant_graph import one_graph
 from inception_tf.inference.optimize import optimize_for_inference
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.recipes import network_of, read_recipe
 
@@ -206,7 +206,9 @@ def model_plan(case: Case) -> ModelPlan:
         ]
     )
     precision = Precision(_policy(case.precision), "as asked for")
-    return ModelPlan(config, find(case.model), CLASSES, case.size, STEPS_PER_EPOCH, precision)
+    return ModelPlan(
+        config, find_network(case.model), CLASSES, case.size, STEPS_PER_EPOCH, precision
+    )
 
 
 def _network(case: Case, policy: str = "float32") -> keras.Model:

@@ -56,10 +56,10 @@ def command(data, preview, label_offset, split, size, recipe, settings):
         click.echo(_description(source))
         return
     from inception_tf.data.preview import draw_preview, views
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
     part = split or ("train" if "train" in source.splits else "all")
-    pixels = config.model.size or find(config.model.name).size
+    pixels = config.model.size or find_network(config.model.name).size
     shown = views(
         source.split(part), source.labels, config.data, size=pixels, seed=config.training.seed
     )

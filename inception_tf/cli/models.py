@@ -24,12 +24,12 @@ def command(as_json):
 
     rows = []
     for network in NETWORKS.values():
-        facts = spec.facts(network)
+        costs = spec.layer_costs(network)
         rows.append(
             {
                 "name": network.name,
-                "parameters": spec.total(facts, "params"),
-                "multiply_adds": spec.total(facts, "multiply_adds"),
+                "parameters": spec.total(costs, "params"),
+                "multiply_adds": spec.total(costs, "multiply_adds"),
                 "size": network.size,
                 "accuracy": network.accuracy,
                 "source": network.source,

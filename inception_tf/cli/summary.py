@@ -34,9 +34,9 @@ def command(model, size, form):
     """
     from inception_tf.arch.table import summary
     from inception_tf.cli.render import markdown, table
-    from inception_tf.models import find
+    from inception_tf.models import find_network
 
-    rows = summary(find(model), size)
+    rows = summary(find_network(model), size)
     if form == "json":
         click.echo(json.dumps(rows, indent=2))
         return

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The networks of the family by name: tables only, no Keras before `build.py`."""
+"""The networks of the family by name: tables only, without Keras."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from inception_tf.arch.spec import Network
 from inception_tf.errors import unknown
@@ -15,7 +16,7 @@ from inception_tf.models.inception_resnet import inception_resnet_v1, inception_
 from inception_tf.models.inception_v3 import inception_v3
 from inception_tf.models.inception_v4 import inception_v4
 
-__all__ = ["NETWORKS", "find", "list_models", "switches", "variant"]
+__all__ = ["NETWORKS", "find_network", "list_models", "switches", "variant"]
 
 _FAMILY: tuple[Callable[..., Network], ...] = (
     googlenet,
@@ -36,25 +37,64 @@ NETWORKS: dict[str, Network] = {name: make() for name, make in _VARIANTS.items()
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` takes, in the order of their papers."""
+    """The names that `create_model` accepts.
+
+    Returns:
+        Names in the order of the papers, the baselines last.
+
+    Example:
+        >>> inception_tf.list_models()[:2]
+        ['googlenet', 'inception_v1']
+    """
     return list(NETWORKS)
 
 
-def find(name: str) -> Network:
-    """The network of that name; `UserError` with the nearest name otherwise."""
+def find_network(name: str) -> Network:
+    """The table of a network.
+
+    Args:
+        name: str. One of `list_models()`.
+
+    Returns:
+        The published network, without variant switches.
+
+    Raises:
+        UserError: The name is unknown; the message has the nearest one.
+    """
     if name not in NETWORKS:
         raise unknown("network", name, NETWORKS)
     return NETWORKS[name]
 
 
-def variant(name: str, **chosen) -> Network:
-    """The network `name` with its own switches set, such as `variant("googlenet", lrn=False)`."""
-    find(name)
+def variant(name: str, **chosen: Any) -> Network:
+    """A network with its variant switches set, such as `variant("googlenet", lrn=False)`.
+
+    Args:
+        name: str. One of `list_models()`.
+        **chosen: Switches and their values; the others keep their defaults.
+
+    Returns:
+        The table of the variant.
+
+    Raises:
+        UserError: The name is unknown, or a value is not allowed.
+    """
+    find_network(name)
     return _VARIANTS[name](**chosen)
 
 
 def switches(name: str) -> dict[str, object]:
-    """The switches of the network `name` with their defaults; none for most."""
-    find(name)
+    """The variant switches of a network; most have none.
+
+    Args:
+        name: str. One of `list_models()`.
+
+    Returns:
+        Switch → default value.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    find_network(name)
     parameters = inspect.signature(_VARIANTS[name]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters}

@@ -11,6 +11,7 @@ from inception_tf.arch.spec import (
     Conv,
     Fork,
     LocalNorm,
+    NamedSteps,
     Network,
     Pool,
     Separable,
@@ -22,7 +23,7 @@ __all__ = ["bn_inception", "inception", "inception_v2"]
 
 
 class Module(NamedTuple):
-    """Branch widths under the column names of Figure 5; 0 for a branch that is not there."""
+    """Branch widths under the column names of Figure 5; 0 for a branch that is absent."""
 
     n1x1: int
     n3x3_reduce: int
@@ -50,15 +51,17 @@ MODULES = {
 }
 # fmt: on
 
-# slim's own initial weights, tf_slim/nets/inception_v2.py.
+# Standard deviations of slim's initializers, tf_slim/nets/inception_v2.py.
 SLIM_STEM, SLIM_REDUCE, SLIM_PROJ = 1.0, 0.09, 0.1
 
 
-def module(m: Module, reduce_stddev: float | None = None, proj_stddev: float | None = None) -> Fork:
-    """Two 3x3 in place of the 5x5; a module without a 1x1 branch halves the grid."""
+def _module(
+    m: Module, reduce_stddev: float | None = None, proj_stddev: float | None = None
+) -> Fork:
+    """Two 3x3 in place of the 5x5; a module without a 1x1 branch halves the feature map."""
     stride = 1 if m.n1x1 else 2
 
-    def reduce(width):
+    def reduce(width: int) -> Conv:
         return Conv(width, stddev=reduce_stddev)
 
     three = (reduce(m.n3x3_reduce), Conv(m.n3x3, 3, stride))
@@ -68,9 +71,9 @@ def module(m: Module, reduce_stddev: float | None = None, proj_stddev: float | N
     return fork((Conv(m.n1x1),), three, double, (m.pool, Conv(m.proj, stddev=proj_stddev)))
 
 
-def body(
+def _backbone(
     first: Step, modules: dict[str, Module], *stddevs: float | None, lrn: bool = False
-) -> tuple:
+) -> NamedSteps:
     return (
         ("Conv2d_1a_7x7", first),
         ("MaxPool_2a_3x3", Pool("max", 3, 2)),
@@ -79,19 +82,19 @@ def body(
         ("Conv2d_2c_3x3", Conv(192, 3)),
         *((("LocalNorm_2d", LocalNorm()),) if lrn else ()),
         ("MaxPool_3a_3x3", Pool("max", 3, 2)),
-        *((f"Mixed_{name}", module(m, *stddevs)) for name, m in modules.items()),
+        *((f"Mixed_{name}", _module(m, *stddevs)) for name, m in modules.items()),
     )
 
 
-def network(
+def _network(
     name: str, batch_norm: bool, lrn: bool = False, hidden_batch_norm: bool = False
 ) -> Network:
     return Network(
         name=name,
         source="Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
-        body=body(Conv(64, 7, 2), MODULES, lrn=lrn),
+        backbone=_backbone(Conv(64, 7, 2), MODULES, lrn=lrn),
         size=224,
-        minimum=32,
+        min_size=32,
         dropout=0.2 if batch_norm else 0.4,
         initializer_stddev=None,
         batch_norm=batch_norm,
@@ -103,43 +106,59 @@ def network(
 
 
 def inception(*, lrn: bool = False) -> Network:
-    """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without normalization.
+    """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without batch normalization.
 
-    lrn: the stem's two local response normalizations, which section 4.2.1 says it had and Figure 5
-    leaves out; they stand where GoogLeNet has them.
+    Args:
+        lrn: bool. Add local response normalization to the stem, twice and in the same positions as in GoogLeNet;
+            section 4.2.1 mentions it, Figure 5 omits it.
+
+    Returns:
+        The table.
     """
-    return network("inception", batch_norm=False, lrn=lrn)
+    return _network("inception", batch_norm=False, lrn=lrn)
 
 
 def bn_inception(*, lrn: bool = False, hidden_batch_norm: bool = False) -> Network:
     """Figure 5 with every Wx normalized before its nonlinearity, section 3.2.
 
     The paper says 13.6 million parameters; its own table gives 11,295,240 with 1,000 classes.
-    lrn: as in `inception`; section 4.2.1 takes it out.  hidden_batch_norm: normalize the features
-    before the logits too, as the members of the ensemble do, section 4.2.3.
+
+    Args:
+        lrn: bool. As in `inception`; section 4.2.1 removes it.
+        hidden_batch_norm: bool. Batch-normalize the pooled features before the logits too, as the networks of the
+            ensemble do (section 4.2.3).
+
+    Returns:
+        The table.
     """
-    return network("bn_inception", True, lrn, hidden_batch_norm)
+    return _network("bn_inception", True, lrn, hidden_batch_norm)
 
 
 def inception_v2(*, use_separable_conv: bool = True) -> Network:
     """slim's variant: 96 pooled channels in 4d and 4e, and a separable first convolution.
 
     Departs from Figure 5 in both.  The separable convolution has a bias and no batch normalization,
-    because slim's settings reach plain convolutions only.
+    because slim's argument scope covers plain convolutions only.
+
+    Args:
+        use_separable_conv: bool. Make the first convolution separable.
+
+    Returns:
+        The table.
     """
     narrow = {name: MODULES[name]._replace(proj=96) for name in ("4d", "4e")}
     separable = Separable(64, 7, 2, multiplier=8, stddev=SLIM_STEM)
     return Network(
         name="inception_v2",
         source="tf_slim/nets/inception_v2.py; Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
-        body=body(
+        backbone=_backbone(
             separable if use_separable_conv else Conv(64, 7, 2, stddev=SLIM_STEM),
             MODULES | narrow,
             SLIM_REDUCE,
             SLIM_PROJ,
         ),
         size=224,
-        minimum=32,
+        min_size=32,
         dropout=0.2,
         initializer_stddev=None,
         accuracy="73.9 / 91.8 (slim, single crop)",

@@ -14,6 +14,7 @@ from inception_tf.arch.spec import (
     Conv,
     Fork,
     LocalNorm,
+    NamedSteps,
     Network,
     Pool,
     fork,
@@ -51,7 +52,7 @@ MODULES = {
 
 
 def module(m: Module, wide: int) -> Fork:
-    """Figure 2b: 1x1, 3x3, `wide` x `wide` and pooled branches, each behind its 1x1 reduction."""
+    """Figure 2b: 1x1, 3x3, `wide` x `wide` and pooled branches, each with its 1x1 convolution."""
     return fork(
         (Conv(m.n1x1),),
         (Conv(m.n3x3_reduce), Conv(m.n3x3, 3)),
@@ -60,22 +61,27 @@ def module(m: Module, wide: int) -> Fork:
     )
 
 
-def mixed(wide: int, *names: str) -> tuple:
+def _mixed(wide: int, *names: str) -> NamedSteps:
     return tuple((f"Mixed_{name}", module(MODULES[name], wide)) for name in names)
 
 
 def googlenet(*, batch_norm: bool = False, lrn: bool = True) -> Network:
     """Table 1 as printed: 5x5, biases, local response normalization, two auxiliary classifiers.
 
-    batch_norm: normalize after every convolution, in place of its bias.  lrn: the two local
-    response normalizations of the stem.  Padding is Caffe's, as BVLC trained it: three zeros around
-    the first convolution, pools in ceil mode.
+    Padding is Caffe's, as BVLC trained it: three zeros around the first convolution, pools in ceil mode.
+
+    Args:
+        batch_norm: bool. Normalize after every convolution, in place of its bias.
+        lrn: bool. Local response normalization, twice in the stem.
+
+    Returns:
+        The table.
     """
     pool = Pool("max", 3, 2, CEIL)
     return Network(
         name="googlenet",
         source="Szegedy et al. 2014, arXiv 1409.4842, Table 1; BVLC Caffe bvlc_googlenet",
-        body=(
+        backbone=(
             ("Conv2d_1a_7x7", Conv(64, 7, 2, padding=3)),
             ("MaxPool_2a_3x3", pool),
             *((("LocalNorm_2a", LocalNorm()),) if lrn else ()),
@@ -83,27 +89,27 @@ def googlenet(*, batch_norm: bool = False, lrn: bool = True) -> Network:
             ("Conv2d_2c_3x3", Conv(192, 3)),
             *((("LocalNorm_2d", LocalNorm()),) if lrn else ()),
             ("MaxPool_3a_3x3", pool),
-            *mixed(5, "3b", "3c"),
+            *_mixed(5, "3b", "3c"),
             ("MaxPool_4a_3x3", pool),
-            *mixed(5, "4b", "4c", "4d", "4e", "4f"),
+            *_mixed(5, "4b", "4c", "4d", "4e", "4f"),
             ("MaxPool_5a_3x3", pool),
-            *mixed(5, "5b", "5c"),
+            *_mixed(5, "5b", "5c"),
         ),
         size=224,
-        minimum=32,
+        min_size=32,
         dropout=0.4,
         initializer_stddev=None,
         auxiliaries=(
-            classifier("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
-            classifier("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),
+            _auxiliary("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
+            _auxiliary("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),
         ),
         batch_norm=batch_norm,
         accuracy="68.7 / 88.9 (BVLC, single crop)",
     )
 
 
-def classifier(name: str, output: str, after: str) -> Auxiliary:
-    """Section 5: the fully connected layer of 1,024 is a 4x4 convolution on the pooled 4x4 grid."""
+def _auxiliary(name: str, output: str, after: str) -> Auxiliary:
+    """Section 5: the fully connected layer of 1,024 is a 4x4 convolution over the pooled 4x4 feature map."""
     return Auxiliary(
         name=name,
         output=output,
@@ -119,29 +125,35 @@ def classifier(name: str, output: str, after: str) -> Auxiliary:
 
 
 def inception_v1(*, torch_padding: bool = False) -> Network:
-    """slim's network; `torch_padding` is that of torchvision's, whose weights need it.
+    """slim's GoogLeNet.
 
     Departs from Table 1 as the released network does: batch normalization everywhere, 3x3 where the
     paper has 5x5, a 2x2 last pooling, no local response normalization, no auxiliary classifiers.
+
+    Args:
+        torch_padding: bool. Padding as in torchvision's GoogLeNet, which its weights require.
+
+    Returns:
+        The table.
     """
     stem, pools = (3, CEIL) if torch_padding else (SAME, SAME)
     return Network(
         name="inception_v1",
         source="tf_slim/nets/inception_v1.py; Szegedy et al. 2014, arXiv 1409.4842, Table 1",
-        body=(
+        backbone=(
             ("Conv2d_1a_7x7", Conv(64, 7, 2, padding=stem)),
             ("MaxPool_2a_3x3", Pool("max", 3, 2, pools)),
             ("Conv2d_2b_1x1", Conv(64)),
             ("Conv2d_2c_3x3", Conv(192, 3)),
             ("MaxPool_3a_3x3", Pool("max", 3, 2, pools)),
-            *mixed(3, "3b", "3c"),
+            *_mixed(3, "3b", "3c"),
             ("MaxPool_4a_3x3", Pool("max", 3, 2, pools)),
-            *mixed(3, "4b", "4c", "4d", "4e", "4f"),
+            *_mixed(3, "4b", "4c", "4d", "4e", "4f"),
             ("MaxPool_5a_2x2", Pool("max", 2, 2, pools)),
-            *mixed(3, "5b", "5c"),
+            *_mixed(3, "5b", "5c"),
         ),
         size=224,
-        minimum=32,
+        min_size=32,
         dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
         initializer_stddev=0.01,
         accuracy="69.8 / 89.6 (slim, single crop)",

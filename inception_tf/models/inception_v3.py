@@ -20,7 +20,7 @@ from inception_tf.errors import UserError
 __all__ = ["inception_v3"]
 
 # fmt: off
-# Sizes are height x width x channels at 299 pixels; the documents' Table 2 has the same rows.
+# Sizes are height x width x channels at 299 pixels.
 STEM = (
     ("Conv2d_1a_3x3",  Conv(32, 3, 2, VALID)),      # 149x149x32
     ("Conv2d_2a_3x3",  Conv(32, 3, 1, VALID)),      # 147x147x32
@@ -70,7 +70,7 @@ def grid8(pool: Pool) -> Fork:
                 (pool, Conv(192)))
 # fmt: on
 
-# Section 4: the auxiliary classifier on the last 17x17 grid, with batch normalization.
+# Section 4: the auxiliary classifier on the last 17x17 feature map, with batch normalization.
 AUXILIARY = Auxiliary(
     name="AuxLogits",
     output="aux_predictions",
@@ -86,20 +86,27 @@ AUXILIARY = Auxiliary(
 
 
 def inception_v3(*, count_padding: bool = False, last_pool: str = "avg") -> Network:
-    """slim's network, which `keras.applications` has too.
+    """slim's network, the same as in `keras.applications`.
 
-    count_padding: average over the zeros around the grid as well, as torchvision's and timm's do.
-    last_pool: of the last block, "avg", or "max" as in the graph that Google released in December
-    2015 and that the Inception score and FID use.
+    Args:
+        count_padding: bool. Average pools include the zero padding, as torchvision's and timm's do.
+        last_pool: str. Pooling of the last block: "avg", or "max" as in the graph that Google released in December
+            2015 and that the Inception score and FID use.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: The last pooling is neither "avg" nor "max".
     """
     pool = Pool("avg", padding=1) if count_padding else AVG
     last = {"avg": pool, "max": MAX}
     if last_pool not in last:
-        raise UserError(f"last_pool takes 'avg' or 'max', got {last_pool!r}")
+        raise UserError(f"last_pool must be 'avg' or 'max', got {last_pool!r}")
     return Network(
         name="inception_v3",
         source="tf_slim/nets/inception_v3.py; Szegedy et al. 2015, arXiv 1512.00567",
-        body=(
+        backbone=(
             *STEM,
             *stage(5, "bcd", grid35(pool, 32), grid35(pool, 64), grid35(pool, 64)),
             ("Mixed_6a", REDUCTION_17),
@@ -108,7 +115,7 @@ def inception_v3(*, count_padding: bool = False, last_pool: str = "avg") -> Netw
             *stage(7, "bc", grid8(pool), grid8(last[last_pool])),
         ),
         size=299,
-        minimum=75,
+        min_size=75,
         dropout=0.2,
         initializer_stddev=None,
         auxiliaries=(AUXILIARY,),

@@ -8,7 +8,7 @@ import dataclasses
 from inception_tf.arch.spec import AVG, VALID, Auxiliary, Conv, Network, Pool, fork, stage
 from inception_tf.models.inception_v3 import AUXILIARY
 
-__all__ = ["inception_v4"]
+__all__ = ["he_auxiliary", "inception_v4"]
 
 DOWN = Pool("max", 3, 2, VALID)
 
@@ -57,11 +57,15 @@ C = fork((Conv(256),),
 
 
 def inception_v4() -> Network:
-    """Figure 9: stem, 4 x A, reduction, 7 x B, reduction, 3 x C."""
+    """Figure 9: stem, 4 x A, reduction, 7 x B, reduction, 3 x C.
+
+    Returns:
+        The table.
+    """
     return Network(
         name="inception_v4",
         source="tensorflow/models research/slim/nets/inception_v4.py; Szegedy et al. 2016, arXiv 1602.07261",
-        body=(
+        backbone=(
             *STEM,
             *stage(5, "bcde", A),
             ("Mixed_6a", REDUCTION_A),
@@ -70,16 +74,25 @@ def inception_v4() -> Network:
             *stage(7, "bcd", C),
         ),
         size=299,
-        minimum=75,
+        min_size=75,
         dropout=0.2,
         initializer_stddev=None,
-        auxiliaries=(auxiliary("Mixed_6h"),),
+        auxiliaries=(he_auxiliary("Mixed_6h"),),
         accuracy="80.2 / 95.2 (slim, single crop)",
     )
 
 
-def auxiliary(after: str) -> Auxiliary:
-    """V3's classifier on another grid, its initial weights by He's rule: slim's V4 and Inception-ResNet-v2."""
-    pool, reduce, (name, wide) = AUXILIARY.steps
-    steps = (pool, reduce, (name, dataclasses.replace(wide, stddev=None)))
+def he_auxiliary(after: str) -> Auxiliary:
+    """V3's auxiliary classifier with He initialization, as in slim's V4 and Inception-ResNet-v2.
+
+    Args:
+        after: str. The endpoint that it reads.
+
+    Returns:
+        The classifier.
+    """
+    steps = tuple(
+        (name, dataclasses.replace(step, stddev=None) if isinstance(step, Conv) else step)
+        for name, step in AUXILIARY.steps
+    )
     return dataclasses.replace(AUXILIARY, after=after, steps=steps, logits_stddev=None)

@@ -1,19 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one interpreter: tables of `spec.py` into Keras layers, on any Keras backend."""
+"""Steps of a network table (`arch/spec.py`) as Keras layers, on any Keras backend."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import keras
 
 from inception_tf.arch import spec
-from inception_tf.arch.spec import Conv, Drop, Fork, LocalNorm, Pool, Residual, Separable, Step
+from inception_tf.arch.spec import (
+    BatchNorm,
+    Branch,
+    Conv,
+    Dropout,
+    Fork,
+    LocalNorm,
+    Pool,
+    Residual,
+    Separable,
+    Step,
+)
 from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.nn.local_response_norm import LocalResponseNormalization
 
-__all__ = ["LayerConfig", "apply", "classifier", "normalized", "pooled"]
+__all__ = [
+    "BN_EPSILON",
+    "LayerConfig",
+    "apply_batch_norm",
+    "apply_step",
+    "classifier_head",
+    "global_pool",
+]
 
 BN_EPSILON = 1e-3  # slim inception_arg_scope
 BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
@@ -21,25 +41,28 @@ BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says s
 
 @dataclass(frozen=True)
 class LayerConfig:
-    """How all convolutions of one network are built: what the tables leave out because it never varies inside."""
+    """What all layers of one network have in common, and its table therefore omits."""
 
-    activation: str = "relu"
+    activation: str | Callable = "relu"  # after every convolution
     batch_norm: bool = True  # after every convolution, in place of its bias
-    batch_norm_momentum: float = BN_MOMENTUM  # share of the old moving statistics kept at each step
-    batch_norm_epsilon: float = BN_EPSILON
-    weight_decay: float = 0.0  # slim's meaning: the loss gains weight_decay * sum(kernel**2) / 2
+    batch_norm_momentum: float = BN_MOMENTUM  # in [0, 1), of the moving statistics
+    batch_norm_epsilon: float = BN_EPSILON  # added to the variance
+    weight_decay: float = 0.0  # as in slim: adds weight_decay * sum(kernel**2) / 2 to the loss
     width_multiplier: float = 1.0  # factor on every convolution's filters
-    initializer_stddev: float | None = None  # of a truncated normal; None: He's rule
-    initializer_gain: float = 1.0  # factor on the initial weights of all convolutions
-    dtype: object = None  # a dtype policy or its name; None: Keras' global policy
+    initializer_stddev: float | None = None  # of a truncated normal; None: He initialization
+    initializer_gain: float = (
+        1.0  # factor on the standard deviation of the convolutions' initializers
+    )
+    dtype: str | keras.DTypePolicy | None = None  # None: Keras' global policy
 
-    def regularizer(self):
-        # Keras' L2 is rate * sum(w**2); slim's l2_regularizer halves the sum.
+    def regularizer(self) -> keras.Regularizer | None:
+        """The kernel regularizer, None without weight decay."""
+        # Keras' L2 is factor * sum(w**2); slim's l2_regularizer halves the sum.
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
 
-def kernel_initializer(stddev: float | None, gain: float = 1.0):
-    """The initializer of a kernel: a truncated normal, or He's rule; `gain` times its standard deviation."""
+def _kernel_initializer(stddev: float | None, gain: float = 1.0) -> keras.Initializer:
+    """A truncated normal with standard deviation `gain * stddev`; without `stddev` He initialization times `gain`."""
     if stddev is not None:
         return keras.initializers.TruncatedNormal(stddev=gain * stddev)
     if gain == 1:
@@ -47,33 +70,56 @@ def kernel_initializer(stddev: float | None, gain: float = 1.0):
     return keras.initializers.VarianceScaling(2 * gain**2, "fan_in", "truncated_normal")
 
 
-def apply(x, step: Step, name: str, layer_config: LayerConfig, endpoint: bool = True):
-    """One step of a table on a tensor (N, H, W, C); `endpoint` gives the last layer the bare name."""
+def apply_step(
+    x: keras.KerasTensor, step: Step, name: str, layer_config: LayerConfig, endpoint: bool = True
+) -> keras.KerasTensor:
+    """Apply one step of a network table to a tensor.
+
+    Args:
+        x: (N, H, W, C) tensor.
+        step: The step.
+        name: str. Prefix of the layers' names.
+        layer_config: What all layers of the network have in common.
+        endpoint: bool. Whether the last layer is called `name` itself.
+
+    Returns:
+        (N, h, w, c) tensor.
+    """
     if isinstance(step, Fork):
-        return _joined(x, step.branches, name, layer_config, name)
+        return _concatenated(x, step.branches, name, layer_config, name)
     if isinstance(step, Residual):
         return _residual(x, step, name, layer_config)
     if isinstance(step, Pool):
         return _pool(x, step, name if endpoint else f"{name}_pool", layer_config)
     if isinstance(step, LocalNorm):
         return LocalResponseNormalization(dtype=layer_config.dtype, name=name)(x)
-    if isinstance(step, Drop):
+    if isinstance(step, Dropout):
         return keras.layers.Dropout(step.rate, dtype=layer_config.dtype, name=name)(x)
+    if isinstance(step, BatchNorm):
+        return apply_batch_norm(x, name, layer_config, layer_config.dtype)
     return _conv(x, step, name, layer_config, name if endpoint else f"{name}_act")
 
 
-def _joined(x, branches, name: str, layer_config: LayerConfig, joined: str):
+def _concatenated(
+    x: keras.KerasTensor,
+    branches: tuple[Branch, ...],
+    name: str,
+    layer_config: LayerConfig,
+    concat_name: str,
+) -> keras.KerasTensor:
     ends = []
     for b, branch in enumerate(branches):
         end = x
         for s, inner in enumerate(branch):
-            end = apply(end, inner, f"{name}_b{b}_{s}", layer_config, endpoint=False)
+            end = apply_step(end, inner, f"{name}_b{b}_{s}", layer_config, endpoint=False)
         ends.append(end)
-    return keras.layers.Concatenate(axis=-1, dtype=layer_config.dtype, name=joined)(ends)
+    return keras.layers.Concatenate(axis=-1, dtype=layer_config.dtype, name=concat_name)(ends)
 
 
-def _residual(x, step: Residual, name: str, layer_config: LayerConfig):
-    inner = _joined(x, step.branches, name, layer_config, f"{name}_concat")
+def _residual(
+    x: keras.KerasTensor, step: Residual, name: str, layer_config: LayerConfig
+) -> keras.KerasTensor:
+    inner = _concatenated(x, step.branches, name, layer_config, f"{name}_concat")
     inner = _conv(inner, Conv(x.shape[-1], linear=True), f"{name}_up", layer_config, f"{name}_up")
     if step.scale != 1:
         inner = keras.layers.Rescaling(step.scale, dtype=layer_config.dtype, name=f"{name}_scale")(
@@ -85,7 +131,9 @@ def _residual(x, step: Residual, name: str, layer_config: LayerConfig):
     return _activated(x, layer_config, name) if step.activate else x
 
 
-def _pool(x, step: Pool, name: str, layer_config: LayerConfig):
+def _pool(
+    x: keras.KerasTensor, step: Pool, name: str, layer_config: LayerConfig
+) -> keras.KerasTensor:
     layer = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
     x, padding = _padded(x, step, name, layer_config)
     return layer(
@@ -98,13 +146,15 @@ def _pool(x, step: Pool, name: str, layer_config: LayerConfig):
     )(x)
 
 
-def _padded(x, step: Conv | Separable | Pool, name: str, layer_config: LayerConfig):
-    """x with the zeros that Keras' own `same` and `valid` cannot place, and what is left for Keras.
+def _padded(
+    x: keras.KerasTensor, step: Conv | Separable | Pool, name: str, layer_config: LayerConfig
+) -> tuple[keras.KerasTensor, str]:
+    """x with the zero padding that Keras' `same` and `valid` do not cover, and the padding argument for Keras' layer.
 
-    Zeros are no obstacle to a maximum: what is pooled comes from an activation that is never negative.
+    Zero padding is safe for max pooling: its input comes from an activation that is never negative.
     """
-    if step.padding in (spec.SAME, spec.VALID):
-        return x, step.padding
+    if step.padding == spec.SAME or step.padding == spec.VALID:
+        return x, str(step.padding)
     sides = step.padding if step.padding != spec.CEIL else ((0, step.stride - 1),) * 2
     pad = keras.layers.ZeroPadding2D(
         sides, data_format="channels_last", dtype=layer_config.dtype, name=f"{name}_pad"
@@ -112,7 +162,13 @@ def _padded(x, step: Conv | Separable | Pool, name: str, layer_config: LayerConf
     return pad(x), spec.VALID
 
 
-def _conv(x, step: Conv | Separable, name: str, layer_config: LayerConfig, last: str):
+def _conv(
+    x: keras.KerasTensor,
+    step: Conv | Separable,
+    name: str,
+    layer_config: LayerConfig,
+    activation_name: str,
+) -> keras.KerasTensor:
     normed = layer_config.batch_norm and isinstance(step, Conv) and not step.linear
     x, padding = _padded(x, step, name, layer_config)
     x = _kernel(step, layer_config)(
@@ -124,36 +180,52 @@ def _conv(x, step: Conv | Separable, name: str, layer_config: LayerConfig, last:
         name=f"{name}_conv",
     )(x)
     if normed:
-        x = normalized(x, f"{name}_bn", layer_config, layer_config.dtype)
+        x = apply_batch_norm(x, f"{name}_bn", layer_config, layer_config.dtype)
     is_linear = isinstance(step, Conv) and step.linear
-    return x if is_linear else _activated(x, layer_config, last)
+    return x if is_linear else _activated(x, layer_config, activation_name)
 
 
-def normalized(x, name: str, layer_config: LayerConfig, dtype):
-    """Batch normalization over the last axis, with a shift and no scale."""
+def apply_batch_norm(
+    x: keras.KerasTensor,
+    name: str,
+    layer_config: LayerConfig,
+    dtype: str | keras.DTypePolicy | None,
+) -> keras.KerasTensor:
+    """Batch normalization over the last axis, with beta and without gamma.
+
+    Args:
+        x: (N, ..., C) tensor.
+        name: str. Name of the layer.
+        layer_config: Momentum and epsilon.
+        dtype: Dtype policy of the layer; None: Keras' global policy.
+
+    Returns:
+        A tensor of the same shape.
+    """
     return BatchNormalization(
         axis=-1,
         momentum=layer_config.batch_norm_momentum,
         epsilon=layer_config.batch_norm_epsilon,
-        scale=False,  # slim: the next convolution can learn gamma's work
+        scale=False,  # as in slim: the next convolution can learn the scale
         dtype=dtype,
         name=name,
     )(x)
 
 
-def _kernel(step: Conv | Separable, layer_config: LayerConfig):
-    """The layer of a convolution with its widths, initial weights and penalty; stride and padding are still open."""
-    # A residual's `up` has the width of its input already.
-    filters = step.filters if getattr(step, "linear", False) else None
-    filters = filters or spec.min_width(step.filters, layer_config.width_multiplier)
-    begin = _kernel_initializer(step, layer_config)
+def _kernel(step: Conv | Separable, layer_config: LayerConfig) -> Callable[..., keras.Layer]:
+    """The layer of a convolution with its filters, initializer and regularizer, without stride and padding."""
+    filters = step.filters
+    # A residual's `up` has as many filters as its input has channels, which are scaled already.
+    if not (isinstance(step, Conv) and step.linear):
+        filters = spec.scale_filters(filters, layer_config.width_multiplier)
+    initializer = _conv_initializer(step, layer_config)
     if isinstance(step, Conv):
         return partial(
             keras.layers.Conv2D,
             filters,
             step.window,
-            dilation_rate=step.rate,
-            kernel_initializer=begin,
+            dilation_rate=step.dilation,
+            kernel_initializer=initializer,
             kernel_regularizer=layer_config.regularizer(),
         )
     return partial(
@@ -161,25 +233,34 @@ def _kernel(step: Conv | Separable, layer_config: LayerConfig):
         filters,
         step.window,
         depth_multiplier=spec.depth_multiplier(step, filters),
-        depthwise_initializer=begin,
-        pointwise_initializer=_kernel_initializer(step, layer_config),
+        depthwise_initializer=initializer,
+        pointwise_initializer=_conv_initializer(step, layer_config),
         depthwise_regularizer=layer_config.regularizer(),
         pointwise_regularizer=layer_config.regularizer(),
     )
 
 
-def _kernel_initializer(step: Conv | Separable, layer_config: LayerConfig):
-    return kernel_initializer(
+def _conv_initializer(step: Conv | Separable, layer_config: LayerConfig) -> keras.Initializer:
+    return _kernel_initializer(
         step.stddev or layer_config.initializer_stddev, layer_config.initializer_gain
     )
 
 
-def _activated(x, layer_config: LayerConfig, name: str):
+def _activated(x: keras.KerasTensor, layer_config: LayerConfig, name: str) -> keras.KerasTensor:
     return keras.layers.Activation(layer_config.activation, dtype=layer_config.dtype, name=name)(x)
 
 
-def pooled(x, kind: str, name: str):
-    """Mean (`avg`) or maximum (`max`) over the grid: (N, H, W, C) → (N, C) float32."""
+def global_pool(x: keras.KerasTensor, kind: Literal["avg", "max"], name: str) -> keras.KerasTensor:
+    """Global average or max pooling.
+
+    Args:
+        x: (N, H, W, C) tensor.
+        kind: "avg" or "max".
+        name: str. Name of the layer.
+
+    Returns:
+        (N, C) float32 tensor.
+    """
     layer = {
         "avg": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
@@ -187,25 +268,35 @@ def pooled(x, kind: str, name: str):
     return layer(data_format="channels_last", dtype="float32", name=name)(x)
 
 
-def classifier(
-    x,
+def classifier_head(
+    x: keras.KerasTensor,
     classes: int,
-    activation: str | None,
+    activation: str | Callable | None,
     layer_config: LayerConfig,
     *,
     logits: str,
     output: str,
     stddev: float | None = None,
-):
-    """Logits and their activation, (N, C) → (N, classes), both float32 whatever the policy of the body.
+) -> keras.KerasTensor:
+    """Logits and their activation, in float32 whatever the dtype policy of the backbone.
 
-    logits, output: the two layers' names.  stddev: of the initial weights; None: He's rule.
+    Args:
+        x: (N, C) tensor.
+        classes: int. Number of classes.
+        activation: Name or function; None or "linear" returns logits.
+        layer_config: Its weight decay applies to the kernel.
+        logits: str. Name of the dense layer.
+        output: str. Name of the activation layer.
+        stddev: float. Standard deviation of the kernel initializer; None: He initialization.
+
+    Returns:
+        (N, classes) float32 tensor.
     """
     x = keras.layers.Dense(
         classes,
-        kernel_initializer=kernel_initializer(stddev),
+        kernel_initializer=_kernel_initializer(stddev),
         kernel_regularizer=layer_config.regularizer(),
-        dtype="float32",  # a float16 softmax over 1,000 classes loses the small ones
+        dtype="float32",  # a float16 softmax over 1,000 classes loses small probabilities
         name=logits,
     )(x)
     if activation in (None, "linear"):

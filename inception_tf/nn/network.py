@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network's table into a functional `keras.Model`: body, head, auxiliary classifiers, endpoints."""
+"""A network's table as a functional `keras.Model`: backbone, head, auxiliary classifiers, endpoints."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 
@@ -13,46 +16,64 @@ from inception_tf.nn import builder
 from inception_tf.nn.builder import LayerConfig
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION
 
-__all__ = ["build", "endpoints"]
+__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "endpoints"]
 
-# slim's names of what follows the last grid.
+InputShape = tuple[int | None, int | None, int]  # height, width, channels
+
+# slim's names of the layers after the final feature map.
 GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS = "global_pool", "PreLogits", "Logits", "Predictions"
 HIDDEN_NORM = "Hidden_bn"
 
 
-def build(
+def build_model(
     network: Network,
     *,
     include_top: bool = True,
-    input_tensor=None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: InputShape | None = None,
+    pooling: Literal["avg", "max"] | None = None,
     classes: int = 1000,
-    classifier_activation: str | None = "softmax",
+    classifier_activation: str | Callable | None = "softmax",
     name: str | None = None,
     aux_logits: bool = False,
     dropout: float | None = None,
-    **layer_config,
+    **layer_arguments: Any,
 ) -> keras.Model:
-    """A functional model of `network`; `applications.py` says what each argument means."""
+    """A functional model of a network, without its weights.
+
+    Args:
+        network: The network's table.
+        include_top, input_tensor, input_shape, pooling: As in `applications.create_model`.
+        classes, classifier_activation, name, aux_logits, dropout: As in `applications.create_model`.
+        **layer_arguments: `activation`, `weight_decay` and other fields of `LayerConfig`.
+
+    Returns:
+        The model, as `applications.create_model` describes it.
+
+    Raises:
+        UserError: An argument is out of range, or does not apply to this network.
+    """
     _check(network, include_top, pooling, classes, aux_logits, dropout)
-    _check_layers(classifier_activation, name, layer_config)
+    _check_layer_arguments(classifier_activation, name, layer_arguments)
     image = _image(network, include_top, input_tensor, input_shape)
     layer_config = LayerConfig(
-        initializer_stddev=network.initializer_stddev, batch_norm=network.batch_norm, **layer_config
+        initializer_stddev=network.initializer_stddev,
+        batch_norm=network.batch_norm,
+        **layer_arguments,
     )
 
-    x, ends = image, {}
-    for step_name, step in network.body:
-        x = ends[step_name] = builder.apply(x, step, step_name, layer_config)
+    x = image
+    ends: dict[str, keras.KerasTensor] = {}
+    for step_name, step in network.backbone:
+        x = ends[step_name] = builder.apply_step(x, step, step_name, layer_config)
 
     if include_top:
-        x = builder.pooled(x, "avg", GLOBAL_POOL)
+        x = builder.global_pool(x, "avg", GLOBAL_POOL)
         if network.hidden_batch_norm:
-            x = builder.normalized(x, HIDDEN_NORM, layer_config, "float32")
+            x = builder.apply_batch_norm(x, HIDDEN_NORM, layer_config, "float32")
         rate = network.dropout if dropout is None else dropout
         x = keras.layers.Dropout(rate, dtype="float32", name=PRE_LOGITS)(x)
-        x = builder.classifier(
+        x = builder.classifier_head(
             x, classes, classifier_activation, layer_config, logits=LOGITS, output=PREDICTIONS
         )
         if aux_logits:
@@ -63,38 +84,49 @@ def build(
                 for auxiliary in network.auxiliaries
             }
     elif pooling:
-        x = builder.pooled(x, pooling, GLOBAL_POOL)
+        x = builder.global_pool(x, pooling, GLOBAL_POOL)
 
     return keras.Model(_source(image), x, name=name or network.name)
 
 
-def _auxiliary(x, auxiliary, classes, activation, layer_config):
+def _auxiliary(
+    x: keras.KerasTensor,
+    auxiliary: Auxiliary,
+    classes: int,
+    activation: str | Callable | None,
+    layer_config: LayerConfig,
+) -> keras.KerasTensor:
     for name, step in auxiliary.steps:
-        step = spec.shrunk(step, x.shape[1], x.shape[2])
-        x = builder.apply(x, step, f"{auxiliary.name}_{name}", layer_config)
-    # One place at the published size; at larger sizes the mean over the places that are left.
-    x = builder.pooled(x, "avg", f"{auxiliary.name}_pool")
+        step = spec.shrink_window(step, x.shape[1], x.shape[2])
+        x = builder.apply_step(x, step, f"{auxiliary.name}_{name}", layer_config)
+    # 1x1 at the published size; at larger sizes the mean over the remaining feature map.
+    x = builder.global_pool(x, "avg", f"{auxiliary.name}_pool")
     if auxiliary.dropout:
         x = keras.layers.Dropout(
             auxiliary.dropout, dtype="float32", name=f"{auxiliary.name}_dropout"
         )(x)
-    return builder.classifier(
+    return builder.classifier_head(
         x,
         classes,
         activation,
         layer_config,
         logits=auxiliary.name,
-        output=predictions_of(auxiliary),
+        output=_auxiliary_predictions(auxiliary),
         stddev=auxiliary.logits_stddev,
     )
 
 
-def predictions_of(auxiliary: Auxiliary) -> str:
+def _auxiliary_predictions(auxiliary: Auxiliary) -> str:
     """The endpoint of an auxiliary classifier's probabilities: `AuxLogits` → `AuxPredictions`."""
     return auxiliary.name.replace("Logits", "Predictions")
 
 
-def _image(network, include_top, input_tensor, input_shape):
+def _image(
+    network: Network,
+    include_top: bool,
+    input_tensor: keras.KerasTensor | None,
+    input_shape: InputShape | None,
+) -> keras.KerasTensor:
     if input_tensor is not None:
         if not keras.utils.is_keras_tensor(input_tensor):
             raise UserError("input_tensor must be a Keras tensor, such as keras.Input(shape=...)")
@@ -107,38 +139,45 @@ def _image(network, include_top, input_tensor, input_shape):
     return keras.Input(shape=input_shape, name="images")
 
 
-def _source(tensor):
-    """The input that a Keras tensor comes from, itself where it is one; a list where there are several."""
+def _source(tensor: keras.KerasTensor) -> keras.KerasTensor | list[keras.KerasTensor]:
+    """The input that a Keras tensor was computed from, or a list of several; the tensor itself if it is an input."""
     sources = keras.utils.get_source_inputs(tensor)
     return sources[0] if len(sources) == 1 else sources
 
 
-def _check_size(network, shape):
+def _check_size(network: Network, shape: tuple[int | None, ...]) -> None:
     if len(shape) != 3 or not isinstance(shape[2], int) or shape[2] < 1:
         raise UserError(
             f"input_shape must be (height, width, channels) with a known number of channels, got {shape}"
         )
-    if any(side is not None and side < network.minimum for side in shape[:2]):
+    if any(side is not None and side < network.min_size for side in shape[:2]):
         raise UserError(
-            f"{network.name} needs images of at least {network.minimum}x{network.minimum} pixels,"
+            f"{network.name} needs images of at least {network.min_size}x{network.min_size} pixels,"
             f" got {shape[0]}x{shape[1]}"
         )
 
 
-def _check(network, include_top, pooling, classes, aux_logits, dropout):
+def _check(
+    network: Network,
+    include_top: bool,
+    pooling: str | None,
+    classes: int,
+    aux_logits: bool,
+    dropout: float | None,
+) -> None:
     if pooling not in (None, "avg", "max"):
         raise UserError(f"pooling must be None, 'avg' or 'max', got {pooling!r}")
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
         raise UserError(f"classes must be an integer of at least 1, got {classes!r}")
     if dropout is not None:
         FRACTION.check("dropout", dropout)
-    if include_top and network.body_only:
+    if include_top and network.backbone_only:
         raise UserError(
-            f"this form of {network.name} ends at {network.body[-1][0]}, before the classifier; take include_top=False"
+            f"this form of {network.name} ends at {network.backbone[-1][0]}, before the classifier; use include_top=False"
         )
     if aux_logits and not network.auxiliaries:
         raise UserError(
-            f"{network.name} has no auxiliary classifier; leave out aux_logits, or take "
+            f"{network.name} has no auxiliary classifier; omit aux_logits, or use "
             + " or ".join(n.name for n in NETWORKS.values() if n.auxiliaries)
         )
     if aux_logits and not include_top:
@@ -147,7 +186,7 @@ def _check(network, include_top, pooling, classes, aux_logits, dropout):
         )
 
 
-# Of the arguments that reach every layer: what each number may be.
+# Allowed values of the numeric arguments that apply to every layer.
 RANGES = {
     "batch_norm_momentum": FRACTION,
     "batch_norm_epsilon": ABOVE_0,
@@ -158,15 +197,17 @@ RANGES = {
 POLICIES = ("float32", "mixed_bfloat16", "mixed_float16", "bfloat16", "float16", "float64")
 
 
-def _check_layers(classifier_activation, name, layer_config: dict) -> None:
+def _check_layer_arguments(
+    classifier_activation: str | Callable | None, name: str | None, layer_arguments: dict[str, Any]
+) -> None:
     for argument, allowed in RANGES.items():
-        if argument in layer_config:
-            allowed.check(argument, layer_config[argument])
-    _check_activation("activation", layer_config.get("activation", "relu"))
+        if argument in layer_arguments:
+            allowed.check(argument, layer_arguments[argument])
+    _check_activation("activation", layer_arguments.get("activation", "relu"))
     _check_activation("classifier_activation", classifier_activation)
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise UserError(f"name must be a string without '/', got {name!r}")
-    dtype = layer_config.get("dtype")
+    dtype = layer_arguments.get("dtype")
     if isinstance(dtype, str):
         try:
             keras.dtype_policies.get(dtype)
@@ -174,7 +215,7 @@ def _check_layers(classifier_activation, name, layer_config: dict) -> None:
             raise unknown("dtype", dtype, POLICIES) from error
 
 
-def _check_activation(argument: str, value) -> None:
+def _check_activation(argument: str, value: object) -> None:
     if isinstance(value, str):
         try:
             keras.activations.get(value)
@@ -186,18 +227,32 @@ def _check_activation(argument: str, value) -> None:
         raise UserError(f"{argument} must be a name, a function or None, got {value!r}")
 
 
-def endpoints(model: keras.Model) -> dict[str, object]:
-    """The named stages of one of this package's models, `{name: KerasTensor}` in the order of the network.
+def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """The named intermediate tensors of one of this package's models.
 
     Names are slim's: `Conv2d_1a_7x7`, `Mixed_5b`, ..., `global_pool`, `PreLogits`, `Logits`,
-    `Predictions`, `AuxLogits`.  Works on loaded and cloned models as well, and gives what
-    `keras.Model(model.input, endpoints(model)["Mixed_6e"])` needs.
+    `Predictions`, `AuxLogits`.
+
+    Args:
+        model: A model of `create_model`, also after loading or cloning.
+
+    Returns:
+        Endpoint → symbolic tensor, in the order of the network.
+
+    Raises:
+        UserError: The model has no layer with such a name.
+
+    Example:
+        >>> model = inception_tf.create_model("inception_v3")
+        >>> features = keras.Model(model.input, inception_tf.endpoints(model)["Mixed_6e"])
+        >>> features.output.shape
+        (None, 17, 17, 768)
     """
     known = {GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS}
     for network in NETWORKS.values():
-        known.update(name for name, _ in network.body)
+        known.update(name for name, _ in network.backbone)
         for auxiliary in network.auxiliaries:
-            known.update((auxiliary.name, predictions_of(auxiliary)))
+            known.update((auxiliary.name, _auxiliary_predictions(auxiliary)))
     found = {layer.name: layer.output for layer in model.layers if layer.name in known}
     if not found:
         raise UserError(

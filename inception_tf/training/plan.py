@@ -17,7 +17,7 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
-from inception_tf.models import find, switches, variant
+from inception_tf.models import find_network, switches, variant
 from inception_tf.training.model_plan import ModelPlan
 
 __all__ = ["Plan", "make_plan"]
@@ -57,7 +57,7 @@ class Plan(ModelPlan):
 
 def make_plan(config: Config) -> Plan:
     """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
-    network, data = find(config.model.name), config.data
+    network, data = find_network(config.model.name), config.data
     _check_switches(config)
     _check_recalibration(config)
     source = open_source(data.name, label_offset=data.label_offset)

@@ -15,8 +15,8 @@ from inception_tf.arch.spec import Network
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.models import find, variant
-from inception_tf.nn.network import LOGITS, build
+from inception_tf.models import find_network, variant
+from inception_tf.nn.network import LOGITS, build_model
 from inception_tf.weights.detect import check
 from inception_tf.weights.metadata import write_preprocessing, write_switches
 from inception_tf.weights.registry import Release, releases_of
@@ -88,7 +88,7 @@ def convert(
     arguments = switches | heads
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
-    model = build(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
+    model = build_model(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
     report = found.fill(model, drop_background=drop_background)
     return Conversion(model, arguments, found.preprocessing, found.why, report)
 
@@ -125,7 +125,7 @@ def read_foreign(
     release: Release | None = None,
 ) -> Foreign:
     """Reads a file of `source` for the network `name`; arguments and errors are those of `convert`."""
-    find(name)
+    find_network(name)
     if source not in FOREIGN:
         raise unknown("source", source, FOREIGN)
     path = os.fspath(path)

@@ -35,8 +35,8 @@ def network_of(model, known: Iterable[str], project: str) -> Network:
 def _layers(network: Network) -> dict[str, bool]:
     """The layers that tell a network, and whether it has them or must not have them."""
     found = {}
-    for name, step in network.body:
-        for place in spec.walk(name, step):
+    for name, step in network.backbone:
+        for place in spec.iter_layers(name, step):
             if isinstance(place.step, spec.Conv):
                 found[f"{place.name}_conv"] = True
                 found[f"{place.name}_bn"] = network.batch_norm and not place.step.linear

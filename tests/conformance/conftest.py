@@ -49,7 +49,7 @@ def small(network):
     """`small(**arguments)`: a quarter of the width, the least size, all heads, weights by rule; shared."""
 
     def build(**arguments):
-        side = network.minimum
+        side = network.min_size
         defaults = {
             "input_shape": (side, side, 3),
             "classes": CLASSES,
@@ -63,7 +63,7 @@ def small(network):
 
 @pytest.fixture
 def images(network):
-    return ramps.images(2, network.minimum, network.minimum, 3)
+    return ramps.images(2, network.min_size, network.min_size, 3)
 
 
 @pytest.fixture

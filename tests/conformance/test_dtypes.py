@@ -17,7 +17,7 @@ def test_mixed_policy_gives_float32_probabilities(small, images, outputs):
 
 def test_body_computes_in_half_precision_on_float32_weights(network, small):
     model = small(dtype=POLICY)
-    body = model.get_layer(network.body[-1][0])
+    body = model.get_layer(network.backbone[-1][0])
     assert body.compute_dtype == body.output.dtype == "float16"
     assert {w.dtype for w in model.weights} == {"float32"}
 

@@ -12,7 +12,7 @@ HEAD = ["global_pool", "PreLogits", "Logits", "Predictions"]
 
 def grids(network, model):
     ends = inception_tf.endpoints(model)
-    return {name: tuple(ends[name].shape[1:]) for name, _ in network.body}
+    return {name: tuple(ends[name].shape[1:]) for name, _ in network.backbone}
 
 
 def test_endpoints_have_the_documents_shapes(network, full, row):
@@ -31,6 +31,6 @@ def test_auxiliary_logits_are_an_endpoint(network, full):
 
 def test_an_endpoint_makes_a_model(network, small, images):
     model = small()
-    name = network.body[-2][0]
+    name = network.backbone[-2][0]
     end = inception_tf.endpoints(model)[name]
     assert keras.Model(model.input, end)(images).shape[1:] == end.shape[1:]

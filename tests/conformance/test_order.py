@@ -36,15 +36,15 @@ def test_order_of_the_weights_is_frozen(network, full):
 def test_first_and_last_weighted_layers_are_the_networks_ends(network, full):
     names = weighted(full)
     heads = {"Logits", *(aux.name for aux in network.auxiliaries)}
-    assert names[0] == f"{network.body[0][0]}_conv"
+    assert names[0] == f"{network.backbone[0][0]}_conv"
     assert names[-1] in heads
 
 
 def test_every_weighted_layer_is_named_by_position(network, full):
-    steps = list(network.body)
+    steps = list(network.backbone)
     for aux in network.auxiliaries:
         steps += [(f"{aux.name}_{name}", step) for name, step in aux.steps]
-    places = [place for name, step in steps for place in spec.walk(name, step)]
+    places = [place for name, step in steps for place in spec.iter_layers(name, step)]
     kinds = spec.Conv | spec.Separable
     positions = {place.name for place in places if isinstance(place.step, kinds)}
     heads = {"Logits", *(aux.name for aux in network.auxiliaries)}

@@ -24,12 +24,12 @@ def test_every_network_has_a_row():
 @pytest.mark.parametrize("case", CASES)
 def test_table_has_the_published_count(network, row, case):
     arguments, field, count = CASES[case]
-    assert spec.total(spec.facts(network, **arguments), count) == getattr(row, field)
+    assert spec.total(spec.layer_costs(network, **arguments), count) == getattr(row, field)
 
 
 def test_auxiliary_classifiers_of_the_table_have_the_published_count(network, row):
     counts = [
-        spec.total(spec.facts(network, aux_logits=aux_logits), "params")
+        spec.total(spec.layer_costs(network, aux_logits=aux_logits), "params")
         for aux_logits in (True, False)
     ]
     assert counts[0] - counts[1] == row.auxiliary
@@ -40,14 +40,14 @@ def test_model_has_the_published_count(full, row):
 
 
 def test_number_of_convolutions_is_the_published_one(network, row):
-    rows = spec.facts(network, classes=None)
+    rows = spec.layer_costs(network, classes=None)
     kinds = spec.Conv | spec.Separable
-    assert sum(isinstance(r.place.step, kinds) for r in rows) == row.convolutions
+    assert sum(isinstance(r.layer.step, kinds) for r in rows) == row.convolutions
 
 
 def test_multiply_adds_are_near_the_published_figure(network, row):
     least, most = row.multiply_adds
-    assert least <= spec.total(spec.facts(network), "multiply_adds") <= most
+    assert least <= spec.total(spec.layer_costs(network), "multiply_adds") <= most
 
 
 def test_size_and_dropout_are_the_published_ones(full, row):
@@ -56,20 +56,20 @@ def test_size_and_dropout_are_the_published_ones(full, row):
 
 
 def test_table_and_model_agree_step_by_step(network, full):
-    assert_agree(full, spec.facts(network, aux_logits=bool(network.auxiliaries)))
+    assert_agree(full, spec.layer_costs(network, aux_logits=bool(network.auxiliaries)))
 
 
 def test_table_and_model_agree_at_another_size_and_width(network):
-    size = network.minimum + 56, network.minimum + 22
+    size = network.min_size + 56, network.min_size + 22
     arguments = {"classes": 5, "width_multiplier": 0.3, "aux_logits": bool(network.auxiliaries)}
     model = inception_tf.create_model(network.name, input_shape=(*size, 3), **arguments)
-    assert_agree(model, spec.facts(network, size, **arguments))
+    assert_agree(model, spec.layer_costs(network, size, **arguments))
 
 
 def assert_agree(model, rows):
     layers = {layer.name: layer for layer in model.layers}
-    assert {r.place.name: (r.output, r.params, r.trainable, r.multiply_adds) for r in rows} == {
-        r.place.name: cost(layers, r.place.name) for r in rows
+    assert {r.layer.name: (r.output, r.params, r.trainable, r.multiply_adds) for r in rows} == {
+        r.layer.name: cost(layers, r.layer.name) for r in rows
     }
     assert spec.total(rows, "params") == model.count_params()
 

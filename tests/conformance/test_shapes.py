@@ -13,7 +13,7 @@ from inception_tf.arch import spec
 
 def test_without_top_the_last_grid_comes_out(network, small, images):
     model = small(include_top=False)
-    assert model(images).shape[1:] == model.get_layer(network.body[-1][0]).output.shape[1:]
+    assert model(images).shape[1:] == model.get_layer(network.backbone[-1][0]).output.shape[1:]
 
 
 def test_pooling_takes_the_mean_of_the_last_grid(small, images):
@@ -35,12 +35,12 @@ def test_model_without_a_size_gives_what_one_with_a_size_gives(small, images, ou
 
 def test_model_without_a_size_takes_another_size(network, small, outputs):
     free = small(aux_logits=False, input_shape=(None, None, 3))
-    larger = ramps.images(1, network.minimum + 37, network.minimum + 12, 3)
+    larger = ramps.images(1, network.min_size + 37, network.min_size + 12, 3)
     assert outputs(free, larger)["predictions"].shape == (1, 5)
 
 
 def test_six_channels_go_in(network, small, outputs):
-    side = network.minimum
+    side = network.min_size
     model = small(input_shape=(side, side, 6))
     for found in outputs(model, ramps.images(1, side, side, 6)).values():
         assert found.shape == (1, 5)
@@ -52,9 +52,9 @@ def test_least_size_leaves_a_grid(small):
 
 
 def test_one_pixel_less_than_the_least_is_refused(network):
-    least, side = network.minimum, network.minimum - 1
+    least, side = network.min_size, network.min_size - 1
     message = f"{network.name} needs images of at least {least}x{least} pixels, got {side}x{least}"
     with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
         inception_tf.create_model(network.name, input_shape=(side, least, 3))
     with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
-        spec.facts(network, (side, least))
+        spec.layer_costs(network, (side, least))

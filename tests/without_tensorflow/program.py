@@ -18,7 +18,7 @@ import torch_file
 
 import inception_tf
 from inception_tf import cli
-from inception_tf.models import find
+from inception_tf.models import find_network
 from inception_tf.weights.names import bvlc, keras_applications
 
 NEEDS = r"{} needs TensorFlow, which is not installed: pip install 'tensorflow>=2\.20,<2\.21'"
@@ -26,7 +26,7 @@ NEEDS = r"{} needs TensorFlow, which is not installed: pip install 'tensorflow>=
 
 def small(name, **arguments):
     """A network of few channels and classes."""
-    side = max(80, find(name).minimum)
+    side = max(80, find_network(name).min_size)
     arguments = {"classes": 4, "input_shape": (side, side, 3), "width_multiplier": 0.1} | arguments
     return inception_tf.create_model(name, **arguments)
 
@@ -99,7 +99,7 @@ def check_weights(folder):
     write_keras_h5(folder / "inception_v3.h5", model)
     assert_loads(folder / "inception_v3.h5", model)
     model = filled("googlenet")
-    names, arrays = bvlc.names(find("googlenet")), arrays_of(model)
+    names, arrays = bvlc.names(find_network("googlenet")), arrays_of(model)
     np.savez(folder / "bvlc.npz", **{names[path]: array for path, array in arrays.items()})
     assert_loads(folder / "bvlc.npz", model)
     model = filled("inception_v1", torch_padding=True)
@@ -126,7 +126,7 @@ def write_keras_h5(path, model):
     theirs = [
         f"{kind}{number}/x" for kind in ("conv2d", "batch_normalization") for number in numbers
     ]
-    names = keras_applications.names(find("inception_v3"), [*theirs, "predictions/kernel"])
+    names = keras_applications.names(find_network("inception_v3"), [*theirs, "predictions/kernel"])
     layers = {}
     for ours, array in arrays_of(model).items():
         layer, variable = names[ours].split("/")

@@ -32,8 +32,8 @@ def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
     if network.name not in NETWORKS_OF_BVLC:
         raise unknown("network of BVLC", network.name, NETWORKS_OF_BVLC)
     found = {}
-    for name, step in network.body:
-        for place in spec.walk(name, step):
+    for name, step in network.backbone:
+        for place in spec.iter_layers(name, step):
             if isinstance(place.step, spec.Conv):
                 layer = STEM.get(name) or _in_module(place)
                 found |= _layer(f"{place.name}_conv", layer)
@@ -44,7 +44,7 @@ def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
     return found | _layer(LOGITS, "loss3/classifier")
 
 
-def _in_module(place: spec.Place) -> str:
+def _in_module(place: spec.LayerSpec) -> str:
     """`Mixed_3b_b1_0` → `inception_3a/3x3_reduce`: slim counts the pooling before a stage, BVLC does not."""
     grid, letter = place.endpoint.removeprefix("Mixed_")
     b, s = place.path

@@ -43,8 +43,8 @@ def names(network: Network, theirs: Iterable[str] | Mapping) -> dict[str, str]:
     named = NETWORKS_OF_KERAS[network.name]
     found = {f"{LOGITS}/{kind}": f"{HEAD}/{kind}" for kind in ("kernel", "bias")}
     places = []  # of the numbered layers
-    for name, step in network.body:
-        for place in spec.walk(name, step):
+    for name, step in network.backbone:
+        for place in spec.iter_layers(name, step):
             if place.step is spec.UP:  # Block35_1_up → block35_1_conv
                 layer = named.get(place.name, f"{name.lower()}_conv")
                 found |= {f"{place.name}_conv/{k}": f"{layer}/{k}" for k in ("kernel", "bias")}

@@ -128,13 +128,13 @@ def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
         raise unknown("network of slim", network.name, NETWORKS_OF_SLIM)
     slim = NETWORKS_OF_SLIM[network.name]
     found = {}
-    for name, step in network.body:
+    for name, step in network.backbone:
         for place, layer in _convolutions(name, step, slim):
             found |= _convolution(place, f"{slim.scope}/{layer}", network.batch_norm)
     if aux_logits:
         for auxiliary in network.auxiliaries:
             for name, step in auxiliary.steps:
-                place = spec.Place(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
+                place = spec.LayerSpec(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
                 if isinstance(step, spec.Conv):
                     layer = slim.misprints.get(place.name, name)
                     layer = f"{slim.scope}/{auxiliary.name}/{layer}"
@@ -148,7 +148,7 @@ def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[Plac
     """`Mixed_5b/Branch_1/Conv2d_0b_5x5`: strides so far, letter by order since then, kernel."""
     scope = slim.scopes.get(name, name)
     at = (None, 0, 0)  # branch, strides so far, steps since
-    for place in spec.walk(name, step):
+    for place in spec.iter_layers(name, step):
         layer = scope
         if place.step is spec.UP:
             layer = f"{scope}/Conv2d_1x1"

@@ -131,9 +131,9 @@ def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
         raise unknown("network of torchvision and timm", network.name, NETWORKS_OF_TORCH)
     torch = NETWORKS_OF_TORCH[network.name]
     found = {}
-    for name, step in network.body:
+    for name, step in network.backbone:
         module = torch.modules.get(name, name)
-        for place in spec.walk(name, step):
+        for place in spec.iter_layers(name, step):
             if place.step is spec.UP:
                 found |= _dense(f"{place.name}_conv", f"{module}.conv2d")
             elif isinstance(place.step, spec.Conv):
