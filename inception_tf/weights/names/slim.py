@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from inception_tf.arch import spec
-from inception_tf.arch.spec import Network, Place
+from inception_tf.arch.spec import LayerSpec, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import variant
 from inception_tf.nn.network import LOGITS
@@ -144,7 +144,7 @@ def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
     return found | {f"{LOGITS}/{theirs}": theirs for theirs in slim.other_head}
 
 
-def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[Place, str]]:
+def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[LayerSpec, str]]:
     """`Mixed_5b/Branch_1/Conv2d_0b_5x5`: strides so far, letter by order since then, kernel."""
     scope = slim.scopes.get(name, name)
     at = (None, 0, 0)  # branch, strides so far, steps since
@@ -170,7 +170,7 @@ def _is_lone_1x1(branch: spec.Branch) -> bool:
     return len(branch) == 1 and isinstance(branch[0], spec.Conv) and branch[0].window == (1, 1)
 
 
-def _convolution(place: Place, layer: str, batch_norm: bool) -> dict[str, str]:
+def _convolution(place: LayerSpec, layer: str, batch_norm: bool) -> dict[str, str]:
     if isinstance(place.step, spec.Separable):
         return {
             f"{place.name}_conv/{part}_kernel": f"{layer}/{part}_weights"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from inception_tf.arch import spec
-from inception_tf.arch.spec import Branch, Network, Place
+from inception_tf.arch.spec import Branch, LayerSpec, Network
 from inception_tf.errors import unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
@@ -21,7 +21,7 @@ __all__ = ["names", "padding_note", "read"]
 class Torch:
     """What position does not say of one network in torch."""
 
-    branch: Callable[[Branch, Place], str]  # the module of a place inside its block
+    branch: Callable[[Branch, LayerSpec], str]  # the module of a place inside its block
     logits: str
     modules: Mapping[str, str] = field(default_factory=dict)  # our endpoint → their module
     exceptions: Mapping[str, str] = field(default_factory=dict)  # our place → inside its block
@@ -31,7 +31,7 @@ class Torch:
     padding: str = ""  # the layer that the switch adds
 
 
-def by_number(branch: Branch, place: Place, first: int = 0) -> str:
+def by_number(branch: Branch, place: LayerSpec, first: int = 0) -> str:
     """`branch2`, `branch2.1`, or `branch2_1a` in a branch that forks again."""
     b, s, *inner = place.path
     if len(branch) == 1:
@@ -51,7 +51,7 @@ STEMS = {
 }
 
 
-def by_kernel(branch: Branch, place: Place) -> str:
+def by_kernel(branch: Branch, place: LayerSpec) -> str:
     """`branch1x1`, `branch5x5_2`, `branch3x3_2a`."""
     b, s, *inner = place.path
     stem = STEMS.get(place.endpoint) or STEMS[place.endpoint[:-1]]
@@ -104,7 +104,7 @@ NETWORKS_OF_TORCH = {
         branch=by_number,
         logits="last_linear",
         modules={
-            name: f"features.{n}" for n, (name, _) in enumerate(NETWORKS["inception_v4"].body)
+            name: f"features.{n}" for n, (name, _) in enumerate(NETWORKS["inception_v4"].backbone)
         },
         exceptions={"Mixed_3a_b1_0": "conv", "Mixed_5a_b0_0": "conv"},
     ),
@@ -145,7 +145,7 @@ def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
     return found | _dense(LOGITS, torch.logits)
 
 
-def _module(torch: Torch, block: str, step: spec.Step, place: Place) -> str:
+def _module(torch: Torch, block: str, step: spec.Step, place: LayerSpec) -> str:
     if not place.path:
         return block
     inside = torch.exceptions.get(place.name)
