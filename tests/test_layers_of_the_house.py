@@ -15,8 +15,8 @@ import inception_tf
 # From the bottom; a room imports from those above it in this list alone, and from its own.  CONTRIBUTING.md draws it.
 LAYERS = (
     ("errors",),
-    ("arch", "host", "ranges", "savedmodel"),
-    ("config", "models"),
+    ("arch", "host", "ranges"),
+    ("config", "models", "savedmodel"),
     ("data", "nn"),
     ("blocks", "inference", "weights"),
     ("applications",),

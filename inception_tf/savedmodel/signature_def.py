@@ -11,32 +11,30 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 from inception_tf.errors import UserError
+from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.savedmodel.versions import GRAPH_FILE
 
 __all__ = ["SERVE_TAG", "Signature", "read_signatures", "served_graph"]
 
 SERVE_TAG = "serve"
 
-_PACKAGE = "inception_tf.saved_model"
-_TEXT, _MANY = "text", True
-# Message: its fields as (name, number, type, repeated).  From tensorflow/core/protobuf/saved_model.proto and
-# meta_graph.proto; a map is on the wire a list of pairs.
+# From tensorflow/core/protobuf/saved_model.proto and meta_graph.proto.
+# fmt: off
 _MESSAGES = {
-    "TensorInfo": (("name", 1, _TEXT, False),),
-    "Tensor": (("key", 1, _TEXT, False), ("value", 2, "TensorInfo", False)),
-    "SignatureDef": (("inputs", 1, "Tensor", _MANY), ("outputs", 2, "Tensor", _MANY)),
-    "Signature": (("key", 1, _TEXT, False), ("value", 2, "SignatureDef", False)),
-    "MetaInfoDef": (("tags", 4, _TEXT, _MANY),),
-    "MetaGraphDef": (
-        ("meta_info_def", 1, "MetaInfoDef", False),
-        ("signature_def", 5, "Signature", _MANY),
-    ),
-    "SavedModel": (("meta_graphs", 2, "MetaGraphDef", _MANY),),
+    "TensorInfo":   (Field("name", 1, "string"),),
+    "Tensor":       (Field("key", 1, "string"), Field("value", 2, "TensorInfo")),
+    "SignatureDef": (Field("inputs", 1, "Tensor", repeated=True),
+                     Field("outputs", 2, "Tensor", repeated=True)),
+    "Signature":    (Field("key", 1, "string"), Field("value", 2, "SignatureDef")),
+    "MetaInfoDef":  (Field("tags", 4, "string", repeated=True),),
+    "MetaGraphDef": (Field("meta_info_def", 1, "MetaInfoDef"),
+                     Field("signature_def", 5, "Signature", repeated=True)),
+    "SavedModel":   (Field("meta_graphs", 2, "MetaGraphDef", repeated=True),),
 }
+# fmt: on
 
 
 @dataclass(frozen=True)
@@ -81,20 +79,4 @@ def _names(tensors) -> dict[str, str]:
 
 @cache
 def _saved_model():
-    """The class of a SavedModel's proto, in a pool of its own: TensorFlow's has the same messages in full."""
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name=f"{_PACKAGE}.proto", package=_PACKAGE, syntax="proto3"
-    )
-    for message, fields in _MESSAGES.items():
-        described = file.message_type.add(name=message)
-        for name, number, kind, repeated in fields:
-            label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
-            added = described.field.add(name=name, number=number, label=label)
-            if kind == _TEXT:
-                added.type = field.TYPE_STRING
-            else:
-                added.type, added.type_name = field.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.SavedModel"))
+    return proto_class("inception_tf.saved_model", _MESSAGES, "SavedModel")

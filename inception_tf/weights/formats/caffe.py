@@ -3,31 +3,35 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.host.proto_classes import Field, proto_class
 
 __all__ = ["read_caffemodel"]
 
-# The few fields of Caffe's public caffe.proto that hold weights; all others are passed over.
-# message → (field, number, type, label): o optional, r repeated, p repeated and packed.
+# The few fields of Caffe's public caffe.proto that hold weights; a parser skips all others.
+# fmt: off
 MESSAGES = {
-    "BlobShape": (("dim", 1, "int64", "p"),),
+    "BlobShape": (Field("dim", 1, "int64", repeated=True),),
     "BlobProto": (
-        ("num", 1, "int32", "o"),
-        ("channels", 2, "int32", "o"),
-        ("height", 3, "int32", "o"),
-        ("width", 4, "int32", "o"),
-        ("data", 5, "float", "p"),
-        ("shape", 7, "BlobShape", "o"),
+        Field("num", 1, "int32"),
+        Field("channels", 2, "int32"),
+        Field("height", 3, "int32"),
+        Field("width", 4, "int32"),
+        Field("data", 5, "float", repeated=True),
+        Field("shape", 7, "BlobShape"),
     ),
-    "LayerParameter": (("name", 1, "string", "o"), ("blobs", 7, "BlobProto", "r")),
-    "V1LayerParameter": (("name", 4, "string", "o"), ("blobs", 6, "BlobProto", "r")),
-    "NetParameter": (("layers", 2, "V1LayerParameter", "r"), ("layer", 100, "LayerParameter", "r")),
+    "LayerParameter":   (Field("name", 1, "string"), Field("blobs", 7, "BlobProto", repeated=True)),
+    "V1LayerParameter": (Field("name", 4, "string"), Field("blobs", 6, "BlobProto", repeated=True)),
+    "NetParameter": (
+        Field("layers", 2, "V1LayerParameter", repeated=True),
+        Field("layer", 100, "LayerParameter", repeated=True),
+    ),
 }
+# fmt: on
 
 
 def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
@@ -38,7 +42,7 @@ def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
     """
     from google.protobuf.message import DecodeError
 
-    net = _net_class()()
+    net = proto_class("inception_tf.caffe", MESSAGES, "NetParameter", "proto2")()
     try:
         net.ParseFromString(Path(path).read_bytes())
     except OSError as error:
@@ -65,29 +69,3 @@ def _array(blob, kind: str) -> np.ndarray:
     if array.ndim == 4 and array.shape[:2] != (1, 1):
         return array.transpose(2, 3, 1, 0)
     return array.reshape(array.shape[-2:]).T
-
-
-@cache
-def _net_class():
-    """The Python class of `NetParameter`, made from the table above."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(
-        name="inception_tf_caffe.proto", package="inception_tf_caffe"
-    )
-    for message, fields in MESSAGES.items():
-        described = file.message_type.add(name=message)
-        for name, number, kind, label in fields:
-            added = described.field.add(name=name, number=number)
-            added.label = field.LABEL_OPTIONAL if label == "o" else field.LABEL_REPEATED
-            added.options.packed = label == "p"
-            if kind in MESSAGES:
-                added.type, added.type_name = field.TYPE_MESSAGE, f".inception_tf_caffe.{kind}"
-            else:
-                added.type = getattr(field, f"TYPE_{kind.upper()}")
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName("inception_tf_caffe.NetParameter")
-    )
