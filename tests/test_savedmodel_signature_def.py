@@ -8,10 +8,10 @@ import sys
 
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from inception_tf import UserError
-from inception_tf.savedmodel.signature_def import read_signatures
-from inception_tf.verify import subprocess_loader
+from inception_tf.savedmodel.signature_def import read_meta_graph, read_signatures
 
 
 class Twice(tf.Module):
@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 
 def test_the_names_are_those_that_tensorflow_reads(folder):
-    theirs = subprocess_loader.meta_graph(folder).signature_def
+    theirs = read_meta_graph(folder).signature_def
     ours = read_signatures(folder)
     assert set(ours) == set(theirs) >= {"serving_default", "t"}
     for name, signature in ours.items():
@@ -43,6 +43,12 @@ def test_the_names_are_those_that_tensorflow_reads(folder):
         assert signature.outputs == {k: v.name for k, v in theirs[name].outputs.items()}
     assert set(ours["serving_default"].inputs) == {"x", "y"}
     assert set(ours["serving_default"].outputs) == {"double", "sum"}
+
+
+def test_the_whole_graph_is_the_one_that_tensorflow_reads(folder):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((folder / "saved_model.pb").read_bytes())
+    assert read_meta_graph(folder) == saved.meta_graphs[0]
 
 
 def test_tensorflow_is_not_imported(folder):

@@ -16,6 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
+import grpc
 import keras
 import psutil
 import pyarrow.parquet
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from apache_beam.io.filesystem import FileMetadata, MatchResult
     from apache_beam.io.localfilesystem import LocalFileSystem
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
     from inception_tf.serving.batch import runner, shards
@@ -113,6 +115,29 @@ def rows(folder: Path, pattern: str) -> list[dict]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_beams_servers_are_reached_from_this_machine_alone_and_grpc_stays_as_it_is(monkeypatch):
+    class Server:
+        def add_insecure_port(self, address: str) -> str:
+            return address
+
+    monkeypatch.setattr(grpc, "server", lambda pool: Server())
+    make = grpc.server
+    with runner._on_loopback():
+        assert grpc.server is make
+        assert worker_handlers.grpc.server(None).add_insecure_port("[::]:0") == "127.0.0.1:0"
+    assert worker_handlers.grpc is grpc
+
+
+def test_beams_module_is_as_before_after_a_failure():
+    def fail():
+        with runner._on_loopback():
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert worker_handlers.grpc is grpc
 
 
 def is_each_once(out: Path, images: Path, model: Path, ending: str) -> None:

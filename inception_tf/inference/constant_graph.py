@@ -72,7 +72,6 @@ def frozen(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.nda
 
 def _config():
     import tensorflow as tf
-    from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
     config = tf.compat.v1.ConfigProto(
         intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads(),
@@ -80,8 +79,8 @@ def _config():
     )
     rewrites = config.graph_options.rewrite_options
     for name in OFF:
-        setattr(rewrites, name, RewriterConfig.OFF)
-    rewrites.memory_optimization = RewriterConfig.NO_MEM_OPT
+        setattr(rewrites, name, rewrites.OFF)
+    rewrites.memory_optimization = rewrites.NO_MEM_OPT
     rewrites.disable_model_pruning = True
-    rewrites.meta_optimizer_iterations = RewriterConfig.ONE
+    rewrites.meta_optimizer_iterations = rewrites.ONE
     return config

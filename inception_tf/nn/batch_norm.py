@@ -14,7 +14,7 @@ __all__ = ["BatchNormalization"]
 
 Tensor = Any  # of the backend
 
-require("_moments", "register_internal_serializable")
+require("_moments", "_reduction_axes", "register_internal_serializable")
 
 
 # The class that a saved model names: Keras finds its own layer there, and where this package is imported, this one.

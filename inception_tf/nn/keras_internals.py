@@ -1,82 +1,61 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this package takes of Keras that Keras promises by an underscore only, and the check that it is still there.
-
-A method that is overridden and has another name in a later Keras would never be called: clipping, for one,
-would stop without a word.  Modules that rely on such a name call `require` when they are imported.
-"""
+"""Keras' private names that this package overrides or reads; modules that use one call `require` when imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import keras
 
-__all__ = ["PRIVATE", "Private", "layers_of", "require", "saved_as"]
+from inception_tf.host.private_names import PrivateName, PrivateNames
 
-SUPPORTED = "keras>=3.15,<3.16"  # as setup.cfg requires it
+__all__ = ["KERAS", "TENSORFLOW_ALONE", "layers_of", "require", "saved_as"]
 
+# Other backends have no such name.
+TENSORFLOW_ALONE = ("_all_reduce_sum_gradients", "_maybe_symbolic_build")
 
-@dataclass(frozen=True)
-class Private:
-    """A private name and what it is for."""
-
-    owner: str  # dotted, below `keras`
-    name: str
-    use: str
-    on_instances: bool = False  # it is an attribute of objects, and not of the class
-    tensorflow_alone: bool = False  # other backends have no such name
-
-
-PRIVATE = (
-    Private("optimizers.Adam", "_clip_gradients", "clipping the sum of all replicas' gradients"),
-    Private("optimizers.Adam", "_get_variable_index", "Adam's step in one operation"),
-    Private("optimizers.Adam", "_trainable_variables", "moving averages", on_instances=True),
-    Private(
-        *("optimizers.Adam", "_all_reduce_sum_gradients", "clipping the sum of all gradients"),
-        tensorflow_alone=True,
+_ADAM, _LOSS_SCALE = "keras.optimizers.Adam", "keras.optimizers.LossScaleOptimizer"
+_BATCH_NORM = "keras.layers.BatchNormalization"
+KERAS = PrivateNames(
+    "keras>=3.15,<3.16",
+    (
+        PrivateName(_ADAM, "_clip_gradients", "clipping the sum of all replicas' gradients"),
+        PrivateName(_ADAM, "_all_reduce_sum_gradients", "clipping the sum of all gradients"),
+        PrivateName(_ADAM, "_get_variable_index", "Adam's step in one operation"),
+        PrivateName(_ADAM, "_momentums", "Adam's step in one operation", set_by="build"),
+        PrivateName(_ADAM, "_velocities", "Adam's step in one operation", set_by="build"),
+        PrivateName(_ADAM, "_trainable_variables", "moving averages", on_instances=True),
+        PrivateName(_LOSS_SCALE, "_stateful_handle_finite_grads", "skipping bad steps"),
+        PrivateName(_LOSS_SCALE, "_stateful_handle_non_finite_grads", "skipping bad steps"),
+        PrivateName(_BATCH_NORM, "_moments", "statistics over all replicas"),
+        PrivateName(_BATCH_NORM, "_reduction_axes", "statistics over all replicas", set_by="build"),
+        PrivateName(
+            *("keras.src.api_export", "register_internal_serializable"),
+            "saved models that load without this package",
+        ),
+        PrivateName(
+            *("keras.layers.Layer", "_flatten_layers"), "layers inside custom layers and wrappers"
+        ),
+        PrivateName("keras.layers.Identity", "_inbound_nodes", "folding layers", on_instances=True),
+        PrivateName(
+            *("keras.layers.Identity", "_outbound_nodes", "folding layers"), on_instances=True
+        ),
+        PrivateName("keras.Model", "_maybe_symbolic_build", "fit in several processes"),
     ),
-    Private(
-        *("optimizers.LossScaleOptimizer", "_stateful_handle_finite_grads", "skipping bad steps")
-    ),
-    Private(
-        *("optimizers.LossScaleOptimizer", "_stateful_handle_non_finite_grads"),
-        "skipping bad steps",
-    ),
-    Private("layers.BatchNormalization", "_moments", "statistics over all replicas"),
-    Private(
-        *("src.api_export", "register_internal_serializable"),
-        "saved models that load without this package",
-    ),
-    Private("layers.Layer", "_flatten_layers", "layers inside custom layers and wrappers"),
-    Private("layers.Identity", "_inbound_nodes", "folding layers", on_instances=True),
-    Private("layers.Identity", "_outbound_nodes", "folding layers", on_instances=True),
-    Private("Model", "_maybe_symbolic_build", "fit in several processes", tensorflow_alone=True),
 )
 
 
 def require(*names: str) -> None:
-    """Checks that Keras still has private names.
+    """Checks that Keras, with its present backend, has these private names.
 
     Args:
-        *names: of `PRIVATE`.
+        *names: names in `KERAS`.
 
     Raises:
-        RuntimeError: Keras has one of them no longer.
+        UserError: Keras has one of them no longer.
     """
-    listed = {one.name: one for one in PRIVATE}
-    for name in names:
-        one = listed[name]
-        if one.tensorflow_alone and keras.backend.backend() != "tensorflow":
-            continue
-        owner = keras
-        for part in one.owner.split("."):
-            owner = getattr(owner, part)
-        if not hasattr(owner() if one.on_instances else owner, name):
-            raise RuntimeError(
-                f"Keras {keras.__version__} has no {one.owner}.{name}, on which {one.use} relies;"
-                f" install {SUPPORTED}"
-            )
+    present = keras.backend.backend()
+    KERAS.require(*(n for n in names if present == "tensorflow" or n not in TENSORFLOW_ALONE))
 
 
 def saved_as(name: str) -> Callable[[type], type]:
@@ -94,7 +73,7 @@ def saved_as(name: str) -> Callable[[type], type]:
     """
 
     def register(cls: type) -> type:
-        keras.src.api_export.register_internal_serializable(name, cls)
+        KERAS.get("register_internal_serializable")(name, cls)
         return cls
 
     return register

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -17,7 +18,7 @@ from inception_tf.errors import UserError
 from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.savedmodel.versions import GRAPH_FILE
 
-__all__ = ["SERVE_TAG", "Signature", "read_signatures", "served_graph"]
+__all__ = ["SERVE_TAG", "Signature", "read_meta_graph", "read_signatures"]
 
 SERVE_TAG = "serve"
 
@@ -46,19 +47,44 @@ class Signature:
 
 
 def read_signatures(folder: str | Path) -> dict[str, Signature]:
-    """The signatures of the graph tagged `serve` in the SavedModel `folder`; `UserError` where there is none."""
+    """Reads the signatures of the graph tagged `serve` of a SavedModel.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        Signature names to what they take and give.
+
+    Raises:
+        UserError: The folder holds no SavedModel with such a graph.
+    """
     return {
         entry.key: Signature(_names(entry.value.inputs), _names(entry.value.outputs))
-        for entry in served_graph(_saved_model()(), folder).signature_def
+        for entry in _read_served_graph(folder).signature_def
     }
 
 
-def served_graph(saved, folder: str | Path):
-    """The graph tagged `serve` of the SavedModel `folder`, which is read into `saved`, a SavedModel proto.
+def read_meta_graph(folder: str | Path) -> Any:
+    """Reads the whole graph tagged `serve` of a SavedModel; this alone imports TensorFlow.
 
-    `UserError` where there is none.
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        A `tf.compat.v1.MetaGraphDef`.
+
+    Raises:
+        UserError: The folder holds no SavedModel with such a graph.
     """
+    import tensorflow as tf
+
+    return tf.compat.v1.MetaGraphDef.FromString(_read_served_graph(folder).SerializeToString())
+
+
+def _read_served_graph(folder: str | Path) -> Any:
+    """The graph tagged `serve` as a message of `_MESSAGES`, its other fields unread but kept."""
     path = Path(folder) / GRAPH_FILE
+    saved = _saved_model()()
     try:
         saved.ParseFromString(path.read_bytes())
     except (OSError, DecodeError) as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from inception_tf.data.labels import read_labels
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError, missing_package
+from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.serving.predict import Ask, find_model, open_model
 
 __all__ = ["serve"]
@@ -25,6 +26,10 @@ footer { display: none !important; }
 #trouble { background: #fef2f2; border-left: 4px solid #dc2626; padding: 1rem; }
 #trouble * { color: #7f1d1d; }
 """
+GRADIO = PrivateNames(
+    "gradio>=6.0,<7",
+    (PrivateName("gradio.Image", "preprocess", "showing the model a file's own bytes"),),
+)
 
 
 def serve(saved_model: str | Path, *, port: int, top: int, ready: Callable[[str], None]) -> None:
@@ -117,6 +122,7 @@ def _page(folder: Path, ask: Ask, top: int):
             with gradio.Column(min_width=300):
                 label = gradio.Label(num_top_classes=top, label=f"Top {top}", elem_id="label")
                 trouble = gradio.Markdown(visible=False, elem_id="trouble")
+        GRADIO.require("preprocess")
         # The model reads the file as it came; Gradio would decode it before.
         image.preprocess = lambda file: file and file.path
         image.change(answer, image, [label, trouble], api_visibility="private")

@@ -23,9 +23,9 @@ import numpy as np
 from inception_tf.host.hardware import peak_memory
 from inception_tf.savedmodel.c_api import LoaderError, Session, find_libraries
 from inception_tf.savedmodel.call import Call
-from inception_tf.savedmodel.signature_def import Signature, read_signatures, served_graph
+from inception_tf.savedmodel.signature_def import Signature, read_signatures
 
-__all__ = ["Answer", "Call", "Ran", "meta_graph", "run"]
+__all__ = ["Answer", "Call", "Ran", "run"]
 
 TIMEOUT = 300.0  # seconds for one child process; Inception-v3 is loaded and has answered in 3, on two cores
 
@@ -43,14 +43,6 @@ class Ran(NamedTuple):
 
     answers: tuple[Answer, ...]
     peak: int  # bytes, with TensorFlow's libraries; 0 where the system does not say
-
-
-def meta_graph(folder: str | Path):
-    """The MetaGraphDef tagged `serve` of the SavedModel in `folder`; `UserError` where there is none."""
-    # TensorFlow's protos import all of it, which the child must not.
-    from tensorflow.core.protobuf import saved_model_pb2
-
-    return served_graph(saved_model_pb2.SavedModel(), folder)
 
 
 def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> Ran:

@@ -14,8 +14,9 @@ from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.export import metadata, warmup
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError
+from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.savedmodel.versions import newest_version
-from inception_tf.verify import runtime_checks, static_checks, subprocess_loader
+from inception_tf.verify import runtime_checks, static_checks
 from inception_tf.verify.runtime_checks import FaultError, NotDoneError, Trial
 
 __all__ = ["NOT_COVERED", "Check", "verify"]
@@ -42,7 +43,7 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
     folder = newest_version(path)
     if isinstance(model, str):
         model = _open(model, metadata.read(folder))
-    graph = subprocess_loader.meta_graph(folder)
+    graph = read_meta_graph(folder)
     signatures = _check("signatures", static_checks.signatures, graph)
     return (
         Check("SavedModel", True, f"TensorFlow {graph.meta_info_def.tensorflow_version}"),

@@ -18,10 +18,19 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from inception_tf.errors import missing_package
+from inception_tf.host.private_names import PrivateName, PrivateNames
 
 __all__ = ["AutoAugment", "MixupAndCutmix", "RandAugment", "RandomErasing"]
 
 MODULE = "official.vision.ops.augment"
+GARDEN = PrivateNames(
+    "tf-models-official>=2.20,<2.21",
+    (
+        PrivateName(MODULE, "tf", "distortions drawn from seeds"),
+        PrivateName(f"{MODULE}.MixupAndCutmix", "_cutmix", "cutmix"),
+        PrivateName(f"{MODULE}.MixupAndCutmix", "_sample_from_beta", "cutmix"),
+    ),
+)
 # The Garden's longest cut and longest move, pixels of an image of 224; a smaller image has them smaller.
 LENGTHS = {"RandAugment": (40.0, 100.0), "AutoAugment": (100.0, 250.0)}
 LENGTHS_SIZE = 224
@@ -196,6 +205,7 @@ def _needed_by(setting: str) -> None:
 @functools.cache
 def _copy():
     """The Garden's module as a copy of our own, in which every draw comes from `_draws`."""
+    GARDEN.require("tf", "_cutmix", "_sample_from_beta")
     found = importlib.util.find_spec(MODULE)
     copy = importlib.util.module_from_spec(found)
     found.loader.exec_module(copy)

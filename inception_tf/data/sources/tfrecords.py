@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tensorflow.core.example.example_pb2 import Example
+import tensorflow as tf
 
 from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out, split_of
 from inception_tf.errors import UserError
@@ -120,7 +120,7 @@ def _features(data: bytes, place: str):
     from google.protobuf.message import DecodeError
 
     try:
-        return Example.FromString(data).features.feature
+        return tf.train.Example.FromString(data).features.feature
     except DecodeError as error:
         raise UserError(f"{place} is no tf.Example") from error
 

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.host.hardware import usable_cores
+from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, concrete, plain
 from inception_tf.inference.runtimes.packages import imported
@@ -43,6 +44,16 @@ INT8 = {
     "classifier": "8-bit weights, float32 logits",
     "activation_range": "minimum to maximum",
 }
+_RANGES = "int8 with ranges from minimum to maximum"
+QUANTIZER = PrivateNames(
+    "ai-edge-quantizer>=0.10,<1",
+    (
+        PrivateName("ai_edge_quantizer.calibrator", "Calibrator", _RANGES),
+        PrivateName("ai_edge_quantizer.calibrator", "CalibrationMode", _RANGES),
+        PrivateName("ai_edge_quantizer.recipe_manager", "RecipeManager", _RANGES),
+        PrivateName("ai_edge_quantizer.utils.qsv_utils", "min_max_update", _RANGES),
+    ),
+)
 
 
 def check_installed(int8: bool = False) -> None:
@@ -70,9 +81,6 @@ def to_litert(model: keras.Model) -> bytes:
 def quantized(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     """A TFLite file with int8 weights and feature maps, their ranges from batches (N, H, W, C) float32."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
-    from ai_edge_quantizer.calibrator import CalibrationMode, Calibrator
-    from ai_edge_quantizer.recipe_manager import RecipeManager
-    from ai_edge_quantizer.utils.qsv_utils import min_max_update
 
     job = quantizer.Quantizer(converted, recipe.static_wi8_ai8())
     for name in FLOAT:
@@ -80,15 +88,15 @@ def quantized(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
             ".*", qtyping.TFLOperationName[name], algorithm_key="no_quantize"
         )
     job.add_dynamic_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, num_bits=8)
-    recipes = RecipeManager()
+    recipes = QUANTIZER.get("RecipeManager")()
     recipes.load_quantization_recipe(job.get_quantization_recipe())
     with silence():
         # `job.calibrate` has the moving average.
-        ranges = Calibrator(
+        ranges = QUANTIZER.get("Calibrator")(
             converted,
             num_threads=usable_cores(),
-            mode=CalibrationMode.CALIBRATION_PROFILER_BASED,
-            qsv_update_func=min_max_update,
+            mode=QUANTIZER.get("CalibrationMode").CALIBRATION_PROFILER_BASED,
+            qsv_update_func=QUANTIZER.get("min_max_update"),
         )
         ranges.calibrate({SIGNATURE: [{INPUT: batch} for batch in calibration]}, recipes)
         return bytes(job.quantize(ranges.get_model_qsvs()).quantized_model)

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import concrete, plain
 from inception_tf.inference.runtimes.packages import imported
@@ -39,6 +40,15 @@ INT8 = {
     "bias_correction": "accurate",
     "activation_range": "minimum to maximum",
 }
+NNCF = PrivateNames(
+    "nncf>=3.0,<4",
+    (
+        PrivateName(
+            *("nncf.quantization.range_estimator", "RangeEstimatorParametersSet"),
+            "int8 with ranges from minimum to maximum",
+        ),
+    ),
+)
 # Left to itself OpenVINO computes in bfloat16 where the processor has units for it.
 HINT, THREADS = "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"
 EXACT = {HINT: "f32"}
@@ -67,9 +77,7 @@ def to_openvino(model: keras.Model):
 def quantized(converted, calibration: Sequence[np.ndarray]):
     """An `openvino.Model` with int8 convolutions and dense layers, their ranges from batches (N, H, W, C) float32."""
     nncf = _nncf()
-    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
-
-    ranges = RangeEstimatorParametersSet.MINMAX
+    ranges = NNCF.get("RangeEstimatorParametersSet").MINMAX
     with silence():
         return nncf.quantize(
             converted,

@@ -7,20 +7,23 @@ import builtins
 import contextlib
 import io
 import os
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
-from apache_beam.runners import create_runner
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners import PipelineRunner, create_runner
 
 from inception_tf.errors import UserError, did_you_mean
+from inception_tf.serving.batch.beam_internals import BEAM
 from inception_tf.serving.batch.workers import Processes
 
 __all__ = ["parse", "pipeline"]
 
 GO_ON = "what is done stays, call again to go on"
+_ONE_PIPELINE = threading.Lock()
 LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
@@ -41,14 +44,15 @@ def pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
         raise _failure(error) from error
 
 
-def _local_runner(options: PipelineOptions) -> FnApiRunner:
+def _local_runner(options: PipelineOptions) -> PipelineRunner:
+    runner = BEAM.get("FnApiRunner")
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
-        return FnApiRunner()
+        return runner()
     # With this mode the runner would take its own way to start processes, not the one it is given.
     direct.direct_running_mode = "in_memory"
     direct.direct_num_workers = direct.direct_num_workers or os.cpu_count()
-    return FnApiRunner(default_environment=Processes(direct.direct_num_workers))
+    return runner(default_environment=Processes(direct.direct_num_workers))
 
 
 def _failure(error: RuntimeError) -> BaseException:
@@ -65,23 +69,37 @@ def _failure(error: RuntimeError) -> BaseException:
 
 @contextlib.contextmanager
 def _on_loopback() -> Iterator[None]:
-    """Lets Beam's servers for its local workers be reached from this machine alone.
+    """Makes Beam's servers for its local workers reachable from this machine alone.
 
-    They exchange pickles with whoever calls, listen on all addresses, and have no option for it.
+    They exchange pickles with any caller, listen on all addresses, and have no option for it.  So the
+    name `grpc` in Beam's module stands for another one until the pipeline has ended; `grpc` itself stays
+    as it is.  Pipelines of several threads run one after the other.
     """
-    make = grpc.server
+    BEAM.require("grpc")
+    handlers = sys.modules[BEAM.names["grpc"].owner]
+    with _ONE_PIPELINE:
+        theirs, handlers.grpc = handlers.grpc, _LoopbackGrpc()
+        try:
+            yield
+        finally:
+            handlers.grpc = theirs
 
-    def server(*arguments, **settings):
-        made = make(*arguments, **settings)
+
+class _LoopbackGrpc:
+    """The module `grpc`, but that its servers listen at 127.0.0.1."""
+
+    def __getattr__(self, name: str):
+        return getattr(grpc, name)
+
+    def server(self, *arguments, **settings) -> grpc.Server:
+        made = grpc.server(*arguments, **settings)
         listen = made.add_insecure_port
-        made.add_insecure_port = lambda address: listen(address.replace("[::]", "127.0.0.1"))
-        return made
 
-    grpc.server = server
-    try:
-        yield
-    finally:
-        grpc.server = make
+        def listen_at_home(address: str) -> int:
+            return listen(f"127.0.0.1:{address.rpartition(':')[2]}")
+
+        made.add_insecure_port = listen_at_home
+        return made
 
 
 def parse(words: Sequence[str], workers: int) -> PipelineOptions:

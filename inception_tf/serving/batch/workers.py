@@ -12,31 +12,22 @@ import subprocess
 import sys
 import threading
 
-from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
-    GrpcWorkerHandler,
-    WorkerHandler,
-)
-from apache_beam.transforms.environments import Environment
 from google.protobuf import text_format
 
 from inception_tf.errors import UserError
+from inception_tf.serving.batch.beam_internals import BEAM
 
 __all__ = ["Processes"]
 
+BEAM.require("start_worker", "stop_worker", "close", "control_api_service_descriptor", "abort")
+
 URN = "inception_tf:environment:process:v1"
 CONTROL = "CONTROL_API_SERVICE_DESCRIPTOR"  # where a worker reads whom it works for
-# What goes wrong goes back to the runner; Beam would print and log it here as well.
-PROGRAM = """
-import logging, os, sys
-logging.basicConfig(handlers=[logging.NullHandler()])
-from apache_beam.runners.worker import sdk_worker_main
-sys.stderr = open(os.devnull, "w")
-sdk_worker_main.main([])
-"""
+PROGRAM = "inception_tf.serving.batch.worker_process"
 PATIENCE = 0.2  # seconds between two answers to those who wait for a lost worker
 
 
-class Processes(Environment):
+class Processes(BEAM.get("Environment")):
     """For Beam's local runner: `workers` processes of this Python, with a share of the cores each."""
 
     def __init__(self, workers: int):
@@ -47,8 +38,8 @@ class Processes(Environment):
         return URN, str(self._threads).encode()
 
 
-@WorkerHandler.register_environment(URN, bytes)
-class _Process(GrpcWorkerHandler):
+@BEAM.get("register_environment")(URN, bytes)
+class _Process(BEAM.get("GrpcWorkerHandler")):
     """Beam's side of one process."""
 
     def __init__(self, threads, state, provision_info, grpc_server):
@@ -66,7 +57,7 @@ class _Process(GrpcWorkerHandler):
         }
         # A session of its own: Ctrl-C is for the process that waits, which then ends this one.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM], env=environment, start_new_session=True
+            [sys.executable, "-m", PROGRAM], env=environment, start_new_session=True
         )
         self._watch = threading.Thread(target=self._wait, daemon=True)
         self._watch.start()

@@ -16,6 +16,7 @@ import numpy as np
 from inception_tf.errors import missing_package
 from inception_tf.export.sample_requests import texts
 from inception_tf.serving.client.errors import HTTP_CODES
+from inception_tf.serving.local_server.kserve_internals import KSERVE
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
 
 try:
@@ -23,10 +24,6 @@ try:
     from fastapi import Request
     from fastapi.responses import JSONResponse
     from kserve.errors import InvalidInput
-    from kserve.model_server import app
-    from kserve.protocol.dataplane import DataPlane
-    from kserve.protocol.model_repository_extension import ModelRepositoryExtension
-    from kserve.protocol.rest.server import RESTServer
 except ImportError as error:
     raise missing_package("the local server", "kserve", "kserve") from error
 
@@ -38,11 +35,11 @@ def serve(model: LocalModel, listening: socket.socket, threads: int) -> None:
     logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs each refusal with a traceback
     repository = kserve.ModelRepository()
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
-    app.add_exception_handler(ServedError, _refuse)
-    server = RESTServer(
+    KSERVE.get("app").add_exception_handler(ServedError, _refuse)
+    server = KSERVE.get("RESTServer")(
         "kserve.model_server:app",
-        DataPlane(repository),
-        ModelRepositoryExtension(repository),
+        KSERVE.get("DataPlane")(repository),
+        KSERVE.get("ModelRepositoryExtension")(repository),
         listening.getsockname()[1],
         grace_period=1,
     )

@@ -21,8 +21,8 @@ from tensorflow_serving.apis import (
 
 from inception_tf.errors import UserError
 from inception_tf.export.sample_requests import texts
+from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
-from inception_tf.verify.subprocess_loader import meta_graph
 
 __all__ = ["start"]
 
@@ -77,7 +77,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
         with _refusals(context):
             _check(self._model, request.model_spec)
             signatures = get_model_metadata_pb2.SignatureDefMap()
-            for name, definition in meta_graph(self._model.folder).signature_def.items():
+            for name, definition in read_meta_graph(self._model.folder).signature_def.items():
                 signatures.signature_def[name].CopyFrom(definition)
             reply = get_model_metadata_pb2.GetModelMetadataResponse()
             reply.metadata["signature_def"].Pack(signatures)

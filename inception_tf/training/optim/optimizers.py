@@ -19,7 +19,8 @@ __all__ = [
     "make_schedule",
 ]
 
-require("_clip_gradients", "_all_reduce_sum_gradients", "_get_variable_index")
+require("_clip_gradients", "_all_reduce_sum_gradients")
+require("_get_variable_index", "_momentums", "_velocities")
 
 RMSPROP_EPSILON = 1.0  # slim train_image_classifier.py, opt_epsilon
 ADAM_EPSILON = 1e-7  # Keras' default

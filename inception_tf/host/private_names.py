@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this package uses of others that they do not promise to keep, and the check that it is still there.
+
+Such a name begins with an underscore, or lies in a module that its package does not document.  Each package has
+one table of them, a `PrivateNames`; the code reaches the names through that table alone.  A method that is
+overridden and has another name in a later version would otherwise never be called, without a word.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from inception_tf.errors import UserError
+from inception_tf.host.environment import version_of
+
+__all__ = ["PrivateName", "PrivateNames"]
+
+
+@dataclass(frozen=True)
+class PrivateName:
+    """A private name and its use."""
+
+    owner: str  # dotted module, or class in a module
+    name: str
+    use: str  # what breaks without it
+    on_instances: bool = False  # an attribute of objects, not of the class; `owner()` makes one
+    set_by: str = ""  # an attribute that this method of the class sets, later than `owner()`
+
+
+class PrivateNames:
+    """The private names of one installed package.
+
+    Attributes:
+        package: Name of the distribution, as pip knows it.
+        supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
+        names: The table.
+    """
+
+    def __init__(self, supported: str, names: Iterable[PrivateName]):
+        """Makes a table; nothing is imported.
+
+        Args:
+            supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
+            names: The table, each `name` once.
+        """
+        self.package = supported.partition(">")[0]
+        self.supported = supported
+        self.names = {one.name: one for one in names}
+
+    def require(self, *names: str) -> None:
+        """Checks that the installed version has these names; imports what owns them.
+
+        Args:
+            names: Names in the table.
+
+        Raises:
+            UserError: One is gone; the sentence says which, what relies on it and which versions have it.
+            ModuleNotFoundError: The package is not installed.
+        """
+        for name in names:
+            self.get(name)
+
+    def get(self, name: str) -> Any:
+        """Returns the object of that name.
+
+        Args:
+            name: A name in the table.
+
+        Returns:
+            A module, class, function or attribute of the package; None for an attribute that is set later.
+
+        Raises:
+            UserError: It is gone; the sentence says what relies on it and which versions have it.
+            ModuleNotFoundError: The package is not installed.
+        """
+        one = self.names[name]
+        try:
+            owner = pkgutil.resolve_name(one.owner)
+            if one.set_by and name in getattr(owner, one.set_by).__code__.co_names:
+                return None
+            return getattr(owner() if one.on_instances else owner, name)
+        except (ImportError, AttributeError) as error:
+            if getattr(error, "name", None) == one.owner.partition(".")[0]:
+                raise  # the whole package is missing
+            raise UserError(
+                f"{self.package} {version_of(self.package)} has no {one.owner}.{name}, on which {one.use} relies;"
+                f" pip install '{self.supported}'"
+            ) from error
