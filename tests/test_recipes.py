@@ -181,6 +181,10 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
         (["model.switches=3"], "model.switches must be a mapping such as {lrn: true}, got 3"),
         (["training.head_epochs=30"], "training.head_epochs must be below training.epochs, 30"),
         (["training.head_epochs=-1"], "training.head_epochs must be at least 0, got -1"),
+        (
+            ["model.name=googlenet", "training.recalibrate_batch_norm=2"],
+            "training.recalibrate_batch_norm: googlenet has no batch normalization; set it to 0",
+        ),
         (["training.max_bad_steps=0"], "training.max_bad_steps must be at least 1, got 0"),
     ],
 )
