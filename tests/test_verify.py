@@ -86,6 +86,18 @@ def test_a_sound_model_passes_every_check_in_order(sound):
     }
 
 
+def test_pythons_loader_reads_a_model_once(sound, monkeypatch):
+    load, folders = tf.saved_model.load, []
+
+    def counted(folder):
+        folders.append(folder)
+        return load(folder)
+
+    monkeypatch.setattr(tf.saved_model, "load", counted)
+    verify(sound, small_network())
+    assert folders == [str(sound)]
+
+
 def test_another_network_fails_the_comparison_alone(sound):
     assert failed(sound, small_network(seed=1)) == {"Keras model"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ __all__ = [
     "as_in_python",
     "bad_image_fails_alone",
     "every_signature_runs",
+    "load_in_python",
     "names_follow_scores",
     "start",
     "warm_up_replays",
@@ -123,9 +125,14 @@ def names_follow_scores(trial: Trial, labels: Sequence[str]) -> str:
     return "best first, named as in labels.txt"
 
 
-def as_in_python(trial: Trial, folder: Path) -> str:
-    """The same calls through `tf.saved_model.load`."""
-    loaded, distances = _load(folder), []
+def as_in_python(trial: Trial, loaded: Any) -> str:
+    """Finds the same answers by TensorFlow's Python.
+
+    Args:
+        trial: Calls and the answers of the C++ loader.
+        loaded: What `load_in_python` gives.
+    """
+    distances = []
     for call, outputs in _outputs(trial.plain):
         inputs = {name: tf.constant(value) for name, value in call.inputs.items()}
         with _on_cpu():
@@ -135,9 +142,9 @@ def as_in_python(trial: Trial, folder: Path) -> str:
     return _judge(distances)
 
 
-def as_in_keras(trial: Trial, folder: Path, model: keras.Model, precision: str) -> str:
+def as_in_keras(trial: Trial, loaded: Any, model: keras.Model, precision: str) -> str:
     """The network itself, in float32, on the pixels that the SavedModel prepares."""
-    prepare = getattr(_load(folder), "prepare", None)
+    prepare = getattr(loaded, "prepare", None)
     if prepare is None:
         raise NotDoneError("it has no function `prepare`; only exports of this package have")
     distances = []
@@ -184,7 +191,18 @@ def _outputs(pairs: Pairs) -> Iterator[tuple[Call, dict[str, np.ndarray]]]:
         yield call, answer.outputs
 
 
-def _load(folder: Path):
+def load_in_python(folder: Path) -> Any:
+    """Loads a SavedModel by TensorFlow's Python, on the processor.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        What `tf.saved_model.load` gives.
+
+    Raises:
+        FaultError: It does not load.
+    """
     try:
         with _on_cpu():
             return tf.saved_model.load(str(folder))

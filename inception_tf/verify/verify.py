@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -91,8 +93,10 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
     yield _check("C++ loader", run)
     yield _check("probabilities", of_trial, runtime_checks.are_probabilities)
     yield _check("top classes", of_trial, _names_follow_scores, folder)
-    yield _check("Python loader", of_trial, runtime_checks.as_in_python, folder)
-    yield _check("Keras model", of_trial, _as_in_keras, folder, model)
+    # Loaded once for both, and not at all where there are no answers to compare with.
+    load = cache(lambda: runtime_checks.load_in_python(folder))
+    yield _check("Python loader", of_trial, _as_in_python, load)
+    yield _check("Keras model", of_trial, _as_in_keras, folder, load, model)
     yield _check("one bad image", of_trial, runtime_checks.bad_image_fails_alone)
     yield _check("warm-up", of_trial, runtime_checks.warm_up_replays) if log.passed else log
 
@@ -112,10 +116,16 @@ def _names_follow_scores(tried: Trial, folder: Path) -> str:
     )
 
 
-def _as_in_keras(tried: Trial, folder: Path, model: keras.Model | None) -> str:
+def _as_in_python(tried: Trial, load: Callable[[], Any]) -> str:
+    return runtime_checks.as_in_python(tried, load())
+
+
+def _as_in_keras(
+    tried: Trial, folder: Path, load: Callable[[], Any], model: keras.Model | None
+) -> str:
     kept = metadata.read(folder)
     model = model or _open(_origin(kept), kept)
-    return runtime_checks.as_in_keras(tried, folder, model, kept.precision if kept else "float32")
+    return runtime_checks.as_in_keras(tried, load(), model, kept.precision if kept else "float32")
 
 
 def _open(path: str, kept: metadata.Record | None) -> keras.Model:
