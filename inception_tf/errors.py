@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import os
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 __all__ = [
+    "INTERRUPTED",
+    "OUR_FAILURE",
+    "USER_MISTAKE",
     "UserError",
     "did_you_mean",
+    "explain_error",
     "is_without_tensorflow",
     "missing_backend",
     "missing_package",
@@ -21,6 +27,8 @@ __all__ = [
 
 TENSORFLOW = "tensorflow>=2.20,<2.21"  # as setup.cfg requires it
 PROTOBUF = ("google", "google.protobuf")  # comes with TensorFlow alone
+# Exit codes of the command line.
+OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 BACKENDS = {"tensorflow": TENSORFLOW, "jax": "jax", "torch": "torch"}  # what pip installs for each
 
 
@@ -99,3 +107,41 @@ def needs_backend() -> Iterator[None]:
         if sentence is None:
             raise
         raise sentence from error
+
+
+def explain_error(
+    error: BaseException, what: str, *, needs_tensorflow: bool = True
+) -> tuple[int, str]:
+    """Turns an error that ends a program into its exit code and one sentence for stderr.
+
+    Args:
+        error: What was raised.
+        what: The command that needed TensorFlow, for the sentence where it is not installed.
+        needs_tensorflow: The command works with no other backend.
+
+    Returns:
+        `USER_MISTAKE`, `INTERRUPTED` or `OUR_FAILURE`, and the sentence.
+    """
+    if isinstance(error, UserError):
+        return USER_MISTAKE, str(error)
+    has_no_tensorflow = is_without_tensorflow(error)
+    # Another backend is no help to a command that needs TensorFlow itself.
+    if not (needs_tensorflow and has_no_tensorflow):
+        backend = missing_backend(error)
+        if backend:
+            return USER_MISTAKE, str(backend)
+    if has_no_tensorflow:
+        return USER_MISTAKE, str(missing_tensorflow(what))
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, str(error) or "stopped"
+    first = (str(error).splitlines() or [""])[0]
+    # Python, HDF5 and TensorFlow each have an exception of their own for a full disk.
+    if os.strerror(errno.ENOSPC) in str(error):
+        return USER_MISTAKE, (
+            "the disk is full; free some space and call again, a training with --resume:"
+            " what was saved before is whole"
+        )
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return USER_MISTAKE, f"{where}{error.strerror or first}"
+    return OUR_FAILURE, f"internal error: {type(error).__name__}: {first}; --debug shows where"

@@ -10,6 +10,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,7 @@ from inception_tf.export import sample_requests
 from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
 from inception_tf.serving.local_server import Batching, serving
+from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.model import LocalModel
 
 LABELS = ("bluebell", "buttercup", "colts foot", "cowslip", "crocus", "daffodil", "Gänseblümchen")
@@ -487,3 +489,47 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
         serving(tmp_path),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "the following arguments are required: folder, name; see python -m inception_tf"),
+        (["nowhere", "m"], "'nowhere' is not a folder; give saved_models/NAME"),
+        (
+            ["x", "m", "--rest-port", "x"],
+            "argument --rest-port: invalid int value: 'x'; see python",
+        ),
+        (["x", "m", "--rest-port", "70000"], "--rest-port must be in [0, 65535], got 70000"),
+        (["x", "m", "--batching", "{"], "--batching must be JSON with integers above 0, such as"),
+        (["x", "m", "--batching", '{"rows": 1}'], "known: max_batch_size, batch_timeout_micros"),
+        (["x", "m", "--batching", '{"max_batch_size": 0}'], "integers above 0"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence(words, sentence, capsys):
+    assert local_server.main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("local_server: ")
+    assert sentence in err
+
+
+def test_a_port_that_is_taken_is_one_sentence(folder, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert local_server.main([str(folder), "m", "--rest-port", str(port)]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"local_server: port {port} cannot be taken: ")
+    assert err.endswith("give another with --rest-port\n")
+
+
+def test_a_failure_of_ours_is_one_sentence_and_a_traceback_where_asked_for(monkeypatch, capsys):
+    def fail(asked):
+        raise ValueError("a bug\nof several lines")
+
+    monkeypatch.setattr(local_server, "_serve", fail)
+    assert local_server.main(["x", "m"]) == 1
+    expected = "local_server: internal error: ValueError: a bug; --debug shows where\n"
+    assert capsys.readouterr().err == expected
+    assert local_server.main(["x", "m", "--debug"]) == 1
+    assert "Traceback" in capsys.readouterr().err

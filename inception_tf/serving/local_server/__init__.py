@@ -71,11 +71,12 @@ def serving(
     version = newest_version(folder).resolve()
     with tempfile.TemporaryDirectory() as scratch:
         ready, log = Path(scratch, "ready.json"), Path(scratch, "log.txt")
-        options = json.dumps(asdict(batching)) if batching else "null"
-        command = [sys.executable, "-m", __name__, str(version), name]
+        command = [sys.executable, "-m", __name__, str(version), name, "--ready", str(ready)]
+        if batching:
+            command += ["--batching", json.dumps(asdict(batching))]
         with log.open("wb") as words:
             child = subprocess.Popen(
-                [*command, "--batching", options, "--ready", str(ready)],
+                command,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=words,

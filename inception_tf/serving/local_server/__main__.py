@@ -5,73 +5,121 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
+import traceback
 import warnings
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
+from typing import NoReturn
 
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, explain_error
+from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.serving.local_server import Batching
-from inception_tf.serving.local_server.model import LocalModel
+from inception_tf.serving.loopback import HOST, listen
 
-HOST = "127.0.0.1"
+PROGRAM = "local_server"
 THREADS = 64  # requests that are worked on at a time, of each kind
 PARENT_EVERY = 1.0  # seconds
+EXAMPLE = '{"max_batch_size": 32}'
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m inception_tf.serving.local_server", description=__doc__
-    )
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see python -m inception_tf.serving.local_server --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or Ctrl-C.
+
+    Args:
+        arguments: The words of the command line; None for those of this process.
+
+    Returns:
+        The exit code: 0, 1 for a failure of ours, 2 for a user's mistake; errors are one sentence on stderr.
+    """
+    parser = _Parser(prog="python -m inception_tf.serving.local_server", description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("name")
     parser.add_argument("--rest-port", type=int, default=0, help="port; 0: any that is free")
     parser.add_argument("--grpc-port", type=int, default=0, help="port; 0: any that is free")
-    parser.add_argument("--batching", type=json.loads, help="JSON of Batching's fields")
+    parser.add_argument("--batching", metavar="JSON", help="Batching's fields, such as " + EXAMPLE)
     parser.add_argument(
         "--ready", type=Path, help="file to write; the process then ends with its parent"
     )
-    asked = parser.parse_args()
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
     try:
-        _serve(asked)
-    except (UserError, OSError) as error:
-        parser.error(str(error))
+        _serve(parser.parse_args(arguments))
     except KeyboardInterrupt:
         pass  # uvicorn has ended in order, and tells so
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        code, sentence = explain_error(error, PROGRAM)
+        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        return code
+    return 0
+
+
+def _parse_batching(text: str) -> Batching:
+    names = [field.name for field in fields(Batching)]
+    try:
+        values = json.loads(text)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or not all(
+        name in names and type(value) is int and value > 0 for name, value in values.items()
+    ):
+        raise UserError(
+            f"--batching must be JSON with integers above 0, such as {EXAMPLE}, got {text!r};"
+            f" known: {', '.join(names)}"
+        )
+    return Batching(**values)
 
 
 def _serve(asked: argparse.Namespace) -> None:
+    batching = None if asked.batching is None else _parse_batching(asked.batching)
+    # After the arguments are checked: these import TensorFlow.
+    from inception_tf.serving.local_server.model import LocalModel
+
     # Nothing is lost between the writing of `ready` and the first accept: connections wait here.
-    listening = socket.create_server((HOST, asked.rest_port))
-    batching = None if asked.batching is None else Batching(**asked.batching)
-    model = LocalModel(asked.folder, asked.name, batching)
+    with listen(asked.rest_port, "--rest-port") as listening:
+        model = LocalModel(asked.folder, asked.name, batching)
+        words, sys.argv[1:] = sys.argv[1:], []  # KServe reads the command line when it is imported
+        try:
+            from inception_tf.serving.local_server import rest, rpc
+        finally:
+            sys.argv[1:] = words
 
-    del sys.argv[1:]  # KServe reads the command line as well, when it is imported
-    from inception_tf.serving.local_server import rest, rpc
+        logging.getLogger("kserve").setLevel(logging.CRITICAL)  # a traceback for each refusal
+        # KServe's own choice, of a class that FastAPI would have it leave.
+        warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
+        server, port = rpc.start(model, f"{HOST}:{asked.grpc_port}", THREADS)
+        path = f"/v1/models/{asked.name}"
+        _announce(
+            asked.ready,
+            rest=f"http://{HOST}:{listening.getsockname()[1]}{path}",
+            grpc=f"grpc://{HOST}:{port}{path}",
+        )
+        try:
+            rest.serve(model, listening, THREADS)
+        finally:
+            server.stop(None).wait()
 
-    server, port = rpc.start(model, f"{HOST}:{asked.grpc_port}", THREADS)
-    path = f"/v1/models/{asked.name}"
-    served = {
-        "rest": f"http://{HOST}:{listening.getsockname()[1]}{path}",
-        "grpc": f"grpc://{HOST}:{port}{path}",
-    }
-    if asked.ready:
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-        written = asked.ready.with_suffix(".tmp")
-        written.write_text(json.dumps(served))
-        written.rename(asked.ready)
-    else:
-        print(f"{served['rest']}\n{served['grpc']}", flush=True)
-    # KServe's own choice, of a class that FastAPI would have it leave.
-    warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
-    try:
-        rest.serve(model, listening, THREADS)
-    finally:
-        server.stop(None).wait()
+
+def _announce(ready: Path | None, *, rest: str, grpc: str) -> None:
+    """Writes the addresses to the parent's file, or prints them."""
+    if ready is None:
+        print(f"{rest}\n{grpc}", flush=True)
+        return
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    atomic_write_text(ready, json.dumps({"rest": rest, "grpc": grpc}))
 
 
 def _end_with(parent: int) -> None:
@@ -81,4 +129,4 @@ def _end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

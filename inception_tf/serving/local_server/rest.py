@@ -7,7 +7,6 @@ import asyncio
 import base64
 import binascii
 import json
-import logging
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -32,7 +31,6 @@ __all__ = ["serve"]
 
 def serve(model: LocalModel, listening: socket.socket, threads: int) -> None:
     """Answers requests until SIGTERM.  listening: bound and listening, for KServe itself would bind 0.0.0.0."""
-    logging.getLogger("kserve").setLevel(logging.CRITICAL)  # it logs each refusal with a traceback
     repository = kserve.ModelRepository()
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
     KSERVE.get("app").add_exception_handler(ServedError, _refuse)
