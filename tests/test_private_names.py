@@ -26,8 +26,9 @@ from inception_tf.nn.keras_internals import KERAS
 from inception_tf.serving.batch.beam_internals import BEAM
 from inception_tf.serving.demo import GRADIO
 from inception_tf.serving.local_server.kserve_internals import KSERVE
+from inception_tf.training.determinism import TENSORFLOW
 
-TABLES = (BEAM, GARDEN, GRADIO, KERAS, KSERVE, NNCF, QUANTIZER)
+TABLES = (BEAM, GARDEN, GRADIO, KERAS, KSERVE, NNCF, QUANTIZER, TENSORFLOW)
 ROWS = [pytest.param(table, one, id=one.name) for table in TABLES for one in table.names.values()]
 LISTED = {name for table in TABLES for name in table.names}
 

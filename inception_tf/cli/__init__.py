@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import os
 import sys
@@ -13,19 +12,14 @@ from collections.abc import Sequence
 import click
 
 from inception_tf import __version__
-from inception_tf.errors import (
-    UserError,
-    did_you_mean,
-    is_without_tensorflow,
-    missing_backend,
-    missing_tensorflow,
-)
+from inception_tf.errors import INTERRUPTED, USER_MISTAKE, UserError, did_you_mean, explain_error
+from inception_tf.host.process_state import environment_variables
 
 __all__ = ["COMMANDS", "main"]
 
 PROGRAM = "inception-tf"
-NO_SPACE = os.strerror(errno.ENOSPC)
-SUCCESS, OUR_FAILURE, USER_MISTAKE, INTERRUPTED = 0, 1, 2, 130
+SUCCESS = 0
+LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
 # Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
 COMMANDS = {
@@ -85,15 +79,26 @@ def program(debug):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code: 0, 1 for a failure of ours, 2 for a user's mistake."""
+    """Runs one command.
+
+    Args:
+        arguments: The words after `inception-tf`; None for those of this process.
+
+    Returns:
+        The exit code: 0, 1 for a failure of ours, 2 for a user's mistake, 130 after Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     if debug:
         arguments.remove("--debug")
-    else:
-        # TensorFlow greets on stderr from C++; a command's stderr is for its own sentences.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow greets on stderr from C++; a command's stderr is for its own sentences.
+    settings = {} if debug or LOG_LEVEL in os.environ else {LOG_LEVEL: "3"}
+    with environment_variables(**settings):
+        return _run(arguments, debug)
+
+
+def _run(arguments: list[str], debug: bool) -> int:
     try:
         code = program.main(arguments, prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
@@ -115,18 +120,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def explain(error: BaseException, command: str = "") -> tuple[int, str]:
-    """The exit code and the one sentence for an error in `command`."""
-    if isinstance(error, UserError):
-        return USER_MISTAKE, str(error)
-    has_no_tensorflow = is_without_tensorflow(error)
-    # Another backend is no help to a command that needs TensorFlow itself.
-    if command in WITHOUT_TENSORFLOW or not has_no_tensorflow:
-        backend = missing_backend(error)
-        if backend:
-            return USER_MISTAKE, str(backend)
-    if has_no_tensorflow:
-        return USER_MISTAKE, str(missing_tensorflow(command or "this"))
-    if isinstance(error, click.Abort | KeyboardInterrupt):
+    """Returns the exit code and the one sentence for an error in a command.
+
+    Args:
+        error: What the command raised.
+        command: Its name, "" where none was recognized.
+
+    Returns:
+        The exit code and the sentence.
+    """
+    if isinstance(error, click.Abort):
         # click turns Ctrl-C into its own Abort and keeps ours, with its text, as the cause.
         return INTERRUPTED, str(error.__cause__ or error) or "stopped"
     if isinstance(error, click.ClickException):
@@ -134,14 +137,5 @@ def explain(error: BaseException, command: str = "") -> tuple[int, str]:
         context = getattr(error, "ctx", None)
         where = f"; see {context.command_path} --help" if context else ""
         return USER_MISTAKE, f"{sentence[:1].lower()}{sentence[1:].rstrip('.')}{where}"
-    first = (str(error).splitlines() or [""])[0]
-    # Python, HDF5 and TensorFlow each have an exception of their own for a full disk.
-    if NO_SPACE in str(error):
-        return USER_MISTAKE, (
-            "the disk is full; free some space and call again, a training with --resume:"
-            " what was saved before is whole"
-        )
-    if isinstance(error, OSError):
-        where = f"{error.filename}: " if error.filename else ""
-        return USER_MISTAKE, f"{where}{error.strerror or first}"
-    return OUR_FAILURE, f"internal error: {type(error).__name__}: {first}; --debug shows where"
+    needs_tensorflow = command not in WITHOUT_TENSORFLOW
+    return explain_error(error, command or "this", needs_tensorflow=needs_tensorflow)

@@ -95,8 +95,9 @@ def command(saved_model, beam_options, images, output, **settings):
 @contextlib.contextmanager
 def _quiet():
     """Without what Beam logs: its warnings are of parts that are not installed, and its errors are raised too."""
+    before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

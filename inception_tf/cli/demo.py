@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import signal
 import webbrowser
 
 import click
 
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
+from inception_tf.host.process_state import signal_handler
 
 __all__ = ["command"]
 
@@ -45,6 +47,8 @@ def command(saved_model, port, open_browser, top):
             webbrowser.open(address)
 
     try:
-        serve(saved_model, port=port, top=top, ready=ready)
+        # The server raises the signal that ended it again; as Ctrl-C it lets the uploads be removed.
+        with signal_handler(signal.SIGTERM, signal.default_int_handler):
+            serve(saved_model, port=port, top=top, ready=ready)
     except KeyboardInterrupt:
         return  # as it is meant to end

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Other projects' converters talk on both streams, from C++ as well; a command's stdout is its result."""
+"""Converters of other projects print on both streams, from C++ as well; a command's stdout is for its result."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -14,23 +15,26 @@ from inception_tf.errors import UserError
 
 __all__ = ["silence"]
 
+_ONE_THREAD = threading.RLock()
 STREAMS = (1, 2)  # file descriptors of stdout and stderr
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """Nothing is printed by this process meanwhile; after an error that nobody expected, what was
-    kept back goes to stderr.
+    """Keeps back all output of the process while the block runs; after an unexpected error it goes to stderr.
 
-    For the seconds of a conversion: other threads are silent as well.
+    C++ code prints past Python, so this redirects the file descriptors 1 and 2, of which a process has
+    one each: the output of other threads is kept back and lost too.  Meant for the seconds of a conversion
+    or of loading a model.  Blocks of several threads run one after the other, so that each finds the
+    descriptors as they were and puts them back.
     """
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
+    with _ONE_THREAD, tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as kept:
         sys.stdout.flush()
         sys.stderr.flush()
         before = [os.dup(stream) for stream in STREAMS]
         for stream in STREAMS:
             os.dup2(kept.fileno(), stream)
-        told = ""
+        kept_back = ""
         try:
             with (
                 contextlib.redirect_stdout(kept),
@@ -43,11 +47,11 @@ def silence() -> Iterator[None]:
             raise
         except Exception:
             kept.seek(0)
-            told = kept.read()
+            kept_back = kept.read()
             raise
         finally:
             kept.flush()
             for stream, copy in zip(STREAMS, before, strict=True):
                 os.dup2(copy, stream)
                 os.close(copy)
-            sys.stderr.write(told)
+            sys.stderr.write(kept_back)

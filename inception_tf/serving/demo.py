@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from inception_tf.data.labels import read_labels
 from inception_tf.data.skipped import OK
-from inception_tf.errors import UserError, missing_package
+from inception_tf.errors import missing_package
 from inception_tf.host.private_names import PrivateName, PrivateNames
+from inception_tf.host.process_state import environment_variables
+from inception_tf.serving.loopback import HOST, listen
 from inception_tf.serving.predict import Ask, find_model, open_model
 
 __all__ = ["serve"]
 
-HOST = "127.0.0.1"
 PATIENCE = 1  # seconds for open pages at the end; each keeps a connection
 CSS = """
 .gradio-container { width: 100%; max-width: 1000px !important; margin: auto !important; }
@@ -40,8 +38,14 @@ def serve(saved_model: str | Path, *, port: int, top: int, ready: Callable[[str]
     Raises `UserError` where the port is taken or `saved_model` is none.
     """
     folder = find_model(saved_model).resolve()
-    with _listen(port) as listening, tempfile.TemporaryDirectory() as uploads:
-        _keep_at_home(uploads)
+    with (
+        listen(port, "--port") as listening,
+        tempfile.TemporaryDirectory() as uploads,
+        # Gradio reads these when it is imported: where files go, and that it reports nothing.
+        environment_variables(
+            GRADIO_TEMP_DIR=uploads, GRADIO_ANALYTICS_ENABLED="False", HF_HUB_DISABLE_TELEMETRY="1"
+        ),
+    ):
         try:
             import fastapi
             import gradio
@@ -66,28 +70,8 @@ def serve(saved_model: str | Path, *, port: int, top: int, ready: Callable[[str]
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=PATIENCE)
         )
-        # What ends the server is raised again behind it; the uploads are then removed as well.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         ready(f"http://{HOST}:{listening.getsockname()[1]}")
         server.run([listening])
-
-
-def _listen(port: int) -> socket.socket:
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as error:
-        raise UserError(
-            f"port {port} cannot be taken: {os.strerror(error.errno)}; give another with --port"
-        ) from error
-
-
-def _keep_at_home(uploads: str) -> None:
-    """Gradio reads these when it is imported: where files go, and that nothing is told to anybody."""
-    os.environ |= {
-        "GRADIO_TEMP_DIR": uploads,
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
 
 
 def _page(folder: Path, ask: Ask, top: int):

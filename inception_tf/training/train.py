@@ -23,6 +23,7 @@ from inception_tf.training import checkpoint as resume
 from inception_tf.training.callbacks import LogInputsAndGraph, Recorder
 from inception_tf.training.compile import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
+from inception_tf.training.determinism import op_determinism
 from inception_tf.training.distribute import Team, make_team
 from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
@@ -55,14 +56,13 @@ def train(
     """
     run = Run(Path(out))
     _check_folder(run, config, resumed)
-    if config.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
     team = team or make_team()
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
     new_figure()  # what the end of the run needs must not be missing after hours
     recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
-    with team.watched(lambda: recorder.progress.step):
+    determinism = op_determinism(config.training.deterministic)
+    with determinism, team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
             checkpoint = resume.latest(run.checkpoints) if resumed else None

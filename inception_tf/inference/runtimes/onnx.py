@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from inception_tf.host.process_state import environment_variables
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, input_spec, plain
 from inception_tf.inference.runtimes.packages import imported
@@ -22,8 +23,8 @@ PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 INT8 = None
 OPSET = 18  # the newest that tf2onnx 1.17 writes
 BATCH = "N"  # the name of the first dimension
-# ONNX Runtime tells Microsoft of each session, on Linux as well, unless this is set before it is imported.
-SILENCE = "ORT_DISABLE_TELEMETRY"
+# ONNX Runtime reports each session to Microsoft, on Linux as well, unless this is set when it is imported.
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def check_installed(int8: bool = False) -> None:
@@ -75,5 +76,6 @@ def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _imported(package: str):
-    os.environ.setdefault(SILENCE, "1")  # "0" in the environment is a user's own choice
-    return imported(package, "format 'onnx'", package, "onnx")
+    # "0" in the environment is a user's own choice.
+    with environment_variables(**{NO_TELEMETRY: os.environ.get(NO_TELEMETRY, "1")}):
+        return imported(package, "format 'onnx'", package, "onnx")
