@@ -48,14 +48,14 @@ def _build(
     with needs_backend():
         from inception_tf.nn.network import build_model
         from inception_tf.weights import load_weights
-        from inception_tf.weights.download import fetch
-        from inception_tf.weights.registry import check_name, find_release, names_for
+        from inception_tf.weights.download import fetch_release
+        from inception_tf.weights.registry import check_release_name, find_release, release_names
 
     chosen = {switch: value for switch, value in switches.items() if value is not None}
-    check_name(network, weights)
-    if isinstance(weights, str) and weights in names_for(network):
+    check_release_name(network, weights)
+    if isinstance(weights, str) and weights in release_names(network):
         release = find_release(network, weights)
-        weights = fetch(release)
+        weights = fetch_release(release)
         chosen = {**release.switches, **chosen}
     model = build_model(variant(network, **chosen), **arguments)
     if weights is not None:

@@ -17,10 +17,10 @@ from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS
 from inception_tf.run_folder import Run
 from inception_tf.weights.convert import convert
-from inception_tf.weights.detect import check, guess
+from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats import native
 from inception_tf.weights.metadata import read_preprocessing, read_switches
-from inception_tf.weights.sources import OWN, SOURCES
+from inception_tf.weights.sources import NATIVE, SOURCES
 
 __all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_run"]
 
@@ -54,10 +54,10 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
     if model is None:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
     network = find_network(model)
-    check(path)
-    source = guess(path, SOURCES)
-    if source == OWN:
-        head = native.read(path).get(f"{LOGITS}/0")
+    check_weights_path(path)
+    source = detect_source(path, SOURCES)
+    if source == NATIVE:
+        head = native.read_native(path).get(f"{LOGITS}/0")
         classes = None if head is None else head.shape[-1]
         arguments, weights = read_switches(path), path
         preprocessing = read_preprocessing(path) or Preprocessing(network.size)

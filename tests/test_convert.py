@@ -17,7 +17,7 @@ import torch_file
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find_network
-from inception_tf.weights.convert import taken_for
+from inception_tf.weights.convert import identify_release
 from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import slim
 from inception_tf.weights.registry import find_release
@@ -32,7 +32,7 @@ def slim_checkpoint(path, network, classes, **extra):
     has_auxiliary = bool(find_network(network).auxiliaries)
     model = inception_tf.create_model(network, classes=classes, aux_logits=has_auxiliary)
     arrays = dict(extra)
-    for path_, theirs in slim.names(find_network(network)).items():
+    for path_, theirs in slim.slim_names(find_network(network)).items():
         shape = tuple(next(w.shape for w in model.weights if w.path == path_))
         array = ramps.weight(path_, shape)
         arrays[theirs] = array[None, None] if len(shape) == 2 else array
@@ -71,8 +71,8 @@ def test_output_says_how_to_build_the_model_and_that_line_runs(call, checkpoint,
     target = tmp_path / "v1.weights.h5"
     code, out, err = call("--model", "inception_v1", "--source", "slim", checkpoint[0], target)
     assert (code, err) == (0, "")
-    assert "230 arrays read, 230 used; 230 of the trainer's set aside (" in out
-    assert "the plain values taken, not the moving averages (ema).\n" in out
+    assert "230 arrays read, 230 used; 230 of the training state skipped (" in out
+    assert "read the raw weights, not the moving averages (ema).\n" in out
     line = re.search(r"use it: (.*)", out)[1]
     assert line == (
         f"inception_tf.create_model('inception_v1', classes=1001, weights={str(target)!r})"
@@ -101,7 +101,7 @@ def test_weights_of_the_paper_state_their_preprocessing(call, test_data, tmp_pat
     code, out, err = call("--model", "googlenet", "--source", "bvlc", test_data / BVLC, target)
     assert (code, err) == (0, "")
     assert (
-        "images: 224x224, out of 256x256, scale 'caffe' (taken for 'bvlc', the usual release of 'bvlc')"
+        "images: 224x224, out of 256x256, scale 'caffe' (assumed to be 'bvlc', the default release of 'bvlc')"
         in out
     )
     model = inception_tf.GoogLeNet(weights=str(target))
@@ -124,7 +124,7 @@ def test_moving_averages_are_taken_when_asked(call, checkpoint, tmp_path):
     words = ("--model", "inception_v1", "--source", "slim", "--ema")
     code, out, _ = call(*words, checkpoint[0], target)
     assert code == 0
-    assert "the moving averages taken, not the plain values" in out
+    assert "read the moving averages, not the raw weights" in out
     model = inception_tf.InceptionV1(classes=1001, weights=str(target))
     for name in ("weights", "BatchNorm/beta", "BatchNorm/moving_variance"):
         average = checkpoint[1][f"InceptionV1/Conv2d_1a_7x7/{name}{AVERAGE}"]
@@ -148,7 +148,7 @@ def test_variant_that_the_file_is_of_is_found(call, tmp_path):
     # All of the paper's layers are layers of facenet's network, which has more.
     path, target = tmp_path / "paper.ckpt", tmp_path / "paper.weights.h5"
     model = inception_tf.InceptionResNetV1(include_top=False, paper=True)
-    names = slim.names(find_network("inception_resnet_v1"))
+    names = slim.slim_names(find_network("inception_resnet_v1"))
     save(path, {names[weight.path]: weight.numpy() for weight in model.weights})
     code, out, _ = call("--model", "inception_resnet_v1", "--source", "slim", path, target)
     assert code == 0
@@ -163,7 +163,7 @@ def taken(tmp_path):
     """The preprocessing that a file of that name would be given, and what says so, without its weights."""
 
     def run(network, source, name, release=None):
-        chosen, why = taken_for(network, source, str(tmp_path / name), release)
+        chosen, why = identify_release(network, source, str(tmp_path / name), release)
         return chosen and chosen.preprocessing, why
 
     return run
@@ -172,12 +172,12 @@ def taken(tmp_path):
 def test_name_of_a_releases_file_decides(taken):
     preprocessing, why = taken("inception_v3", "torchvision", "inception_v3_google-0cc3c7bd.pth")
     assert preprocessing == find_release("inception_v3", "torchvision").preprocessing
-    assert why == "by its name the file of release 'torchvision'"
+    assert why == "identified by its name as release 'torchvision'"
 
 
 def test_name_of_the_file_inside_a_releases_archive_decides(taken):
     preprocessing, why = taken("vgg16", "slim", "vgg_16.ckpt")
-    assert (preprocessing.scale, why) == ("vgg", "by its name the file of release 'slim_2016'")
+    assert (preprocessing.scale, why) == ("vgg", "identified by its name as release 'slim_2016'")
 
 
 def test_usual_release_is_taken_where_the_name_says_nothing_and_others_are_named(taken):
@@ -185,7 +185,7 @@ def test_usual_release_is_taken_where_the_name_says_nothing_and_others_are_named
     preprocessing, why = taken("inception_v3", "timm", "model.safetensors")
     assert preprocessing.scale == "unit"
     assert why == (
-        "taken for 'timm_tf', the usual release of 'timm'; otherwise --release 'timm_gluon'"
+        "assumed to be 'timm_tf', the default release of 'timm'; otherwise --release 'timm_gluon'"
     )
 
 
@@ -193,7 +193,7 @@ def test_release_that_is_named_decides(taken):
     preprocessing, why = taken(
         "inception_v3", "timm", "model.safetensors", find_release("inception_v3", "timm_gluon")
     )
-    assert (preprocessing.scale, why) == ("torch", "as release 'timm_gluon' wants them")
+    assert (preprocessing.scale, why) == ("torch", "as release 'timm_gluon' expects them")
 
 
 def test_network_without_a_release_says_so(taken):
@@ -211,7 +211,7 @@ def test_release_reaches_the_file_that_is_written(call, tmp_path):
     code, out, _ = call(*words, "--release", "timm_gluon", source, target)
     assert code == 0
     assert (
-        "images: 299x299, crop 0.875, scale 'torch' (as release 'timm_gluon' wants them)\n" in out
+        "images: 299x299, crop 0.875, scale 'torch' (as release 'timm_gluon' expects them)\n" in out
     )
     assert read_preprocessing(target) == find_release("inception_v3", "timm_gluon").preprocessing
 
@@ -240,7 +240,8 @@ def test_one_missing_variable_fails_it(refused, checkpoint, tmp_path):
     save(tmp_path / "less.ckpt", {k: v for k, v in checkpoint[1].items() if not k.startswith(gone)})
     sentence = refused("inception_v1", "slim", tmp_path / "less.ckpt")
     assert (
-        "the file lacks 1 of its variables (Conv2d_2b_1x1_bn/beta); nothing was loaded" in sentence
+        "the file lacks 1 of the model's variables (Conv2d_2b_1x1_bn/beta); nothing was loaded"
+        in sentence
     )
 
 
@@ -263,7 +264,7 @@ def test_git_lfs_pointer_is_refused(refused, tmp_path, source, name):
     )
     network = "googlenet" if source == "bvlc" else "inception_v3"
     sentence = refused(network, source, tmp_path / name)
-    assert "is a Git LFS pointer and not the file itself; fetch that with git lfs pull" in sentence
+    assert "is a Git LFS pointer, not the file itself; fetch the file with git lfs pull" in sentence
 
 
 def test_folder_with_a_released_checkpoint_names_it(refused, tmp_path):
@@ -284,8 +285,7 @@ def test_other_number_of_classes_is_refused(refused, checkpoint):
     sentence = refused("inception_v1", "slim", checkpoint[0], "x.weights.h5", "--classes", "1000")
     assert (
         "has 1001 classes in the file and 1000 in the model; create the model with classes=1001, or"
-        " load with drop_background=True (--drop-background) to leave out the first of them"
-        in sentence
+        " load with drop_background=True (--drop-background) to skip the first of them" in sentence
     )
 
 
@@ -311,7 +311,7 @@ def test_release_of_another_project_is_refused(refused, checkpoint):
 
 def test_moving_averages_of_another_source_are_refused(refused, test_data):
     sentence = refused("googlenet", "bvlc", test_data / BVLC, "x.weights.h5", "--ema")
-    assert "only slim's checkpoints keep moving averages beside the weights" in sentence
+    assert "only slim's checkpoints have moving averages beside the weights" in sentence
 
 
 def test_classes_of_a_file_without_its_head_are_refused(refused, checkpoint):
@@ -326,15 +326,15 @@ def test_classes_of_a_file_without_its_head_are_refused(refused, checkpoint):
 def test_facenets_head_is_refused_by_name_and_skipped_when_asked(refused, call, tmp_path):
     path, target = tmp_path / "model.ckpt-9", tmp_path / "body.weights.h5"
     model = inception_tf.InceptionResNetV1(include_top=False)
-    names = slim.names(find_network("inception_resnet_v1"))
+    names = slim.slim_names(find_network("inception_resnet_v1"))
     head = {f"InceptionResnetV1/Bottleneck/BatchNorm/{kind}": np.ones(8) for kind in BATCH_NORM}
     head["InceptionResnetV1/Bottleneck/weights"] = np.ones((1792, 8))
     save(path, {names[weight.path]: weight.numpy() for weight in model.weights} | head)
     sentence = refused("inception_resnet_v1", "slim", path)
     assert (
-        "the file has a classifier of another form than this network's"
+        "the classifier in the file has another structure than this network's"
         " (InceptionResnetV1/Bottleneck/weights, InceptionResnetV1/Bottleneck/BatchNorm/beta,"
-        " InceptionResnetV1/Bottleneck/BatchNorm/moving_mean and 1 more); take the body alone with"
+        " InceptionResnetV1/Bottleneck/BatchNorm/moving_mean and 1 more); load the backbone alone with"
         " skip_head=True, on the command line --skip-head" in sentence
     )
     words = ("--model", "inception_resnet_v1", "--source", "slim", "--skip-head", path, target)
@@ -353,7 +353,7 @@ def test_truncated_checkpoint_is_refused(refused, checkpoint, tmp_path, kept):
         whole[: kept if isinstance(kept, int) else int(kept * len(whole))]
     )
     sentence = refused("inception_v1", "slim", tmp_path / "a.ckpt")
-    assert "is no readable TensorFlow checkpoint; give the name of a complete one" in sentence
+    assert "is not a readable TensorFlow checkpoint; give the name of a complete one" in sentence
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.999])
@@ -361,7 +361,7 @@ def test_truncated_index_is_refused(refused, checkpoint, tmp_path, kept):
     whole = checkpoint[0].with_name(f"{checkpoint[0].name}.index").read_bytes()
     cut = whole[: kept if isinstance(kept, int) else int(kept * len(whole))]
     (tmp_path / "a.ckpt.index").write_bytes(cut)
-    assert "is no readable TensorFlow checkpoint" in refused(
+    assert "is not a readable TensorFlow checkpoint" in refused(
         "inception_v1", "slim", tmp_path / "a.ckpt"
     )
 
@@ -374,13 +374,13 @@ def test_pickle_that_would_run_code_is_never_loaded(refused, tmp_path):
     (tmp_path / "a.pth").write_bytes(pickle.dumps({"fc.weight": Trap()}))
     sentence = refused("inception_v3", "torchvision", tmp_path / "a.pth")
     assert "a.pth" in sentence
-    assert "could run code" in sentence or "only torch reads it safely" in sentence
+    assert "code is never loaded" in sentence or "only torch reads it safely" in sentence
     assert not (tmp_path / "ran").exists()
 
 
 def test_another_ending_is_refused(refused, test_data):
     sentence = refused("googlenet", "bvlc", test_data / BVLC, "googlenet.h5")
-    assert "weights are written as .weights.h5" in sentence
+    assert "must end in .weights.h5" in sentence
 
 
 # Loading with other inputs and classes

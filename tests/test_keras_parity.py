@@ -32,9 +32,9 @@ def pair(request):
     theirs = build(**arguments, classifier_activation=None)
     ramps.fill(theirs)
     ours = inception_tf.create_model(request.param, **arguments, classifier_activation=None)
-    arrays = keras_applications.arrays(theirs)
-    names = keras_applications.names(find_network(request.param), arrays)
-    report = transfer.fill(ours, arrays, names)
+    arrays = keras_applications.keras_arrays(theirs)
+    names = keras_applications.keras_names(find_network(request.param), arrays)
+    report = transfer.assign(ours, arrays, names)
     yield theirs, ours, report, grid
     keras.backend.clear_session()
 
@@ -68,4 +68,4 @@ def test_network_that_keras_lacks_is_refused():
     with pytest.raises(
         inception_tf.UserError, match="unknown network of keras.applications 'inception_v1'"
     ):
-        keras_applications.names(find_network("inception_v1"), [])
+        keras_applications.keras_names(find_network("inception_v1"), [])

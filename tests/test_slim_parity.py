@@ -77,7 +77,7 @@ def ends_of(theirs) -> dict[str, np.ndarray]:
 
 def test_every_slim_variable_has_its_name_in_slims_order(pair):
     theirs, _, _, job = pair
-    assert list(slim.names(find_network(job.network)).values()) == list(theirs["names"])
+    assert list(slim.slim_names(find_network(job.network)).values()) == list(theirs["names"])
 
 
 def test_checkpoint_is_read_without_what_the_trainer_left(pair):

@@ -16,7 +16,7 @@ import ramps
 import inception_tf
 from inception_tf.models import find_network, variant
 from inception_tf.weights import transfer
-from inception_tf.weights.formats import native as own
+from inception_tf.weights.formats import native
 from inception_tf.weights.names import slim
 
 SIDE = 75
@@ -137,7 +137,7 @@ def test_pointwise_kernel_becomes_a_dense_one():
     model = build("inception_v1")
     path, shape = "Logits/kernel", tuple(model.get_layer("Logits").kernel.shape)
     kernel = ramps.uniform("pointwise", (1, 1, *shape))
-    transfer.fill(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
+    transfer.assign(model, {"theirs": kernel}, {path: "theirs"}, strict=False)
     np.testing.assert_array_equal(model.get_layer("Logits").kernel, kernel[0, 0])
 
 
@@ -204,7 +204,7 @@ SLIM_NAMES = {
 
 @pytest.mark.parametrize("name", SLIM_NAMES)
 def test_layers_have_their_published_names_in_slim(name):
-    found = slim.names(find_network(name))
+    found = slim.slim_names(find_network(name))
     expected = SLIM_NAMES[name]
     assert {path: found[f"{path}/kernel"].removesuffix("/weights") for path in expected} == expected
 
@@ -221,22 +221,22 @@ def test_every_weight_has_a_name_of_its_own_in_slim(name, switches):
         else {}
     )
     model = build(name, fill=False, **switches, **top)
-    found = slim.names(slim.network_of(model))
-    assert found == slim.names(variant(name, **switches))
+    found = slim.slim_names(slim.identify_slim_network(model))
+    assert found == slim.slim_names(variant(name, **switches))
     assert len(set(found.values())) == len(found)
     assert {w.path for w in model.weights} <= found.keys()
 
 
 def test_stride_does_not_change_slims_names():
     plain, fine = (
-        slim.names(variant("inception_resnet_v2", output_stride=stride)) for stride in (16, 8)
+        slim.slim_names(variant("inception_resnet_v2", output_stride=stride)) for stride in (16, 8)
     )
     assert fine.items() <= plain.items()
 
 
 def test_network_that_slim_lacks_is_refused(tmp_path):
     refused(
-        "model 'inception' is none of slim's networks; known: inception_v1, inception_v2,"
+        "model 'inception' is not one of slim's networks; known: inception_v1, inception_v2,"
         " inception_v3, inception_v4, inception_resnet_v1, inception_resnet_v2, alexnet, vgg16;"
         " create one of these",
         build("inception"),
@@ -250,7 +250,7 @@ def test_network_that_slim_lacks_is_refused(tmp_path):
 def test_other_number_of_classes_is_refused(saved):
     refused(
         "Logits/kernel has 5 classes in the file and 10 in the model; create the model with"
-        " classes=5, or load with strict=False to leave its classifier as it is",
+        " classes=5, or load with strict=False to keep its classifier",
         build(classes=10),
         saved[0],
     )
@@ -271,8 +271,8 @@ def test_missing_auxiliary_classifier_is_refused(tmp_path):
     refused(
         "the file has no auxiliary classifier (AuxLogits_Conv2d_1b_1x1_conv/kernel,"
         " AuxLogits_Conv2d_1b_1x1_bn/beta, AuxLogits_Conv2d_1b_1x1_bn/moving_mean and 7 more);"
-        " create the model with aux_logits=False, or load with strict=False to leave the auxiliary"
-        " classifier as it is",
+        " create the model with aux_logits=False, or load with strict=False to keep the auxiliary"
+        " classifier",
         build(aux_logits=True),
         tmp_path / "plain.weights.h5",
     )
@@ -281,8 +281,8 @@ def test_missing_auxiliary_classifier_is_refused(tmp_path):
 def test_another_network_is_refused(saved):
     with pytest.raises(
         inception_tf.UserError,
-        match=r"^the file does not fit the model 'inception_v1': the file lacks \d+ of its variables"
-        r" \(Conv2d_1a_7x7_conv/kernel, .* and \d+ more\); it has no place for \d+ of the file's"
+        match=r"^the file does not fit the model 'inception_v1': the file lacks \d+ of the model's variables"
+        r" \(Conv2d_1a_7x7_conv/kernel, .* and \d+ more\); the model has no variable for \d+ of the file's"
         r" arrays \(.* more\); .*; nothing was loaded: create the network that wrote the file, or load"
         r" what fits with strict=False$",
     ):
@@ -305,7 +305,7 @@ def test_array_of_no_layer_is_refused(saved, tmp_path):
         group.attrs["name"] = "extra"
         group["0"] = np.zeros(3)
     refused(
-        "the file does not fit the model 'inception_v3': it has no place for 1 of the file's arrays"
+        "the file does not fit the model 'inception_v3': the model has no variable for 1 of the file's arrays"
         " (extra/0); nothing was loaded: create the network that wrote the file, or load what fits"
         " with strict=False",
         build(),
@@ -333,7 +333,7 @@ def test_truncated_file_is_refused(saved, tmp_path, kept, suffix):
     path = tmp_path / f"cut{suffix}"
     if suffix == ".keras":
         with zipfile.ZipFile(path, "w") as archive:
-            archive.write(saved[0], own.WEIGHTS_IN_KERAS_FILE)
+            archive.write(saved[0], native.WEIGHTS_IN_KERAS_FILE)
         whole = path.read_bytes()
     else:
         whole = saved[0].read_bytes()
@@ -359,7 +359,7 @@ def test_file_without_layer_names_is_refused(tmp_path):
     with h5py.File(path, "w") as file:
         file["layers/conv2d/vars/0"] = np.zeros(3)
     refused(
-        f"'{path}' holds no layers with names, as Keras 3 writes them; save the model again with"
+        f"'{path}' has no layer names, which Keras 3 writes; save the model again with"
         " model.save_weights or model.save",
         small(),
         path,
@@ -372,7 +372,7 @@ def test_file_with_two_layers_of_one_name_is_refused(saved, tmp_path):
         file.copy("layers/dense", "layers/functional/layers/dense")
         name = file["layers/dense/vars"].attrs["name"]
     refused(
-        f"'{path}' holds several layers of the name '{name}'; give the file of one network alone",
+        f"'{path}' has several layers called '{name}'; give the file of one network alone",
         small(),
         path,
     )
@@ -380,7 +380,7 @@ def test_file_with_two_layers_of_one_name_is_refused(saved, tmp_path):
 
 def test_unknown_source_is_refused_with_the_nearest(saved):
     refused(
-        "unknown source 'slin'; known: auto, own, slim, keras, torchvision, timm, bvlc; did you mean 'slim'?",
+        "unknown source 'slin'; known: auto, native, slim, keras, torchvision, timm, bvlc; did you mean 'slim'?",
         small(),
         saved[0],
         source="slin",
@@ -390,9 +390,9 @@ def test_unknown_source_is_refused_with_the_nearest(saved):
 def test_name_that_tells_no_source_is_refused(tmp_path):
     path = tmp_path / "weights.bin"
     refused(
-        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
+        f"cannot detect the format of '{path}'; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
         " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm, or"
-        " BVLC's .npz, or say which with source='own' or 'slim' or 'keras' or 'torchvision' or 'timm'"
+        " BVLC's .npz, or name the source with source='native' or 'slim' or 'keras' or 'torchvision' or 'timm'"
         " or 'bvlc'",
         small(),
         path,
@@ -412,7 +412,7 @@ def test_damaged_checkpoint_is_refused(tmp_path):
     path = tmp_path / "inception_v1.ckpt"
     path.write_bytes(bytes(range(256)) * 40)
     refused(
-        f"'{path}' is no readable TensorFlow checkpoint; give the name of a complete one,"
+        f"'{path}' is not a readable TensorFlow checkpoint; give the name of a complete one,"
         " without .index or .data-00000-of-00001",
         small(),
         path,
@@ -440,4 +440,4 @@ def small():
 
 
 def damaged(path) -> str:
-    return f"'{path}' is damaged or no Keras file; give a complete .weights.h5 or .keras file"
+    return f"'{path}' is damaged or not a Keras file; give a complete .weights.h5 or .keras file"

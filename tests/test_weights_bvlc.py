@@ -70,7 +70,7 @@ def test_all_real_images_score_as_in_an_independent_forward_pass(model, test_dat
 def test_weights_fit_no_other_network(test_data):
     with pytest.raises(
         inception_tf.UserError,
-        match=r"^model 'inception_v1' is none of the networks of BVLC; known: googlenet; create",
+        match=r"^model 'inception_v1' is not one of the networks of BVLC; known: googlenet; create",
     ):
         inception_tf.load_weights(inception_tf.InceptionV1(), test_data / WEIGHTS)
 
@@ -79,13 +79,13 @@ def test_flattened_grid_of_an_auxiliary_classifier_gets_its_sides_back(tmp_path)
     # Caffe's fully connected layers read channel, row, column, one after another.
     flat = np.arange(128 * 4 * 4 * 2, dtype=np.float32).reshape(-1, 2)
     np.savez(tmp_path / "fc.npz", **{"loss1/fc/kernel": flat})
-    kernel = bvlc.read(str(tmp_path / "fc.npz"))["loss1/fc/kernel"]
+    kernel = bvlc.read_bvlc(str(tmp_path / "fc.npz"))["loss1/fc/kernel"]
     assert kernel.shape == (4, 4, 128, 2)
     assert kernel[1, 2, 77, 1] == flat[77 * 16 + 1 * 4 + 2, 1]
 
 
 def test_auxiliary_classifiers_have_names():
-    names = bvlc.names(find_network("googlenet"))
+    names = bvlc.bvlc_names(find_network("googlenet"))
     assert names["AuxLogits_1_Conv2d_1b_1x1_conv/kernel"] == "loss1/conv/kernel"
     assert names["AuxLogits_2_Conv2d_2a_4x4_conv/bias"] == "loss2/fc/bias"
     assert names["AuxLogits_2/kernel"] == "loss2/classifier/kernel"
@@ -99,8 +99,8 @@ def test_truncated_file_is_refused(test_data, tmp_path, kept):
     path = tmp_path / "cut.npz"
     whole = (test_data / WEIGHTS).read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
-    with pytest.raises(inception_tf.UserError, match="is damaged or no .npz file"):
-        bvlc.read(str(path))
+    with pytest.raises(inception_tf.UserError, match="is damaged or not a .npz file"):
+        bvlc.read_bvlc(str(path))
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
@@ -109,11 +109,11 @@ def test_pickled_objects_are_never_loaded(tmp_path):
             return shutil.copy, (__file__, str(tmp_path / "ran"))
 
     np.savez(tmp_path / "trap.npz", **{"conv1/7x7_s2/kernel": np.array([Trap()], object)})
-    with pytest.raises(inception_tf.UserError, match="is damaged or no .npz file"):
-        bvlc.read(str(tmp_path / "trap.npz"))
+    with pytest.raises(inception_tf.UserError, match="is damaged or not a .npz file"):
+        bvlc.read_bvlc(str(tmp_path / "trap.npz"))
     assert not (tmp_path / "ran").exists()
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(inception_tf.UserError, match="^no weights file at"):
-        bvlc.read(str(tmp_path / "none.npz"))
+        bvlc.read_bvlc(str(tmp_path / "none.npz"))

@@ -34,9 +34,9 @@ def test_kernels_come_out_as_tensorflow_lays_them(tmp_path, old):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\n", "is damaged or no .caffemodel file"),
-        (b"", "holds no layers with weights"),
-        (field(1, b"a net"), "holds no layers with weights"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is damaged or not a .caffemodel file"),
+        (b"", "has no layers with weights"),
+        (field(1, b"a net"), "has no layers with weights"),
     ],
 )
 def test_what_is_no_caffemodel_is_one_sentence(tmp_path, content, sentence):

@@ -23,10 +23,10 @@ from inception_tf.errors import UserError
 from inception_tf.models import find_network, list_models
 from inception_tf.weights import download as fetching
 from inception_tf.weights import registry
-from inception_tf.weights.download import fetch
+from inception_tf.weights.download import fetch_release
 from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import bvlc, slim
-from inception_tf.weights.registry import RELEASES, Release, find_release, names_for
+from inception_tf.weights.registry import RELEASES, Release, find_release, release_names
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -64,7 +64,7 @@ def published(tmp_path_factory):
     """A network's checkpoint as slim publishes them, one file for 1,001 classes, and the outputs it gives."""
     model = inception_tf.create_model("inception_v1", input_shape=(32, 32, 3), classes=1001)
     ramps.fill(model)
-    names = slim.names(find_network("inception_v1"))
+    names = slim.slim_names(find_network("inception_v1"))
     arrays = {names[weight.path]: weight.numpy() for weight in model.weights}
     path = tmp_path_factory.mktemp("published") / "v1.ckpt"
     tf.raw_ops.Save(filename=str(path), tensor_names=list(arrays), data=list(arrays.values()))
@@ -87,7 +87,7 @@ def server(published):
 @pytest.fixture
 def release(server, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr(fetching, "PAUSE", 0.01)
+    monkeypatch.setattr(fetching, "RETRY_DELAY_S", 0.01)
     return Release(
         name="test",
         network="inception_v1",
@@ -95,7 +95,7 @@ def release(server, tmp_path, monkeypatch):
         address=f"http://127.0.0.1:{server.server_port}/v1.ckpt",
         member="",
         checksum=f"sha256:{hashlib.sha256(server.content).hexdigest()[:8]}",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         classes=1001,
         preprocessing=Preprocessing(224, 0.9, "torch"),  # no other release's
         accuracy=(0.0, 0.0),
@@ -110,18 +110,18 @@ def test_weights_are_fetched_once_and_give_the_published_outputs(release, server
     _, images, expected = published
     for _ in range(2):
         model = inception_tf.create_model(
-            "inception_v1", input_shape=(32, 32, 3), weights=str(fetch(release))
+            "inception_v1", input_shape=(32, 32, 3), weights=str(fetch_release(release))
         )
         np.testing.assert_allclose(model(images), expected, atol=1e-6)
     assert server.requests == 1
-    assert read_preprocessing(fetch(release)) == release.preprocessing
+    assert read_preprocessing(fetch_release(release)) == release.preprocessing
     assert _files() == ["inception_v1.weights.h5", "v1.ckpt"]
 
 
 @pytest.mark.parametrize("faults", [["slow"], ["torn"], ["busy", "torn"]])
 def test_a_slow_torn_or_refused_answer_is_waited_for_or_tried_again(release, server, faults):
     server.faults = list(faults)
-    fetch(release)
+    fetch_release(release)
     assert server.requests == len(faults) + (faults != ["slow"])
     assert _files() == ["inception_v1.weights.h5", "v1.ckpt"]
 
@@ -130,12 +130,12 @@ def test_without_a_network_the_sentence_names_the_file_and_its_place(release, se
     server.faults = ["busy"] * 9
     place = fetching.cache_folder() / "inception_v1-test" / "v1.ckpt"
     with pytest.raises(UserError) as error:
-        fetch(release)
-    assert f"put that file by hand at {place} and call again" in str(error.value)
+        fetch_release(release)
+    assert f"put that file by hand at {place} and try again" in str(error.value)
     assert _files() == []
     place.write_bytes(published[0].read_bytes())
-    fetch(release)
-    assert server.requests == fetching.TRIES
+    fetch_release(release)
+    assert server.requests == fetching.ATTEMPTS
 
 
 def test_a_wrong_checksum_is_refused_and_the_file_removed(release):
@@ -143,7 +143,7 @@ def test_a_wrong_checksum_is_refused_and_the_file_removed(release):
     with pytest.raises(
         UserError, match=r"has the sha256 checksum [0-9a-f]{64} and should have 00000000"
     ):
-        fetch(wrong)
+        fetch_release(wrong)
     assert _files() == []
 
 
@@ -152,7 +152,7 @@ def test_a_torn_file_put_there_by_hand_is_refused(release, published):
     place.parent.mkdir(parents=True)
     place.write_bytes(published[0].read_bytes()[:1000])
     with pytest.raises(UserError, match="checksum"):
-        fetch(release)
+        fetch_release(release)
 
 
 def test_an_archive_is_unpacked_and_a_damaged_one_is_refused(release, server, published, tmp_path):
@@ -167,11 +167,11 @@ def test_an_archive_is_unpacked_and_a_damaged_one_is_refused(release, server, pu
         checksum="",
     )
     server.content = content[: len(content) // 2]
-    with pytest.raises(UserError, match="is damaged or holds no inside.ckpt"):
-        fetch(packed)
+    with pytest.raises(UserError, match="is damaged or has no inside.ckpt"):
+        fetch_release(packed)
     (fetching.cache_folder() / "inception_v1-test" / "v1.tar.gz").unlink()
     server.content = content
-    assert fetch(packed).exists()
+    assert fetch_release(packed).exists()
     assert _files() == ["inception_v1.weights.h5", "v1.tar.gz"]
 
 
@@ -182,7 +182,7 @@ def test_an_archive_is_unpacked_and_a_damaged_one_is_refused(release, server, pu
 def googlenet(tmp_path_factory):
     model = inception_tf.GoogLeNet(aux_logits=True)
     ramps.fill(model)
-    names = bvlc.names(find_network("googlenet"))
+    names = bvlc.bvlc_names(find_network("googlenet"))
     weights = {names[weight.path]: weight.numpy() for weight in model.weights}
     content = b"".join(
         caffe_file.layer(layer, *caffe_arrays(layer, weights), old=True)
@@ -211,7 +211,9 @@ def test_bvlcs_googlenet_is_fetched_checked_by_sha1_and_converted_once(
         checksum=f"sha1:{checksum}",
     )
     with pytest.raises(UserError, match=f"has the sha1 checksum {checksum} and should have 405fc5"):
-        fetch(dataclasses.replace(made, checksum=find_release("googlenet", "bvlc").checksum))
+        fetch_release(
+            dataclasses.replace(made, checksum=find_release("googlenet", "bvlc").checksum)
+        )
     assert _files() == []
     monkeypatch.setattr(registry, "RELEASES", (made,))
     for _ in range(2):
@@ -220,7 +222,7 @@ def test_bvlcs_googlenet_is_fetched_checked_by_sha1_and_converted_once(
     assert _files() == ["bvlc_googlenet.caffemodel", "googlenet.weights.h5"]
     for ours, expected in zip(model.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(ours, expected, err_msg=ours.path)
-    assert read_preprocessing(fetch(made)) == Preprocessing(224, None, "caffe", stored=256)
+    assert read_preprocessing(fetch_release(made)) == Preprocessing(224, None, "caffe", stored=256)
 
 
 def test_bvlcs_release_is_as_its_readme_says():
@@ -228,7 +230,7 @@ def test_bvlcs_release_is_as_its_readme_says():
     release = find_release("googlenet", "imagenet")
     assert release.address == "http://dl.caffe.berkeleyvision.org/bvlc_googlenet.caffemodel"
     assert release.checksum == "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204"
-    assert (release.licence, release.accuracy) == ("unrestricted", (68.7, 88.9))
+    assert (release.license, release.accuracy) == ("unrestricted", (68.7, 88.9))
 
 
 def test_a_release_is_found_by_its_name_and_imagenet_is_the_first():
@@ -243,7 +245,7 @@ def test_a_release_is_found_by_its_name_and_imagenet_is_the_first():
 def test_every_release_is_of_a_network_and_named_once():
     assert {release.network for release in RELEASES} <= set(list_models())
     for name in list_models():
-        assert len(set(names_for(name))) == len(names_for(name))
+        assert len(set(release_names(name))) == len(release_names(name))
 
 
 def test_the_builder_takes_a_release_by_name(release, published, monkeypatch):

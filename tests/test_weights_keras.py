@@ -94,7 +94,7 @@ def test_names_inside_the_file_may_be_those_of_keras_2(tmp_path):
         group.attrs["layer_names"] = [b"conv2d_1"]
         group.create_group("conv2d_1").attrs["weight_names"] = [b"conv2d_1/kernel:0"]
         group["conv2d_1/conv2d_1/kernel:0"] = np.arange(3.0)
-    assert list(keras_h5.read(str(tmp_path / "old.h5"))) == ["conv2d_1/kernel"]
+    assert list(keras_h5.read_keras_h5(str(tmp_path / "old.h5"))) == ["conv2d_1/kernel"]
 
 
 # What a user saves with Keras 3
@@ -159,7 +159,7 @@ def test_batch_normalization_with_gamma_is_refused(tmp_path):
         file.visititems(lambda _, item: found.append(item) if "name" in item.attrs else None)
         next(group for group in found if group.attrs["name"] == one.name)["3"] = np.ones(32)
     with pytest.raises(
-        inception_tf.UserError, match=r"no place for 1 of the file's arrays \(batch"
+        inception_tf.UserError, match=r"no variable for 1 of the file's arrays \(batch"
     ):
         inception_tf.load_weights(ours(include_top=False), tmp_path / "gamma.weights.h5")
 
@@ -180,7 +180,8 @@ def test_one_missing_variable_is_refused(written, tmp_path):
         layer = file.attrs["layer_names"][-1]
         file[layer].attrs["weight_names"] = file[layer].attrs["weight_names"][:1]
     with pytest.raises(
-        inception_tf.UserError, match=r"the file lacks 1 of its variables \(Logits/bias\); nothing"
+        inception_tf.UserError,
+        match=r"the file lacks 1 of the model's variables \(Logits/bias\); nothing",
     ):
         inception_tf.load_weights(kept(), path)
 
@@ -190,13 +191,13 @@ def test_truncated_file_is_refused(written, tmp_path, share):
     whole = written[0].read_bytes()
     path = tmp_path / "cut.h5"
     path.write_bytes(whole[: share if isinstance(share, int) else int(share * len(whole))])
-    with pytest.raises(inception_tf.UserError, match="is damaged or no .h5 file of keras"):
+    with pytest.raises(inception_tf.UserError, match="is damaged or not an .h5 file of keras"):
         inception_tf.load_weights(kept(), path, source="keras")
 
 
 def test_network_that_keras_lacks_is_refused(written):
     with pytest.raises(
         inception_tf.UserError,
-        match=r"^model 'inception_v1' is none of the networks of keras.applications; known",
+        match=r"^model 'inception_v1' is not one of the networks of keras.applications; known",
     ):
         inception_tf.load_weights(ours("inception_v1"), written[0])

@@ -39,7 +39,7 @@ def save(path, arrays):
 
 def in_slims_names(model, network) -> dict[str, np.ndarray]:
     """A model's weights as slim would save them; where slim convolves with 1x1, so is the shape."""
-    names, found = slim.names(find_network(network)), {}
+    names, found = slim.slim_names(find_network(network)), {}
     for weight in model.weights:
         is_convolution = re.search(r"Conv2d_\dc_1x1|Conv2d_2b_1x1/w|/fc\d", names[weight.path])
         array = weight.numpy()
@@ -71,9 +71,9 @@ def network(request, tmp_path_factory):
     plain = build(name, 1000, False) if has_auxiliary else whole
     arrays = in_slims_names(whole, name)
     auxiliary = {key for key in arrays if "/AuxLogits/" in key}
-    heads = {slim.names(find_network(name))[f"Logits/{kind}"] for kind in ("kernel", "bias")} | {
-        key for key in auxiliary if re.search(r"ogits/(Aux_l|L)ogits/|Conv2d_2b_1x1/", key)
-    }
+    heads = {
+        slim.slim_names(find_network(name))[f"Logits/{kind}"] for kind in ("kernel", "bias")
+    } | {key for key in auxiliary if re.search(r"ogits/(Aux_l|L)ogits/|Conv2d_2b_1x1/", key)}
     background = {
         key: np.concatenate([np.full_like(array[..., :1], 7), array], -1) if key in heads else array
         for key, array in arrays.items()
@@ -103,7 +103,7 @@ def test_what_a_trainer_leaves_is_set_aside_and_named(network):
     assert set(report.read) == set(network.arrays)
     assert report.unused == ()
     expected = {STEP, *(f"{name}{slot}" for name in network.arrays for slot in SLOTS)}
-    assert set(report.set_aside) == expected
+    assert set(report.training_state) == expected
 
 
 def test_auxiliary_classifier_of_the_file_is_unused_by_a_model_without_one(network):
@@ -203,8 +203,8 @@ def test_plain_values_are_taken_unless_averages_are_asked_for(trained):
     for name, array in values(model).items():
         np.testing.assert_array_equal(array, plain[name], err_msg=name)
     assert set(report.used) == set(plain)
-    assert {STEP, *(f"{name}{AVERAGE}" for name in plain)} <= set(report.set_aside)
-    assert "the plain values taken, not the moving averages (ema)" in str(report)
+    assert {STEP, *(f"{name}{AVERAGE}" for name in plain)} <= set(report.training_state)
+    assert "read the raw weights, not the moving averages (ema)" in str(report)
 
 
 def test_each_moving_average_is_taken_under_its_own_name(trained):
@@ -215,16 +215,16 @@ def test_each_moving_average_is_taken_under_its_own_name(trained):
         np.testing.assert_array_equal(array, shadows[name], err_msg=name)
         assert np.abs(array - plain[name]).max() > 0
     assert set(report.used) == {f"{name}{AVERAGE}" for name in plain}
-    assert set(plain) <= set(report.set_aside)
-    assert "the moving averages taken, not the plain values" in str(report)
+    assert set(plain) <= set(report.training_state)
+    assert "read the moving averages, not the raw weights" in str(report)
 
 
 def test_a_missing_average_is_refused_by_name(trained):
     path, plain, _ = trained
     gone = list(plain)[3]
     sentence = (
-        f"'{path}-torn' has no moving average of 1 of its {len(plain)} variables ({gone}); leave out"
-        " ema to take the plain values"
+        f"'{path}-torn' has no moving average of 1 of its {len(plain)} variables ({gone}); omit"
+        " ema to read the raw weights"
     )
     with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
         inception_tf.load_weights(
@@ -243,8 +243,8 @@ def test_averages_are_slims_alone(tmp_path):
     model = build("alexnet", 5, False)
     model.save_weights(tmp_path / "alexnet.weights.h5")
     sentence = (
-        "only slim's checkpoints keep moving averages beside the weights; leave out ema for a file of"
-        " 'own'"
+        "only slim's checkpoints have moving averages beside the weights; omit ema for a file of"
+        " 'native'"
     )
     with pytest.raises(inception_tf.UserError, match=f"^{sentence}$"):
         inception_tf.load_weights(model, tmp_path / "alexnet.weights.h5", ema=True)
@@ -266,7 +266,7 @@ def test_gamma_goes_into_the_kernel_and_the_mean(tmp_path, suffix):
     names = {kind: f"{layer}/{kind}{suffix}" for kind in arrays}
     plain = {f"{layer}/{kind}": np.zeros_like(array) for kind, array in arrays.items()}
     save(tmp_path / "a.ckpt", plain | {names[kind]: arrays[kind] for kind in arrays})
-    found = tf1_checkpoint.read(str(tmp_path / "a.ckpt"), ema=bool(suffix))
+    found = tf1_checkpoint.read_tf1_checkpoint(str(tmp_path / "a.ckpt"), ema=bool(suffix))
     assert set(found) == set(names.values()) - {names["BatchNorm/gamma"]}
 
     image = ramps.images(1, 7, 7, 3)
@@ -285,7 +285,7 @@ def test_gamma_without_its_kernel_is_refused(tmp_path):
     model = build("inception_v1", 5, False)
     arrays = in_slims_names(model, "inception_v1")
     save(tmp_path / "a.ckpt", arrays | {"InceptionV1/Extra/BatchNorm/gamma": np.ones(3)})
-    with pytest.raises(inception_tf.UserError, match="no place for 1 of the file's arrays"):
+    with pytest.raises(inception_tf.UserError, match="no variable for 1 of the file's arrays"):
         inception_tf.load_weights(model, tmp_path / "a.ckpt")
 
 
@@ -297,7 +297,8 @@ def facenet(tmp_path_factory):
     """A narrow Inception-ResNet v1 as facenet saves it: bottleneck, classifier of faces, centres."""
     body = build_body()
     arrays = {
-        slim.names(find_network("inception_resnet_v1"))[w.path]: w.numpy() for w in body.weights
+        slim.slim_names(find_network("inception_resnet_v1"))[w.path]: w.numpy()
+        for w in body.weights
     }
     head = {
         "InceptionResnetV1/Bottleneck/weights": np.ones((176, 128)),
@@ -323,15 +324,15 @@ def test_body_is_filled_and_facenets_head_is_unused(facenet):
     path, head = facenet
     report = assert_loaded(build_body(), path)
     assert set(report.unused) == head
-    assert "centers" in report.set_aside
+    assert "centers" in report.training_state
 
 
 def test_facenets_head_is_refused_by_a_model_with_another(facenet):
     model = inception_tf.InceptionResNetV1(width_multiplier=0.1, classes=5)
     sentence = (
-        "the file has a classifier of another form than this network's"
+        "the classifier in the file has another structure than this network's"
         " (InceptionResnetV1/Bottleneck/weights, InceptionResnetV1/Bottleneck/BatchNorm/beta,"
-        " InceptionResnetV1/Bottleneck/BatchNorm/moving_mean and 3 more); take the body alone with"
+        " InceptionResnetV1/Bottleneck/BatchNorm/moving_mean and 3 more); load the backbone alone with"
         " skip_head=True, on the command line --skip-head"
     )
     with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):

@@ -32,7 +32,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def state_of(model, network: str, **switches) -> dict[str, np.ndarray]:
     """A model's weights in torch's layout and names, every gamma 1."""
-    names, state = torch.names(variant(network, **switches)), {}
+    names, state = torch.torch_names(variant(network, **switches)), {}
     for weight in model.weights:
         array = weight.numpy()
         order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, (0,))

@@ -11,12 +11,12 @@ import numpy as np
 from inception_tf.data.preprocessing import SCALES, Scale
 from inception_tf.errors import UserError
 from inception_tf.weights import load_weights
-from inception_tf.weights.convert import read_foreign
-from inception_tf.weights.detect import check, guess
-from inception_tf.weights.download import fetch
+from inception_tf.weights.convert import read_foreign_weights
+from inception_tf.weights.detect import check_weights_path, detect_source
+from inception_tf.weights.download import fetch_release
 from inception_tf.weights.metadata import read_preprocessing, read_switches
-from inception_tf.weights.registry import find_release, names_for
-from inception_tf.weights.sources import OWN, SOURCES
+from inception_tf.weights.registry import find_release, release_names
+from inception_tf.weights.sources import NATIVE, SOURCES
 
 __all__ = ["begin_with", "take_unit_scale"]
 
@@ -30,10 +30,10 @@ def begin_with(
     are.  Weights that were trained on another scale than -1..1 are made to take that one.  Raises
     `UserError` where they do not fit, with the model as it was.
     """
-    if weights in names_for(network):
+    if weights in release_names(network):
         release = find_release(network, weights)
         _check_switches(network, weights, release.switches, switches)
-        scale, path = release.preprocessing.scale, str(fetch(release))
+        scale, path = release.preprocessing.scale, str(fetch_release(release))
         load_weights(model, path, skip_head=new_head)
     else:
         scale = _fill_from_file(model, network, weights, switches, new_head)
@@ -42,16 +42,16 @@ def begin_with(
 
 def _fill_from_file(model, network: str, path: str, switches: dict, new_head: bool) -> str:
     """Fills `model` from a file, which is read once, and gives the scale of its images."""
-    check(path)
-    source = guess(path, SOURCES)
-    if source == OWN:
+    check_weights_path(path)
+    source = detect_source(path, SOURCES)
+    if source == NATIVE:
         _check_switches(network, path, read_switches(path), switches)
         preprocessing = read_preprocessing(path)
         load_weights(model, path, skip_head=new_head)
         return preprocessing.scale if preprocessing else "unit"
-    found = read_foreign(network, source, path)
+    found = read_foreign_weights(network, source, path)
     _check_switches(network, path, found.switches, switches)
-    found.fill(model, skip_head=new_head)
+    found.assign(model, skip_head=new_head)
     return found.preprocessing.scale
 
 

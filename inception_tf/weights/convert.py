@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another project's file into a model of this one that has all of it: its classes, its heads, its padding."""
+"""Conversion of another project's weights: a new model with the file's classes, heads and padding."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,41 +18,48 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import find_network, variant
 from inception_tf.nn.network import LOGITS, build_model
-from inception_tf.weights.detect import check
+from inception_tf.weights.detect import check_weights_path
 from inception_tf.weights.metadata import write_preprocessing, write_switches
 from inception_tf.weights.registry import Release, releases_of
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, SOURCES, check_ema
-from inception_tf.weights.transfer import Report, fill, other_head, refuse_other_head
+from inception_tf.weights.transfer import Report, assign, unsupported_head, unsupported_head_error
 
-__all__ = ["Conversion", "Foreign", "convert", "read_foreign", "taken_for"]
+__all__ = ["Conversion", "ForeignWeights", "convert", "identify_release", "read_foreign_weights"]
 
-ENDING = ".weights.h5"
+SUFFIX = ".weights.h5"
 HEADS = ("aux_logits", "classes", "include_top")
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The model that holds a file's weights, and the arguments of `create_model` that make its like."""
+    """A model with the converted weights, and the arguments of `create_model` that build an equal one."""
 
     model: keras.Model
-    arguments: Mapping[str, object]
-    preprocessing: Preprocessing  # how these weights want their images
-    why: str  # what says so
+    arguments: Mapping[str, Any]
+    preprocessing: Preprocessing  # what these weights expect
+    why: str  # where the preprocessing is known from, for a message
     report: Report
 
     @property
-    def switches(self) -> dict[str, object]:
-        """The arguments that choose the network's variant and not its heads."""
+    def switches(self) -> dict[str, Any]:
+        """The arguments that choose the network's variant, without those of its heads."""
         return {k: v for k, v in self.arguments.items() if k not in HEADS}
 
     def save(self, path: str | Path) -> None:
-        """Writes `path` whole or not at all, with the preprocessing noted in it."""
+        """Write the weights atomically, with their preprocessing and variant switches.
+
+        Args:
+            path: The `.weights.h5` file to write.
+
+        Raises:
+            UserError: The path has another ending, or its folder does not exist.
+        """
         path = Path(path)
-        if not path.name.endswith(ENDING):
-            raise UserError(f"weights are written as {ENDING}; got '{path}'")
+        if not path.name.endswith(SUFFIX):
+            raise UserError(f"the file of the weights must end in {SUFFIX}, got '{path}'")
         if not path.parent.is_dir():
-            raise UserError(f"there is no folder {path.parent}; make it first")
+            raise UserError(f"there is no folder {path.parent}; create it first")
         with atomic_path(path) as unfinished:
             self.model.save_weights(unfinished)
             write_preprocessing(unfinished, self.preprocessing)
@@ -69,126 +77,173 @@ def convert(
     ema: bool = False,
     release: Release | None = None,
 ) -> Conversion:
-    """Reads a file of `source` into a new model of the network `name`.
+    """Read another project's weights into a new model, which has the classifiers that the file has.
 
-    classes: as many as the file has; None reads them from it.  drop_background: leave out the first.
-    skip_head: the body alone, whatever classifiers the file has.  ema: the moving averages of a slim
-    checkpoint in place of its weights.  release: which release the file is, for its preprocessing;
-    None takes the one whose file has this name, else the usual one of `source`.
-    The model has the auxiliary classifiers and the classifier if the file has them.  Raises
-    `UserError` where the file lacks one of the model's variables or has one that fits nowhere.
+    Args:
+        name: str. The network, one of `list_models()`.
+        source: str. The project, one of `sources.FOREIGN`.
+        path: The file, or a checkpoint's name.
+        classes: int. The number of classes that the file must have; None accepts any.
+        drop_background: bool. Skip the first class.
+        skip_head: bool. Convert the backbone alone, whatever classifiers the file has.
+        ema: bool. Read the moving averages of a slim checkpoint instead of its weights.
+        release: The release that the file is, for its preprocessing; None: the one whose file has this
+            name, otherwise the default one of `source`.
+
+    Returns:
+        The model with its report, its arguments and its preprocessing.
+
+    Raises:
+        UserError: The file lacks a variable of the model or has an unknown one, or options conflict.
     """
     if skip_head and (classes or drop_background):
         raise UserError(
             "without its head a file has no classes; give skip_head, or classes and drop_background"
         )
-    found = read_foreign(name, source, path, ema=ema, release=release)
+    found = read_foreign_weights(name, source, path, ema=ema, release=release)
     file, switches = found.file, found.switches
     heads = {"include_top": False} if skip_head else _heads(found.network, found.names, file.arrays)
     arguments = switches | heads
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
     model = build_model(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
-    report = found.fill(model, drop_background=drop_background)
+    report = found.assign(model, drop_background=drop_background)
     return Conversion(model, arguments, found.preprocessing, found.why, report)
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """Another project's file, read, and the variant of our network that it belongs to."""
+class ForeignWeights:
+    """Another project's weights, and the variant of our network that they belong to."""
 
     file: WeightsFile
     network: Network
-    switches: dict[str, object]  # the arguments that choose the variant
+    switches: dict[str, Any]  # the arguments that choose the variant
     names: dict[str, str]  # our variable path → the file's name
-    preprocessing: Preprocessing  # how these weights want their images
-    why: str  # what says so
+    preprocessing: Preprocessing  # what these weights expect
+    why: str  # where the preprocessing is known from, for a message
 
-    def fill(self, model: keras.Model, **options) -> Report:
-        """Assigns the arrays to a model of that variant; options are those of `transfer.fill`."""
-        return fill(
+    def assign(self, model: keras.Model, **options: bool) -> Report:
+        """Assign the arrays to a model of that variant.
+
+        Args:
+            model: The model.
+            **options: `strict`, `skip_head` and `drop_background` of `transfer.assign`.
+
+        Returns:
+            The report.
+        """
+        return assign(
             model,
             self.file.arrays,
             self.names,
             notes=self.file.notes,
-            set_aside=self.file.set_aside,
+            training_state=self.file.training_state,
             **options,
         )
 
 
-def read_foreign(
+def read_foreign_weights(
     name: str,
     source: str,
     path: str | Path,
     *,
     ema: bool = False,
     release: Release | None = None,
-) -> Foreign:
-    """Reads a file of `source` for the network `name`; arguments and errors are those of `convert`."""
+) -> ForeignWeights:
+    """Read another project's weights and choose the variant of the network that they belong to.
+
+    Args:
+        name: str. The network, one of `list_models()`.
+        source: str. The project, one of `sources.FOREIGN`.
+        path: The file, or a checkpoint's name.
+        ema: bool. Read the moving averages of a slim checkpoint instead of its weights.
+        release: As in `convert`.
+
+    Returns:
+        The weights.
+
+    Raises:
+        UserError: The network, the source or the file is unknown, or the file is damaged.
+    """
     find_network(name)
     if source not in FOREIGN:
         raise unknown("source", source, FOREIGN)
     path = os.fspath(path)
-    check(path)
+    check_weights_path(path)
     check_ema(ema, source)
-    release, why = taken_for(name, source, path, release)
+    release, why = identify_release(name, source, path, release)
     file = SOURCES[source].read(path, ema)
     network, switches, names = _network(name, source, file.arrays, ema, release)
     preprocessing = release.preprocessing if release else Preprocessing(network.size)
-    return Foreign(file, network, switches, names, preprocessing, why)
+    return ForeignWeights(file, network, switches, names, preprocessing, why)
 
 
 def _network(
-    name: str, source: str, arrays, ema: bool, release: Release | None
-) -> tuple[Network, dict, dict[str, str]]:
+    name: str, source: str, arrays: Mapping[str, np.ndarray], ema: bool, release: Release | None
+) -> tuple[Network, dict[str, Any], dict[str, str]]:
     """The variant that the weights of `source` need, its switches, and the names of its variables."""
     choices = [dict(switches) for switches in SOURCES[source].variants(name)]
     tried = []
     for switches in choices or [dict(release.switches) if release else {}]:
         network = variant(name, **switches)
-        tried.append((network, switches, SOURCES[source].names(network, arrays, ema)))
-    # A variant may be the beginning of another: of two that explain as much, the shorter.
+        tried.append((network, switches, SOURCES[source].map_names(network, arrays, ema)))
+    # One variant may be a prefix of another: of two that match as many arrays, the shorter.
     return max(
         tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))
     )
 
 
-def _heads(network: Network, names: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> dict:
+def _heads(
+    network: Network, names: Mapping[str, str], arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
     """`classes` and `aux_logits`, or `include_top=False`, as the file has its classifiers."""
 
-    def of(layer):
-        found = [names.get(f"{layer}/{kind}") for kind in ("bias", "kernel")]
+    def of(layer: str) -> list[np.ndarray]:
+        found = [names.get(f"{layer}/{kind}", "") for kind in ("bias", "kernel")]
         return [arrays[theirs] for theirs in found if theirs in arrays]
 
     if not of(LOGITS):
-        other = other_head(names, arrays)
-        if other:
-            raise refuse_other_head(other)
+        unsupported = unsupported_head(names, arrays)
+        if unsupported:
+            raise unsupported_head_error(unsupported)
         return {"include_top": False}
-    heads = {"classes": int(of(LOGITS)[0].shape[-1])}
+    heads: dict[str, Any] = {"classes": int(of(LOGITS)[0].shape[-1])}
     if any(of(auxiliary.name) for auxiliary in network.auxiliaries):
         heads["aux_logits"] = True
     return heads
 
 
-def taken_for(
+def identify_release(
     name: str, source: str, path: str, release: Release | None
 ) -> tuple[Release | None, str]:
-    """The release that a file is, and what says so, for a sentence; None where none is known."""
+    """The release that a file is.
+
+    Args:
+        name: str. The network.
+        source: str. The project.
+        path: str. The file.
+        release: The release that the user names, or None.
+
+    Returns:
+        The release, or None if none is known, and for a message how it was identified.
+
+    Raises:
+        UserError: The release is of another source.
+    """
     if release is not None:
         if release.source != source:
             raise UserError(
                 f"release '{release.name}' of {name} is a file of '{release.source}', not of '{source}'; give"
                 " the source and the release of one project"
             )
-        return release, f"as release '{release.name}' wants them"
+        return release, f"as release '{release.name}' expects them"
     known = releases_of(name, source)
     if not known:
         return None, f"no release of {name} by '{source}' is known"
     of_that_name = [one for one in known if os.path.basename(path) in (one.file, one.member)]
     if len(of_that_name) == 1:
-        return of_that_name[0], f"by its name the file of release '{of_that_name[0].name}'"
-    usual = known[0]
-    others = [repr(one.name) for one in known if one.preprocessing != usual.preprocessing]
+        return of_that_name[0], f"identified by its name as release '{of_that_name[0].name}'"
+    default = known[0]
+    others = [repr(one.name) for one in known if one.preprocessing != default.preprocessing]
     instead = f"; otherwise --release {' or '.join(others)}" if others else ""
-    return usual, f"taken for '{usual.name}', the usual release of '{source}'{instead}"
+    return default, f"assumed to be '{default.name}', the default release of '{source}'{instead}"

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a weights file is: by its name, or by its first bytes where the name says nothing."""
+"""Detection of whose format a weights file has: by its name, or else by its first bytes."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import keras_h5
 
-__all__ = ["check", "guess"]
+__all__ = ["check_weights_path", "detect_source"]
 
 LFS = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = {
@@ -21,32 +22,50 @@ SUFFIXES = {
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def guess(path: str, sources) -> str:
-    """The source whose form the file has; torchvision's and timm's are one form."""
+def detect_source(path: str, sources: Iterable[str]) -> str:
+    """The source whose format a file has; "timm" for both torchvision and timm, whose formats are equal.
+
+    Args:
+        path: str. The file, or a checkpoint's name.
+        sources: Names to list in the error.
+
+    Returns:
+        A key of `sources.SOURCES`.
+
+    Raises:
+        UserError: The file is of none of the known formats.
+    """
     name = os.path.basename(path)
     suffix = os.path.splitext(name)[1]
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
     if suffix in (".h5", ".hdf5", ".keras") or _first_bytes(path, len(HDF5)) == HDF5:
-        return "keras" if keras_h5.is_of_keras_applications(path) else "own"
+        return "keras" if keras_h5.is_keras_applications(path) else "native"
     if ".ckpt" in name or os.path.exists(f"{path}.index"):
         return "slim"
     raise UserError(
-        f"cannot tell what '{path}' is; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
+        f"cannot detect the format of '{path}'; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
         " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm, or"
-        f" BVLC's .npz, or say which with source={' or '.join(map(repr, sources))}"
+        f" BVLC's .npz, or name the source with source={' or '.join(map(repr, sources))}"
     )
 
 
-def check(path: str) -> None:
-    """Raises `UserError` for a folder of checkpoints and for a Git LFS pointer."""
+def check_weights_path(path: str) -> None:
+    """Check that a path is not a folder or a Git LFS pointer.
+
+    Args:
+        path: str. The file, or a checkpoint's name.
+
+    Raises:
+        UserError: It is.
+    """
     if os.path.isdir(path) and not path.endswith(".keras"):
         raise UserError(
             f"'{path}' is a folder; give {_checkpoints(path) or 'a weights file in it'}"
         )
     if _first_bytes(path, len(LFS)) == LFS:
         raise UserError(
-            f"'{path}' is a Git LFS pointer and not the file itself; fetch that with git lfs pull"
+            f"'{path}' is a Git LFS pointer, not the file itself; fetch the file with git lfs pull"
         )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published weights by name: fetched once, checked, converted once, kept in a cache."""
+"""Published weights by name: downloaded once, checked, converted once, cached."""
 
 from __future__ import annotations
 
@@ -19,25 +19,35 @@ from inception_tf.weights.convert import convert
 from inception_tf.weights.formats.tf1_checkpoint import require_tensorflow
 from inception_tf.weights.registry import RELEASES, Release
 
-__all__ = ["cache_folder", "fetch"]
+__all__ = ["cache_folder", "fetch_release"]
 
-TRIES = 3
-PAUSE = 1.0  # seconds before the second try; doubled before each further one
+ATTEMPTS = 3
+RETRY_DELAY_S = 1.0  # seconds before the second attempt; doubled for each further one
 FOLDER = "inception_tf"
 CLASSES = 1000  # of ImageNet
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: `inception_tf` under $KERAS_HOME, by default under ~/.keras."""
+    """The folder of downloaded weights.
+
+    Returns:
+        `inception_tf` under $KERAS_HOME, by default under ~/.keras.
+    """
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / FOLDER
 
 
-def fetch(release: Release) -> Path:
-    """The release as this project's `.weights.h5`, with 1,000 classes and the auxiliary classifier that it has.
+def fetch_release(release: Release) -> Path:
+    """Download a release and convert it, unless the cache has it.
 
-    The second call finds the converted file and asks nobody.  Raises `UserError` without a network
-    (the sentence says which file to put where by hand), after a wrong checksum, and where the
-    file's format needs a package that is not installed.
+    Args:
+        release: The release.
+
+    Returns:
+        The `.weights.h5` file, with 1,000 classes and the release's auxiliary classifier, if any.
+
+    Raises:
+        UserError: The download failed (the message says where to put the file by hand), the checksum
+            is wrong, or the format needs a package that is not installed.
     """
     folder = cache_folder() / f"{release.network}-{release.name}"
     converted = folder / f"{release.network}.weights.h5"
@@ -57,12 +67,12 @@ def _require_tensorflow(release: Release) -> None:
     ]
     require_tensorflow(
         f"the release '{release.name}' of {release.network}, a TensorFlow 1 checkpoint,",
-        f"; or take weights={' or '.join(others)}" if others else "",
+        f"; or use weights={' or '.join(others)}" if others else "",
     )
 
 
 def _downloaded(release: Release, folder: Path) -> Path:
-    """The file as published, in `folder`; one that was put there by hand is taken, once its checksum is right."""
+    """The file as published, in `folder`; a file put there by hand is used if its checksum is right."""
     path = folder / release.file
     if not path.exists():
         part = _with_retries(release, folder)
@@ -73,9 +83,9 @@ def _downloaded(release: Release, folder: Path) -> Path:
 
 
 def _with_retries(release: Release, folder: Path) -> Path:
-    for left in reversed(range(TRIES)):
+    for left in reversed(range(ATTEMPTS)):
         try:
-            # Under another name until it is whole: a process that is killed leaves no file to trust.
+            # Under another name until it is complete, in case the process is killed.
             return Path(
                 keras.utils.get_file(
                     fname=f".part-{os.getpid()}-{release.file}",
@@ -85,16 +95,15 @@ def _with_retries(release: Release, folder: Path) -> Path:
                     force_download=True,
                 )
             )
-        except (
-            Exception
-        ) as error:  # get_file raises a bare Exception for every failure of the network
+        # get_file raises a bare Exception for every network failure.
+        except Exception as error:
             if left:
-                time.sleep(PAUSE * 2 ** (TRIES - 1 - left))
+                time.sleep(RETRY_DELAY_S * 2 ** (ATTEMPTS - 1 - left))
                 continue
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"cannot fetch {release.address}: {reason}; put that file by hand at"
-                f" {folder / release.file} and call again"
+                f"cannot download {release.address}: {reason}; put that file by hand at"
+                f" {folder / release.file} and try again"
             ) from error
     raise AssertionError("unreachable")
 
@@ -109,23 +118,24 @@ def _check(path: Path, release: Release) -> None:
         path.unlink()
         raise UserError(
             f"{release.file} has the {kind} checksum {found} and should have {wanted}: it is damaged or"
-            " was changed, and has been removed; call again to fetch it anew"
+            " was changed, and has been removed; try again to download it"
         )
 
 
 def _unpacked(path: Path, release: Release) -> Path:
-    """The file inside an archive, beside it."""
+    """The file inside an archive, extracted beside it."""
     if not release.member:
         return path
     target = path.with_name(release.member)
     try:
         with tarfile.open(path) as archive, atomic_path(target) as unfinished:
-            inside = next(m for m in archive if m.isfile() and Path(m.name).name == release.member)
+            of_that_name = (m for m in archive if Path(m.name).name == release.member)
+            inside = next(filter(None, map(archive.extractfile, of_that_name)))
             with open(unfinished, "wb") as file:
-                shutil.copyfileobj(archive.extractfile(inside), file)
+                shutil.copyfileobj(inside, file)
     except (tarfile.TarError, EOFError, StopIteration, zlib.error) as error:
         raise UserError(
-            f"{path} is damaged or holds no {release.member}; remove it and call again"
+            f"{path} is damaged or has no {release.member}; remove it and try again"
         ) from error
     return target
 

@@ -1,43 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which network a model is, known by its layers' names and not by its own."""
+"""Identification of a model's network by the names of its layers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Network
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
 
-__all__ = ["network_of"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["identify_network"]
 
 
-def network_of(model, known: Iterable[str], project: str) -> Network:
-    """The one of the networks `known` that `model` was built from; `UserError` if it is none of them.
+def identify_network(model: keras.Model, known: Iterable[str], project: str) -> Network:
+    """The network that a model was built from, whatever the model's own name.
 
-    project: whose networks they are, for the sentence.
+    Args:
+        model: A model of this package.
+        known: Names of the networks to choose from.
+        project: str. Whose networks these are, for the error.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: The model is none of these networks.
     """
     layers = {layer.name for layer in model.layers}
     fitting = {}
     for name in known:
-        body = _layers(NETWORKS[name])
-        if all((layer in layers) == expected for layer, expected in body.items()):
-            fitting[len(body)] = NETWORKS[name]
+        backbone = _layers(NETWORKS[name])
+        if all((layer in layers) == expected for layer, expected in backbone.items()):
+            fitting[len(backbone)] = NETWORKS[name]
     if fitting:
         return fitting[max(fitting)]
     raise UserError(
-        f"model '{model.name}' is none of the networks of {project}; known: {', '.join(known)};"
+        f"model '{model.name}' is not one of the networks of {project}; known: {', '.join(known)};"
         " create one of these"
     )
 
 
 def _layers(network: Network) -> dict[str, bool]:
-    """The layers that tell a network, and whether it has them or must not have them."""
+    """Layer names that identify a network → whether it must have them or must not."""
     found = {}
     for name, step in network.backbone:
-        for place in spec.iter_layers(name, step):
-            if isinstance(place.step, spec.Conv):
-                found[f"{place.name}_conv"] = True
-                found[f"{place.name}_bn"] = network.batch_norm and not place.step.linear
+        for layer in spec.iter_layers(name, step):
+            if isinstance(layer.step, spec.Conv):
+                found[f"{layer.name}_conv"] = True
+                found[f"{layer.name}_bn"] = network.batch_norm and not layer.step.linear
     return found

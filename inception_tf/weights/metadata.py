@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The preprocessing that weights need, kept inside their file: weights without it score at random."""
+"""The preprocessing and the variant switches that weights need, stored in their file."""
 
 from __future__ import annotations
 
@@ -13,26 +13,43 @@ from inception_tf.data.preprocessing import Preprocessing
 __all__ = ["read_preprocessing", "read_switches", "write_preprocessing", "write_switches"]
 
 # Attributes of the HDF5 file's root.
-ATTRIBUTE = "inception_tf_preprocessing"
+PREPROCESSING = "inception_tf_preprocessing"
 SWITCHES = "inception_tf_switches"
 
 
 def write_preprocessing(path: str | Path, preprocessing: Preprocessing) -> None:
-    """Notes in a `.weights.h5` file how images are prepared for it."""
+    """Store the preprocessing in a `.weights.h5` file.
+
+    Args:
+        path: The file, which must exist.
+        preprocessing: How images are prepared for these weights.
+    """
     import h5py
 
     with h5py.File(path, "r+") as file:
-        file.attrs[ATTRIBUTE] = json.dumps(dataclasses.asdict(preprocessing))
+        file.attrs[PREPROCESSING] = json.dumps(dataclasses.asdict(preprocessing))
 
 
 def read_preprocessing(path: str | Path) -> Preprocessing | None:
-    """What `write_preprocessing` noted, or None for any other file."""
-    text = _attribute(path, ATTRIBUTE)
+    """The preprocessing stored in a weights file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `write_preprocessing` stored; None for any other file.
+    """
+    text = _attribute(path, PREPROCESSING)
     return Preprocessing(**json.loads(text)) if text else None
 
 
 def write_switches(path: str | Path, switches: Mapping[str, object]) -> None:
-    """Notes in a `.weights.h5` file which switches of its network it belongs to."""
+    """Store the variant switches in a `.weights.h5` file.
+
+    Args:
+        path: The file, which must exist.
+        switches: The network's switches that these weights need.
+    """
     import h5py
 
     with h5py.File(path, "r+") as file:
@@ -40,7 +57,14 @@ def write_switches(path: str | Path, switches: Mapping[str, object]) -> None:
 
 
 def read_switches(path: str | Path) -> dict[str, object]:
-    """What `write_switches` noted; empty for any other file."""
+    """The variant switches stored in a weights file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `write_switches` stored; empty for any other file.
+    """
     return json.loads(_attribute(path, SWITCHES) or "{}")
 
 

@@ -1,18 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights that others have published, one row each: where they lie, what they need, what they reach."""
+"""Published weights, one row each: address, checksum, license, preprocessing and accuracy."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, did_you_mean, unknown
 
-__all__ = ["RELEASES", "Release", "check_name", "find_release", "names_for", "releases_of"]
+__all__ = [
+    "RELEASES",
+    "Release",
+    "check_release_name",
+    "find_release",
+    "release_names",
+    "releases_of",
+]
 
-IMAGENET = "imagenet"  # stands for a network's first release in the table
+IMAGENET = "imagenet"  # another name of a network's first release in the table
 
 
 @dataclass(frozen=True)
@@ -21,17 +29,17 @@ class Release:
 
     name: str
     network: str
-    source: str  # whose format: a source of `load_weights`
+    source: str  # a source of `load_weights`: the format
     address: str
-    member: str  # the file inside an archive; empty where the address is the file itself
-    checksum: str  # "md5:...", "sha1:...", "sha256:..." or its beginning; empty: none is published
-    licence: str
+    member: str  # the file inside an archive; empty if the address is the file itself
+    checksum: (
+        str  # "md5:...", "sha1:...", "sha256:..." or a prefix of it; empty if none is published
+    )
+    license: str
     classes: int  # 1001 counts a background class first
     preprocessing: Preprocessing
     accuracy: tuple[float, float]  # top-1 and top-5 in percent, one crop, as published
-    switches: Mapping[str, object] = field(
-        default_factory=dict
-    )  # of the network, for these weights
+    switches: Mapping[str, Any] = field(default_factory=dict)  # the variant of the network
 
     @property
     def file(self) -> str:
@@ -47,7 +55,7 @@ BVLC = "http://dl.caffe.berkeleyvision.org/"
 APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 
 
-def _slim(network, date, size, accuracy) -> Release:
+def _slim(network: str, date: str, size: int, accuracy: tuple[float, float]) -> Release:
     archive = f"{network}_{date}.tar.gz"
     member = f"{network}.ckpt" if network != "inception_resnet_v2" else f"{network}_{date}.ckpt"
     preprocessing = Preprocessing(size, 0.875, "unit")
@@ -65,7 +73,14 @@ def _slim(network, date, size, accuracy) -> Release:
     )
 
 
-def _timm(network, tag, crop, accuracy, scale="unit", **switches) -> Release:
+def _timm(
+    network: str,
+    tag: str,
+    crop: float,
+    accuracy: tuple[float, float],
+    scale: str = "unit",
+    **switches: bool,
+) -> Release:
     preprocessing = Preprocessing(299, crop, scale, "bicubic")
     address = f"{TIMM}{network}.{tag}/resolve/main/model.safetensors"
     name = f"timm_{tag.removesuffix('_in1k')}"
@@ -90,7 +105,7 @@ RELEASES: tuple[Release, ...] = (
         SLIM + "vgg_16_2016_08_28.tar.gz",
         "vgg_16.ckpt",
         "",
-        "CC-BY-4.0",  # its authors', from whose Caffe model slim converted it
+        "CC-BY-4.0",  # that of its authors' Caffe model, which slim converted
         1000,
         Preprocessing(224, 0.875, "vgg"),
         (71.5, 89.8),
@@ -166,34 +181,68 @@ RELEASES: tuple[Release, ...] = (
 )
 
 
-def names_for(network: str) -> list[str]:
-    """Names of the releases of a network, `imagenet` first; empty where nobody has published any."""
+def release_names(network: str) -> list[str]:
+    """The names of a network's releases.
+
+    Args:
+        network: str. One of `list_models()`.
+
+    Returns:
+        Names, `imagenet` first; empty if none are published.
+    """
     names = [release.name for release in RELEASES if release.network == network]
     return [IMAGENET, *names] if names else []
 
 
 def releases_of(network: str, source: str) -> list[Release]:
-    """The releases of a network in the format of `source`, the usual one first."""
+    """The releases of a network by one project.
+
+    Args:
+        network: str. One of `list_models()`.
+        source: str. A source of `load_weights`.
+
+    Returns:
+        Releases, the default one first.
+    """
     return [r for r in RELEASES if (r.network, r.source) == (network, source)]
 
 
 def find_release(network: str, name: str) -> Release:
-    """The release `name` of `network`; `imagenet` is its first.  `UserError` with the nearest name otherwise."""
+    """A release by name.
+
+    Args:
+        network: str. One of `list_models()`.
+        name: str. One of `release_names(network)`.
+
+    Returns:
+        The release; for `imagenet` the network's first.
+
+    Raises:
+        UserError: The name is unknown; the message has the nearest one.
+    """
     for release in RELEASES:
         if release.network == network and name in (IMAGENET, release.name):
             return release
-    raise unknown(f"weights of {network}", name, names_for(network) or ["none are published"])
+    raise unknown(f"weights of {network}", name, release_names(network) or ["none are published"])
 
 
-def check_name(network: str, weights) -> None:
-    """Raises `UserError` for a string that is neither a release of `network` nor looks like a file's path."""
-    if not isinstance(weights, str) or weights in names_for(network):
+def check_release_name(network: str, weights: object) -> None:
+    """Check that `weights` is a release's name or may be a file's path.
+
+    Args:
+        network: str. One of `list_models()`.
+        weights: The `weights` argument of a builder; only strings are checked.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if not isinstance(weights, str) or weights in release_names(network):
         return
     if os.path.splitext(weights)[1] or os.path.basename(weights) != weights:
         return
     if os.path.exists(weights) or os.path.exists(f"{weights}.index"):
         return
-    known = names_for(network)
+    known = release_names(network)
     released = f"known: {', '.join(known)}" if known else "none are published"
     raise UserError(
         f"unknown weights of {network} '{weights}'; {released}, or the path of a weights file"

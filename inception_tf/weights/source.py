@@ -1,48 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What reading a project's weights takes: a file format and a naming scheme, behind one interface."""
+"""One interface for the weights of all projects: a file format and a naming scheme."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["WeightSource", "WeightsFile"]
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """What was read from a file."""
+    """The content of a weights file."""
 
     arrays: Mapping[str, np.ndarray]  # by the file's names
-    set_aside: tuple[str, ...] = ()  # what a trainer keeps beside the weights: known, not read
-    notes: tuple[str, ...] = ()  # for the report
+    training_state: tuple[
+        str, ...
+    ] = ()  # names of optimizer slots and the like, which are not read
+    notes: tuple[str, ...] = ()  # sentences for the report
 
 
-def _no_variants(name: str) -> Sequence[Mapping]:
+def _no_variants(name: str) -> Sequence[Mapping[str, Any]]:
     return ()
 
 
-def _no_notes(model, network) -> tuple[str, ...]:
+def _no_notes(model: keras.Model, network: Any) -> tuple[str, ...]:
     return ()
 
 
 @dataclass(frozen=True)
 class WeightSource:
-    """Whose files: `load_weights`, `convert` and fine-tuning ask it, and know no project by name.
+    """How to read and map the weights of one project; `load_weights`, `convert` and fine-tuning use nothing else."""
 
-    read: (path, ema) → the file; `ema` takes moving averages in place of the weights.
-    network_of: model → what `names` takes; `UserError` where the model is none of the project's.
-    names: (network, arrays, ema) → our variable path to the file's name.
-    variants: our network's name → switches that a file may need, to be told by its arrays.
-    notes: (model, network) → what to say of the model beside these weights.
-    has_averages: do its files keep moving averages beside the weights?
-    """
-
+    # (path, ema) → file; with `ema` the moving averages instead of the weights.
     read: Callable[[str, bool], WeightsFile]
-    network_of: Callable
-    names: Callable[..., dict[str, str]]
-    variants: Callable[[str], Sequence[Mapping]] = _no_variants
-    notes: Callable[..., tuple[str, ...]] = _no_notes
-    has_averages: bool = False
+    # model → what `map_names` accepts: its network; a UserError for a model of no network of the project.
+    identify: Callable[[keras.Model], Any]
+    # (network, arrays, ema) → our variable path → the file's name.
+    map_names: Callable[[Any, Mapping[str, np.ndarray], bool], dict[str, str]]
+    # Name of our network → the switches that a file may need, to be chosen by its arrays.
+    variants: Callable[[str], Sequence[Mapping[str, Any]]] = _no_variants
+    # (model, network) → sentences for the report.
+    notes: Callable[[keras.Model, Any], tuple[str, ...]] = _no_notes
+    has_ema: bool = False  # whether the files have moving averages beside the weights

@@ -1,77 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All the sources of weights by the name that a user gives."""
+"""The sources of weights by name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from inception_tf.arch.spec import Network
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import keras_h5, native, state_dict, tf1_checkpoint
-from inception_tf.weights.identify import network_of
+from inception_tf.weights.identify import identify_network
 from inception_tf.weights.names import bvlc, keras_applications, slim, torch
 from inception_tf.weights.source import WeightsFile, WeightSource
 
-__all__ = ["FOREIGN", "OWN", "SOURCES", "check_ema"]
+__all__ = ["FOREIGN", "NATIVE", "SOURCES", "check_ema"]
 
-OWN = "own"  # this project's files
+NATIVE = "native"  # this project's files
 
 
-def _slim_names(network, arrays, ema: bool) -> dict[str, str]:
-    names = slim.names(network)
-    return tf1_checkpoint.averaged(names) if ema else names
+def _slim_names(network: Network, arrays: Mapping[str, np.ndarray], ema: bool) -> dict[str, str]:
+    names = slim.slim_names(network)
+    return tf1_checkpoint.ema_names(names) if ema else names
 
 
 def _slim_file(path: str, ema: bool) -> WeightsFile:
-    arrays = tf1_checkpoint.read(path, ema)
-    left = tf1_checkpoint.set_aside(path, ema)
-    return WeightsFile(arrays, left, tf1_checkpoint.choice(ema, left))
+    arrays = tf1_checkpoint.read_tf1_checkpoint(path, ema)
+    skipped = tf1_checkpoint.training_state(path, ema)
+    return WeightsFile(arrays, skipped, tf1_checkpoint.ema_note(ema, skipped))
 
 
-def _slim_variants(name: str):
+def _slim_variants(name: str) -> Sequence[Mapping[str, Any]]:
     return slim.NETWORKS_OF_SLIM[name].variants if name in slim.NETWORKS_OF_SLIM else ()
 
 
 _TORCH = WeightSource(
-    read=lambda path, ema: WeightsFile(state_dict.read(path)),
-    network_of=lambda model: network_of(model, torch.NETWORKS_OF_TORCH, "torchvision and timm"),
-    names=lambda network, arrays, ema: torch.names(network, arrays),
+    read=lambda path, ema: WeightsFile(state_dict.read_state_dict(path)),
+    identify=lambda model: identify_network(model, torch.NETWORKS_OF_TORCH, "torchvision and timm"),
+    map_names=lambda network, arrays, ema: torch.torch_names(network),
     notes=torch.padding_note,
 )
 
 SOURCES: dict[str, WeightSource] = {
-    OWN: WeightSource(
-        read=lambda path, ema: WeightsFile(native.read(path)),
-        network_of=lambda model: model,  # its layers' names are the file's
-        names=lambda model, arrays, ema: native.names(model, arrays),
+    NATIVE: WeightSource(
+        read=lambda path, ema: WeightsFile(native.read_native(path)),
+        identify=lambda model: model,  # the file has the names of its layers
+        map_names=lambda model, arrays, ema: native.native_names(model, arrays),
     ),
     "slim": WeightSource(
         read=_slim_file,
-        network_of=slim.network_of,
-        names=_slim_names,
+        identify=slim.identify_slim_network,
+        map_names=_slim_names,
         variants=_slim_variants,
-        has_averages=True,
+        has_ema=True,
     ),
     "keras": WeightSource(
-        read=lambda path, ema: WeightsFile(keras_h5.read(path)),
-        network_of=lambda model: network_of(
+        read=lambda path, ema: WeightsFile(keras_h5.read_keras_h5(path)),
+        identify=lambda model: identify_network(
             model, keras_applications.NETWORKS_OF_KERAS, "keras.applications"
         ),
-        names=lambda network, arrays, ema: keras_applications.names(network, arrays),
+        map_names=lambda network, arrays, ema: keras_applications.keras_names(network, arrays),
     ),
     "torchvision": _TORCH,
     "timm": _TORCH,
     "bvlc": WeightSource(
-        read=lambda path, ema: WeightsFile(bvlc.read(path)),
-        network_of=lambda model: network_of(model, bvlc.NETWORKS_OF_BVLC, "BVLC"),
-        names=lambda network, arrays, ema: bvlc.names(network, arrays),
+        read=lambda path, ema: WeightsFile(bvlc.read_bvlc(path)),
+        identify=lambda model: identify_network(model, bvlc.NETWORKS_OF_BVLC, "BVLC"),
+        map_names=lambda network, arrays, ema: bvlc.bvlc_names(network),
     ),
 }
-FOREIGN = tuple(name for name in SOURCES if name != OWN)
+FOREIGN = tuple(name for name in SOURCES if name != NATIVE)
 
 
 def check_ema(ema: bool, source: str) -> None:
-    """Raises `UserError` where moving averages are asked of a file that has none of its own."""
-    if ema and not SOURCES[source].has_averages:
-        having = " and ".join(name for name, one in SOURCES.items() if one.has_averages)
+    """Check that the files of a source have moving averages if these are to be read.
+
+    Args:
+        ema: bool. Whether to read the moving averages.
+        source: str. A key of `SOURCES`.
+
+    Raises:
+        UserError: The source has no moving averages.
+    """
+    if ema and not SOURCES[source].has_ema:
+        having = " and ".join(name for name, one in SOURCES.items() if one.has_ema)
         raise UserError(
-            f"only {having}'s checkpoints keep moving averages beside the weights; leave out ema for a"
+            f"only {having}'s checkpoints have moving averages beside the weights; omit ema for a"
             f" file of '{source}'"
         )

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from one naming into another: by path, with three checks, all or nothing."""
+"""Assignment of arrays to a model's variables by name, with three checks, all or nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,41 +13,52 @@ from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
 
-__all__ = ["Report", "fill", "listed", "other_head", "refuse_other_head"]
+if TYPE_CHECKING:
+    import keras
 
-SHOWN = 3  # names that a sentence spells out; it counts the others
+    Variables = Mapping[str, keras.Variable]
+
+__all__ = ["Report", "abbreviate", "assign", "unsupported_head", "unsupported_head_error"]
+
+SHOWN = 3  # names that a message lists; the others are counted
+
+
+# Path of the variable, its shape, the array's shape.
+Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an exchange found; `read` is `used`, `unused` and the file's side of `mismatched` together."""
+    """The result of loading weights; `read` is `used`, `unused` and the arrays of `mismatched`."""
 
-    read: tuple[str, ...]  # every array of the file, under the file's names
-    used: tuple[str, ...]  # those that went into the model
-    unused: tuple[str, ...]  # those that the model has no variable for
-    missing: tuple[str, ...]  # the model's variables that the file has no array for
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]  # ours, its shape, theirs
-    notes: tuple[str, ...] = ()  # what was changed on the way, and what to know
-    set_aside: tuple[str, ...] = ()  # what a trainer keeps beside the weights: known, not read
+    read: tuple[str, ...]  # all arrays of the file, by the file's names
+    used: tuple[str, ...]  # those assigned to the model
+    unused: tuple[str, ...]  # those without a variable in the model
+    missing: tuple[str, ...]  # paths of the model's variables without an array in the file
+    mismatched: tuple[Mismatch, ...]  # variables and arrays of different shapes
+    notes: tuple[str, ...] = ()  # sentences about adaptations and differences
+    training_state: tuple[
+        str, ...
+    ] = ()  # names of optimizer slots and the like, which are not read
 
     def __str__(self) -> str:
         parts = [f"{len(self.read)} arrays read, {len(self.used)} used"]
         parts += [
-            f"{len(names)} {kind} ({listed(names)})"
+            f"{len(names)} {kind} ({abbreviate(names)})"
             for kind, names in (("unused", self.unused), ("missing", self.missing))
             if names
         ]
         if self.mismatched:
             parts.append(f"{len(self.mismatched)} of another shape ({_shapes(self.mismatched)})")
-        if self.set_aside:
+        if self.training_state:
             parts.append(
-                f"{len(self.set_aside)} of the trainer's set aside ({listed(self.set_aside)})"
+                f"{len(self.training_state)} of the training state skipped ({abbreviate(self.training_state)})"
             )
         return "; ".join((*parts, *self.notes)) + "."
 
 
-def fill(
-    model,
+def assign(
+    model: keras.Model,
     arrays: Mapping[str, np.ndarray],
     names: Mapping[str, str],
     *,
@@ -54,22 +66,30 @@ def fill(
     skip_head: bool = False,
     drop_background: bool = False,
     notes: tuple[str, ...] = (),
-    set_aside: tuple[str, ...] = (),
+    training_state: tuple[str, ...] = (),
 ) -> Report:
-    """Assigns `arrays` to the model's variables and reports; under `strict` all of them or none.
+    """Assign arrays to a model's variables by name; with `strict` all of them or none.
 
-    names: our variable path (`Mixed_5b_b1_0_conv/kernel`) → the foreign name.  It may name heads
-        that the model was built without: what a file has for a left-out classifier or auxiliary
-        classifier is reported as unused and refused by no one, so that a training model's file
-        fits the model that is evaluated, served, or cut off below its classifier.
-    strict: raises `UserError`, with nothing assigned, unless each variable of the model is filled,
-        each array is used or belongs to a left-out head, and each shape is equal.  Otherwise what
-        fits is assigned.
-    skip_head: leave the model's classifiers as they are, whatever the file has for them.
-    drop_background: leave out the first class of a file that has one class more than the model.
-    notes, set_aside: for the report.
-    A logits kernel that is a 1x1 convolution there, (1, 1, C, K), is a dense one here, (C, K).
-    A first kernel for another number of input channels is adapted as `_adapted` says.
+    A logits kernel of a 1x1 convolution, (1, 1, C, K), becomes a dense kernel, (C, K).  A first kernel
+    for another number of input channels is adapted.
+
+    Args:
+        model: The model.
+        arrays: Foreign name → array.
+        names: Our variable path (`Mixed_5b_b1_0_conv/kernel`) → foreign name.  It may include
+            classifiers that the model was built without: their arrays are reported as unused and are
+            no error, so that the file of a training model fits one for evaluation, or a backbone.
+        strict: bool. Require an array of the same shape for every variable, and a variable for every
+            array but those of omitted classifiers; otherwise assign what fits.
+        skip_head: bool. Leave the model's classifiers unchanged.
+        drop_background: bool. Skip the first class of a file that has one class more than the model.
+        notes, training_state: For the report.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: With `strict`, the arrays do not fit; the model is unchanged.
     """
     ours = {variable.path: variable for variable in model.weights}
     heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
@@ -82,15 +102,15 @@ def fill(
     if drop_background:
         notes += _drop_background(found, ours, heads)
     notes += _adapt_first_kernel(found, ours)
-    report = _report(ours, arrays, names, found, notes, set_aside)
+    report = _report(ours, arrays, names, found, notes, training_state)
     if strict:
-        allowed = _left_out(ours, names) | {names[path] for path in skipped if path in names}
-        _refuse(
+        allowed = _omitted_heads(ours, names) | {names[path] for path in skipped if path in names}
+        _check_fit(
             model,
             [path for path in report.missing if path not in skipped],
             [name for name in report.unused if name not in allowed],
             report.mismatched,
-            other_head(names, arrays),
+            unsupported_head(names, arrays),
         )
     wrong = {path for path, _, _ in report.mismatched}
     for path in found.keys() - wrong:
@@ -98,7 +118,14 @@ def fill(
     return report
 
 
-def _report(ours, arrays, names, found, notes, set_aside) -> Report:
+def _report(
+    ours: Variables,
+    arrays: Mapping[str, np.ndarray],
+    names: Mapping[str, str],
+    found: dict[str, np.ndarray],
+    notes: tuple[str, ...],
+    training_state: tuple[str, ...],
+) -> Report:
     fits = [path for path in found if found[path].shape == tuple(ours[path].shape)]
     touched = {names[path] for path in found}
     return Report(
@@ -110,13 +137,15 @@ def _report(ours, arrays, names, found, notes, set_aside) -> Report:
             (path, tuple(ours[path].shape), found[path].shape) for path in found if path not in fits
         ),
         notes=notes,
-        set_aside=set_aside,
+        training_state=training_state,
     )
 
 
-def _drop_background(found: dict, ours: Mapping, heads: Iterable[str]) -> tuple[str, ...]:
-    """Takes the first class off the heads in `found` that have one class too many, and says so."""
-    notes = ()
+def _drop_background(
+    found: dict[str, np.ndarray], ours: Variables, heads: Iterable[str]
+) -> tuple[str, ...]:
+    """Remove the first class of the heads in `found` that have one class too many; return a note for the report."""
+    notes: tuple[str, ...] = ()
     for path in [path for path in ours if path in found and path in heads]:
         classes = found[path].shape[-1]
         if classes == ours[path].shape[-1] + 1:
@@ -125,8 +154,8 @@ def _drop_background(found: dict, ours: Mapping, heads: Iterable[str]) -> tuple[
     return notes
 
 
-def _adapt_first_kernel(found: dict, ours: Mapping) -> tuple[str, ...]:
-    """Puts a first kernel for the model's input channels into `found`, and says so."""
+def _adapt_first_kernel(found: dict[str, np.ndarray], ours: Variables) -> tuple[str, ...]:
+    """Adapt the first kernel in `found` to the model's input channels; return a note for the report."""
     first = next((path for path in ours if path in found), "")
     if not first.endswith("/kernel") or found[first].ndim != 4:
         return ()
@@ -138,10 +167,10 @@ def _adapt_first_kernel(found: dict, ours: Mapping) -> tuple[str, ...]:
 
 
 def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel (H, W, in, out) for another number of input channels.
+    """The first kernel (H, W, in, out) for another number of input channels.
 
-    One channel: the sum over the old ones, so that a gray image gives what it gave as three equal
-    channels.  Others: the old ones in turn, rescaled to keep the size of the sum, as timm does.
+    One channel: the sum over all, which is exact for a gray image.  Otherwise: the channels repeated in
+    turn and rescaled to keep the magnitude of the sum, as in timm.
     """
     before = kernel.shape[2]
     if channels == 1:
@@ -149,8 +178,15 @@ def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
     return kernel[:, :, np.arange(channels) % before] * np.float32(before / channels)
 
 
-def listed(names: Iterable[str]) -> str:
-    """`a, b, c and 12 more`."""
+def abbreviate(names: Iterable[str]) -> str:
+    """A list of names for a message.
+
+    Args:
+        names: The names.
+
+    Returns:
+        A text such as `a, b, c and 12 more`.
+    """
     names = list(names)
     rest = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
@@ -172,8 +208,8 @@ def _is_auxiliary(path: str) -> bool:
     return any(_layer(path) == name or path.startswith(f"{name}_") for name in _auxiliaries())
 
 
-def _left_out(ours: Iterable[str], names: Mapping[str, str]) -> set[str]:
-    """Foreign names of heads that the model was built without."""
+def _omitted_heads(ours: Iterable[str], names: Mapping[str, str]) -> set[str]:
+    """Foreign names of classifiers that the model was built without."""
     layers = {_layer(path) for path in ours}
     return {
         theirs
@@ -182,8 +218,16 @@ def _left_out(ours: Iterable[str], names: Mapping[str, str]) -> set[str]:
     }
 
 
-def other_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[str]:
-    """What a file has of a classifier of another form, known by name and without a place in our networks."""
+def unsupported_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[str]:
+    """The arrays of a classifier whose structure our network does not have.
+
+    Args:
+        names: Our variable path → foreign name.
+        arrays: Foreign names in the file.
+
+    Returns:
+        Foreign names.
+    """
     ours = {f"{LOGITS}/kernel", f"{LOGITS}/bias"}
     return [
         theirs
@@ -192,11 +236,18 @@ def other_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[str]:
     ]
 
 
-def refuse_other_head(found: Iterable[str]) -> UserError:
-    """What to say of it."""
+def unsupported_head_error(found: Iterable[str]) -> UserError:
+    """The error for such a classifier.
+
+    Args:
+        found: What `unsupported_head` returned.
+
+    Returns:
+        The error, to raise.
+    """
     return UserError(
-        f"the file has a classifier of another form than this network's ({listed(found)}); take the"
-        " body alone with skip_head=True, on the command line --skip-head"
+        f"the classifier in the file has another structure than this network's ({abbreviate(found)}); load the"
+        " backbone alone with skip_head=True, on the command line --skip-head"
     )
 
 
@@ -205,40 +256,52 @@ def _dense(array: np.ndarray, rank: int) -> np.ndarray:
     return array[0, 0] if is_pointwise and rank == 2 else array
 
 
-def _shapes(mismatched) -> str:
-    return listed(
+def _shapes(mismatched: Iterable[Mismatch]) -> str:
+    return abbreviate(
         f"{path} is {theirs} in the file and {ours} in the model"
         for path, ours, theirs in mismatched
     )
 
 
-def _refuse(model, missing: list[str], unused: list[str], mismatched, other: list[str]) -> None:
-    """The three checks, from the likeliest mistake to the others."""
+def _check_fit(
+    model: keras.Model,
+    missing: list[str],
+    unused: list[str],
+    mismatched: tuple[Mismatch, ...],
+    unsupported: list[str],
+) -> None:
+    """The three checks; the most likely mistakes have their own messages."""
     if not (missing or unused or mismatched):
         return
-    if other and set(unused) == set(other) and all(_layer(path) == LOGITS for path in missing):
-        raise refuse_other_head(other)
+    if (
+        unsupported
+        and set(unused) == set(unsupported)
+        and all(_layer(path) == LOGITS for path in missing)
+    ):
+        raise unsupported_head_error(unsupported)
     if mismatched and not missing and all(_layer(m[0]) in _classifiers() for m in mismatched):
         path, ours, theirs = mismatched[0]
         is_background = theirs[-1] == ours[-1] + 1
-        less = (
-            ", or load with drop_background=True (--drop-background) to leave out the first of them"
-        )
+        less = ", or load with drop_background=True (--drop-background) to skip the first of them"
         raise UserError(
             f"{path} has {theirs[-1]} classes in the file and {ours[-1]} in the model; create the"
             f" model with classes={theirs[-1]}{less if is_background else ''}, or load with"
-            " strict=False to leave its classifier as it is"
+            " strict=False to keep its classifier"
         )
     if missing and not mismatched and not unused and all(map(_is_auxiliary, missing)):
         raise UserError(
-            f"the file has no auxiliary classifier ({listed(missing)}); create the model with"
-            " aux_logits=False, or load with strict=False to leave the auxiliary classifier as it is"
+            f"the file has no auxiliary classifier ({abbreviate(missing)}); create the model with"
+            " aux_logits=False, or load with strict=False to keep the auxiliary classifier"
         )
     parts = []
     if missing:
-        parts.append(f"the file lacks {len(missing)} of its variables ({listed(missing)})")
+        parts.append(
+            f"the file lacks {len(missing)} of the model's variables ({abbreviate(missing)})"
+        )
     if unused:
-        parts.append(f"it has no place for {len(unused)} of the file's arrays ({listed(unused)})")
+        parts.append(
+            f"the model has no variable for {len(unused)} of the file's arrays ({abbreviate(unused)})"
+        )
     if mismatched:
         parts.append(f"{len(mismatched)} shapes differ ({_shapes(mismatched)})")
     raise UserError(

@@ -99,7 +99,7 @@ def check_weights(folder):
     write_keras_h5(folder / "inception_v3.h5", model)
     assert_loads(folder / "inception_v3.h5", model)
     model = filled("googlenet")
-    names, arrays = bvlc.names(find_network("googlenet")), arrays_of(model)
+    names, arrays = bvlc.bvlc_names(find_network("googlenet")), arrays_of(model)
     np.savez(folder / "bvlc.npz", **{names[path]: array for path, array in arrays.items()})
     assert_loads(folder / "bvlc.npz", model)
     model = filled("inception_v1", torch_padding=True)
@@ -126,7 +126,9 @@ def write_keras_h5(path, model):
     theirs = [
         f"{kind}{number}/x" for kind in ("conv2d", "batch_normalization") for number in numbers
     ]
-    names = keras_applications.names(find_network("inception_v3"), [*theirs, "predictions/kernel"])
+    names = keras_applications.keras_names(
+        find_network("inception_v3"), [*theirs, "predictions/kernel"]
+    )
     layers = {}
     for ours, array in arrays_of(model).items():
         layer, variable = names[ours].split("/")

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Caffe's `.caffemodel` files: the tensors of each layer by name, without Caffe."""
+"""Caffe's `.caffemodel` files, read without Caffe."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,10 +36,17 @@ MESSAGES = {
 
 
 def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
-    """`{"conv1/7x7_s2/kernel": (H, W, in, out), "conv1/7x7_s2/bias": (out,)}`, float32.
+    """The weights of a `.caffemodel` file, in TensorFlow's layout.
 
-    Fully connected kernels are (in, out).  Raises `UserError` where the file cannot be read or holds
-    no layers with weights.
+    Args:
+        path: The file.
+
+    Returns:
+        Layer and kind, such as `conv1/7x7_s2/kernel` → float32 array; kernels are (H, W, in, out), fully connected
+        ones (in, out), biases (out,).
+
+    Raises:
+        UserError: The file cannot be read or has no layers with weights.
     """
     from google.protobuf.message import DecodeError
 
@@ -48,19 +56,19 @@ def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     except DecodeError as error:
-        raise UserError(f"'{path}' is damaged or no .caffemodel file") from error
+        raise UserError(f"'{path}' is damaged or not a .caffemodel file") from error
     arrays = {}
     for layer in (*net.layer, *net.layers):
         for kind, blob in zip(("kernel", "bias"), layer.blobs, strict=False):
             arrays[f"{layer.name}/{kind}"] = _array(blob, kind)
     if not arrays:
         raise UserError(
-            f"'{path}' holds no layers with weights; give the .caffemodel of a trained network"
+            f"'{path}' has no layers with weights; give the .caffemodel of a trained network"
         )
     return arrays
 
 
-def _array(blob, kind: str) -> np.ndarray:
+def _array(blob: Any, kind: str) -> np.ndarray:
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
     if kind == "bias":
         return np.array(blob.data, np.float32)

@@ -6,30 +6,40 @@ from __future__ import annotations
 import os
 import re
 import zipfile
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import native
-from inception_tf.weights.names.keras_applications import names
 
-__all__ = ["is_of_keras_applications", "names", "read"]
+if TYPE_CHECKING:
+    import h5py
 
-WHOLE_MODEL = "model_weights"  # the group of the weights where the file holds a whole model
+__all__ = ["is_keras_applications", "read_keras_h5"]
+
+WHOLE_MODEL = "model_weights"  # the group of the weights if the file contains a whole model
 LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes of Keras 1 and 2
 BROKEN = (OSError, KeyError, RuntimeError, zipfile.BadZipFile)
 
-# Keras 3 numbers a layer's variables: of a batch normalization without gamma, of any other layer.
+# Keras 3 numbers a layer's variables: those of a batch normalization without gamma, and of any other layer.
 BATCH_NORM, OTHER = ("beta", "moving_mean", "moving_variance"), ("kernel", "bias")
 NUMBERED = re.compile(r"conv2d(_\d+)?")
 
 
-def is_of_keras_applications(path: str) -> bool:
-    """Whether the layers in a file have the names of these networks and not this project's."""
+def is_keras_applications(path: str) -> bool:
+    """Whether a file's layers have the names of `keras.applications` rather than this project's.
+
+    Args:
+        path: str. An HDF5 or `.keras` file.
+
+    Returns:
+        False also for a damaged file.
+    """
     import h5py
 
     try:
-        with h5py.File(native.weights_of(path), "r") as file:
+        with h5py.File(native.locate_hdf5(path), "r") as file:
             if LAYERS in file.get(WHOLE_MODEL, file).attrs:
                 return True
             layers = native.layer_names(file)
@@ -42,25 +52,35 @@ def _is_ours(layer: str) -> bool:
     return layer.startswith("Conv2d_")
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """`{"conv2d_12/kernel": array}`, each under its layer's name whatever the file calls it inside."""
+def read_keras_h5(path: str) -> dict[str, np.ndarray]:
+    """The weights of a file of `keras.applications`, each under its layer's name.
+
+    Args:
+        path: str. An `.h5`, `.weights.h5` or `.keras` file.
+
+    Returns:
+        Layer and variable, such as `conv2d_12/kernel` → array.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     import h5py
 
     if not os.path.isfile(path):
         raise UserError(f"no weights file at '{path}'; give the .h5 file of keras.applications")
     try:
-        with h5py.File(native.weights_of(path), "r") as file:
+        with h5py.File(native.locate_hdf5(path), "r") as file:
             root = file.get(WHOLE_MODEL, file)
             if LAYERS in root.attrs:
                 return _by_layer(root)
     except BROKEN as error:
         raise UserError(
-            f"'{path}' is damaged or no .h5 file of keras.applications; give a complete one"
+            f"'{path}' is damaged or not an .h5 file of keras.applications; give a complete one"
         ) from error
-    return {_with_kind(name): array for name, array in native.read(path).items()}
+    return {_with_kind(name): array for name, array in native.read_native(path).items()}
 
 
-def _by_layer(root) -> dict[str, np.ndarray]:
+def _by_layer(root: h5py.Group) -> dict[str, np.ndarray]:
     return {
         f"{_text(layer)}/{_kind(weight)}": root[_text(layer)][_text(weight)][()]
         for layer in root.attrs[LAYERS]
@@ -69,17 +89,17 @@ def _by_layer(root) -> dict[str, np.ndarray]:
 
 
 def _with_kind(name: str) -> str:
-    """`batch_normalization_1/0` → `batch_normalization_1/beta`; a number too high stays one."""
+    """`batch_normalization_1/0` → `batch_normalization_1/beta`; a number out of range is kept."""
     layer, number = name.rsplit("/", 1)
     is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
     kinds = dict(enumerate(BATCH_NORM if is_batch_norm else OTHER))
     return f"{layer}/{kinds.get(int(number), number)}"
 
 
-def _text(name) -> str:
+def _text(name: str | bytes) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _kind(weight) -> str:
+def _kind(weight: str | bytes) -> str:
     """`conv2d_1/kernel:0` → `kernel`."""
     return _text(weight).rsplit("/", 1)[-1].split(":")[0]

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This project's own files, `.weights.h5` and `.keras`, read by the layers' names.
+"""This project's weight files, `.weights.h5` and `.keras`, read by layer name.
 
-Keras itself matches layers by class and order: two branches of equal shapes that swapped places
-load into each other without a word.  It writes each layer's name beside the weights, though, and
-the names decide here.
+Keras itself matches layers by class and order, so that two swapped branches of equal shapes load into
+each other without an error.  It does store the layers' names, and those are used here.
 """
 
 from __future__ import annotations
@@ -13,21 +12,37 @@ import os
 import re
 import zipfile
 from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inception_tf.errors import UserError
 
-__all__ = ["layer_names", "names", "read", "weights_of"]
+if TYPE_CHECKING:
+    import h5py
+    import keras
+
+__all__ = ["layer_names", "locate_hdf5", "native_names", "read_native"]
 
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 
-# Where Keras 3 keeps a layer's variables; optimizer, metrics and seeds lie elsewhere.
+# Where Keras 3 stores a layer's variables; optimizer, metrics and seeds are elsewhere.
 LAYER = re.compile(r"(.*/)?layers/[^/]+/vars")
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """`{"Mixed_5b_b1_0_conv/0": array}`: the layer's name and the variable's number in it."""
+def read_native(path: str) -> dict[str, np.ndarray]:
+    """The weights of a file that Keras 3 wrote, by layer name.
+
+    Args:
+        path: str. A `.weights.h5` or `.keras` file.
+
+    Returns:
+        Layer and number of the variable in it, such as `Mixed_5b_b1_0_conv/0` → array.
+
+    Raises:
+        UserError: The file is missing, damaged or without layer names, or a name occurs twice.
+    """
     import h5py
 
     if not os.path.exists(path):
@@ -35,41 +50,55 @@ def read(path: str) -> dict[str, np.ndarray]:
     if os.path.isdir(path):
         raise UserError(f"'{path}' is a folder; give a .weights.h5 or .keras file in it")
     try:
-        with h5py.File(weights_of(path), "r") as file:
+        with h5py.File(locate_hdf5(path), "r") as file:
             layers = _layers(file)
     except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"'{path}' is damaged or no Keras file; give a complete .weights.h5 or .keras file"
+            f"'{path}' is damaged or not a Keras file; give a complete .weights.h5 or .keras file"
         ) from error
     if not layers:
         raise UserError(
-            f"'{path}' holds no layers with names, as Keras 3 writes them; save the model again with"
+            f"'{path}' has no layer names, which Keras 3 writes; save the model again with"
             " model.save_weights or model.save"
         )
     twice = [name for name, count in Counter(name for name, _ in layers).items() if count > 1]
     if twice:
         raise UserError(
-            f"'{path}' holds several layers of the name '{twice[0]}'; give the file of one network alone"
+            f"'{path}' has several layers called '{twice[0]}'; give the file of one network alone"
         )
     return {
         f"{layer}/{number}": array for layer, arrays in layers for number, array in arrays.items()
     }
 
 
-def weights_of(path: str):
-    """What h5py opens: the file itself, or the weights inside a `.keras` archive."""
+def locate_hdf5(path: str) -> str | io.BytesIO:
+    """The HDF5 content of a weights file, as `h5py.File` accepts it.
+
+    Args:
+        path: str. An HDF5 or `.keras` file.
+
+    Returns:
+        The path itself, or the weights inside a `.keras` archive.
+    """
     if not path.endswith(".keras"):
         return path
     with zipfile.ZipFile(path) as archive:
         return io.BytesIO(archive.read(WEIGHTS_IN_KERAS_FILE))
 
 
-def layer_names(file) -> list[str]:
-    """Names of the layers that an open HDF5 file of Keras 3 has variables of."""
+def layer_names(file: h5py.File) -> list[str]:
+    """The names of the layers that have variables in a file of Keras 3.
+
+    Args:
+        file: The open file.
+
+    Returns:
+        Names in the order of the file.
+    """
     return [group.attrs["name"] for group in _groups(file)]
 
 
-def _layers(file) -> list[tuple[str, dict[str, np.ndarray]]]:
+def _layers(file: h5py.File) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Name and numbered variables of each layer that has both."""
     return [
         (group.attrs["name"], {number: _array(dataset) for number, dataset in group.items()})
@@ -77,22 +106,30 @@ def _layers(file) -> list[tuple[str, dict[str, np.ndarray]]]:
     ]
 
 
-def _groups(file) -> list:
-    groups = []
+def _groups(file: h5py.File) -> list[h5py.Group]:
+    groups: list[h5py.Group] = []
     file.visititems(lambda path, item: groups.append(item) if LAYER.fullmatch(path) else None)
     return [group for group in groups if "name" in group.attrs and len(group)]
 
 
-def _array(dataset) -> np.ndarray:
+def _array(dataset: h5py.Dataset) -> np.ndarray:
     if dataset.attrs.get("dtype") != "bfloat16":
         return dataset[()]
     import ml_dtypes
 
-    return np.array(dataset, dtype=ml_dtypes.bfloat16)  # HDF5 sees two opaque bytes
+    return np.array(dataset, dtype=ml_dtypes.bfloat16)  # two opaque bytes in HDF5
 
 
-def names(model, theirs) -> dict[str, str]:
-    """Our variable path → the file's name; what the model has no layer for keeps the file's name."""
+def native_names(model: keras.Model, theirs: Iterable[str]) -> dict[str, str]:
+    """The names of a model's variables in a file of Keras 3.
+
+    Args:
+        model: The model.
+        theirs: Names of the file's arrays, as `read_native` returns them.
+
+    Returns:
+        Variable path → the file's name; arrays without a layer in the model keep the file's name.
+    """
     ours = {
         f"{layer.name}/{number}": variable.path
         for layer in model.layers

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch's state dicts, `.safetensors` and `.pth`, as TensorFlow lays arrays out and without gammas.
+"""torch's state dicts, `.safetensors` and `.pth`, in TensorFlow's layout and without gammas.
 
-Batch normalizations have a gamma there and none here: gamma * (w*x - mean) / s + beta equals
-((gamma*w)*x - gamma*mean) / s + beta for any gamma, so that it goes into the kernel and the moving
-mean, and the moving variance stays as it is.
+Batch normalizations have a gamma in torch but not here: gamma * (w*x - mean) / s + beta equals
+((gamma*w)*x - gamma*mean) / s + beta for any gamma, so that gamma is folded into the kernel and the
+moving mean, and the moving variance is unchanged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ import numpy as np
 
 from inception_tf.errors import UserError
 
-__all__ = ["read"]
+__all__ = ["read_state_dict"]
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """`{"fc.weight": array}` with kernels laid out as TensorFlow's and every gamma folded in."""
+def read_state_dict(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a state dict, with kernels in TensorFlow's layout and gammas folded in.
+
+    Args:
+        path: str. A `.safetensors` or `.pth` file.
+
+    Returns:
+        Parameter name, such as `fc.weight` → array.
+
+    Raises:
+        UserError: The file is missing, damaged, incomplete, or a pickle without torch to read it.
+    """
     state = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
     arrays = {
         name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")
@@ -30,18 +40,20 @@ def read(path: str) -> dict[str, np.ndarray]:
         gamma, kernel = arrays.pop(f"{module}.bn.weight", None), f"{module}.conv.weight"
         if gamma is None or kernel not in arrays or len(gamma) != len(arrays[kernel]):
             raise UserError(
-                f"'{path}' has no {module}.bn.weight and {kernel} that belong to {name};"
+                f"'{path}' has no {module}.bn.weight and {kernel} to match {name};"
                 " give the complete file"
             )
         arrays[kernel] = arrays[kernel] * gamma[:, None, None, None]
         arrays[name] = arrays[name] * gamma
-    return {name: _laid_out(array) for name, array in arrays.items()}
+    return {name: _transposed(array) for name, array in arrays.items()}
 
 
-def _laid_out(array: np.ndarray) -> np.ndarray:
-    """Output, input, height, width → height, width, input, output; output, input → input, output."""
-    return array.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, range(array.ndim)))
+def _transposed(array: np.ndarray) -> np.ndarray:
+    """(out, in, H, W) → (H, W, in, out); (out, in) → (in, out)."""
+    return array.transpose(AXES.get(array.ndim, tuple(range(array.ndim))))
 
+
+AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 PICKLES = (b"PK", b"\x80")  # first bytes: torch's archives since 1.6, its older files
 
@@ -49,7 +61,7 @@ DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": None, "I64": "<i8", 
 
 
 def _safetensors(path: str) -> dict[str, np.ndarray]:
-    """The format: the header's length (8 bytes), a JSON header, all numbers one after another."""
+    """The format: the header's length (8 bytes), a JSON header, the concatenated arrays."""
     import ml_dtypes
 
     try:
@@ -67,12 +79,12 @@ def _safetensors(path: str) -> dict[str, np.ndarray]:
         raise UserError(f"cannot read '{path}': {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
-            f"'{path}' is damaged or no .safetensors file; give a complete one"
+            f"'{path}' is damaged or not a .safetensors file; give a complete one"
         ) from error
 
 
 def _pickled(path: str) -> dict[str, np.ndarray]:
-    """A pickle can run code when it is read; torch reads tensors alone and refuses all else."""
+    """Reading a pickle can run code; torch reads tensors only and refuses everything else."""
     try:
         with open(path, "rb") as file:
             is_pickle = file.read(2).startswith(PICKLES)
@@ -96,6 +108,6 @@ def _pickled(path: str) -> dict[str, np.ndarray]:
 
 def _damaged(path: str) -> UserError:
     return UserError(
-        f"'{path}' is damaged or holds more than tensors, and what could run code is never"
-        " loaded; give a complete state dict"
+        f"'{path}' is damaged or has more than tensors, and code is never loaded;"
+        " give a complete state dict"
     )

@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TF1 checkpoints of slim's trainers: the weights or their moving averages, told from what else a trainer keeps."""
+"""TF1 checkpoints of slim's trainers: the weights or their moving averages, without the training state."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
 from inception_tf.errors import UserError, is_without_tensorflow, missing_tensorflow
-from inception_tf.weights.transfer import listed
+from inception_tf.weights.transfer import abbreviate
 
-__all__ = ["BATCH_NORM", "averaged", "choice", "read", "require_tensorflow", "set_aside"]
+__all__ = [
+    "BATCH_NORM",
+    "ema_names",
+    "ema_note",
+    "read_tf1_checkpoint",
+    "require_tensorflow",
+    "training_state",
+]
+
+T = TypeVar("T")
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
-GAMMA = "BatchNorm/gamma"  # of networks that were trained with batch_norm_scale=True
+GAMMA = "BatchNorm/gamma"  # of networks trained with batch_norm_scale=True
 
-# Last parts of the names of weights; optimizer slots, moving averages and the step end otherwise.
+# Last parts of the names of weights; those of optimizer slots, moving averages and the step differ.
 KINDS = {
     "weights",
     "depthwise_weights",
@@ -27,44 +37,80 @@ KINDS = {
     *BATCH_NORM,
 }
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # of a checkpoint in several files
-AVERAGE = "/ExponentialMovingAverage"  # what tf.train.ExponentialMovingAverage adds to a name
+EMA = "/ExponentialMovingAverage"  # appended to a name by tf.train.ExponentialMovingAverage
 
 
-def averaged(names: Mapping[str, str]) -> dict[str, str]:
-    """Our variable path → the name of the moving average of slim's variable."""
-    return {ours: theirs + AVERAGE for ours, theirs in names.items()}
+def ema_names(names: Mapping[str, str]) -> dict[str, str]:
+    """The names of the variables' moving averages.
 
+    Args:
+        names: Our variable path → slim's variable name.
 
-def read(path: str, ema: bool = False) -> dict[str, np.ndarray]:
-    """`{"InceptionV3/Conv2d_1a_3x3/weights": array}` of a TF1 checkpoint, weights only, every gamma folded in.
-
-    ema: the moving averages instead, under their own names, which end in `/ExponentialMovingAverage`.
-    Raises `UserError` where a variable has none.
+    Returns:
+        Our variable path → the name of that variable's moving average.
     """
-    return _opened(path, lambda file: _folded(_arrays(file, path, ema), AVERAGE if ema else ""))
+    return {ours: theirs + EMA for ours, theirs in names.items()}
 
 
-def set_aside(path: str, ema: bool = False) -> tuple[str, ...]:
-    """The variables of a checkpoint that `read` passes over: the step, an optimizer's slots, the averages."""
-    names = _opened(path, lambda file: sorted(file.get_variable_to_shape_map()))
-    kept = set(_weights(names, AVERAGE if ema else ""))
+def read_tf1_checkpoint(path: str, ema: bool = False) -> dict[str, np.ndarray]:
+    """The weights of a TF1 checkpoint, with gammas folded in.
+
+    Args:
+        path: str. The checkpoint's name, without `.index`.
+        ema: bool. Read the moving averages instead, whose names end in `/ExponentialMovingAverage`.
+
+    Returns:
+        Variable name, such as `InceptionV3/Conv2d_1a_3x3/weights` → array.
+
+    Raises:
+        UserError: The checkpoint is missing or damaged, a variable has no moving average, or TensorFlow is not
+            installed.
+    """
+    return _with_reader(
+        path, lambda reader: _folded(_arrays(reader, path, ema), EMA if ema else "")
+    )
+
+
+def training_state(path: str, ema: bool = False) -> tuple[str, ...]:
+    """The variables that `read_tf1_checkpoint` skips: step, optimizer slots, moving averages.
+
+    Args:
+        path: str. The checkpoint's name, without `.index`.
+        ema: bool. Whether the moving averages are read; then the weights are skipped.
+
+    Returns:
+        Sorted names.
+    """
+    names = _with_reader(path, lambda reader: sorted(reader.get_variable_to_shape_map()))
+    kept = set(_weights(names, EMA if ema else ""))
     return tuple(name for name in names if name not in kept)
 
 
-def choice(ema: bool, left: Iterable[str]) -> tuple[str, ...]:
-    """What a report says where a checkpoint has both the weights and their moving averages."""
+def ema_note(ema: bool, skipped: Iterable[str]) -> tuple[str, ...]:
+    """A note for the report if a checkpoint has both the weights and their moving averages.
+
+    Args:
+        ema: bool. Whether the moving averages were read.
+        skipped: What `training_state` returned.
+
+    Returns:
+        One sentence, or nothing.
+    """
     if ema:
-        return ("the moving averages taken, not the plain values",)
-    has_averages = any(name.endswith(AVERAGE) for name in left)
-    return ("the plain values taken, not the moving averages (ema)",) if has_averages else ()
+        return ("read the moving averages, not the raw weights",)
+    has_ema = any(name.endswith(EMA) for name in skipped)
+    return ("read the raw weights, not the moving averages (ema)",) if has_ema else ()
 
 
 def require_tensorflow(what: str, otherwise: str = "") -> None:
-    """Raises `UserError` where TensorFlow, which alone reads these files, is not installed.
+    """Check that TensorFlow is installed, without which these files cannot be read.
 
     Args:
-        what: the file, as the sentence begins with it.
-        otherwise: the sentence's end, what to do instead.
+        what: str. The file, the subject of the error sentence.
+        otherwise: str. End of the error sentence: what to do instead.
+
+    Raises:
+        UserError: TensorFlow is not installed.
     """
     try:
         import tensorflow  # noqa: F401
@@ -74,8 +120,8 @@ def require_tensorflow(what: str, otherwise: str = "") -> None:
         raise missing_tensorflow(what, otherwise) from error
 
 
-def _opened(path: str, use):
-    """`use` of a checkpoint's reader; what TensorFlow says of a damaged one is one sentence."""
+def _with_reader(path: str, use: Callable[[Any], T]) -> T:
+    """`use` of a checkpoint's reader, with TensorFlow's errors on damaged files as a `UserError`."""
     exists = os.path.isfile(path) or os.path.isfile(f"{path}.index")
     if not exists or PART.search(path):
         raise UserError(
@@ -83,18 +129,18 @@ def _opened(path: str, use):
         )
     require_tensorflow(
         f"'{path}', a TensorFlow 1 checkpoint,",
-        "; or turn it into a .weights.h5 with inception-tf convert where TensorFlow is installed",
+        "; or convert it to a .weights.h5 file with inception-tf convert where TensorFlow is installed",
     )
     import tensorflow as tf
 
     try:
         return use(tf.train.load_checkpoint(path))
-    except UserError:  # a ValueError too
+    except UserError:  # is a ValueError
         raise
-    # IndexError: what TensorFlow makes of a file that ends too soon.
+    # IndexError: TensorFlow's error for a truncated file.
     except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
         raise UserError(
-            f"'{path}' is no readable TensorFlow checkpoint; give the name of a complete one,"
+            f"'{path}' is not a readable TensorFlow checkpoint; give the name of a complete one,"
             " without .index or .data-00000-of-00001"
         ) from error
 
@@ -107,23 +153,23 @@ def _weights(names: Iterable[str], suffix: str = "") -> list[str]:
     ]
 
 
-def _arrays(file, path: str, ema: bool) -> dict[str, np.ndarray]:
-    names = sorted(file.get_variable_to_shape_map())
+def _arrays(reader: Any, path: str, ema: bool) -> dict[str, np.ndarray]:
+    names = sorted(reader.get_variable_to_shape_map())
     kept = _weights(names)
     if ema:
-        averages = set(_weights(names, AVERAGE))
-        missing = [name for name in kept if name + AVERAGE not in averages]
+        averages = set(_weights(names, EMA))
+        missing = [name for name in kept if name + EMA not in averages]
         if missing or not averages:
             raise UserError(
                 f"'{path}' has no moving average of {len(missing)} of its {len(kept)} variables"
-                f" ({listed(missing)}); leave out ema to take the plain values"
+                f" ({abbreviate(missing)}); omit ema to read the raw weights"
             )
         kept = sorted(averages)
-    return {name: file.get_tensor(name) for name in kept}
+    return {name: reader.get_tensor(name) for name in kept}
 
 
 def _folded(arrays: dict[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
-    """Without gammas: gamma * (w*x - mean) / s is ((gamma*w)*x - gamma*mean) / s for any gamma."""
+    """Fold gammas in: gamma * (w*x - mean) / s is ((gamma*w)*x - gamma*mean) / s for any gamma."""
     for name in [name for name in arrays if name.endswith(GAMMA + suffix)]:
         layer = name.removesuffix(GAMMA + suffix)
         kernel, mean = f"{layer}weights{suffix}", f"{layer}BatchNorm/moving_mean{suffix}"

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BVLC's Caffe GoogLeNet: its layers' names as a function of position, `.npz` and `.caffemodel`."""
+"""BVLC's Caffe GoogLeNet: layer names as a function of position, and the files `.npz` and `.caffemodel`."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.caffe import read_caffemodel
 
-__all__ = ["names", "read"]
+__all__ = ["NETWORKS_OF_BVLC", "bvlc_names", "read_bvlc"]
 
 NETWORKS_OF_BVLC = ("googlenet",)
 STEM = {
@@ -24,56 +23,80 @@ STEM = {
 }
 BRANCHES = (("1x1",), ("3x3_reduce", "3x3"), ("5x5_reduce", "5x5"), ("pool", "pool_proj"))
 AUXILIARY = {"Conv2d_1b_1x1": "conv", "Conv2d_2a_4x4": "fc"}
-FULLY_CONNECTED = (128, 4, 4)  # channels, height, width of what loss1/fc and loss2/fc flatten
+FULLY_CONNECTED = (
+    128,
+    4,
+    4,
+)  # channels, height, width of the feature map that loss1/fc and loss2/fc flatten
 
 
-def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
-    """Our variable path → Caffe's layer and kind, auxiliary classifiers included."""
+def bvlc_names(network: Network) -> dict[str, str]:
+    """The names of a network's variables in Caffe, auxiliary classifiers included.
+
+    Args:
+        network: `googlenet` or a variant of it.
+
+    Returns:
+        Our variable path → Caffe's layer and kind, such as `conv1/7x7_s2/kernel`.
+
+    Raises:
+        UserError: BVLC has no such network.
+    """
     if network.name not in NETWORKS_OF_BVLC:
         raise unknown("network of BVLC", network.name, NETWORKS_OF_BVLC)
-    found = {}
+    found: dict[str, str] = {}
     for name, step in network.backbone:
-        for place in spec.iter_layers(name, step):
-            if isinstance(place.step, spec.Conv):
-                layer = STEM.get(name) or _in_module(place)
-                found |= _layer(f"{place.name}_conv", layer)
+        for layer in spec.iter_layers(name, step):
+            if isinstance(layer.step, spec.Conv):
+                theirs = STEM.get(name) or _in_module(layer)
+                found |= _dense(f"{layer.name}_conv", theirs)
     for number, auxiliary in enumerate(network.auxiliaries, 1):
-        for step, layer in AUXILIARY.items():
-            found |= _layer(f"{auxiliary.name}_{step}_conv", f"loss{number}/{layer}")
-        found |= _layer(auxiliary.name, f"loss{number}/classifier")
-    return found | _layer(LOGITS, "loss3/classifier")
+        for step_name, theirs in AUXILIARY.items():
+            found |= _dense(f"{auxiliary.name}_{step_name}_conv", f"loss{number}/{theirs}")
+        found |= _dense(auxiliary.name, f"loss{number}/classifier")
+    return found | _dense(LOGITS, "loss3/classifier")
 
 
-def _in_module(place: spec.LayerSpec) -> str:
+def _in_module(layer: spec.LayerSpec) -> str:
     """`Mixed_3b_b1_0` → `inception_3a/3x3_reduce`: slim counts the pooling before a stage, BVLC does not."""
-    grid, letter = place.endpoint.removeprefix("Mixed_")
-    b, s = place.path
-    return f"inception_{grid}{chr(ord(letter) - 1)}/{BRANCHES[b][s]}"
+    stage, letter = tuple(layer.endpoint.removeprefix("Mixed_"))
+    b, s = layer.path
+    return f"inception_{stage}{chr(ord(letter) - 1)}/{BRANCHES[b][s]}"
 
 
-def _layer(ours: str, theirs: str) -> dict[str, str]:
+def _dense(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}/{kind}": f"{theirs}/{kind}" for kind in ("kernel", "bias")}
 
 
-def read(path: str) -> dict[str, np.ndarray]:
-    """`{"conv1/7x7_s2/kernel": (H, W, in, out)}`, float32; a flattened grid gets its sides back."""
+def read_bvlc(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a `.npz` or `.caffemodel` file, in TensorFlow's layout.
+
+    Args:
+        path: str. The file.
+
+    Returns:
+        Caffe's name → float32 array; kernels are (H, W, in, out), also those over a flattened feature map.
+
+    Raises:
+        UserError: The file is missing, damaged or has no weights.
+    """
     arrays = read_caffemodel(path) if path.endswith(".caffemodel") else _npz(path)
     return {name: _unflattened(name, array) for name, array in arrays.items()}
 
 
 def _npz(path: str) -> dict[str, np.ndarray]:
     try:
-        # Without allow_pickle, the default, NumPy loads numbers and no objects.
+        # Without allow_pickle (the default) NumPy loads numbers but no objects.
         with open(path, "rb") as raw, np.load(raw) as file:
             return {name: file[name].astype(np.float32) for name in file.files}
     except FileNotFoundError as error:
         raise UserError(f"no weights file at '{path}'; give a .npz or .caffemodel file") from error
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"'{path}' is damaged or no .npz file; give a complete one") from error
+        raise UserError(f"'{path}' is damaged or not a .npz file; give a complete one") from error
 
 
 def _unflattened(name: str, array: np.ndarray) -> np.ndarray:
-    """Caffe flattens a grid channels first."""
+    """Undo the flattening of a feature map, which is channels first in Caffe."""
     if name.endswith("/fc/kernel") and array.shape[0] == np.prod(FULLY_CONNECTED):
         return array.reshape(*FULLY_CONNECTED, -1).transpose(1, 2, 0, 3)
     return array

@@ -1,55 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""slim's names as a function of position."""
+"""slim's variable names as a function of position."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import LayerSpec, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import variant
 from inception_tf.nn.network import LOGITS
-from inception_tf.weights.formats.tf1_checkpoint import (
-    BATCH_NORM,
-)
+from inception_tf.weights.formats.tf1_checkpoint import BATCH_NORM
 
-__all__ = ["names", "network_of"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["NETWORKS_OF_SLIM", "SlimNames", "identify_slim_network", "slim_names"]
 
 
 @dataclass(frozen=True)
-class Slim:
-    """What position does not say of one network in slim."""
+class SlimNames:
+    """What does not follow from position in slim's names of one network."""
 
     scope: str
     logits: str
     auxiliary_logits: str = ""
-    lone_1x1: str = ""  # of a branch that is one 1x1 convolution, where it has a name of its own
+    lone_1x1: str = ""  # of a branch that is a single 1x1 convolution, if it has a special name
     scopes: Mapping[str, str] = field(default_factory=dict)  # our endpoint → slim's scope
-    misprints: Mapping[str, str] = field(default_factory=dict)  # our place → slim's layer
-    variants: tuple[Mapping, ...] = ({},)  # switches under which the layers differ
-    other_head: tuple[str, ...] = ()  # variables of a classifier of another form than ours
+    misprints: Mapping[str, str] = field(default_factory=dict)  # our layer → slim's layer
+    variants: tuple[dict[str, Any], ...] = ({},)  # switches that change the layers
+    other_head: tuple[str, ...] = ()  # variables of a classifier with another structure than ours
 
 
-def repeated(scope: str, block: str, count: int) -> dict[str, str]:
+def _repeated(scope: str, block: str, count: int) -> dict[str, str]:
     """The scopes of slim's `repeat`: `Block35_1` → `Repeat/block35_1`."""
     names = (f"{block}_{number}" for number in range(1, count + 1))
     return {name: f"{scope}/{name.lower()}" for name in names}
 
 
 NETWORKS_OF_SLIM = {
-    "inception_v1": Slim(
+    "inception_v1": SlimNames(
         scope="InceptionV1",
         logits="Logits/Conv2d_0c_1x1",
         misprints={"Mixed_5b_b2_1": "Conv2d_0a_3x3"},  # the second of its branch
     ),
-    "inception_v2": Slim(
+    "inception_v2": SlimNames(
         scope="InceptionV2",
         logits="Logits/Conv2d_1c_1x1",
         variants=({}, {"use_separable_conv": False}),
     ),
-    "inception_v3": Slim(
+    "inception_v3": SlimNames(
         scope="InceptionV3",
         logits="Logits/Conv2d_1c_1x1",
         auxiliary_logits="AuxLogits/Conv2d_2b_1x1",
@@ -61,26 +63,25 @@ NETWORKS_OF_SLIM = {
             "Mixed_7b_b1_1_b1_0": "Conv2d_0b_3x1",  # 0c, as in Mixed_7c
         },
     ),
-    "inception_v4": Slim(
+    "inception_v4": SlimNames(
         scope="InceptionV4",
         logits="Logits/Logits",
         auxiliary_logits="AuxLogits/Aux_logits",
         misprints={
             "Mixed_3a_b1_0": "Conv2d_0a_3x3",  # stride 2
-            "Mixed_4a_b0_1": "Conv2d_1a_3x3",  # stride 1, but a smaller grid
+            "Mixed_4a_b0_1": "Conv2d_1a_3x3",  # stride 1, but a smaller feature map
             "Mixed_4a_b1_3": "Conv2d_1a_3x3",
             "AuxLogits_Conv2d_2a_5x5": "Conv2d_2a",
         },
     ),
-    # facenet's files classify behind a bottleneck of their own; with a classifier as slim's v2 has it,
-    # the name would be this one.
-    "inception_resnet_v1": Slim(
+    # facenet's files classify after a bottleneck; with the classifier of slim's v2, the name would be this.
+    "inception_resnet_v1": SlimNames(
         scope="InceptionResnetV1",
         logits="Logits/Logits",
         lone_1x1="Conv2d_1x1",
-        scopes=repeated("Repeat", "Block35", 5)
-        | repeated("Repeat_1", "Block17", 10)
-        | repeated("Repeat_2", "Block8", 5)
+        scopes=_repeated("Repeat", "Block35", 5)
+        | _repeated("Repeat_1", "Block17", 10)
+        | _repeated("Repeat_2", "Block8", 5)
         | {"Block8_6": "Block8"},
         variants=({}, {"paper": True}),
         other_head=(
@@ -93,15 +94,15 @@ NETWORKS_OF_SLIM = {
             "Logits/biases",
         ),
     ),
-    "inception_resnet_v2": Slim(
+    "inception_resnet_v2": SlimNames(
         scope="InceptionResnetV2",
         logits="Logits/Logits",
         auxiliary_logits="AuxLogits/Logits",
         lone_1x1="Conv2d_1x1",
-        scopes=repeated("Repeat", "Block35", 10)
-        | repeated("Repeat_1", "Block17", 19)
+        scopes=_repeated("Repeat", "Block35", 10)
+        | _repeated("Repeat_1", "Block17", 19)
         | {"PreAuxLogits": "Repeat_1/block17_20"}
-        | repeated("Repeat_2", "Block8", 9)
+        | _repeated("Repeat_2", "Block8", 9)
         | {"Block8_10": "Block8"},
         misprints={  # with output_stride=8 they have stride 1 and keep their names
             "Mixed_6a_b0_0": "Conv2d_1a_3x3",
@@ -109,8 +110,8 @@ NETWORKS_OF_SLIM = {
         },
         variants=({}, {"output_stride": 8}),
     ),
-    "alexnet": Slim(scope="alexnet_v2", logits="fc8"),
-    "vgg16": Slim(
+    "alexnet": SlimNames(scope="alexnet_v2", logits="fc8"),
+    "vgg16": SlimNames(
         scope="vgg_16",
         logits="fc8",
         scopes={
@@ -122,84 +123,110 @@ NETWORKS_OF_SLIM = {
 }
 
 
-def names(network: Network, aux_logits: bool = True) -> dict[str, str]:
-    """Our variable path → slim's variable name, in the order in which slim creates them."""
+def slim_names(network: Network, aux_logits: bool = True) -> dict[str, str]:
+    """The names of a network's variables in slim, in the order in which slim creates them.
+
+    Args:
+        network: The network.
+        aux_logits: bool. Include the auxiliary classifiers.
+
+    Returns:
+        Our variable path → slim's variable name.
+
+    Raises:
+        UserError: slim has no such network.
+    """
     if network.name not in NETWORKS_OF_SLIM:
         raise unknown("network of slim", network.name, NETWORKS_OF_SLIM)
     slim = NETWORKS_OF_SLIM[network.name]
-    found = {}
+    found: dict[str, str] = {}
     for name, step in network.backbone:
-        for place, layer in _convolutions(name, step, slim):
-            found |= _convolution(place, f"{slim.scope}/{layer}", network.batch_norm)
+        for layer, theirs in _convolutions(name, step, slim):
+            found |= _convolution(layer, f"{slim.scope}/{theirs}", network.batch_norm)
     if aux_logits:
         for auxiliary in network.auxiliaries:
             for name, step in auxiliary.steps:
-                place = spec.LayerSpec(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
                 if isinstance(step, spec.Conv):
-                    layer = slim.misprints.get(place.name, name)
-                    layer = f"{slim.scope}/{auxiliary.name}/{layer}"
-                    found |= _convolution(place, layer, network.batch_norm)
+                    layer = LayerSpec(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
+                    theirs = slim.misprints.get(layer.name, name)
+                    theirs = f"{slim.scope}/{auxiliary.name}/{theirs}"
+                    found |= _convolution(layer, theirs, network.batch_norm)
             found |= _dense(auxiliary.name, f"{slim.scope}/{slim.auxiliary_logits}")
     found |= _dense(LOGITS, f"{slim.scope}/{slim.logits}")
     return found | {f"{LOGITS}/{theirs}": theirs for theirs in slim.other_head}
 
 
-def _convolutions(name: str, step: spec.Step, slim: Slim) -> Iterator[tuple[LayerSpec, str]]:
+WINDOWED = (spec.Conv, spec.Separable, spec.Pool)
+
+
+def _convolutions(name: str, step: spec.Step, slim: SlimNames) -> Iterator[tuple[LayerSpec, str]]:
     """`Mixed_5b/Branch_1/Conv2d_0b_5x5`: strides so far, letter by order since then, kernel."""
     scope = slim.scopes.get(name, name)
-    at = (None, 0, 0)  # branch, strides so far, steps since
-    for place in spec.iter_layers(name, step):
-        layer = scope
-        if place.step is spec.UP:
-            layer = f"{scope}/Conv2d_1x1"
-        elif place.path:
-            branch, strides, since = at if at[0] == place.path[0] else (place.path[0], 0, 0)
-            if place.step.stride > 1:
+    at = (-1, 0, 0)  # branch, strides so far, steps since
+    for layer in spec.iter_layers(name, step):
+        theirs = scope
+        if layer.step is spec.UP:
+            theirs = f"{scope}/Conv2d_1x1"
+        elif isinstance(step, spec.Fork | spec.Residual) and isinstance(layer.step, WINDOWED):
+            branch, strides, since = at if at[0] == layer.path[0] else (layer.path[0], 0, 0)
+            if layer.step.stride > 1:
                 strides, since = strides + 1, 0
             at = (branch, strides, since + 1)
-            height, width = place.step.window
-            layer = f"Conv2d_{strides}{'abcdefgh'[since]}_{height}x{width}"
+            height, width = layer.step.window
+            theirs = f"Conv2d_{strides}{'abcdefgh'[since]}_{height}x{width}"
             if slim.lone_1x1 and _is_lone_1x1(step.branches[branch]):
-                layer = slim.lone_1x1
-            layer = f"{scope}/Branch_{branch}/{slim.misprints.get(place.name, layer)}"
-        if isinstance(place.step, spec.Conv | spec.Separable):
-            yield place, layer
+                theirs = slim.lone_1x1
+            theirs = f"{scope}/Branch_{branch}/{slim.misprints.get(layer.name, theirs)}"
+        if isinstance(layer.step, spec.Conv | spec.Separable):
+            yield layer, theirs
 
 
 def _is_lone_1x1(branch: spec.Branch) -> bool:
     return len(branch) == 1 and isinstance(branch[0], spec.Conv) and branch[0].window == (1, 1)
 
 
-def _convolution(place: LayerSpec, layer: str, batch_norm: bool) -> dict[str, str]:
-    if isinstance(place.step, spec.Separable):
+def _convolution(layer: LayerSpec, theirs: str, batch_norm: bool) -> dict[str, str]:
+    if isinstance(layer.step, spec.Separable):
         return {
-            f"{place.name}_conv/{part}_kernel": f"{layer}/{part}_weights"
+            f"{layer.name}_conv/{part}_kernel": f"{theirs}/{part}_weights"
             for part in ("depthwise", "pointwise")
-        } | {f"{place.name}_conv/bias": f"{layer}/biases"}
-    if place.step.linear or not batch_norm:
-        return _dense(f"{place.name}_conv", layer)
-    return {f"{place.name}_conv/kernel": f"{layer}/weights"} | {
-        f"{place.name}_bn/{kind}": f"{layer}/BatchNorm/{kind}" for kind in BATCH_NORM
+        } | {f"{layer.name}_conv/bias": f"{theirs}/biases"}
+    is_linear = isinstance(layer.step, spec.Conv) and layer.step.linear
+    if is_linear or not batch_norm:
+        return _dense(f"{layer.name}_conv", theirs)
+    return {f"{layer.name}_conv/kernel": f"{theirs}/weights"} | {
+        f"{layer.name}_bn/{kind}": f"{theirs}/BatchNorm/{kind}" for kind in BATCH_NORM
     }
 
 
-def _dense(name: str, layer: str) -> dict[str, str]:
-    return {f"{name}/kernel": f"{layer}/weights", f"{name}/bias": f"{layer}/biases"}
+def _dense(ours: str, theirs: str) -> dict[str, str]:
+    return {f"{ours}/kernel": f"{theirs}/weights", f"{ours}/bias": f"{theirs}/biases"}
 
 
-def network_of(model) -> Network:
-    """The network of slim that `model` was built from, known by its layers' names."""
+def identify_slim_network(model: keras.Model) -> Network:
+    """The network and variant that a model was built from, by its layers' names.
+
+    Args:
+        model: A model of this package.
+
+    Returns:
+        The table.
+
+    Raises:
+        UserError: The model is not one of slim's networks.
+    """
     layers = {layer.name for layer in model.layers}
     fitting = {}
     for name, slim in NETWORKS_OF_SLIM.items():
         for switches in slim.variants:
             network = variant(name, **switches)
-            body = {path.split("/")[0] for path in names(network, aux_logits=False)} - {LOGITS}
-            if body <= layers:
-                fitting[len(body)] = network
-    if fitting:  # a variant may be the beginning of another: the one that explains most layers
+            backbone = {path.split("/")[0] for path in slim_names(network, aux_logits=False)}
+            backbone -= {LOGITS}
+            if backbone <= layers:
+                fitting[len(backbone)] = network
+    if fitting:  # one variant may be a prefix of another: the one that accounts for most layers
         return fitting[max(fitting)]
     raise UserError(
-        f"model '{model.name}' is none of slim's networks; known: {', '.join(NETWORKS_OF_SLIM)};"
+        f"model '{model.name}' is not one of slim's networks; known: {', '.join(NETWORKS_OF_SLIM)};"
         " create one of these"
     )

@@ -1,39 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torchvision's and timm's names as a function of position."""
+"""torchvision's and timm's parameter names as a function of position."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Branch, LayerSpec, Network
 from inception_tf.errors import unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
-from inception_tf.weights.formats.state_dict import read
 
-__all__ = ["names", "padding_note", "read"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["NETWORKS_OF_TORCH", "TorchNames", "padding_note", "torch_names"]
 
 
 @dataclass(frozen=True)
-class Torch:
-    """What position does not say of one network in torch."""
+class TorchNames:
+    """What does not follow from position in torch's names of one network."""
 
-    branch: Callable[[Branch, LayerSpec], str]  # the module of a place inside its block
+    branch: Callable[[Branch, LayerSpec], str]  # the module of a layer inside its block
     logits: str
     modules: Mapping[str, str] = field(default_factory=dict)  # our endpoint → their module
-    exceptions: Mapping[str, str] = field(default_factory=dict)  # our place → inside its block
+    exceptions: Mapping[str, str] = field(
+        default_factory=dict
+    )  # our layer → their module inside its block
     convolutions: Mapping[str, str] = field(default_factory=dict)  # of auxiliary classifiers
     dense: Mapping[str, str] = field(default_factory=dict)  # likewise
-    switch: str = ""  # of the network, for their padding
-    padding: str = ""  # the layer that the switch adds
+    switch: str = ""  # the network's switch for torch's padding
+    padding: str = ""  # the layer that this switch adds
 
 
-def by_number(branch: Branch, place: LayerSpec, first: int = 0) -> str:
+def _by_number(branch: Branch, layer: LayerSpec, first: int = 0) -> str:
     """`branch2`, `branch2.1`, or `branch2_1a` in a branch that forks again."""
-    b, s, *inner = place.path
+    b, s, *inner = layer.path
     if len(branch) == 1:
         return f"branch{b + first}"
     if any(isinstance(step, spec.Fork) for step in branch):
@@ -41,7 +46,7 @@ def by_number(branch: Branch, place: LayerSpec, first: int = 0) -> str:
     return f"branch{b + first}.{s}"
 
 
-# torchvision names the branches of V3 by their kernels; the longest beginning of an endpoint counts.
+# torchvision names the branches of V3 by their kernels; the longest prefix of an endpoint applies.
 STEMS = {
     "Mixed_5": ("branch1x1", "branch5x5", "branch3x3dbl", "branch_pool"),
     "Mixed_6": ("branch1x1", "branch7x7", "branch7x7dbl", "branch_pool"),
@@ -51,10 +56,10 @@ STEMS = {
 }
 
 
-def by_kernel(branch: Branch, place: LayerSpec) -> str:
+def _by_kernel(branch: Branch, layer: LayerSpec) -> str:
     """`branch1x1`, `branch5x5_2`, `branch3x3_2a`."""
-    b, s, *inner = place.path
-    stem = STEMS.get(place.endpoint) or STEMS[place.endpoint[:-1]]
+    b, s, *inner = layer.path
+    stem = STEMS.get(layer.endpoint) or STEMS[layer.endpoint[:-1]]
     weighted = [step for step in branch if not isinstance(step, spec.Pool)]
     return stem[b] if len(weighted) == 1 else f"{stem[b]}_{s + 1}{_letter(inner)}"
 
@@ -70,8 +75,8 @@ def _blocks(block: str, module: str, count: int) -> dict[str, str]:
 # pytorch/vision torchvision/models/googlenet.py and inception.py; pytorch-image-models
 # timm/models/inception_v3.py, inception_v4.py, inception_resnet_v2.py.
 NETWORKS_OF_TORCH = {
-    "inception_v1": Torch(
-        branch=partial(by_number, first=1),
+    "inception_v1": TorchNames(
+        branch=partial(_by_number, first=1),
         logits="fc",
         modules={"Conv2d_1a_7x7": "conv1", "Conv2d_2b_1x1": "conv2", "Conv2d_2c_3x3": "conv3"}
         | {
@@ -89,8 +94,8 @@ NETWORKS_OF_TORCH = {
         switch="torch_padding",
         padding="Conv2d_1a_7x7_pad",
     ),
-    "inception_v3": Torch(
-        branch=by_kernel,
+    "inception_v3": TorchNames(
+        branch=_by_kernel,
         logits="fc",
         convolutions={
             "AuxLogits_Conv2d_1b_1x1": "AuxLogits.conv0",
@@ -100,16 +105,16 @@ NETWORKS_OF_TORCH = {
         switch="count_padding",
         padding="Mixed_5b_b3_0_pool_pad",
     ),
-    "inception_v4": Torch(
-        branch=by_number,
+    "inception_v4": TorchNames(
+        branch=_by_number,
         logits="last_linear",
         modules={
             name: f"features.{n}" for n, (name, _) in enumerate(NETWORKS["inception_v4"].backbone)
         },
         exceptions={"Mixed_3a_b1_0": "conv", "Mixed_5a_b0_0": "conv"},
     ),
-    "inception_resnet_v2": Torch(
-        branch=by_number,
+    "inception_resnet_v2": TorchNames(
+        branch=_by_number,
         logits="classif",
         modules={f"Conv2d_{n}": f"conv2d_{n[:2]}" for n in ("1a_3x3", "2a_3x3", "2b_3x3")}
         | {f"Conv2d_{n}": f"conv2d_{n[:2]}" for n in ("3b_1x1", "4a_3x3", "7b_1x1")}
@@ -125,19 +130,29 @@ NETWORKS_OF_TORCH = {
 BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
-def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
-    """Our variable path → their name, auxiliary classifiers included."""
+def torch_names(network: Network) -> dict[str, str]:
+    """The names of a network's variables in torchvision and timm, auxiliary classifiers included.
+
+    Args:
+        network: The network.
+
+    Returns:
+        Our variable path → their parameter name.
+
+    Raises:
+        UserError: Neither has such a network.
+    """
     if network.name not in NETWORKS_OF_TORCH:
         raise unknown("network of torchvision and timm", network.name, NETWORKS_OF_TORCH)
     torch = NETWORKS_OF_TORCH[network.name]
-    found = {}
+    found: dict[str, str] = {}
     for name, step in network.backbone:
         module = torch.modules.get(name, name)
-        for place in spec.iter_layers(name, step):
-            if place.step is spec.UP:
-                found |= _dense(f"{place.name}_conv", f"{module}.conv2d")
-            elif isinstance(place.step, spec.Conv):
-                found |= _convolution(place.name, _module(torch, module, step, place))
+        for layer in spec.iter_layers(name, step):
+            if layer.step is spec.UP:
+                found |= _dense(f"{layer.name}_conv", f"{module}.conv2d")
+            elif isinstance(layer.step, spec.Conv):
+                found |= _convolution(layer.name, _module(torch, module, step, layer))
     for ours, module in torch.convolutions.items():
         found |= _convolution(ours, module)
     for ours, module in torch.dense.items():
@@ -145,11 +160,11 @@ def names(network: Network, theirs: Iterable[str] = ()) -> dict[str, str]:
     return found | _dense(LOGITS, torch.logits)
 
 
-def _module(torch: Torch, block: str, step: spec.Step, place: LayerSpec) -> str:
-    if not place.path:
+def _module(torch: TorchNames, block: str, step: spec.Step, layer: LayerSpec) -> str:
+    if not isinstance(step, spec.Fork | spec.Residual):
         return block
-    inside = torch.exceptions.get(place.name)
-    return f"{block}.{inside or torch.branch(step.branches[place.path[0]], place)}"
+    inside = torch.exceptions.get(layer.name)
+    return f"{block}.{inside or torch.branch(step.branches[layer.path[0]], layer)}"
 
 
 def _convolution(ours: str, module: str) -> dict[str, str]:
@@ -162,9 +177,17 @@ def _dense(ours: str, module: str) -> dict[str, str]:
     return {f"{ours}/kernel": f"{module}.weight", f"{ours}/bias": f"{module}.bias"}
 
 
-def padding_note(model, network: Network) -> tuple[str, ...]:
-    """What to say of a model whose padding is not that of the network in torch."""
+def padding_note(model: keras.Model, network: Network) -> tuple[str, ...]:
+    """A note for the report if a model's padding differs from torch's.
+
+    Args:
+        model: The model.
+        network: The network that it was built from.
+
+    Returns:
+        One sentence, or nothing.
+    """
     torch = NETWORKS_OF_TORCH[network.name]
     if not torch.switch or torch.padding in {layer.name for layer in model.layers}:
         return ()
-    return (f"torch pads otherwise than this model does: create it with {torch.switch}=True",)
+    return (f"torch's padding differs from this model's; create it with {torch.switch}=True",)
