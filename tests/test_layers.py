@@ -14,7 +14,10 @@ import tensorflow as tf
 from inception_tf.arch import spec
 from inception_tf.arch.spec import CEIL, Pool
 from inception_tf.nn import builder
-from inception_tf.nn.local_response_norm import LocalResponseNormalization
+from inception_tf.nn.local_response_norm import (
+    LocalResponseNormalization,
+    local_response_normalization,
+)
 
 
 def pool(x, step):
@@ -31,7 +34,7 @@ def test_local_response_normalization_is_tensorflows(channels):
     expected = tf.nn.local_response_normalization(
         x, depth_radius=2, bias=1.0, alpha=1e-4 / 5, beta=0.75
     )
-    np.testing.assert_allclose(LocalResponseNormalization()(x), expected, rtol=1e-6)
+    np.testing.assert_allclose(local_response_normalization(x), expected, rtol=1e-6)
     assert np.abs(expected / x).min() < 0.95
 
 
@@ -39,7 +42,7 @@ def test_local_response_normalization_learns_as_tensorflows():
     x = tf.constant(100 * ramps.uniform("activations", (2, 5, 4, 16)))
     away = tf.constant(ramps.uniform("away", (2, 5, 4, 16)))
     ours, theirs = (
-        lambda x: LocalResponseNormalization()(x),
+        lambda x: local_response_normalization(x),
         lambda x: tf.nn.local_response_normalization(x, 2, 1.0, 1e-4 / 5, 0.75),
     )
     gradients = []
@@ -54,22 +57,24 @@ def test_local_response_normalization_learns_as_tensorflows():
 @pytest.mark.parametrize(("size", "sums"), [(3, [3, 6, 9, 7]), (4, [3, 6, 10, 9])])
 def test_local_response_normalization_sums_the_neighbours_within_reach(size, sums):
     x = np.sqrt(np.array([1, 2, 3, 4], np.float32)).reshape(1, 1, 1, 4)
-    layer = LocalResponseNormalization(size, alpha=size, beta=1.0, bias=0.0)
-    np.testing.assert_allclose(x / layer(x), np.reshape(sums, x.shape), rtol=1e-6)
+    found = local_response_normalization(x, size=size, alpha=size, beta=1.0, bias=0.0)
+    np.testing.assert_allclose(x / found, np.reshape(sums, x.shape), rtol=1e-6)
 
 
 def test_local_response_normalization_sums_over_channels_and_not_over_places():
     x = np.ones((1, 3, 3, 8), np.float32)
     x[0, 1, 1] = 100
-    found = LocalResponseNormalization(alpha=1.0)(x).numpy()
+    found = local_response_normalization(x, alpha=1.0).numpy()
     np.testing.assert_allclose(found[0, 0, 0, 3], (1 + 1) ** -0.75, rtol=1e-6)
     np.testing.assert_allclose(found[0, 0, 0, 0], (1 + 3 / 5) ** -0.75, rtol=1e-6)
 
 
-def test_local_response_normalization_keeps_what_it_was_made_with():
-    layer = LocalResponseNormalization(size=3, alpha=0.1, beta=0.5, bias=2.0)
-    again = LocalResponseNormalization.from_config(layer.get_config())
-    assert (again.size, again.alpha, again.beta, again.bias) == (3, 0.1, 0.5, 2.0)
+def test_the_layer_of_earlier_networks_keeps_its_settings_and_computes_the_same():
+    settings = {"size": 3, "alpha": 0.1, "beta": 0.5, "bias": 2.0}
+    layer = LocalResponseNormalization(**settings)
+    assert LocalResponseNormalization.from_config(layer.get_config()).settings == settings
+    x = 10 * ramps.uniform("activations", (2, 3, 3, 8))
+    np.testing.assert_allclose(layer(x), local_response_normalization(x, **settings), rtol=1e-6)
 
 
 @pytest.mark.parametrize("side", range(3, 20))

@@ -24,10 +24,11 @@ from inception_tf.arch.spec import (
     Step,
 )
 from inception_tf.nn.batch_norm import BatchNormalization
-from inception_tf.nn.local_response_norm import LocalResponseNormalization
+from inception_tf.nn.local_response_norm import local_response_normalization
 
 __all__ = [
     "BN_EPSILON",
+    "LRN",
     "LayerConfig",
     "apply_batch_norm",
     "apply_step",
@@ -36,6 +37,7 @@ __all__ = [
 ]
 
 BN_EPSILON = 1e-3  # slim inception_arg_scope
+LRN = "_lrn"  # how the names of the models end that compute local response normalization
 BN_MOMENTUM = 0.99  # Keras' default; slim trains with 0.9997, its recipe says so
 
 
@@ -92,12 +94,20 @@ def apply_step(
     if isinstance(step, Pool):
         return _pool(x, step, name if endpoint else f"{name}_pool", layer_config)
     if isinstance(step, LocalNorm):
-        return LocalResponseNormalization(dtype=layer_config.dtype, name=name)(x)
+        return _local_norm(x, name, layer_config)
     if isinstance(step, Dropout):
         return keras.layers.Dropout(step.rate, dtype=layer_config.dtype, name=name)(x)
     if isinstance(step, BatchNorm):
         return apply_batch_norm(x, name, layer_config, layer_config.dtype)
     return _conv(x, step, name, layer_config, name if endpoint else f"{name}_act")
+
+
+def _local_norm(x: keras.KerasTensor, name: str, layer_config: LayerConfig) -> keras.KerasTensor:
+    # A model of its own: names of operations are Keras' and would meet those of another network in one graph.
+    inside = keras.Input(x.shape[1:], dtype="float32")
+    normalized = keras.Model(inside, local_response_normalization(inside), name=f"{name}{LRN}")
+    # Casts to what the layers compute in.
+    return keras.layers.Activation("linear", dtype=layer_config.dtype, name=name)(normalized(x))
 
 
 def _concatenated(

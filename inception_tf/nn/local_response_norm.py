@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Local response normalization, which Keras lacks, in `keras.ops`."""
+"""Local response normalization, which Keras lacks, in `keras.ops`: a saved network needs nothing but Keras."""
 
 from __future__ import annotations
 
@@ -8,15 +8,49 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["LocalResponseNormalization"]
+__all__ = ["LocalResponseNormalization", "local_response_normalization"]
+
+
+def local_response_normalization(
+    x: Any, *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0
+) -> Any:
+    """Divides each value by (bias + alpha/size * the sum of squares around it) ** beta.
+
+    The sum is over `size` neighboring channels, centered on the value's own.  The defaults are those of
+    Caffe's GoogLeNet, which divides alpha by the size.
+
+    Args:
+        x: (N, H, W, C), a tensor or a Keras tensor of any float type.
+        size: channels in a sum, at least 1.
+        alpha: factor of the mean square.
+        beta: the exponent.
+        bias: added to the sum.
+
+    Returns:
+        (N, H, W, C) float32.
+
+    Source: Krizhevsky et al. 2012, section 3.3.
+    """
+    x = keras.ops.cast(x, "float32")
+    # A product with a matrix of zeros and ones: the gradient of shifted slices takes five times as long.
+    sums = keras.ops.matmul(keras.ops.square(x), _neighbors(x.shape[-1], size))
+    total = bias + alpha / size * sums
+    if beta != 0.75:
+        return x * keras.ops.power(total, -beta)
+    root = keras.ops.rsqrt(total)  # two roots take a third of the time of a power
+    return x * (root * keras.ops.sqrt(root))
+
+
+def _neighbors(channels: int, size: int) -> np.ndarray:
+    """(C, C) float32, 1 where the row's channel is in the sum of the column's."""
+    below, above = size // 2, (size - 1) // 2
+    ones = np.tri(channels, k=below, dtype="float32")
+    return ones - np.tri(channels, k=-above - 1, dtype="float32")
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Each value over (bias + alpha/size * the sum of squares around it) ** beta: (N, H, W, C) → the same shape.
-
-    The sum is over `size` neighboring channels, centered on the value's own.  Computed in float32.  The
-    defaults are those of Caffe's GoogLeNet, which divides alpha by the size.
+    """`local_response_normalization` as the layer that networks saved by version 0.1.0 name.
 
     Args:
         size: channels in a sum, at least 1.
@@ -24,8 +58,6 @@ class LocalResponseNormalization(keras.layers.Layer):
         beta: the exponent.
         bias: added to the sum.
         **kwargs: of `keras.layers.Layer`.
-
-    Source: Krizhevsky et al. 2012, section 3.3.
     """
 
     def __init__(
@@ -37,31 +69,13 @@ class LocalResponseNormalization(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
+        self.settings: dict[str, Any] = {"size": size, "alpha": alpha, "beta": beta, "bias": bias}
 
     def call(self, x):
-        squares = keras.ops.square(keras.ops.cast(x, "float32"))
-        # A product with a matrix of zeros and ones: the gradient of shifted slices takes five times as long.
-        around = keras.ops.matmul(squares, self._neighbors(x.shape[-1]))
-        scale = self._power(self.bias + self.alpha / self.size * around)
-        return keras.ops.cast(keras.ops.cast(x, "float32") * scale, x.dtype)
-
-    def _neighbors(self, channels: int) -> np.ndarray:
-        """(C, C) float32, 1 where the row's channel is in the sum of the column's."""
-        below, above = self.size // 2, (self.size - 1) // 2
-        return np.tri(channels, k=below, dtype="float32") - np.tri(
-            channels, k=-above - 1, dtype="float32"
-        )
-
-    def _power(self, total):
-        if self.beta == 0.75:  # in all networks here: two roots take a third of the time of a power
-            root = keras.ops.rsqrt(total)
-            return root * keras.ops.sqrt(root)
-        return keras.ops.power(total, -self.beta)
+        return keras.ops.cast(local_response_normalization(x, **self.settings), x.dtype)
 
     def compute_output_shape(self, input_shape):
         return input_shape
 
     def get_config(self):
-        own = {"size": self.size, "alpha": self.alpha, "beta": self.beta, "bias": self.bias}
-        return super().get_config() | own
+        return super().get_config() | self.settings
