@@ -824,8 +824,8 @@ def about() -> tuple[str, str]:
     """The card's or processor's name, and one line of versions, by a process of its own."""
     program = (
         "import json, jax, sys; from inception_tf.host.hardware import device_name, processor_name;"
-        " from inception_tf.host.environment import environment; from inception_tf.host.devices import nvidia;"
-        " print(json.dumps([device_name(), processor_name(), environment(), nvidia()]))"
+        " from inception_tf.host.environment import environment; from inception_tf.host.devices import nvidia_driver;"
+        " print(json.dumps([device_name(), processor_name(), environment(), nvidia_driver()]))"
     )
     words = [sys.executable, "-c", program]
     with tempfile.TemporaryDirectory() as work:

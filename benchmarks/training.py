@@ -208,7 +208,7 @@ def _ours(settings: dict, folder: Path):
     recorder.on_epoch_end = lambda *_: None  # no checkpoint: an epoch here is a few steps
     board = keras.callbacks.TensorBoard(folder / "tensorboard", write_graph=False)
     callbacks = [AveragedEvaluation(), recorder, board, ProgressBar(1, case.batch_size)]
-    return compiled_model(model_plan(case), fresh=False), case.precision, callbacks
+    return compiled_model(model_plan(case), pretrained=False), case.precision, callbacks
 
 
 def _theirs(settings: dict, folder: Path):

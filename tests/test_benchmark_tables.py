@@ -13,7 +13,13 @@ from inception_tf import cli
 from inception_tf.benchmark.plausibility import Peak
 from inception_tf.benchmark.plot import plot
 from inception_tf.benchmark.report import Timing
-from inception_tf.benchmark.tables import COLUMNS, comparison, read, rows, to_csv
+from inception_tf.benchmark.tables import (
+    COLUMNS,
+    compare_timings,
+    read_timings,
+    timing_rows,
+    timings_to_csv,
+)
 from inception_tf.errors import UserError
 
 
@@ -23,7 +29,7 @@ def timing(median: float, model: str = "inception_v1", peak: float | None = 4e9)
 
 
 def test_a_row_has_rates_of_the_median_and_the_share_of_the_peak():
-    (row, bare) = rows([timing(0.5), timing(0.25, peak=None)])
+    (row, bare) = timing_rows([timing(0.5), timing(0.25, peak=None)])
     figures = dict(zip(COLUMNS, row, strict=True))
     assert figures["median s"] == "0.5000"
     assert (figures["images/s"], figures["GFLOP/s"], figures["of peak"]) == ("8.0", "2", "40%")
@@ -32,7 +38,7 @@ def test_a_row_has_rates_of_the_median_and_the_share_of_the_peak():
 
 
 def test_a_csv_file_has_a_column_for_each_single_figure():
-    text = to_csv([timing(0.5), timing(0.25)])
+    text = timings_to_csv([timing(0.5), timing(0.25)])
     found = list(csv.DictReader(text.splitlines()))
     assert [float(row["median"]) for row in found] == [0.5, 0.25]
     assert {"durations", "environment"}.isdisjoint(found[0])
@@ -40,7 +46,7 @@ def test_a_csv_file_has_a_column_for_each_single_figure():
 
 def test_what_both_files_have_is_compared(tmp_path):
     ours, theirs = [timing(0.2), timing(0.1, "vgg16")], [timing(0.3), timing(0.1, "alexnet")]
-    ((model, *_, a, b, ratio, suspect),) = comparison(ours, theirs)
+    ((model, *_, a, b, ratio, suspect),) = compare_timings(ours, theirs)
     assert suspect == ""
     assert (model, a, b, ratio) == ("inception_v1", "0.2000", "0.3000", "1.50")
 
@@ -49,11 +55,11 @@ def test_what_both_files_have_is_compared(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=r"a\.json is not what `inception-tf benchmark forward"):
-        read(tmp_path / "a.json")
+        read_timings(tmp_path / "a.json")
 
 
 def test_a_suspect_side_of_a_comparison_is_named():
-    ((*_, suspect),) = comparison([timing(0.1)], [timing(0.3)])
+    ((*_, suspect),) = compare_timings([timing(0.1)], [timing(0.3)])
     assert suspect == "A"
 
 

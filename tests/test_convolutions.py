@@ -23,7 +23,7 @@ GRIDS = [(7, 7), (8, 9), (10, 7), (1, 9), (1, 1)]
 @pytest.fixture
 def here(monkeypatch):
     """A processor where the faster ways are taken."""
-    monkeypatch.setattr(convolutions, "computes_bfloat16_in_vectors", lambda: True)
+    monkeypatch.setattr(convolutions, "has_vector_bfloat16", lambda: True)
 
 
 def tensorflows_own(x, back, kernel, stride, padding):
@@ -188,10 +188,10 @@ def changed(model):
 
 def test_another_processor_another_precision_and_frozen_layers_are_left_alone(monkeypatch):
     model = network()
-    monkeypatch.setattr(convolutions, "computes_bfloat16_in_vectors", lambda: False)
+    monkeypatch.setattr(convolutions, "has_vector_bfloat16", lambda: False)
     speed_up_convolutions(model)
     assert not changed(model)
-    monkeypatch.setattr(convolutions, "computes_bfloat16_in_vectors", lambda: True)
+    monkeypatch.setattr(convolutions, "has_vector_bfloat16", lambda: True)
     for dtype in ("float32", "mixed_float16"):
         other = network(dtype)
         speed_up_convolutions(other)

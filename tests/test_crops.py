@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.evaluation.crops import TenCrops, ThreeSquares, crop_steps
+from inception_tf.evaluation.crops import GoogLeNetCrops, TenCrops, crop_steps
 
 
 def _image(height, width):
@@ -42,7 +42,7 @@ def test_ten_crops_of_a_wide_image_come_from_its_central_square():
 def test_144_crops_are_those_of_the_paper(height, width):
     """At the scale 352 nothing is resized, so the crops can be cut out by hand."""
     image = _image(height, width)
-    crops = ThreeSquares(224)(tf.constant(image)).numpy()
+    crops = GoogLeNetCrops(224)(tf.constant(image)).numpy()
     assert crops.shape == (144, 224, 224, 3)
     plain = crops[:72].reshape(4, 3, 6, 224, 224, 3)
     for square, begin in enumerate((0, 74, 148)):
@@ -58,7 +58,7 @@ def test_144_crops_are_those_of_the_paper(height, width):
 
 def test_scales_show_less_and_less_of_a_square():
     image = _image(400, 400)
-    plain = ThreeSquares(224)(tf.constant(image)).numpy()[:72].reshape(4, 3, 6, 224, 224, 3)
+    plain = GoogLeNetCrops(224)(tf.constant(image)).numpy()[:72].reshape(4, 3, 6, 224, 224, 3)
     shown = [np.ptp(plain[scale, 0, 0, :, :, 0]) for scale in range(4)]
     np.testing.assert_allclose(shown, [400 * 224 / s for s in (256, 288, 320, 352)], atol=4)
     np.testing.assert_allclose(np.ptp(plain[0, 0, 5, :, :, 0]), 399, atol=2)
@@ -66,7 +66,7 @@ def test_scales_show_less_and_less_of_a_square():
 
 def test_other_sizes_scale_the_papers_numbers():
     assert TenCrops(299)(tf.zeros((50, 50, 3))).shape == (10, 299, 299, 3)
-    crops = ThreeSquares(112)(tf.constant(_image(176, 176))).numpy()
+    crops = GoogLeNetCrops(112)(tf.constant(_image(176, 176))).numpy()
     np.testing.assert_allclose(crops[54, ..., :2], _image(176, 176)[:112, :112, :2], atol=1e-3)
 
 

@@ -153,7 +153,7 @@ def test_train_says_it_once_before_it_begins(nvidia_smi, monkeypatch, capfd, tmp
 
 def test_the_driver_and_the_gpus_are_those_of_nvidia_smi(nvidia_smi):
     nvidia_smi("580.95, NVIDIA H100, 81559 MiB\n580.95, NVIDIA L4, 23034 MiB")
-    assert devices.nvidia() == {
+    assert devices.nvidia_driver() == {
         "driver": "580.95",
         "gpus": [
             {"name": "NVIDIA H100", "memory": "81559 MiB"},
@@ -164,12 +164,12 @@ def test_the_driver_and_the_gpus_are_those_of_nvidia_smi(nvidia_smi):
 
 def test_an_nvidia_smi_that_fails_is_told_in_its_words(nvidia_smi):
     nvidia_smi(FAILED, code=9)
-    assert devices.nvidia() == {"error": FAILED}
+    assert devices.nvidia_driver() == {"error": FAILED}
 
 
 def test_a_machine_without_nvidia_smi_has_none(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert devices.nvidia() is None
+    assert devices.nvidia_driver() is None
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,4 @@ def test_a_machine_without_nvidia_smi_has_none(monkeypatch, tmp_path):
 )
 def test_a_framework_that_fails_harms_nobody(package, code, sentence):
     package("jax", code)
-    assert devices.ask(["jax"]) == {"jax": {"error": sentence}}
+    assert devices.query_frameworks(["jax"]) == {"jax": {"error": sentence}}

@@ -18,13 +18,13 @@ from inception_tf.errors import UserError
 from inception_tf.evaluation.metrics import (
     Classifier,
     Predictions,
-    by_class,
-    confusion,
+    accuracy_metrics,
+    confusion_matrix,
     ensemble,
     in_top,
-    interval,
+    per_class_accuracy,
     predict_split,
-    scores,
+    wilson_interval,
 )
 from inception_tf.weights.metadata import write_preprocessing
 
@@ -55,9 +55,9 @@ def test_a_class_is_in_the_top_k_by_its_score_and_ties_count_against():
 
 
 def test_scores_are_shares_of_the_images():
-    result = dict(scores(predict_split(_member(5.0), SPLIT)))
+    result = dict(accuracy_metrics(predict_split(_member(5.0), SPLIT)))
     assert (result["top1"], result["top5"], result["images"]) == (pytest.approx(2 / 3), 1.0, 3)
-    assert result["top1_interval"] == list(interval(2, 3))
+    assert result["top1_interval"] == list(wilson_interval(2, 3))
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_scores_are_shares_of_the_images():
     ],
 )
 def test_the_interval_is_wilsons(right, of, expected):
-    assert interval(right, of) == pytest.approx(expected, abs=5e-5)
-    low, high = interval(of - right, of)
+    assert wilson_interval(right, of) == pytest.approx(expected, abs=5e-5)
+    low, high = wilson_interval(of - right, of)
     assert (1 - high, 1 - low) == pytest.approx(expected, abs=5e-5)
 
 
@@ -81,8 +81,8 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
     mean = (sure.probabilities + doubtful.probabilities) / 2
     np.testing.assert_allclose(ensemble([sure, doubtful]).probabilities, mean, rtol=1e-6)
     expected = float(in_top(mean, SPLIT.classes, 1).mean())
-    assert dict(scores(ensemble([sure, doubtful])))["top1"] == expected
-    assert dict(scores(doubtful))["top1"] != expected
+    assert dict(accuracy_metrics(ensemble([sure, doubtful])))["top1"] == expected
+    assert dict(accuracy_metrics(doubtful))["top1"] != expected
 
 
 @pytest.mark.parametrize("crops", [10, 144])
@@ -134,8 +134,8 @@ def test_accuracy_by_class_and_confusion_count_the_same_images():
         np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.7, 0.2, 0.1]], np.float32),
         np.array([0, 2, 2]),
     )
-    assert list(by_class(found)) == [(0, 1, 1.0, 1.0), (2, 2, 0.0, 1.0)]
-    assert confusion(found).tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    assert list(per_class_accuracy(found)) == [(0, 1, 1.0, 1.0), (2, 2, 0.0, 1.0)]
+    assert confusion_matrix(found).tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 0]]
 
 
 def test_other_classes_are_refused_by_number_and_by_name():

@@ -17,11 +17,11 @@ from inception_tf import cli
 from inception_tf.errors import UserError
 from inception_tf.experiments import bn_mnist, mnist, sigmoids
 from inception_tf.experiments.figure1 import COLUMNS
-from inception_tf.experiments.sigmoids import NETWORKS, PERCENTILES, TYPICAL, Setting, Trace
+from inception_tf.experiments.sigmoids import NETWORKS, PERCENTILES, TYPICAL, MnistSettings, Trace
 
 STEPS = 150  # the last two measurements are half the usual distance apart
 FILES = ["figure1.csv", "figure1.png", "report.json"]
-SHORT = Setting(steps=40, every=20, learning_rate=1.0)
+SHORT = MnistSettings(steps=40, every=20, learning_rate=1.0)
 
 
 def silent(line):
@@ -35,7 +35,7 @@ def folder(test_data):
 
 @pytest.fixture(scope="module")
 def data(folder):
-    return mnist.load(folder)
+    return mnist.load_mnist(folder)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def rows(written):
 
 @pytest.fixture(scope="module")
 def traces(data):
-    return [sigmoids.train(data, SHORT, batch_norm, silent) for batch_norm in (False, True)]
+    return [sigmoids.train_network(data, SHORT, batch_norm, silent) for batch_norm in (False, True)]
 
 
 def test_mnist_is_whole_and_binary(data):
@@ -101,7 +101,7 @@ def test_mnist_is_whole_and_binary(data):
 
 def test_ink_begins_at_half_of_the_levels():
     pixels = np.array([[[[0], [127]], [[128], [255]]]], np.uint8)
-    assert mnist.binary(pixels).tolist() == [[0, 0, 1, 1]]
+    assert mnist.binarize(pixels).tolist() == [[0, 0, 1, 1]]
 
 
 def test_three_files_are_written_and_nothing_else(written):
@@ -132,7 +132,9 @@ def test_the_report_is_of_the_numbers_that_lie_beside_it(report, rows):
 
 
 def test_the_report_says_what_ran_where_and_how_long(report):
-    assert report["setting"] == dataclasses.asdict(Setting(steps=STEPS, seed=3, learning_rate=1.0))
+    assert report["setting"] == dataclasses.asdict(
+        MnistSettings(steps=STEPS, seed=3, learning_rate=1.0)
+    )
     assert {"tensorflow", "keras", "numpy", "python", "commit"} <= report["environment"].keys()
     assert all(report["seconds"][name] > 0 for name in NETWORKS)
     assert report["device"]
@@ -157,17 +159,17 @@ def test_the_command_tells_progress_apart_from_the_result(written):
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_the_same_seed_gives_the_same_numbers(data, traces, batch_norm):
-    again = sigmoids.train(data, SHORT, batch_norm, silent)
+    again = sigmoids.train_network(data, SHORT, batch_norm, silent)
     for field in dataclasses.fields(Trace):
         before = getattr(traces[batch_norm], field.name)
         np.testing.assert_array_equal(getattr(again, field.name), before, err_msg=field.name)
-    other = sigmoids.train(data, dataclasses.replace(SHORT, seed=1), batch_norm, silent)
+    other = sigmoids.train_network(data, dataclasses.replace(SHORT, seed=1), batch_norm, silent)
     assert (other.percentiles[0] != again.percentiles[0]).all()
     assert other.accuracy[-1] != again.accuracy[-1]
 
 
 def test_both_networks_begin_with_the_same_small_gaussian_weights():
-    plain, normalized = (sigmoids.network(SHORT, batch_norm) for batch_norm in (False, True))
+    plain, normalized = (sigmoids.build_network(SHORT, batch_norm) for batch_norm in (False, True))
     for number in range(1, 5):
         ours, theirs = (model.get_layer(f"dense_{number}") for model in (plain, normalized))
         weights = ours.kernel.numpy()
@@ -180,7 +182,7 @@ def test_both_networks_begin_with_the_same_small_gaussian_weights():
 
 
 def test_beta_is_in_the_place_of_the_hidden_layers_biases():
-    plain, normalized = (sigmoids.network(SHORT, batch_norm) for batch_norm in (False, True))
+    plain, normalized = (sigmoids.build_network(SHORT, batch_norm) for batch_norm in (False, True))
     assert [normalized.get_layer(f"dense_{n}").use_bias for n in range(1, 5)] == [False] * 3 + [
         True
     ]
@@ -189,28 +191,29 @@ def test_beta_is_in_the_place_of_the_hidden_layers_biases():
 
 
 def test_each_pass_shows_every_image_once_and_the_seed_alone_decides_the_order():
-    setting = Setting(steps=2500, seed=5)
-    shown = sigmoids.order(setting, 60_000)
+    setting = MnistSettings(steps=2500, seed=5)
+    shown = sigmoids.image_order(setting, 60_000)
     assert shown.shape == (2500, 60)
     for first in (0, 1000):
         assert np.array_equal(np.sort(shown[first : first + 1000], axis=None), np.arange(60_000))
     assert (shown[:1000] != shown[1000:2000]).any()
     np.testing.assert_array_equal(
-        sigmoids.order(dataclasses.replace(setting, steps=30, learning_rate=9), 60_000), shown[:30]
+        sigmoids.image_order(dataclasses.replace(setting, steps=30, learning_rate=9), 60_000),
+        shown[:30],
     )
-    assert (sigmoids.order(Setting(steps=30, seed=6), 60_000) != shown[:30]).any()
+    assert (sigmoids.image_order(MnistSettings(steps=30, seed=6), 60_000) != shown[:30]).any()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_measuring_leaves_no_trace(data, traces, batch_norm):
-    rarely = sigmoids.train(data, dataclasses.replace(SHORT, every=40), batch_norm, silent)
+    rarely = sigmoids.train_network(data, dataclasses.replace(SHORT, every=40), batch_norm, silent)
     np.testing.assert_array_equal(rarely.percentiles[-1], traces[batch_norm].percentiles[-1])
     assert rarely.accuracy[-1] == traces[batch_norm].accuracy[-1]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_the_percentiles_are_those_of_the_network_written_out_in_numpy(data, traces, batch_norm):
-    model = sigmoids.network(SHORT, batch_norm)
+    model = sigmoids.build_network(SHORT, batch_norm)
     batches = data.images[:6000].reshape(100, 60, 784).astype(np.float64)
     for number in range(1, 4):
         if number > 1:
@@ -230,7 +233,9 @@ def test_the_percentiles_are_those_of_the_network_written_out_in_numpy(data, tra
 
 def test_the_accuracy_of_the_first_moment_is_that_of_the_untrained_network(data, traces):
     for batch_norm, trace in enumerate(traces):
-        logits, _ = sigmoids.network(SHORT, bool(batch_norm))(data.test_images, training=False)
+        logits, _ = sigmoids.build_network(SHORT, bool(batch_norm))(
+            data.test_images, training=False
+        )
         assert trace.accuracy[0] == np.mean(np.argmax(logits, axis=-1) == data.test_classes)
 
 
@@ -302,7 +307,7 @@ def test_where_nothing_can_be_written_nothing_is_trained(call, folder, tmp_path)
 def test_without_matplotlib_nothing_is_trained(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UserError, match="needs matplotlib: pip install"):
-        bn_mnist.run(tmp_path, Setting(), folder, pytest.fail)
+        bn_mnist.run_bn_mnist(tmp_path, MnistSettings(), folder, pytest.fail)
     assert not list(tmp_path.iterdir())
 
 
@@ -311,15 +316,15 @@ def test_a_network_that_runs_out_of_its_numbers_says_at_which_step(data):
     with pytest.raises(
         UserError, match=r"without BN is no longer finite at step 20; take a learning"
     ):
-        sigmoids.train(data, setting, False, silent)
+        sigmoids.train_network(data, setting, False, silent)
 
 
 @pytest.mark.slow
 def test_with_batch_normalization_it_is_faster_better_and_steadier(data):
-    setting = Setting(steps=4000)
+    setting = MnistSettings(steps=4000)
     found = bn_mnist.findings(
         {
-            name: sigmoids.train(data, setting, bool(batch_norm), silent)
+            name: sigmoids.train_network(data, setting, bool(batch_norm), silent)
             for batch_norm, name in enumerate(NETWORKS)
         }
     )

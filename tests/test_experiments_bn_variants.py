@@ -14,7 +14,12 @@ from ctrl_c import CtrlC
 from inception_tf import cli
 from inception_tf.cli.experiment import VARIANT_NAMES
 from inception_tf.errors import UserError
-from inception_tf.experiments.bn_variants import VARIANTS, Setting, design, train_variants
+from inception_tf.experiments.bn_variants import (
+    VARIANTS,
+    VariantSettings,
+    make_design,
+    train_variants,
+)
 from inception_tf.experiments.variant_outcomes import (
     ENDED,
     PAPER,
@@ -27,7 +32,7 @@ from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
 
 # 44 steps a pass over the embedded digits.
-TINY = Setting(
+TINY = VariantSettings(
     "digits",
     steps=50,
     size=32,
@@ -42,7 +47,7 @@ FILES = ("figure2.csv", "figure2.png", "figure3.csv", "report.json")
 
 def run(out, setting=TINY, names=PAIR, callbacks=()):
     """The names of the variants that were trained."""
-    plan, trained = design(setting), []
+    plan, trained = make_design(setting), []
 
     def before(name, config):
         trained.append(name)
@@ -83,7 +88,7 @@ def test_all_rates_are_the_papers_times_one_factor():
         "inception-x5": 0.0075,
         "inception-sigmoid": 0.0015,
     }
-    plan = design(dataclasses.replace(TINY, rate_factor=4.0))
+    plan = make_design(dataclasses.replace(TINY, rate_factor=4.0))
     rates = {name: config.optimizer.learning_rate for name, config in plan.configs.items()}
     assert rates == pytest.approx({name: 4 * rate for name, rate in paper.items()})
 
@@ -94,7 +99,7 @@ def test_the_variants_share_data_order_length_and_number_format():
         *("training.seed", "training.epochs", "training.precision"),
         *("model.size", "model.width_multiplier"),
     )
-    plan = design(dataclasses.replace(TINY, seed=3))
+    plan = make_design(dataclasses.replace(TINY, seed=3))
     told = {tuple(str(config.flat()[key]) for key in shared) for config in plan.configs.values()}
     assert told == {
         ("digits", "32", "[0.25, 1.0]", "True", "3", "2", "float32", "32", "0.05"),
@@ -103,7 +108,7 @@ def test_the_variants_share_data_order_length_and_number_format():
 
 
 def test_the_failing_networks_differ_from_inception_in_one_setting():
-    plan = design(TINY)
+    plan = make_design(TINY)
     flat = {name: config.flat() for name, config in plan.configs.items()}
 
     def changed(name):
@@ -289,7 +294,7 @@ def test_without_the_baseline_no_steps_are_counted():
 
 
 def test_a_mistake_in_the_data_is_no_divergence(tmp_path):
-    plan = design(TINY)
+    plan = make_design(TINY)
     missing = plan.configs["inception"].override(["data.name=folder:nowhere"])
     with pytest.raises(UserError, match="nowhere"):
         train_variants(

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from ctrl_c import CtrlC
 
-from inception_tf.experiments.bn_variants import Setting, design
-from inception_tf.experiments.variant_points import Points, unseen_images
+from inception_tf.experiments.bn_variants import VariantSettings, make_design
+from inception_tf.experiments.variant_points import CurveRecorder, validation_subset
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.plan import make_plan
 from inception_tf.training.train import train
 
-SETTING = Setting(
+SETTING = VariantSettings(
     "digits",
     steps=50,
     size=32,
@@ -25,7 +25,7 @@ SETTING = Setting(
     every=22,
     validation_images=1000,
 )
-CONFIG = design(SETTING).configs["bn-x5"]
+CONFIG = make_design(SETTING).configs["bn-x5"]
 
 
 def rows(file):
@@ -34,7 +34,7 @@ def rows(file):
 
 
 def run(out, *callbacks, resumed=False):
-    points = Points(out, make_plan(CONFIG), every=22, most=1000)
+    points = CurveRecorder(out, make_plan(CONFIG), every=22, max_images=1000)
     train(CONFIG, out, resumed=resumed, callbacks=[points, *callbacks])
     return rows(out / "points.csv")
 
@@ -81,7 +81,7 @@ def test_a_stop_leaves_no_point_out_and_none_twice(whole, tmp_path, step):
 def test_points_after_the_step_that_is_gone_on_from_are_measured_again(whole, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(whole, out)
-    points = Points(out, make_plan(CONFIG), every=22, most=1000)
+    points = CurveRecorder(out, make_plan(CONFIG), every=22, max_images=1000)
     points.set_params({"steps": 44})
     points.on_train_begin()
     points.on_epoch_begin(1)  # a process that was killed in the second pass
@@ -95,7 +95,7 @@ def test_few_images_are_taken_at_even_distances():
     plan = make_plan(CONFIG)
     assert len(plan.validation) == 360
     every, some = (
-        np.concatenate([targets for _, targets in unseen_images(plan, most)])
+        np.concatenate([targets for _, targets in validation_subset(plan, most)])
         for most in (1000, 100)
     )
     assert len(every) == 360

@@ -13,7 +13,7 @@ import pytest
 
 from inception_tf.host import hardware
 from inception_tf.host.hardware import (
-    computes_bfloat16_in_vectors,
+    has_vector_bfloat16,
     memory,
     peak_memory,
     processor_flags,
@@ -107,4 +107,4 @@ def test_vectors_compute_bfloat16_where_there_is_neither_a_matrix_unit_nor_a_gpu
 ):
     monkeypatch.setattr(hardware, "_processor", lambda key: flags)
     monkeypatch.setattr(hardware, "_gpu", lambda: gpu)
-    assert computes_bfloat16_in_vectors() is expected
+    assert has_vector_bfloat16() is expected

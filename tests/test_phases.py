@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning: where it begins, what is trained when, and that a stop between two stages changes nothing."""
+"""Fine-tuning: where it begins, what is trained when, and that a stop between two phases changes nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from inception_tf.errors import UserError
 from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.compile import compile_for, compiled_model
-from inception_tf.training.phases import stages_of
+from inception_tf.training.phases import phases_of
 from inception_tf.training.plan import make_plan
-from inception_tf.training.pretrained import begin_with, take_unit_scale
+from inception_tf.training.pretrained import load_pretrained, take_unit_scale
 from inception_tf.training.train import train
 from inception_tf.weights.metadata import write_preprocessing, write_switches
 
@@ -110,7 +110,7 @@ def test_each_stage_has_its_own_rate_and_schedule(config):
     )
     plan = make_plan(config)
     model = compiled_model(plan)
-    first, second = stages_of(config)
+    first, second = phases_of(config)
     assert ((first.first, first.end), (second.first, second.end)) == ((0, 1), (1, 4))
     rate = model.optimizer.inner_optimizer._learning_rate
     assert [float(rate(step)) for step in (0, 1, 100)] == pytest.approx([0.25] * 3)
@@ -159,7 +159,7 @@ def test_the_scale_that_a_file_states_is_taken_from_it(pretrained):
     theirs, path = pretrained
     write_preprocessing(path, Preprocessing(32, scale="torch"))
     model = inception_tf.InceptionV1(classes=3, **SHAPE)
-    begin_with(model, "inception_v1", str(path), {}, new_head=False)
+    load_pretrained(model, "inception_v1", str(path), {}, new_head=False)
     kernel = model.get_layer("Conv2d_1a_7x7_conv").kernel
     expected = np.asarray(theirs.get_layer("Conv2d_1a_7x7_conv").kernel) * (
         127.5 / np.float32(SCALES["torch"].deviation)[:, None]
@@ -175,12 +175,12 @@ def test_weights_of_another_variant_say_which_switch_they_need(pretrained):
     write_switches(path, {"torch_padding": True})
     model = inception_tf.InceptionV1(classes=3, **SHAPE)
     with pytest.raises(UserError) as error:
-        begin_with(model, "inception_v1", str(path), {}, new_head=True)
+        load_pretrained(model, "inception_v1", str(path), {}, new_head=True)
     assert str(error.value) == (
         f"{path} belongs to inception_v1 with torch_padding=True; add"
         " --set 'model.switches={torch_padding: true}'"
     )
-    begin_with(model, "inception_v1", str(path), {"torch_padding": True}, new_head=True)
+    load_pretrained(model, "inception_v1", str(path), {"torch_padding": True}, new_head=True)
 
 
 def test_weights_that_are_not_there_are_named_before_anything_is_written(config, tmp_path):

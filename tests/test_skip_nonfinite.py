@@ -17,7 +17,11 @@ from inception_tf.errors import UserError
 from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics
 from inception_tf.training.optim.optimizers import SGD
-from inception_tf.training.optim.skip_nonfinite import FiniteSteps, StopNotFinite, refuse_not_finite
+from inception_tf.training.optim.skip_nonfinite import (
+    FiniteSteps,
+    StopOnNonFinite,
+    refuse_not_finite,
+)
 
 NAN, INFINITE = float("nan"), float("inf")
 
@@ -140,7 +144,7 @@ def test_the_run_ends_after_so_many_in_a_row_with_step_rate_and_what_to_try():
     model = network()
     bad = [batch(number, NAN if number in (1, 3, 4, 5, 6) else None) for number in range(8)]
     with pytest.raises(UserError) as error:
-        fitted(model, bad, callbacks=[StopNotFinite(3, done=100)])
+        fitted(model, bad, callbacks=[StopOnNonFinite(3, done=100)])
     assert str(error.value) == (
         "the loss or its gradients were not finite for 3 steps in a row up to step 106, at learning rate"
         " 0.1; they were left out and what was saved before is whole: take a lower"
@@ -151,7 +155,7 @@ def test_the_run_ends_after_so_many_in_a_row_with_step_rate_and_what_to_try():
 
 def test_steps_are_counted_over_epochs_and_fewer_in_a_row_are_passed_over():
     model = network()
-    stop = StopNotFinite(3, done=10)
+    stop = StopOnNonFinite(3, done=10)
     bad = [batch(number, NAN if number in (1, 2) else None) for number in range(4)]
     fitted(model, bad, epochs=3, callbacks=[stop])
     assert stop.step == 22
@@ -162,7 +166,7 @@ def test_a_rate_far_too_high_ends_the_run_with_finite_weights():
     model = network(momentum=0.0)
     model.optimizer.inner_optimizer.inner_optimizer.learning_rate = 1e30
     with pytest.raises(UserError, match="at learning rate 1e.30; they were left out"):
-        fitted(model, [batch(number) for number in range(12)], callbacks=[StopNotFinite(2)])
+        fitted(model, [batch(number) for number in range(12)], callbacks=[StopOnNonFinite(2)])
     assert all(np.all(np.isfinite(value)) for value in state(model))
 
 
@@ -171,7 +175,7 @@ def test_float16_is_told_to_try_float32():
     model.optimizer.build(model.trainable_variables)
     model.optimizer.dynamic_scale.assign(1.0)
     with pytest.raises(UserError, match="or training.precision=float32, and look for NaN"):
-        fitted(model, [batch(0, NAN)], callbacks=[StopNotFinite(1)])
+        fitted(model, [batch(0, NAN)], callbacks=[StopOnNonFinite(1)])
 
 
 def test_an_image_of_ones_own_that_is_not_finite_is_named():

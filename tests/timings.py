@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from inception_tf.benchmark.report import Setting
+from inception_tf.benchmark.report import BenchmarkSettings
 
 
-def setting(**changes) -> Setting:
+def setting(**changes) -> BenchmarkSettings:
     """A forward pass of 0.2 GFLOP per image at batch 4."""
     made_up = {
         "what": "Forward",
@@ -21,4 +21,4 @@ def setting(**changes) -> Setting:
         "threads": 2,
         "backend": "TensorFlow",
     }
-    return Setting(**(made_up | changes))
+    return BenchmarkSettings(**(made_up | changes))

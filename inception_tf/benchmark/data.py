@@ -15,7 +15,7 @@ from inception_tf.data import pipeline
 from inception_tf.data.loading import reader
 from inception_tf.errors import UserError
 from inception_tf.training.compile import compiled_model
-from inception_tf.training.plan import Plan, make_plan
+from inception_tf.training.plan import TrainingPlan, make_plan
 
 __all__ = ["DataTiming", "time_data"]
 
@@ -87,7 +87,7 @@ def time_data(config: Config, steps: int = 20) -> DataTiming:
     )
 
 
-def _stages(plan: Plan) -> dict[str, tf.data.Dataset]:
+def _stages(plan: TrainingPlan) -> dict[str, tf.data.Dataset]:
     data = plan.config.data
     plain = dataclasses.replace(
         data,
@@ -124,7 +124,7 @@ def _rate(batches: tf.data.Dataset, batch_size: int, steps: int) -> float:
     return batch_size / _seconds(lambda: next(iterator), steps)
 
 
-def _step_rate(plan: Plan, steps: int) -> float:
+def _step_rate(plan: TrainingPlan, steps: int) -> float:
     """Images a second of the compiled training step, its batch in memory."""
     model = compiled_model(plan)
     images, labels = next(iter(plan.training_data()))

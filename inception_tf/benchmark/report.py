@@ -14,7 +14,7 @@ from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
 __all__ = [
     "BURN_IN",
     "EVERY",
-    "Setting",
+    "BenchmarkSettings",
     "Timing",
     "least_bytes",
     "percentile",
@@ -27,7 +27,7 @@ EVERY = 10  # one line for so many steps
 
 
 @dataclass(frozen=True)
-class Setting:
+class BenchmarkSettings:
     """What is timed, on what, in which form."""
 
     what: str  # Forward, Forward-backward or Train-step
@@ -70,7 +70,7 @@ class Setting:
 class Timing:
     """How long each step took, and what else the run measured."""
 
-    setting: Setting
+    setting: BenchmarkSettings
     compile_seconds: float  # building the network, tracing and compiling it, and the first step
     durations: tuple[float, ...]  # seconds per step, burn-in left out
     peak_memory: int  # bytes, the most that the whole process held from building the network on

@@ -16,7 +16,7 @@ from inception_tf.benchmark.plausibility import Peak
 from inception_tf.benchmark.report import (
     BURN_IN,
     EVERY,
-    Setting,
+    BenchmarkSettings,
     Timing,
     least_bytes,
     step_line,
@@ -75,7 +75,7 @@ def time_prepared(
 ) -> Timing:
     """Times a step that is compiled already, and without a peak; `case` is resolved."""
     forward, backward = _multiply_adds(case)
-    setting = Setting(
+    setting = BenchmarkSettings(
         what=KINDS[case.kind],
         model=case.model,
         parameters=prepared.parameters,

@@ -170,7 +170,7 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     from inception_tf.training.compile import compiled_model
 
     images = _images(case)
-    model = compiled_model(model_plan(case), fresh=False)
+    model = compiled_model(model_plan(case), pretrained=False)
     if case.compile != "graph":
         model.run_eagerly = case.compile == "none" and keras.backend.backend() != "torch"
         model.jit_compile = case.compile == "xla"

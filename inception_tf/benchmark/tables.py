@@ -11,7 +11,14 @@ from pathlib import Path
 
 from inception_tf.errors import UserError
 
-__all__ = ["COLUMNS", "comparison", "read", "rows", "suspect_lines", "to_csv"]
+__all__ = [
+    "COLUMNS",
+    "compare_timings",
+    "read_timings",
+    "timing_rows",
+    "suspect_lines",
+    "timings_to_csv",
+]
 
 COLUMNS = (
     *("model", "what", "precision", "batch", "size", "threads", "median s", "p90 s"),
@@ -22,7 +29,7 @@ SAME = ("what", "model", "precision", "batch_size", "size", "threads", "backend"
 NESTED = ("durations", "environment")  # left out of a CSV file
 
 
-def rows(timings: Sequence[dict]) -> list[tuple[str, ...]]:
+def timing_rows(timings: Sequence[dict]) -> list[tuple[str, ...]]:
     """One row of `COLUMNS` for each of `Timing.as_dict()`."""
     return [
         (
@@ -48,7 +55,7 @@ def suspect_lines(timings: Sequence[dict]) -> list[str]:
     ]
 
 
-def to_csv(timings: Sequence[dict]) -> str:
+def timings_to_csv(timings: Sequence[dict]) -> str:
     """A line for each timing, all single figures of the JSON file in columns of their own names."""
     names = [name for name in timings[0] if name not in NESTED]
     text = io.StringIO()
@@ -58,7 +65,7 @@ def to_csv(timings: Sequence[dict]) -> str:
     return text.getvalue()
 
 
-def read(path: str | Path) -> list[dict]:
+def read_timings(path: str | Path) -> list[dict]:
     """The timings of a `--json` file; `UserError` where it cannot be read or is not one."""
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -79,7 +86,7 @@ def _another_kind(path: str | Path) -> str:
     return f"{path} is not what `inception-tf benchmark forward --json FILE` writes"
 
 
-def comparison(ours: Sequence[dict], theirs: Sequence[dict]) -> list[tuple[str, ...]]:
+def compare_timings(ours: Sequence[dict], theirs: Sequence[dict]) -> list[tuple[str, ...]]:
     """Rows for what two files A and B have both measured.
 
     Returns:

@@ -229,20 +229,20 @@ def _time(
         if json_file:
             atomic_write_text(Path(json_file), json.dumps(timings, indent=2) + "\n")
         if csv_file:
-            atomic_write_text(Path(csv_file), tables.to_csv(timings))
+            atomic_write_text(Path(csv_file), tables.timings_to_csv(timings))
     if plot_file:
         plot(timings, plot_file)
-    click.echo(table(tables.COLUMNS, tables.rows(timings)))
+    click.echo(table(tables.COLUMNS, tables.timing_rows(timings)))
     for line in tables.suspect_lines(timings):
         click.echo(line)
 
 
 def _compare(first: str, second: str) -> None:
-    from inception_tf.benchmark.tables import comparison, read
+    from inception_tf.benchmark.tables import compare_timings, read_timings
     from inception_tf.cli.render import table
     from inception_tf.errors import UserError
 
-    found = comparison(read(first), read(second))
+    found = compare_timings(read_timings(first), read_timings(second))
     if not found:
         raise UserError(f"{first} and {second} have no measurement in common")
     click.echo(table(COMPARED, found))

@@ -100,7 +100,7 @@ def command(
     bad, crops = BadImages(chosen, max_bad), int(crops)
     found = [_predictions(member, chosen, crops, batch_size, bad) for member in members]
     whole = metrics.ensemble(found)
-    results = [dict(metrics.scores(one)) for one in (*found, whole)]
+    results = [dict(metrics.accuracy_metrics(one)) for one in (*found, whole)]
     labels = _labels(members[0], source)
 
     if len(members) > 1:
@@ -112,7 +112,7 @@ def command(
         from inception_tf.evaluation.plots import draw_confusion
 
         title = f"{', '.join(dict.fromkeys(m.network for m in members))} on {source.name}"
-        draw_confusion(metrics.confusion(whole), labels, Path(confusion), title)
+        draw_confusion(metrics.confusion_matrix(whole), labels, Path(confusion), title)
     if json_file:
         _write(json_file, members, results, crops, bad)
 
@@ -174,11 +174,11 @@ def _table(members, results, crops) -> str:
 
 def _by_class(found, labels) -> str:
     from inception_tf.cli.render import table
-    from inception_tf.evaluation.metrics import by_class
+    from inception_tf.evaluation.metrics import per_class_accuracy
 
     rows = [
         (labels[number], images, f"{first:.2%}", f"{five:.2%}")
-        for number, images, first, five in by_class(found)
+        for number, images, first, five in per_class_accuracy(found)
     ]
     return table(("class", "images", "top-1", "top-5"), rows)
 

@@ -62,12 +62,12 @@ def bn_mnist(out, data_dir, **chosen):
     \b
     inception-tf experiment bn-mnist --out runs/bn-mnist
     """
-    from inception_tf.experiments.sigmoids import Setting
+    from inception_tf.experiments.sigmoids import MnistSettings
 
-    setting = Setting(**chosen)
-    from inception_tf.experiments.bn_mnist import run
+    setting = MnistSettings(**chosen)
+    from inception_tf.experiments.bn_mnist import run_bn_mnist
 
-    report = run(Path(out), setting, data_dir, lambda line: click.echo(line, err=True))
+    report = run_bn_mnist(Path(out), setting, data_dir, lambda line: click.echo(line, err=True))
     click.echo(_told(report))
     click.echo(f"figure1.png, figure1.csv and report.json are in {out}")
 
@@ -161,13 +161,21 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
     from inception_tf.data.sources.open import absolute
-    from inception_tf.experiments.bn_variants import FULL, QUICK, Setting, design, train_variants
+    from inception_tf.experiments.bn_variants import (
+        FULL,
+        QUICK,
+        VariantSettings,
+        make_design,
+        train_variants,
+    )
     from inception_tf.experiments.variant_report import write_report
     from inception_tf.training.callbacks import ProgressBar, Stopped
 
     given = {name: value for name, value in chosen.items() if value is not None}
-    setting = Setting(data=absolute(data), seed=seed, **{**(QUICK if quick else FULL), **given})
-    plan, out = design(setting), Path(out)
+    setting = VariantSettings(
+        data=absolute(data), seed=seed, **{**(QUICK if quick else FULL), **given}
+    )
+    plan, out = make_design(setting), Path(out)
     wanted = {name: c for name, c in plan.configs.items() if not only or name in only}
     bars = []
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from inception_tf.data.decoding.images import ImageStep, evaluation_steps, scaling
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["CROPS", "TenCrops", "ThreeSquares", "crop_steps"]
+__all__ = ["CROPS", "TenCrops", "GoogLeNetCrops", "crop_steps"]
 
 CROPS = (1, 10, 144)
 REFERENCE = 224  # pixels: the papers' network input, which their other sizes belong to
@@ -36,7 +36,7 @@ class TenCrops:
 
 
 @dataclass(frozen=True)
-class ThreeSquares:
+class GoogLeNetCrops:
     """(H, W, 3) → (144, size, size, 3) float32 0..255, GoogLeNet's crops: 4 scales x 3 squares x 6 x 2.
 
     Scales: the shorter side at 256, 288, 320 and 352, times `size`/224.  Squares: left, centre and
@@ -66,7 +66,7 @@ def crop_steps(preprocessing: Preprocessing, crops: int = 1) -> tuple[ImageStep,
     """
     if crops == 1:
         return evaluation_steps(preprocessing)
-    kind = {10: TenCrops, 144: ThreeSquares}[crops]
+    kind = {10: TenCrops, 144: GoogLeNetCrops}[crops]
     return kind(preprocessing.size, preprocessing.interpolation), scaling(preprocessing)
 
 

@@ -20,13 +20,13 @@ from inception_tf.inference.optimize import optimize_for_inference
 
 __all__ = [
     "Predictions",
-    "by_class",
-    "confusion",
+    "per_class_accuracy",
+    "confusion_matrix",
     "ensemble",
     "in_top",
-    "interval",
+    "wilson_interval",
     "predict_split",
-    "scores",
+    "accuracy_metrics",
 ]
 
 NORMAL_95 = 1.959964  # the normal distribution has 95 % within so many deviations
@@ -85,12 +85,12 @@ def ensemble(members: Sequence[Predictions]) -> Predictions:
     return Predictions(mean, members[0].classes)
 
 
-def scores(found: Predictions) -> Iterator[tuple[str, object]]:
+def accuracy_metrics(found: Predictions) -> Iterator[tuple[str, object]]:
     """Pairs `(name, value)`: top1 and top5, shares of 1, each with its 95 % interval, and the number of images."""
     for k in (1, 5):
         right = in_top(found.probabilities, found.classes, k)
         yield f"top{k}", float(right.mean())
-        yield f"top{k}_interval", list(interval(int(right.sum()), len(right)))
+        yield f"top{k}_interval", list(wilson_interval(int(right.sum()), len(right)))
     yield "images", len(found.classes)
 
 
@@ -104,7 +104,7 @@ def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
     return ahead < k
 
 
-def interval(right: int, of: int) -> tuple[float, float]:
+def wilson_interval(right: int, of: int) -> tuple[float, float]:
     """Where the share behind `right` of `of` trials lies with 95 % confidence: Wilson's score interval (1927).
 
     Unlike the mean plus and minus two deviations it stays within 0 and 1, and it has a width where
@@ -117,7 +117,7 @@ def interval(right: int, of: int) -> tuple[float, float]:
     return max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share))
 
 
-def by_class(found: Predictions) -> Iterator[tuple[int, int, float, float]]:
+def per_class_accuracy(found: Predictions) -> Iterator[tuple[int, int, float, float]]:
     """(class, images, top-1, top-5) of each class that the data shows."""
     first, five = (in_top(found.probabilities, found.classes, k) for k in (1, 5))
     for number in np.unique(found.classes):
@@ -125,7 +125,7 @@ def by_class(found: Predictions) -> Iterator[tuple[int, int, float, float]]:
         yield int(number), int(own.sum()), float(first[own].mean()), float(five[own].mean())
 
 
-def confusion(found: Predictions) -> np.ndarray:
+def confusion_matrix(found: Predictions) -> np.ndarray:
     """(K, K) int64: how many images of class [row] were taken for class [column]."""
     count = found.probabilities.shape[1]
     pairs = found.classes * count + found.probabilities.argmax(axis=1)

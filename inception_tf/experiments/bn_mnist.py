@@ -12,26 +12,28 @@ from pathlib import Path
 
 import numpy as np
 
-from inception_tf.experiments.figure1 import draw, to_csv
-from inception_tf.experiments.mnist import load
-from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, Setting, Trace, train
+from inception_tf.experiments.figure1 import draw_figure1, figure1_csv
+from inception_tf.experiments.mnist import load_mnist
+from inception_tf.experiments.sigmoids import NETWORKS, TYPICAL, MnistSettings, Trace, train_network
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.environment import environment
 from inception_tf.host.hardware import device_name
 from inception_tf.training.curves import new_figure
 
-__all__ = ["LEVELS", "distance_from_end", "drift", "findings", "run", "steps_to"]
+__all__ = ["LEVELS", "distance_from_end", "drift", "findings", "run_bn_mnist", "steps_to"]
 
 LEVELS = (0.80, 0.90, 0.95, 0.96, 0.97, 0.98)  # accuracies whose first step is told
 QUARTILES = (25, 50, 75)
 LATE = 10  # the last tenth of the measurements: a single one is off by its own noise
 
 
-def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], None]) -> dict:
+def run_bn_mnist(
+    out: Path, setting: MnistSettings, folder: str | None, tell: Callable[[str], None]
+) -> dict:
     """Trains both networks and writes `figure1.png`, `figure1.csv` and `report.json`; returns the report.
 
     out: a folder, made where it is missing; the three files appear together, when all is done.
-    folder: as `mnist.load` takes it.  tell: gets lines of progress.  Raises `UserError` where there is
+    folder: as `mnist.load_mnist` takes it.  tell: gets lines of progress.  Raises `UserError` where there is
     no MNIST or a network's numbers run out of float32, `OSError` where `out` cannot be written, before
     anything is trained.
     """
@@ -39,11 +41,11 @@ def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], N
     with tempfile.TemporaryFile(dir=out):
         pass  # minutes before the results are to be written there
     new_figure()  # where matplotlib is missing, that is said now
-    data = load(folder)
+    data = load_mnist(folder)
     traces, seconds = {}, {}
     for batch_norm, name in enumerate(NETWORKS):
         started = time.perf_counter()
-        traces[name] = train(data, setting, bool(batch_norm), tell)
+        traces[name] = train_network(data, setting, bool(batch_norm), tell)
         seconds[name] = round(time.perf_counter() - started, 1)
     report = {
         "experiment": "bn-mnist",
@@ -58,8 +60,8 @@ def run(out: Path, setting: Setting, folder: str | None, tell: Callable[[str], N
         atomic_path(out / "figure1.csv") as numbers,
         atomic_path(out / "figure1.png") as picture,
     ):
-        draw(traces, picture)
-        numbers.write_text(to_csv(traces), encoding="utf-8")
+        draw_figure1(traces, picture)
+        numbers.write_text(figure1_csv(traces), encoding="utf-8")
         words.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 

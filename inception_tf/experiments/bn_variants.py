@@ -29,9 +29,9 @@ __all__ = [
     "RULE",
     "VARIANTS",
     "Design",
-    "Setting",
+    "VariantSettings",
     "Variant",
-    "design",
+    "make_design",
     "train_variants",
 ]
 
@@ -64,7 +64,7 @@ VARIANTS = (
 
 
 @dataclass(frozen=True)
-class Setting:
+class VariantSettings:
     """What all variants share."""
 
     data: str  # a source's name
@@ -106,14 +106,14 @@ QUICK = {
 class Design:
     """A setting held against its data."""
 
-    setting: Setting
+    setting: VariantSettings
     configs: dict[str, Config]  # by the variants' names, in the order of training
     steps: int  # of each variant, in whole passes over the data
     images: dict[str, int]  # `train` and `validation`
     chance: float  # accuracy up to which a network is called no better than chance
 
 
-def design(setting: Setting) -> Design:
+def make_design(setting: VariantSettings) -> Design:
     """Opens the data and settles what each variant is trained by.
 
     Raises `UserError` for data that is not there and for a setting out of range.
@@ -134,7 +134,7 @@ def design(setting: Setting) -> Design:
     )
 
 
-def _config(variant: Variant, setting: Setting, epochs: int) -> Config:
+def _config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
     recipe = read_recipe(variant.recipe)
     rate = recipe.optimizer.learning_rate * variant.times * setting.rate_factor
     fall = recipe.optimizer.rate_decay ** (PAPER_PASSES / epochs)
@@ -158,7 +158,7 @@ def _config(variant: Variant, setting: Setting, epochs: int) -> Config:
 def train_variants(
     wanted: dict[str, Config],
     out: Path,
-    setting: Setting,
+    setting: VariantSettings,
     *,
     before: Callable[[str, Config], Iterable],
     after: Callable[[], None],
@@ -179,8 +179,8 @@ def train_variants(
             after()
 
 
-def _train(run: Run, config: Config, setting: Setting, callbacks: Iterable) -> None:
-    from inception_tf.experiments.variant_points import Points
+def _train(run: Run, config: Config, setting: VariantSettings, callbacks: Iterable) -> None:
+    from inception_tf.experiments.variant_points import CurveRecorder
     from inception_tf.host.environment import environment
     from inception_tf.host.hardware import device_name
     from inception_tf.training.optim.skip_nonfinite import NotFiniteError
@@ -188,7 +188,9 @@ def _train(run: Run, config: Config, setting: Setting, callbacks: Iterable) -> N
     from inception_tf.training.train import train
 
     plan = make_plan(config)
-    points = Points(run.path, plan, every=setting.every, most=setting.validation_images)
+    points = CurveRecorder(
+        run.path, plan, every=setting.every, max_images=setting.validation_images
+    )
     started = time.perf_counter()
     try:
         begun = run.config_file.is_file()

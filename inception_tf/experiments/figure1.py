@@ -10,7 +10,7 @@ from pathlib import Path
 from inception_tf.experiments.sigmoids import NETWORKS, PERCENTILES, TYPICAL, Trace
 from inception_tf.training.curves import new_figure
 
-__all__ = ["COLUMNS", "draw", "to_csv"]
+__all__ = ["COLUMNS", "draw_figure1", "figure1_csv"]
 
 COLUMNS = (
     "step",
@@ -26,7 +26,7 @@ PERCENTILE_LINES = (":", "-", "--")
 LEAST_SHOWN = 0.7  # of the accuracy: what lies below takes a few hundred steps
 
 
-def to_csv(traces: dict[str, Trace]) -> str:
+def figure1_csv(traces: dict[str, Trace]) -> str:
     """A line of `COLUMNS` for each measurement: step, accuracies 0 to 1, percentiles of the typical sigmoid's input."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -44,7 +44,7 @@ def to_csv(traces: dict[str, Trace]) -> str:
     return text.getvalue()
 
 
-def draw(traces: dict[str, Trace], path: Path) -> None:
+def draw_figure1(traces: dict[str, Trace], path: Path) -> None:
     """Writes a PNG file: (a) test accuracy of both networks, (b, c) percentiles of one sigmoid's input in each."""
     figure = new_figure()
     accuracy, *inputs = figure.subplots(1, 3)

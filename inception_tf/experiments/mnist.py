@@ -11,7 +11,7 @@ import tensorflow as tf
 from inception_tf.data.sources.splits import Split
 from inception_tf.data.sources.tfds import open_tfds
 
-__all__ = ["BinaryMnist", "binary", "load"]
+__all__ = ["BinaryMnist", "binarize", "load_mnist"]
 
 THRESHOLD = 128  # the first of 256 levels that is ink; the paper says binary and not how
 PORTION = 5000  # images that are decoded at a time
@@ -31,7 +31,7 @@ class BinaryMnist:
     test_classes: np.ndarray
 
 
-def load(folder: str | None = None) -> BinaryMnist:
+def load_mnist(folder: str | None = None) -> BinaryMnist:
     """The 60,000 training and 10,000 test images of TFDS' `mnist`, from `folder` where it is given.
 
     Without a folder TFDS looks where it always does, and fetches what is not there (11 MB).  Raises
@@ -41,7 +41,7 @@ def load(folder: str | None = None) -> BinaryMnist:
     return BinaryMnist(*_read(source.split("train")), *_read(source.split("test")))
 
 
-def binary(pixels: np.ndarray) -> np.ndarray:
+def binarize(pixels: np.ndarray) -> np.ndarray:
     """(N, H, W, 1) uint8 → (N, H * W) float32: 1 where the level is 128 or more, else 0."""
     return (pixels >= THRESHOLD).reshape(len(pixels), -1).astype(np.float32)
 
@@ -57,4 +57,4 @@ def _read(split: Split) -> tuple[np.ndarray, np.ndarray]:
     records = tf.data.TFRecordDataset(list(split.images.files))
     portions = records.map(parsed, num_parallel_calls=tf.data.AUTOTUNE).batch(PORTION)
     images, classes = zip(*portions.as_numpy_iterator(), strict=True)
-    return binary(np.concatenate(images)), np.concatenate(classes).astype(np.int32)
+    return binarize(np.concatenate(images)), np.concatenate(classes).astype(np.int32)

@@ -16,7 +16,16 @@ from inception_tf.errors import UserError
 from inception_tf.experiments.mnist import BinaryMnist
 from inception_tf.training.optim.recalibrate import recalibrate
 
-__all__ = ["NETWORKS", "PERCENTILES", "TYPICAL", "Setting", "Trace", "network", "order", "train"]
+__all__ = [
+    "NETWORKS",
+    "PERCENTILES",
+    "TYPICAL",
+    "MnistSettings",
+    "Trace",
+    "build_network",
+    "image_order",
+    "train_network",
+]
 
 NETWORKS = ("without BN", "with BN")
 PERCENTILES = (15, 50, 85)
@@ -29,7 +38,7 @@ TOLD = 5000  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
-class Setting:
+class MnistSettings:
     """All that decides the numbers, the same for both networks; the first two are the paper's."""
 
     steps: int = 50_000
@@ -68,7 +77,7 @@ class Trace:
     population_accuracy: float
 
 
-def network(setting: Setting, batch_norm: bool) -> keras.Model:
+def build_network(setting: MnistSettings, batch_norm: bool) -> keras.Model:
     """(N, 784) → logits (N, 10), and the inputs of the last hidden layer's sigmoids (N, 100), float32.
 
     Both kinds draw the same weights.  Where there is batch normalization the hidden layers have no
@@ -86,7 +95,7 @@ def network(setting: Setting, batch_norm: bool) -> keras.Model:
     return keras.Model(image, [_dense(setting, CLASSES, HIDDEN + 1)(x), inner])
 
 
-def order(setting: Setting, images: int) -> np.ndarray:
+def image_order(setting: MnistSettings, images: int) -> np.ndarray:
     """Which images a step takes, (steps, batch_size) int32: a new permutation of all of them for each pass."""
     draw = np.random.default_rng(setting.seed)
     needed = setting.steps * setting.batch_size
@@ -94,18 +103,18 @@ def order(setting: Setting, images: int) -> np.ndarray:
     return np.concatenate(passes)[:needed].astype(np.int32).reshape(setting.steps, -1)
 
 
-def train(
-    data: BinaryMnist, setting: Setting, batch_norm: bool, tell: Callable[[str], None]
+def train_network(
+    data: BinaryMnist, setting: MnistSettings, batch_norm: bool, tell: Callable[[str], None]
 ) -> Trace:
     """One of the two networks from its first step to its last.
 
     tell: gets a line of progress now and then.  Raises `UserError` when the numbers run out of float32.
     """
-    model = network(setting, batch_norm)
+    model = build_network(setting, batch_norm)
     name = NETWORKS[batch_norm]
     steps = _stepper(model, setting, data)
     measure = _measurer(model, setting, data)
-    shown = order(setting, len(data.images))
+    shown = image_order(setting, len(data.images))
     moments = [*range(0, setting.steps, setting.every), setting.steps]
     measured = [measure()]
     for begin, end in itertools.pairwise(moments):
@@ -125,7 +134,7 @@ def train(
     return Trace(np.array(moments), np.array(accuracy), np.array(percentiles), measure()[0])
 
 
-def _dense(setting: Setting, units: int, number: int, use_bias: bool = True):
+def _dense(setting: MnistSettings, units: int, number: int, use_bias: bool = True):
     draw = keras.initializers.RandomNormal(
         stddev=setting.initial_deviation, seed=setting.seed * (HIDDEN + 1) + number
     )
@@ -134,12 +143,12 @@ def _dense(setting: Setting, units: int, number: int, use_bias: bool = True):
     )
 
 
-def _probe(data: BinaryMnist, setting: Setting) -> np.ndarray:
+def _probe(data: BinaryMnist, setting: MnistSettings) -> np.ndarray:
     """The mini-batches that are looked at, (PROBES, batch_size, 784): the first training images."""
     return data.images[: PROBES * setting.batch_size].reshape(PROBES, setting.batch_size, PIXELS)
 
 
-def _stepper(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
+def _stepper(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> Callable:
     """A function of (K, batch_size) int32, the images of K steps, that does these steps in one call."""
     optimizer = keras.optimizers.SGD(setting.learning_rate)
     optimizer.build(model.trainable_variables)
@@ -158,7 +167,7 @@ def _stepper(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callabl
     return steps
 
 
-def _measurer(model: keras.Model, setting: Setting, data: BinaryMnist) -> Callable:
+def _measurer(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> Callable:
     """A function without arguments → the test accuracy, float, and (3, 100) percentiles; it changes nothing."""
     probe = tf.constant(_probe(data, setting))
     images = tf.constant(data.test_images)

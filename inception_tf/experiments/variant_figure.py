@@ -10,7 +10,7 @@ from inception_tf.experiments.variant_outcomes import BASELINE, Curve
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
 
-__all__ = ["draw"]
+__all__ = ["draw_figure2"]
 
 # Readable in grayscale: shade, dashes and marker together tell the lines apart.
 STYLES = {
@@ -34,7 +34,7 @@ PANELS = (
 )
 
 
-def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> None:
+def draw_figure2(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> None:
     """A PNG file of validation accuracy, in %, over steps.
 
     chance: the accuracy, 0 to 1, up to which a network is called no better than chance.
@@ -62,7 +62,7 @@ def draw(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> N
 
 
 def _line(axes, curve: Curve) -> None:
-    label = f"{curve.name}, rate {curve.rate:.3g}"
+    label = f"{curve.name}, rate {curve.learning_rate:.3g}"
     if curve.diverged_at is not None:
         label += f" (diverged at step {curve.diverged_at:,})"
     steps = [row["step"] for row in curve.points]

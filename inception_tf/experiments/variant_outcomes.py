@@ -18,7 +18,7 @@ __all__ = [
     "PAPER",
     "POINTS",
     "Curve",
-    "as_csv",
+    "rows_to_csv",
     "chance_bound",
     "figure2_rows",
     "figure3_rows",
@@ -49,7 +49,7 @@ class Curve:
     """A variant's validation accuracy over its steps."""
 
     name: str
-    rate: float  # learning rate of the first step
+    learning_rate: float  # of the first step
     points: tuple[dict[str, float], ...]  # the rows of its points.csv
     ended: dict | None  # its ended.json; None while it is under way
 
@@ -133,7 +133,7 @@ def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
     best = curve.best or {"val_top1": None, "step": None}
     return {
         "variant": curve.name,
-        "learning_rate": curve.rate,
+        "learning_rate": curve.learning_rate,
         "steps_to_baseline_best": steps,
         "times_fewer_steps": round(target["step"] / steps, 2) if steps else None,
         "best_accuracy": best["val_top1"],
@@ -151,7 +151,7 @@ def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
     }
 
 
-def as_csv(rows: Sequence[dict]) -> str:
+def rows_to_csv(rows: Sequence[dict]) -> str:
     """Rows of the same columns as the text of a CSV file, an empty field for None."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")

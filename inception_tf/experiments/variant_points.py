@@ -13,34 +13,34 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.data.skipped import BadImages
-from inception_tf.experiments.variant_outcomes import POINTS, as_csv
+from inception_tf.experiments.variant_outcomes import POINTS, rows_to_csv
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.training.callbacks import learning_rate
-from inception_tf.training.plan import Plan
+from inception_tf.training.plan import TrainingPlan
 
-__all__ = ["Points", "unseen_images"]
+__all__ = ["CurveRecorder", "validation_subset"]
 
 
-def unseen_images(plan: Plan, most: int) -> tf.data.Dataset:
-    """Validation batches ((B, S, S, 3) float32 -1..1, (B, K) one-hot) of at most `most` images at even distances."""
-    stride = math.ceil(len(plan.validation) / most)
+def validation_subset(plan: TrainingPlan, max_images: int) -> tf.data.Dataset:
+    """Validation batches ((B, S, S, 3) float32 -1..1, (B, K) one-hot) of at most `max_images` images at even distances."""
+    stride = math.ceil(len(plan.validation) / max_images)
     part = plan.validation.take(np.arange(0, len(plan.validation), stride))
     bad = (plan.bad[0], BadImages(part, plan.config.data.max_bad))
     return dataclasses.replace(plan, validation=part, bad=bad).validation_data()
 
 
-class Points(keras.callbacks.Callback):
+class CurveRecorder(keras.callbacks.Callback):
     """Keeps `points.csv` in `folder`: a row each `every` steps, and one after the last.
 
-    most: validation images that are looked at, all if there are fewer.  Columns: step, val_top1 from 0 to 1,
+    max_images: validation images that are looked at, all if there are fewer.  Columns: step, val_top1 from 0 to 1,
     val_loss, the cross-entropy in nats, and learning_rate.  A run that goes on keeps the rows up to
     the step that it begins at.
     """
 
-    def __init__(self, folder: Path, plan: Plan, *, every: int, most: int):
+    def __init__(self, folder: Path, plan: TrainingPlan, *, every: int, max_images: int):
         super().__init__()
         self.file = folder / POINTS
-        self.batches = unseen_images(plan, most).cache()  # 49 kB an image of 64 x 64 pixels
+        self.batches = validation_subset(plan, max_images).cache()  # 49 kB an image of 64 x 64 pixels
         self.every = every
         self.steps = plan.steps
         self.last = plan.config.training.epochs * plan.steps
@@ -80,4 +80,4 @@ class Points(keras.callbacks.Callback):
                 "learning_rate": learning_rate(self.model),
             }
         )
-        atomic_write_text(self.file, as_csv(self.rows))
+        atomic_write_text(self.file, rows_to_csv(self.rows))

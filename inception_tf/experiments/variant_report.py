@@ -8,13 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from inception_tf.experiments.bn_variants import BOX_AREA, RULE, Design
-from inception_tf.experiments.variant_figure import draw
+from inception_tf.experiments.variant_figure import draw_figure2
 from inception_tf.experiments.variant_outcomes import (
     Curve,
-    as_csv,
     figure2_rows,
     figure3_rows,
     read_curve,
+    rows_to_csv,
 )
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.run_folder import Run
@@ -32,9 +32,9 @@ def write_report(design: Design, out: Path) -> dict:
     points, table = figure2_rows(curves), figure3_rows(curves, design.chance)
     report = _report(design, curves, table)
     if points:
-        atomic_write_text(out / "figure2.csv", as_csv(points))
-    draw(curves, out / "figure2.png", chance=design.chance, title=_title(design))
-    atomic_write_text(out / "figure3.csv", as_csv(table))
+        atomic_write_text(out / "figure2.csv", rows_to_csv(points))
+    draw_figure2(curves, out / "figure2.png", chance=design.chance, title=_title(design))
+    atomic_write_text(out / "figure3.csv", rows_to_csv(table))
     atomic_write_text(out / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 

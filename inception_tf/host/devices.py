@@ -15,7 +15,14 @@ from pathlib import Path
 
 from inception_tf.host.environment import version_of
 
-__all__ = ["ask", "has_nvidia_gpu", "missing_gpu_hint", "nvidia", "see", "seen_by_frameworks"]
+__all__ = [
+    "framework_devices",
+    "has_nvidia_gpu",
+    "missing_gpu_hint",
+    "nvidia_driver",
+    "query_frameworks",
+    "visible_devices",
+]
 
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 TIMEOUT_S = 180  # the first import from a cold disk takes a minute
@@ -35,26 +42,26 @@ GPU_SUPPORT = {
 }
 
 # Prints one line of JSON; whatever a framework prints before it is passed over.
-PROGRAM = "import json; from inception_tf.host import devices; print(json.dumps(devices.see({!r})))"
+PROGRAM = "import json; from inception_tf.host import devices; print(json.dumps(devices.visible_devices({!r})))"
 
 
-def seen_by_frameworks() -> dict[str, dict | None]:
+def framework_devices() -> dict[str, dict | None]:
     """What Keras and each of TensorFlow, JAX and torch say of their devices.
 
     All are asked at once, each in a process of its own: one that does not import, or takes its process
     down, is told and harms nobody.
 
     Returns:
-        `keras` and each of `FRAMEWORKS` to what `see` gives, to `{"error": sentence}`, or to None where it
+        `keras` and each of `FRAMEWORKS` to what `visible_devices` gives, to `{"error": sentence}`, or to None where it
         is not installed.
     """
-    return ask([name for name in ("keras", *FRAMEWORKS) if version_of(name)]) | {
+    return query_frameworks([name for name in ("keras", *FRAMEWORKS) if version_of(name)]) | {
         name: None for name in ("keras", *FRAMEWORKS) if not version_of(name)
     }
 
 
-def ask(names: Sequence[str]) -> dict[str, dict]:
-    """`see` of each name in a process of its own, all at the same time; `{"error": sentence}` where that fails."""
+def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
+    """`visible_devices` of each name in a process of its own, all at the same time; `{"error": sentence}` where that fails."""
     # JAX would take three quarters of each GPU's memory to list them, and TensorFlow greets on stderr.
     environment = {
         **os.environ,
@@ -74,13 +81,13 @@ def ask(names: Sequence[str]) -> dict[str, dict]:
         for name in names
     }
     try:
-        return {name: _answer(child) for name, child in children.items()}
+        return {name: _result(child) for name, child in children.items()}
     finally:
         for child in children.values():
             child.kill()
 
 
-def see(name: str) -> dict:
+def visible_devices(name: str) -> dict:
     """The devices of a framework, in this process.
 
     Args:
@@ -90,7 +97,7 @@ def see(name: str) -> dict:
         `devices`, a list of strings such as `GPU:0 NVIDIA H100`; of keras `backend`, `device` (the one it
         computes on), `tf32` and `hint` (`missing_gpu_hint`) in place of these.
     """
-    return _SEE[name]()
+    return _DEVICES[name]()
 
 
 def missing_gpu_hint(devices: Path = Path("/dev")) -> str | None:
@@ -138,7 +145,7 @@ def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:
     return any(line.startswith("GPU ") for line in _smi("-L")[0].splitlines())
 
 
-def nvidia() -> dict | None:
+def nvidia_driver() -> dict | None:
     """The NVIDIA driver and its GPUs, as `nvidia-smi` tells.
 
     Returns:
@@ -192,7 +199,7 @@ def _is_cuda_build() -> bool:
     return torch.version.cuda is not None
 
 
-def _answer(child: subprocess.Popen) -> dict:
+def _result(child: subprocess.Popen) -> dict:
     try:
         out, err = child.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -208,7 +215,7 @@ def _answer(child: subprocess.Popen) -> dict:
         return {"error": "its process gave no answer"}
 
 
-def _see_keras() -> Mapping:
+def _keras_devices() -> Mapping:
     import keras
 
     from inception_tf.host.hardware import device_name, uses_tf32
@@ -221,7 +228,7 @@ def _see_keras() -> Mapping:
     }
 
 
-def _see_tensorflow() -> Mapping:
+def _tensorflow_devices() -> Mapping:
     import tensorflow as tf
 
     devices = []
@@ -233,7 +240,7 @@ def _see_tensorflow() -> Mapping:
     return {"devices": devices}
 
 
-def _see_jax() -> Mapping:
+def _jax_devices() -> Mapping:
     import jax
 
     return {
@@ -246,7 +253,7 @@ def _see_jax() -> Mapping:
     }
 
 
-def _see_torch() -> Mapping:
+def _torch_devices() -> Mapping:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -254,9 +261,9 @@ def _see_torch() -> Mapping:
     return {"devices": ["CPU:0", *gpus]}
 
 
-_SEE = {
-    "keras": _see_keras,
-    "tensorflow": _see_tensorflow,
-    "jax": _see_jax,
-    "torch": _see_torch,
+_DEVICES = {
+    "keras": _keras_devices,
+    "tensorflow": _tensorflow_devices,
+    "jax": _jax_devices,
+    "torch": _torch_devices,
 }

@@ -12,9 +12,9 @@ from pathlib import Path
 
 __all__ = [
     "Precision",
-    "computes_bfloat16_in_vectors",
+    "has_vector_bfloat16",
     "device_name",
-    "memory",
+    "machine_memory",
     "peak_memory",
     "processor_flags",
     "processor_name",
@@ -70,7 +70,7 @@ def resolve_precision(wanted: str) -> Precision:
     return Precision("float32", "this processor has neither AMX nor AVX512-BF16")
 
 
-def computes_bfloat16_in_vectors() -> bool:
+def has_vector_bfloat16() -> bool:
     """Does Keras' backend compute on a processor with AVX512-BF16 and without AMX?"""
     flags = _processor("flags").split()
     return not _gpu() and "avx512_bf16" in flags and "amx_bf16" not in flags
@@ -100,7 +100,7 @@ def device_name() -> str:
     return gpu["device_name"] if gpu else f"CPU ({processor_name()})"
 
 
-def memory() -> dict[str, int | None]:
+def machine_memory() -> dict[str, int | None]:
     """The machine's memory, or what its container may take where that is less.
 
     Returns:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import platform
 
-from inception_tf.host.devices import FRAMEWORKS, nvidia, seen_by_frameworks
+from inception_tf.host.devices import FRAMEWORKS, framework_devices, nvidia_driver
 from inception_tf.host.environment import PACKAGES, environment, version_of
-from inception_tf.host.hardware import memory, processor_flags, processor_name, usable_cores
+from inception_tf.host.hardware import machine_memory, processor_flags, processor_name, usable_cores
 
 __all__ = ["EXTRAS", "report"]
 
@@ -35,12 +35,12 @@ def report() -> dict:
         `packages`: each of `PACKAGES` and `EXTRAS` to its version, or None where it is not installed.
         `processor`: `name`, `cores` that this process may use, `flags`.
         `memory`: `total`, `available` in bytes, either of them None where the system does not say.
-        `nvidia`: as `devices.nvidia` gives it.
+        `nvidia`: as `devices.nvidia_driver` gives it.
         `keras`: `backend`, `device`, `tf32` and `hint`, `{"error": sentence}`, or None.
         `devices`: TensorFlow, JAX and torch, each to a list of strings, `{"error": sentence}`, or None.
     """
     versions = environment()
-    seen = seen_by_frameworks()
+    seen = framework_devices()
     return {
         "inception_tf": versions["inception_tf"],
         "commit": versions["commit"],
@@ -52,8 +52,8 @@ def report() -> dict:
             "cores": usable_cores(),
             "flags": list(processor_flags()),
         },
-        "memory": memory(),
-        "nvidia": nvidia(),
+        "memory": machine_memory(),
+        "nvidia": nvidia_driver(),
         "keras": seen["keras"],
         "devices": {name: _devices(seen[name]) for name in FRAMEWORKS},
     }

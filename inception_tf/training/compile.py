@@ -13,17 +13,17 @@ from inception_tf.nn.network import LOGITS, endpoints
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics, warm_up_statistics
 from inception_tf.training.optim.optimizers import LossScaleOptimizer, make_optimizer
-from inception_tf.training.phases import Stage, optimizer_of, set_trained, stages_of
-from inception_tf.training.pretrained import begin_with
+from inception_tf.training.phases import Phase, freeze_layers, phase_optimizer, phases_of
+from inception_tf.training.pretrained import load_pretrained
 
 __all__ = ["compile_for", "compiled_model"]
 
 
-def compiled_model(plan: ModelPlan, *, fresh: bool = True) -> keras.Model:
+def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
     """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
 
     With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published
-    weight.  Of a recipe with two stages it is the first one's; `compile_for` goes on to the second.
+    weight.  Of a recipe with two phases it is the first one's; `compile_for` goes on to the second.
     fresh: begin with the weights that the recipe names; a run that goes on has its own.
 
     On jax and torch the optimizer is Keras' own, in its loss scaling for mixed_float16: `UserError` for a
@@ -37,27 +37,29 @@ def compiled_model(plan: ModelPlan, *, fresh: bool = True) -> keras.Model:
         dtype=plan.precision.policy,
         **plan.model_arguments(),
     )
-    if config.weights and fresh:
-        begin_with(network, config.name, config.weights, config.switches, new_head=config.new_head)
+    if config.weights and pretrained:
+        load_pretrained(
+            network, config.name, config.weights, config.switches, new_head=config.new_head
+        )
     ends = endpoints(network)
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.
     outputs = {"predictions": ends[LOGITS]}
     outputs |= {auxiliary.output: ends[auxiliary.name] for auxiliary in plan.auxiliaries()}
     model = _model_class()(network.input, outputs, name=network.name)
-    compile_for(model, plan, stages_of(plan.config)[0])
+    compile_for(model, plan, phases_of(plan.config)[0])
     return model
 
 
-def compile_for(model: keras.Model, plan: ModelPlan, stage: Stage) -> None:
-    """Compiles `model` for a stage of its training, with a fresh optimizer."""
+def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
+    """Compiles `model` for a phase of its training, with a fresh optimizer."""
     training = plan.config.training
-    set_trained(model, plan.config, plan.network, stage)
+    freeze_layers(model, plan.config, plan.network, phase)
     weights = {"predictions": 1.0}
     for auxiliary in plan.auxiliaries():
         chosen = training.aux_weight
         weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
     model.compile(
-        optimizer=_optimizer(plan, stage, model),
+        optimizer=_optimizer(plan, phase, model),
         loss={
             name: keras.losses.CategoricalCrossentropy(
                 from_logits=True, label_smoothing=training.label_smoothing
@@ -105,10 +107,10 @@ def _model_class() -> type[keras.Model]:
     return DistributedModel
 
 
-def _optimizer(plan: ModelPlan, stage: Stage, model: keras.Model) -> keras.Optimizer:
+def _optimizer(plan: ModelPlan, phase: Phase, model: keras.Model) -> keras.Optimizer:
     """The recipe's optimizer, its moving averages around it, around both what leaves bad steps out."""
-    config = optimizer_of(plan.config, stage)
-    optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=stage.epochs)
+    config = phase_optimizer(plan.config, phase)
+    optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=phase.epochs)
     scaled = plan.precision.policy == "mixed_float16"
     if keras.backend.backend() != "tensorflow":
         return LossScaleOptimizer(optimizer) if scaled else optimizer

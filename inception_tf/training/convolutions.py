@@ -15,10 +15,10 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from inception_tf.host.hardware import computes_bfloat16_in_vectors
+from inception_tf.host.hardware import has_vector_bfloat16
 from inception_tf.nn.keras_internals import require
 
-__all__ = ["Siblings", "filter_gradient", "speed_up_convolutions"]
+__all__ = ["MergedConvolutions", "filter_gradient", "speed_up_convolutions"]
 
 require("_inbound_nodes")
 
@@ -31,21 +31,21 @@ def speed_up_convolutions(model: keras.Model) -> None:
     """Gives the convolutions of a functional model faster ways to the same results and gradients, where there are any.
 
     Filters' gradients of wide convolutions become products, `filter_gradient`; 1x1 convolutions that read
-    the same tensor become one, `Siblings`.  Layers keep their class, configuration and weights, so that
+    the same tensor become one, `MergedConvolutions`.  Layers keep their class, configuration and weights, so that
     copies and saved models know nothing of it.  To be called before the training step is traced.
     """
-    if not computes_bfloat16_in_vectors():
+    if not has_vector_bfloat16():
         return
     layers = [layer for layer in model.layers if _is_plain(layer)]
     for layer in layers:
-        if _gains(layer):
-            layer.convolution_op = partial(_with_products, layer)
-    # With several replicas one would be traced between two siblings of another.
+        if _is_wide(layer):
+            layer.convolution_op = partial(_with_matmul_gradient, layer)
+    # With several replicas one would be traced between two merged of another.
     if model.distribute_strategy is None or model.distribute_strategy.num_replicas_in_sync == 1:
-        for group in _siblings(layers):
-            siblings = Siblings(group)
+        for group in _sibling_groups(layers):
+            merged = MergedConvolutions(group)
             for layer in group:
-                layer.convolution_op = partial(siblings, layer)
+                layer.convolution_op = partial(merged, layer)
 
 
 def _is_plain(layer) -> bool:
@@ -65,7 +65,7 @@ def _is_plain(layer) -> bool:
     )
 
 
-def _gains(layer) -> bool:
+def _is_wide(layer) -> bool:
     channels, filters = layer.kernel.shape[2:]
     return (
         min(channels, filters) >= LEAST_CHANNELS
@@ -73,7 +73,7 @@ def _gains(layer) -> bool:
     )
 
 
-def _siblings(layers: list) -> list[list]:
+def _sibling_groups(layers: list) -> list[list]:
     """The groups of 1x1 convolutions at stride 1 that read the same tensor, of at least two."""
     groups: dict[int, list] = {}
     for layer in layers:
@@ -82,7 +82,7 @@ def _siblings(layers: list) -> list[list]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-class Siblings:
+class MergedConvolutions:
     """1x1 convolutions that read the same tensor, as one: the first call computes the results of all.
 
     The gradient by what they read is then one convolution, too, in place of a sum of several, each of
@@ -98,7 +98,7 @@ class Siblings:
         read, results = getattr(self.calls, "last", (None, {}))
         if read is not inputs or layer.name not in results:
             kernels = [tf.convert_to_tensor(one.kernel) for one in self.layers]
-            found = _side_by_side(tf.convert_to_tensor(inputs), *kernels)
+            found = _merged_convolution(tf.convert_to_tensor(inputs), *kernels)
             results = dict(zip([one.name for one in self.layers], found, strict=True))
         result = results.pop(layer.name)  # each is given once
         self.calls.last = (inputs, results) if results else (None, {})
@@ -106,7 +106,7 @@ class Siblings:
 
 
 @tf.custom_gradient
-def _side_by_side(x, *kernels):
+def _merged_convolution(x, *kernels):
     """x (N, H, W, C), kernels (1, 1, C, K_i) → each (N, H, W, K_i)."""
     widths = [kernel.shape[-1] for kernel in kernels]
     kernel = tf.concat(kernels, -1)
@@ -123,7 +123,7 @@ def _side_by_side(x, *kernels):
     return tf.split(tf.raw_ops.Conv2D(input=x, filter=kernel, **options), widths, -1), gradients
 
 
-def _with_products(layer, inputs, kernel):
+def _with_matmul_gradient(layer, inputs, kernel):
     """In place of `layer.convolution_op`: the same operation, its gradient by the filter as products."""
     stride, padding = layer.strides[0], layer.padding.upper()
     options = {"strides": (1, stride, stride, 1), "padding": padding, "data_format": "NHWC"}
@@ -165,11 +165,11 @@ def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, pad
         x, back = (tf.transpose(tensor, (0, 2, 1, 3)) for tensor in (x, back))
     _, rows, columns, _ = x.shape
     _, back_rows, back_columns, _ = back.shape
-    down = _shifts(height, rows, back_rows, stride, padding)
-    across = _shifts(width, columns, back_columns, stride, padding)
+    down = _offsets(height, rows, back_rows, stride, padding)
+    across = _offsets(width, columns, back_columns, stride, padding)
     high = -(-rows // stride)
     wide = max(-(-columns // stride), back_columns + max(abs(shift) for _, shift in across))
-    parts = _dealt(x, high, wide, stride)
+    parts = _split_by_stride(x, high, wide, stride)
     back = tf.transpose(back, (1, 0, 2, 3))
     if wide > back_columns:
         back = tf.pad(back, ((0, 0), (0, 0), (0, wide - back_columns), (0, 0)))
@@ -191,13 +191,13 @@ def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, pad
     return tf.transpose(result, (1, 0, 2, 3)) if turned else result
 
 
-def _shifts(kernel: int, size: int, result: int, stride: int, padding: str) -> list:
+def _offsets(kernel: int, size: int, result: int, stride: int, padding: str) -> list:
     """Along one side, for each place in the filter: which of `stride` parts of x it reads, and how far on."""
     lead = max((result - 1) * stride + kernel - size, 0) // 2 if padding == "SAME" else 0
     return [((place - lead) % stride, (place - lead) // stride) for place in range(kernel)]
 
 
-def _dealt(x, high: int, wide: int, stride: int) -> list[list]:
+def _split_by_stride(x, high: int, wide: int, stride: int) -> list[list]:
     """x (N, H, W, C) by its rows and columns modulo `stride`, zeros at the ends → each (high * N * wide, C)."""
     _, rows, columns, channels = x.shape
     more = (0, high * stride - rows), (0, wide * stride - columns)

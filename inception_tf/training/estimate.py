@@ -8,12 +8,12 @@ import math
 import tensorflow as tf
 
 from inception_tf.training.compile import compiled_model
-from inception_tf.training.plan import Plan
+from inception_tf.training.plan import TrainingPlan
 
 __all__ = ["estimate"]
 
 
-def estimate(plan: Plan) -> dict:
+def estimate(plan: TrainingPlan) -> dict:
     """Parameters, steps and memory of a run: nothing is trained, nothing is written.
 
     memory: bytes by use.  `weights` with the optimizer's variables, `gradients`, and `activations`,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inception_tf.arch.spec import Auxiliary, Network
 from inception_tf.config import Config
 from inception_tf.host.hardware import Precision
-from inception_tf.training.phases import Stage, stage_at
+from inception_tf.training.phases import Phase, phase_at
 
 __all__ = ["ModelPlan"]
 
@@ -37,9 +37,9 @@ class ModelPlan:
             **model.structure(),
         }
 
-    def stage_before(self, step: int) -> Stage:
-        """The stage in which step `step`, counted from 1, was taken; the first one for 0."""
-        return stage_at(self.config, max(step - 1, 0) // self.steps)
+    def phase_before(self, step: int) -> Phase:
+        """The phase in which step `step`, counted from 1, was taken; the first one for 0."""
+        return phase_at(self.config, max(step - 1, 0) // self.steps)
 
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
         """Of the classifiers that are trained and then dropped."""

@@ -12,11 +12,11 @@ from inception_tf.arch.spec import Network
 from inception_tf.config import Config, OptimizerConfig
 from inception_tf.nn.network import HIDDEN_NORM, LOGITS
 
-__all__ = ["Stage", "optimizer_of", "set_trained", "stage_at", "stages_of"]
+__all__ = ["Phase", "phase_optimizer", "freeze_layers", "phase_at", "phases_of"]
 
 
 @dataclass(frozen=True)
-class Stage:
+class Phase:
     """Epochs with one optimizer, whose schedule begins and ends with them."""
 
     first: int  # epoch, from 0
@@ -28,25 +28,25 @@ class Stage:
         return self.end - self.first
 
 
-def stages_of(config: Config) -> tuple[Stage, ...]:
-    """One stage, or two where `training.head_epochs` asks for them."""
+def phases_of(config: Config) -> tuple[Phase, ...]:
+    """One phase, or two where `training.head_epochs` asks for them."""
     training = config.training
     if not training.head_epochs:
-        return (Stage(0, training.epochs),)
+        return (Phase(0, training.epochs),)
     return (
-        Stage(0, training.head_epochs, head_only=True),
-        Stage(training.head_epochs, training.epochs),
+        Phase(0, training.head_epochs, head_only=True),
+        Phase(training.head_epochs, training.epochs),
     )
 
 
-def stage_at(config: Config, epoch: int) -> Stage:
-    """The stage that holds `epoch`, from 0."""
-    return next(stage for stage in stages_of(config) if epoch < stage.end)
+def phase_at(config: Config, epoch: int) -> Phase:
+    """The phase that holds `epoch`, from 0."""
+    return next(phase for phase in phases_of(config) if epoch < phase.end)
 
 
-def optimizer_of(config: Config, stage: Stage) -> OptimizerConfig:
+def phase_optimizer(config: Config, phase: Phase) -> OptimizerConfig:
     """The recipe's optimizer, for the classifiers alone at a rate of its own that stays as it is."""
-    if not stage.head_only:
+    if not phase.head_only:
         return config.optimizer
     rate = config.optimizer.head_learning_rate
     return dataclasses.replace(
@@ -54,11 +54,11 @@ def optimizer_of(config: Config, stage: Stage) -> OptimizerConfig:
     )
 
 
-def set_trained(model: keras.Model, config: Config, network: Network, stage: Stage) -> None:
-    """Freezes what the stage leaves as it is; frozen batch normalization uses its moving statistics."""
+def freeze_layers(model: keras.Model, config: Config, network: Network, phase: Phase) -> None:
+    """Freezes what the phase leaves as it is; frozen batch normalization uses its moving statistics."""
     heads = (LOGITS, HIDDEN_NORM, *(a.name for a in network.auxiliaries))
     for layer in model.layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)
         frozen_norm = is_norm and config.training.freeze_batch_norm
         in_head = layer.name.startswith(heads)
-        layer.trainable = in_head or not (stage.head_only or frozen_norm)
+        layer.trainable = in_head or not (phase.head_only or frozen_norm)

@@ -20,11 +20,11 @@ from inception_tf.host.hardware import resolve_precision
 from inception_tf.models import find_network, switches, variant
 from inception_tf.training.model_plan import ModelPlan
 
-__all__ = ["Plan", "make_plan"]
+__all__ = ["TrainingPlan", "make_plan"]
 
 
 @dataclass(frozen=True)
-class Plan(ModelPlan):
+class TrainingPlan(ModelPlan):
     """A configuration held against its data: all numbers that a run needs, none left open."""
 
     source: Source
@@ -55,14 +55,14 @@ class Plan(ModelPlan):
         return pipeline.one_hot(batches, self.validation, self.classes)
 
 
-def make_plan(config: Config) -> Plan:
+def make_plan(config: Config) -> TrainingPlan:
     """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
     network, data = find_network(config.model.name), config.data
     _check_switches(config)
     _check_recalibration(config)
     source = open_source(data.name, label_offset=data.label_offset)
     train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
-    return Plan(
+    return TrainingPlan(
         config,
         network,
         classes=len(source.labels),

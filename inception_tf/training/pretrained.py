@@ -18,10 +18,10 @@ from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
 
-__all__ = ["begin_with", "take_unit_scale"]
+__all__ = ["load_pretrained", "take_unit_scale"]
 
 
-def begin_with(
+def load_pretrained(
     model: keras.Model, network: str, weights: str, switches: dict, *, new_head: bool
 ) -> None:
     """Fills `model`, of the network of that name and with these switches, from a file or a release.

@@ -27,9 +27,9 @@ from inception_tf.training.determinism import op_determinism
 from inception_tf.training.distribute import Team, make_team
 from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
-from inception_tf.training.optim.skip_nonfinite import StopNotFinite
-from inception_tf.training.phases import stage_at
-from inception_tf.training.plan import Plan, make_plan
+from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
+from inception_tf.training.phases import phase_at
+from inception_tf.training.plan import TrainingPlan, make_plan
 
 __all__ = ["train"]
 
@@ -66,7 +66,7 @@ def train(
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
             checkpoint = resume.latest(run.checkpoints) if resumed else None
-            model = compiled_model(plan, fresh=checkpoint is None)
+            model = compiled_model(plan, pretrained=checkpoint is None)
             if checkpoint:
                 recorder.resume_from(_restored(checkpoint, run, plan, model))
         team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
@@ -78,10 +78,10 @@ def train(
         return _finish(run, plan, model, recorder.progress, team)
 
 
-def _callbacks(plan: Plan, team: Team, recorder: Recorder, *, begins: bool) -> list:
+def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, begins: bool) -> list:
     """Those of every run; TensorBoard's are the chief's, graph and images a new run's."""
     most = plan.config.training.max_bad_steps
-    own = [AveragedEvaluation(), recorder, StopNotFinite(most, recorder.progress.step)]
+    own = [AveragedEvaluation(), recorder, StopOnNonFinite(most, recorder.progress.step)]
     if not team.is_chief:
         return own
     folder = recorder.run.path / "tensorboard"
@@ -92,7 +92,9 @@ def _callbacks(plan: Plan, team: Team, recorder: Recorder, *, begins: bool) -> l
     return own
 
 
-def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks: list) -> None:
+def _watched_fit(
+    model, plan: TrainingPlan, team: Team, recorder: Recorder, callbacks: list
+) -> None:
     """`_fit`, its errors as sentences and Ctrl-C as a stop."""
     try:
         with warnings.catch_warnings():
@@ -108,30 +110,32 @@ def _watched_fit(model, plan: Plan, team: Team, recorder: Recorder, callbacks: l
         recorder.release_signals()
 
 
-def _restored(checkpoint: Path, run: Run, plan: Plan, model: keras.Model) -> resume.Progress:
+def _restored(
+    checkpoint: Path, run: Run, plan: TrainingPlan, model: keras.Model
+) -> resume.Progress:
     """Brings `model` to where the checkpoint was saved."""
     progress = resume.read_progress(checkpoint)
     _check_data(run, plan, progress)
-    stage = plan.stage_before(progress.step)
-    if stage.first:
-        compile_for(model, plan, stage)
+    phase = plan.phase_before(progress.step)
+    if phase.first:
+        compile_for(model, plan, phase)
     return resume.restore(checkpoint, model)
 
 
-def _fit(model: keras.Model, plan: Plan, team: Team, done: int, callbacks: list) -> None:
-    """`model.fit` from step `done`, a call for each stage and one for the rest of an epoch left in its middle."""
-    stage, batch_size = plan.stage_before(done), plan.config.data.batch_size
+def _fit(model: keras.Model, plan: TrainingPlan, team: Team, done: int, callbacks: list) -> None:
+    """`model.fit` from step `done`, a call for each phase and one for the rest of an epoch left in its middle."""
+    phase, batch_size = plan.phase_before(done), plan.config.data.batch_size
 
     def targets(x, y):
         return x, dict.fromkeys(model.output, y)
 
     while done < plan.config.training.epochs * plan.steps:
         epoch, offset = divmod(done, plan.steps)
-        if epoch == stage.end:
-            stage = stage_at(plan.config, epoch)
+        if epoch == phase.end:
+            phase = phase_at(plan.config, epoch)
             with team.strategy.scope():
-                compile_for(model, plan, stage)
-        last = epoch + 1 if offset else stage.end
+                compile_for(model, plan, phase)
+        last = epoch + 1 if offset else phase.end
         model.fit(
             team.distribute(plan.training_data(done, team.share).map(targets), batch_size),
             validation_data=team.distribute_whole(
@@ -163,7 +167,7 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
         )
 
 
-def _check_data(run: Run, plan: Plan, progress: resume.Progress) -> None:
+def _check_data(run: Run, plan: TrainingPlan, progress: resume.Progress) -> None:
     """Is the data still what the run began with?"""
     told = f"{run.path} was trained on"
     if run.labels() != plan.source.labels:
@@ -175,14 +179,14 @@ def _check_data(run: Run, plan: Plan, progress: resume.Progress) -> None:
         )
 
 
-def _digest(config: Config, plan: Plan) -> int:
+def _digest(config: Config, plan: TrainingPlan) -> int:
     """A number that two processes share only if they train the same way."""
     settings = json.dumps([config.as_dict(), plan.precision.policy, len(plan.train), plan.classes])
     return zlib.crc32(settings.encode())
 
 
 def _finish(
-    run: Run, plan: Plan, model: keras.Model, progress: resume.Progress, team: Team
+    run: Run, plan: TrainingPlan, model: keras.Model, progress: resume.Progress, team: Team
 ) -> dict:
     """Writes the result: the plain network in float32 with the trained weights, the report, the curves."""
     result = create_model(plan.config.model.name, dtype="float32", **plan.model_arguments())
@@ -204,7 +208,7 @@ def _finish(
     return report
 
 
-def _report(plan: Plan, result: keras.Model, progress: resume.Progress) -> dict:
+def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) -> dict:
     history = progress.history
     best = max(history, key=lambda row: row["val_top1"])
     return {

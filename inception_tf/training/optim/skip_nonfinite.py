@@ -12,7 +12,7 @@ from inception_tf.errors import UserError
 from inception_tf.nn.keras_internals import require
 from inception_tf.training.optim.optimizers import LossScaleOptimizer
 
-__all__ = ["FiniteSteps", "NotFiniteError", "StopNotFinite", "refuse_not_finite"]
+__all__ = ["FiniteSteps", "NotFiniteError", "StopOnNonFinite", "refuse_not_finite"]
 
 require("_stateful_handle_finite_grads", "_stateful_handle_non_finite_grads")
 
@@ -113,7 +113,7 @@ class FiniteSteps(LossScaleOptimizer):
         return cls(**(config | {"optimizer": inner}))
 
 
-class StopNotFinite(keras.callbacks.Callback):
+class StopOnNonFinite(keras.callbacks.Callback):
     """Ends `fit` by `NotFiniteError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
 
     done: steps before the first `fit`.  The weights are then those of the last good step.  With
