@@ -14,7 +14,7 @@ import pytest
 from inception_tf.host import hardware
 from inception_tf.host.hardware import (
     has_vector_bfloat16,
-    memory,
+    machine_memory,
     peak_memory,
     processor_flags,
     reset_peak_memory,
@@ -40,7 +40,7 @@ def test_memory_is_that_of_the_machine():
     pytest.importorskip("psutil")
     import psutil
 
-    found = memory()
+    found = machine_memory()
     assert 0 < found["available"] <= found["total"] <= psutil.virtual_memory().total
 
 

@@ -40,7 +40,9 @@ class CurveRecorder(keras.callbacks.Callback):
     def __init__(self, folder: Path, plan: TrainingPlan, *, every: int, max_images: int):
         super().__init__()
         self.file = folder / POINTS
-        self.batches = validation_subset(plan, max_images).cache()  # 49 kB an image of 64 x 64 pixels
+        self.batches = validation_subset(
+            plan, max_images
+        ).cache()  # 49 kB an image of 64 x 64 pixels
         self.every = every
         self.steps = plan.steps
         self.last = plan.config.training.epochs * plan.steps
