@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A path that a user gives, a run folder or a weights file, as a network that can be evaluated."""
+"""A run folder or a weights file, as the user names it, opened as a network that can be evaluated."""
 
 from __future__ import annotations
 
@@ -27,25 +27,39 @@ __all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_
 
 @dataclass(frozen=True)
 class Classifier:
-    """One network of an evaluation with the preprocessing of the images that belongs to it.
+    """A network with its labels and its preprocessing.
 
-    model: (N, size, size, 3) float32 as `preprocessing` scales it → (N, K) probabilities.  labels: the K
-    classes' names, or None where only their number is known.
+    Example:
+
+        classifier = open_classifier("runs/digits")
+        classifier.model.predict(images)
     """
 
-    name: str
+    name: str  # the path that it was opened from
     network: str
-    model: keras.Model
-    classes: int
-    labels: tuple[str, ...] | None
+    model: (
+        keras.Model
+    )  # (N, size, size, 3) float32, scaled as `preprocessing` says → (N, K) probabilities
+    classes: int  # K
+    labels: tuple[str, ...] | None  # K class names; None where only their number is known
     preprocessing: Preprocessing
 
 
 def open_classifier(path: str, model: str | None = None) -> Classifier:
-    """A run folder by itself, or a weights file, our own or another project's, of the network `model`.
+    """Opens a run folder, or a weights file of this or another project.
 
-    The file says how many classes it tells apart and, if it was converted or fetched, how its
-    images are prepared; any other of our own is taken for slim's way.
+    A weights file says how many classes it has and, where it was converted or downloaded, how its images are
+    prepared; other files of this project are assumed to need slim's preprocessing.
+
+    Args:
+        path: a run folder, or a weights file as `load_weights` accepts it.
+        model: the name of the network that a weights file belongs to; ignored for a run folder.
+
+    Returns:
+        The classifier, without auxiliary classifiers.
+
+    Raises:
+        UserError: nothing is at `path`, `model` is missing, or the file holds no classifier.
     """
     if Path(path).is_dir() and not path.endswith(".keras"):
         return open_run(path)
@@ -78,7 +92,14 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
 
 
 def open_run(path: str | Path) -> Classifier:
-    """The trained network of a run folder with the preprocessing of the images that its configuration gives it."""
+    """Opens a run folder with the preprocessing of its configuration.
+
+    Args:
+        path: the run folder.
+
+    Returns:
+        The trained classifier.
+    """
     run = Run(Path(path))
     config, labels = run.config(), run.labels()
     preprocessing = Preprocessing(run.size(), config.data.crop)
@@ -86,9 +107,18 @@ def open_run(path: str | Path) -> Classifier:
 
 
 def open_data(path: str, name: str | None = None, label_offset: int | None = None) -> Source:
-    """The data called `name`, or that of the run `path` as it was trained on.
+    """Opens a named data set, or the one that a run was trained on.
 
-    label_offset: as `open_source` takes it; None: the run's, or 0.
+    Args:
+        path: a run folder; only read where `name` is None.
+        name: a data set as `--data` takes it; None: the run's.
+        label_offset: subtracted from the labels of TFRecord files; None: the run's, or 0.
+
+    Returns:
+        The data source.
+
+    Raises:
+        UserError: `name` is None and `path` is a weights file, which has no data set.
     """
     if name:
         return open_source(name, label_offset=label_offset or 0)
@@ -99,34 +129,42 @@ def open_data(path: str, name: str | None = None, label_offset: int | None = Non
     return open_source(config.name, label_offset=offset)
 
 
-def check_classes(member: Classifier, source: Source, split: Split) -> None:
-    """Raises `UserError` where the network's classes are not those of the data.
+def check_classes(classifier: Classifier, source: Source, split: Split) -> None:
+    """Checks that a network was trained for the classes of a data set.
 
-    Classes are compared by name where both have names, else by number: data that does not name its
-    classes may show fewer than the network tells apart.
+    Classes are compared by name where both have names, else by number: data without names may show fewer
+    classes than the network has.
+
+    Args:
+        classifier: the network to evaluate.
+        source: the data set, for its class names.
+        split: the images to evaluate on, for their class numbers.
+
+    Raises:
+        UserError: the numbers of classes, or their names, differ.
     """
     highest = int(split.classes.max())
-    if highest >= member.classes:
+    if highest >= classifier.classes:
         hint = (
             "; with --label-offset 1 the data's class 0 is a background"
-            if source.name.startswith("tfrecord:") and highest == member.classes
+            if source.name.startswith("tfrecord:") and highest == classifier.classes
             else "; evaluate on the data that the model was trained for"
         )
         raise UserError(
-            f"{member.name} has {member.classes} classes and the data has class {highest}{hint}"
+            f"{classifier.name} has {classifier.classes} classes and the data has class {highest}{hint}"
         )
     if not source.named:
         return
-    if member.classes != len(source.labels):
+    if classifier.classes != len(source.labels):
         raise UserError(
-            f"{member.name} has {member.classes} classes and the data has {len(source.labels)};"
+            f"{classifier.name} has {classifier.classes} classes and the data has {len(source.labels)};"
             " evaluate on the data that the model was trained for"
         )
     for index, (ours, theirs) in enumerate(
-        zip(member.labels or source.labels, source.labels, strict=True)
+        zip(classifier.labels or source.labels, source.labels, strict=True)
     ):
         if ours != theirs:
             raise UserError(
-                f"class {index} is '{ours}' in {member.name} and '{theirs}' in the data;"
+                f"class {index} is '{ours}' in {classifier.name} and '{theirs}' in the data;"
                 " evaluate on data with the same class names"
             )

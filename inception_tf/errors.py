@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors that a user can mend: one sentence with the value, what is allowed and the next step."""
+"""Errors that a user can fix: one sentence with the value, what is allowed and the next step."""
 
 from __future__ import annotations
 
@@ -33,11 +33,24 @@ BACKENDS = {"tensorflow": TENSORFLOW, "jax": "jax", "torch": "torch"}  # what pi
 
 
 class UserError(ValueError):
-    """A mistake of the user's; the command line prints its text as one line and exits with 2."""
+    """A mistake that the user can fix; the command line prints its text as one line and exits with 2.
+
+    Example:
+
+        raise UserError("the number of steps must be at least 1, got 0")
+    """
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error sentence: `; did you mean 'inception_v4'?`, or nothing when no name is near."""
+    """Suggests the known name that is closest to a misspelled one, ignoring case.
+
+    Args:
+        name: what the user typed.
+        known: the valid names.
+
+    Returns:
+        The end of an error sentence, `; did you mean 'inception_v4'?`, or "" where no name is close.
+    """
     known = list(known)
     # One list may spell names in capitals, another in small letters: a user's shift key is no mistake.
     folded = {k.lower(): k for k in known}
@@ -46,7 +59,16 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """`unknown network 'inception_v5'; known: googlenet, ...; did you mean 'inception_v4'?`"""
+    """Builds the error for a name that is not in a list.
+
+    Args:
+        kind: what the name is of, such as `network`.
+        name: what the user typed.
+        known: the valid names, all of which the sentence lists.
+
+    Returns:
+        `unknown network 'inception_v5'; known: googlenet, ...; did you mean 'inception_v4'?`
+    """
     known = list(known)
     return UserError(
         f"unknown {kind} '{name}'; known: {', '.join(known)}{did_you_mean(name, known)}"
@@ -54,21 +76,44 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def missing_package(what: str, package: str, extra: str) -> UserError:
-    """`data 'digits' needs scikit-learn: pip install 'inception_tf[train]'`"""
+    """Builds the error for an optional package that is not installed.
+
+    Args:
+        what: the feature that needs it, such as `data 'digits'`.
+        package: its name on PyPI.
+        extra: the extra of this package that installs it.
+
+    Returns:
+        `data 'digits' needs scikit-learn: pip install 'inception_tf[train]'`
+    """
     return UserError(f"{what} needs {package}: pip install 'inception_tf[{extra}]'")
 
 
 def missing_tensorflow(what: str, otherwise: str = "") -> UserError:
-    """`train needs TensorFlow, which is not installed: pip install 'tensorflow>=2.20,<2.21'`"""
+    """Builds the error for a feature that needs TensorFlow where it is not installed.
+
+    Args:
+        what: the feature, such as the name of a command.
+        otherwise: an alternative, appended to the sentence as it is.
+
+    Returns:
+        `train needs TensorFlow, which is not installed: pip install 'tensorflow>=2.20,<2.21'`
+    """
     return UserError(
         f"{what} needs TensorFlow, which is not installed: pip install '{TENSORFLOW}'{otherwise}"
     )
 
 
 def is_without_tensorflow(error: BaseException | None) -> bool:
-    """Whether `error`, or what led to it, is an import of TensorFlow, or of its protobuf, that is not installed.
+    """Whether an error comes from importing TensorFlow, or the protobuf it brings, where it is not installed.
 
-    A TensorFlow that is installed and fails to import is something else.
+    A TensorFlow that is installed and fails to import does not count.
+
+    Args:
+        error: any exception; its causes and contexts are searched too.
+
+    Returns:
+        True where one of them is the failed import.
     """
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and error.name in ("tensorflow", *PROTOBUF):
@@ -79,9 +124,15 @@ def is_without_tensorflow(error: BaseException | None) -> bool:
 
 
 def missing_backend(error: BaseException) -> UserError | None:
-    """The sentence for an import of Keras that failed because its backend is not installed; None for another error.
+    """Builds the error for an import of Keras that failed because its backend is not installed.
 
     Keras' backend is TensorFlow unless KERAS_BACKEND or Keras' configuration file names another.
+
+    Args:
+        error: any exception.
+
+    Returns:
+        The error to raise in its place, or None where the exception has another reason.
     """
     if not isinstance(error, ModuleNotFoundError) or error.name not in BACKENDS:
         return None
@@ -99,7 +150,11 @@ def missing_backend(error: BaseException) -> UserError | None:
 
 @contextmanager
 def needs_backend() -> Iterator[None]:
-    """Around an import of Keras: one whose backend is not installed is a `UserError`."""
+    """Wraps an import of Keras: a backend that is not installed becomes a `UserError`.
+
+    Raises:
+        UserError: the backend that Keras is configured for is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

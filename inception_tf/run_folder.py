@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run folder: what a training leaves behind and all later commands read."""
+"""The run folder: what a training writes and all later commands read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ __all__ = ["Run"]
 
 @dataclass(frozen=True)
 class Run:
-    """Names inside a run folder, and the parts of it that are read back."""
+    """The paths inside a run folder, and the files of it that are read back.
+
+    Example:
+
+        model = Run(Path("runs/digits")).model()
+    """
 
     path: Path
 
@@ -41,7 +46,14 @@ class Run:
         return self.path / "labels.txt"
 
     def config(self) -> Config:
-        """The run's configuration as it was resolved; `UserError` where this is no run folder."""
+        """Reads the configuration of the run.
+
+        Returns:
+            The resolved configuration, as `write_config` stored it.
+
+        Raises:
+            UserError: the folder is no run folder, or its `config.yaml` is damaged.
+        """
         if not self.config_file.is_file():
             raise UserError(
                 f"{self.path} is no run folder: it has no config.yaml; `inception-tf train` makes one"
@@ -52,20 +64,41 @@ class Run:
         return Config.parse(values, str(self.config_file))
 
     def write_config(self, config: Config) -> None:
+        """Writes `config.yaml`, making the folder where it is missing.
+
+        Args:
+            config: the resolved configuration; versions and git commit are stored beside it.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         values = config.as_dict() | {"environment": environment()}
         atomic_write_text(self.config_file, yaml.safe_dump(values, sort_keys=False))
 
     def labels(self) -> tuple[str, ...]:
+        """The class names of the run.
+
+        Returns:
+            One name per class, in the order of the network's outputs.
+        """
         return read_labels(self.labels_file)
 
     def size(self) -> int:
-        """Height and width in pixels of what the network is fed."""
+        """The input size of the network.
+
+        Returns:
+            Height and width in pixels.
+        """
         model = self.config().model
         return model.size or find_network(model.name).size
 
     def model(self):
-        """The trained network, (N, size, size, 3) float32 -1..1 → (N, classes) probabilities float32."""
+        """Loads the trained network.
+
+        Returns:
+            A model (N, size, size, 3) float32 in [-1, 1] → (N, classes) float32 probabilities.
+
+        Raises:
+            UserError: the run is not finished, so there is no model yet.
+        """
         config = self.config()
         if not self.model_file.is_file():
             raise UserError(

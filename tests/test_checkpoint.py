@@ -265,7 +265,7 @@ def test_of_a_damaged_checkpoint_the_one_before_is_used_and_the_log_says_so(thre
         found = resume.latest(folder)
     assert found.name == "step-00000002"
     assert "step-00000003 is damaged" in caplog.text
-    assert "is not what was written); the one before it is used" in caplog.text
+    assert "has changed since it was written); using the one before it" in caplog.text
     assert resume.restore(found, model) == resume.Progress(2, history=[{"epoch": 2}])
 
 
@@ -281,7 +281,7 @@ def test_where_all_are_damaged_the_run_does_not_begin_anew(three):
     folder, _ = three
     for checkpoint in folder.glob("step-*"):
         flip(checkpoint / "variables.npz")
-    with pytest.raises(UserError, match="every checkpoint in .* is damaged; bring one back from a"):
+    with pytest.raises(UserError, match="every checkpoint in .* is damaged; restore one from a"):
         resume.latest(folder)
 
 
@@ -316,8 +316,8 @@ def test_weights_that_are_not_finite_are_not_saved(three):
     with pytest.raises(UserError) as error:
         resume.save(folder, model, resume.Progress(9))
     assert str(error.value) == (
-        "'model/dense/1-bias' is not finite at step 9, which is not saved; the checkpoint before it is"
-        " whole: go on from there in another --out with a lower optimizer.learning_rate"
+        "'model/dense/1-bias' is not finite at step 9, so this step is not saved; the previous checkpoint is"
+        " intact: start again in another --out with a lower optimizer.learning_rate"
     )
     assert resume.latest(folder).name == "step-00000003"
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000002", "step-00000003"]

@@ -127,7 +127,7 @@ def test_help_answers_within_half_a_second(name):
         ),
         (
             "train --out {tmp}/x --model inception_v1 --data digits --set a=1",
-            "--set takes section.key=value",
+            "--set must be section.key=value",
         ),
         (
             "train --out {tmp}/x --model inception_v3 --data digits --set model.size=64",

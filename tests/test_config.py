@@ -22,8 +22,8 @@ from inception_tf.training.recipes import list_recipes, read_recipe
     [
         ("optimizer.lerning_rate=1", "did you mean 'learning_rate'?"),
         ("optimiser.learning_rate=1", "did you mean 'optimizer'?"),
-        ("learning_rate=1", "--set takes section.key=value"),
-        ("training.epochs", "--set takes section.key=value"),
+        ("learning_rate=1", "--set must be section.key=value"),
+        ("training.epochs", "--set must be section.key=value"),
         ("training.epochs=2.5", "training.epochs must be an integer, got 2.5"),
         ("training.epochs=0", "training.epochs must be at least 1, got 0"),
         ("data.flip=3", "data.flip must be true or false, got 3"),
@@ -90,8 +90,8 @@ def test_a_recipe_file_of_ones_own_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[1, 2]", "holds no sections"),
-        ("model: 3", "holds no 'key: value' lines"),
+        ("[1, 2]", "has no sections"),
+        ("model: 3", "has no 'key: value' lines"),
         ("modle: {}", "did you mean 'model'"),
         ("a: [", "is not YAML"),
     ],

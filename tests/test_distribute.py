@@ -204,7 +204,7 @@ def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp
     code, last = ended(processes[0])
     assert time.monotonic() - killed < 120
     assert code == 2
-    assert f"worker 1 ({addresses[1]}) does not answer since step " in last
+    assert f"worker 1 ({addresses[1]}) does not respond since step " in last
     assert last.endswith("; start all workers again with --resume")
     processes[1].communicate()
 
@@ -237,7 +237,7 @@ def test_a_chief_that_never_comes_is_missed(monkeypatch):
     workers = [f"localhost:{port}" for port in free_ports(2)]
     task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": 1}}
     monkeypatch.setenv("TF_CONFIG", json.dumps(task))
-    with pytest.raises(UserError, match=f"worker 0 .{workers[0]}. did not come within 1 s: "):
+    with pytest.raises(UserError, match=f"worker 0 .{workers[0]}. was not reachable within 1 s: "):
         distribute.make_team()
 
 
@@ -330,18 +330,21 @@ def test_one_worker_is_no_cluster(monkeypatch, text):
     [
         ("{cluster", "TF_CONFIG is not JSON such as {.*, got '{cluster'$"),
         ([1], r"TF_CONFIG is not JSON such as {.*, got '\[1\]'$"),
-        ({"cluster": CLUSTER}, "in 'task' which worker .* chief 0, worker 0, worker 1, got null"),
+        (
+            {"cluster": CLUSTER},
+            "'task' in TF_CONFIG must say which worker .* chief 0, worker 0, worker 1, got null",
+        ),
         (
             {"cluster": CLUSTER, "task": {"type": "worker", "index": 2}},
-            'got {"type": "worker", "index": 2}; the whole looks like',
+            'got {"type": "worker", "index": 2}; an example:',
         ),
         (
             {"cluster": CLUSTER, "task": {"type": "evaluator", "index": 0}},
-            'got {"type": "evaluator", "index": 0}; the whole looks like',
+            'got {"type": "evaluator", "index": 0}; an example:',
         ),
         (
             {"cluster": {**CLUSTER, "ps": ["d:1"]}, "task": {"type": "ps", "index": 0}},
-            "TF_CONFIG lists tasks of kind 'ps', and a training has none but workers and one chief",
+            "TF_CONFIG lists tasks of type 'ps', but a training has only workers and one chief",
         ),
     ],
 )
@@ -354,14 +357,14 @@ def test_a_wrong_tf_config_is_named(monkeypatch, config, sentence):
 def test_a_batch_that_cannot_be_dealt_evenly_is_refused():
     team = Team(SimpleNamespace(num_replicas_in_sync=3))
     team.check_steps(33, 1)
-    with pytest.raises(UserError, match=r"all 3 replicas .* take --set data.batch_size=33$"):
+    with pytest.raises(UserError, match=r"all 3 replicas .* use --set data.batch_size=33$"):
         team.check_steps(32, 1)
 
 
 def test_several_steps_an_execution_are_for_one_device():
     team = Team(SimpleNamespace(num_replicas_in_sync=2))
     with pytest.raises(
-        UserError, match="training.steps_per_execution 4 is for one device; 2 replica"
+        UserError, match="training.steps_per_execution 4 works on one device only; for 2 replica"
     ):
         team.check_steps(32, 4)
 
@@ -373,11 +376,11 @@ def test_several_steps_an_execution_are_for_one_device():
             tf.errors.UnavailableError(
                 None, None, "/job:worker/replica:0/task:1: failed to connect"
             ),
-            "^worker 1 [(]b:1[)] does not answer since step 7; start all workers again with --resume$",
+            "^worker 1 [(]b:1[)] does not respond since step 7; start all workers again with --resume$",
         ),
         (
             tf.errors.InternalError(None, None, "Connection reset by peer"),
-            "^another worker does not answer since step 7; start all workers again with --resume$",
+            "^another worker does not respond since step 7; start all workers again with --resume$",
         ),
     ],
 )

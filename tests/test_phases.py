@@ -177,7 +177,7 @@ def test_weights_of_another_variant_say_which_switch_they_need(pretrained):
     with pytest.raises(UserError) as error:
         load_pretrained(model, "inception_v1", str(path), {}, new_head=True)
     assert str(error.value) == (
-        f"{path} belongs to inception_v1 with torch_padding=True; add"
+        f"{path} was trained with torch_padding=True of inception_v1; add"
         " --set 'model.switches={torch_padding: true}'"
     )
     load_pretrained(model, "inception_v1", str(path), {"torch_padding": True}, new_head=True)

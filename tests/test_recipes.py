@@ -177,7 +177,10 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
             ["model.name=bn_inception", "model.switches={lnr: true}"],
             "unknown switch of bn_inception 'lnr'; known: lrn, hidden_batch_norm; did you mean 'lrn'?",
         ),
-        (["model.name=inception", "model.switches={lrn: 3}"], "takes a value such as False, got 3"),
+        (
+            ["model.name=inception", "model.switches={lrn: 3}"],
+            "must be a value such as False, got 3",
+        ),
         (["model.switches=3"], "model.switches must be a mapping such as {lrn: true}, got 3"),
         (["training.head_epochs=30"], "training.head_epochs must be below training.epochs, 30"),
         (["training.head_epochs=-1"], "training.head_epochs must be at least 0, got -1"),

@@ -147,8 +147,8 @@ def test_the_run_ends_after_so_many_in_a_row_with_step_rate_and_what_to_try():
         fitted(model, bad, callbacks=[StopOnNonFinite(3, done=100)])
     assert str(error.value) == (
         "the loss or its gradients were not finite for 3 steps in a row up to step 106, at learning rate"
-        " 0.1; they were left out and what was saved before is whole: take a lower"
-        " optimizer.learning_rate, an optimizer.clip_norm such as 1, and look for NaN in images of your own"
+        " 0.1; they were skipped and earlier checkpoints are intact: try a lower"
+        " optimizer.learning_rate, an optimizer.clip_norm such as 1, and look for NaN in your images"
     )
     assert all(np.all(np.isfinite(value)) for value in state(model))
 
@@ -165,7 +165,7 @@ def test_steps_are_counted_over_epochs_and_fewer_in_a_row_are_passed_over():
 def test_a_rate_far_too_high_ends_the_run_with_finite_weights():
     model = network(momentum=0.0)
     model.optimizer.inner_optimizer.inner_optimizer.learning_rate = 1e30
-    with pytest.raises(UserError, match="at learning rate 1e.30; they were left out"):
+    with pytest.raises(UserError, match="at learning rate 1e.30; they were skipped"):
         fitted(model, [batch(number) for number in range(12)], callbacks=[StopOnNonFinite(2)])
     assert all(np.all(np.isfinite(value)) for value in state(model))
 
@@ -184,7 +184,9 @@ def test_an_image_of_ones_own_that_is_not_finite_is_named():
     data = tf.data.Dataset.from_tensor_slices(tuple(np.stack(part) for part in parts))
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         network().fit(refuse_not_finite(data), shuffle=False, verbose=0)
-    assert "images [1] of batch 2 hold NaN or infinity; repair or remove them" in str(error.value)
+    assert "images [1] of batch 2 contain NaN or infinity; repair or remove them" in str(
+        error.value
+    )
 
 
 TWO_REPLICAS = """

@@ -81,7 +81,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
     np.testing.assert_allclose(np.sum(loaded(images), axis=1), 1, atol=1e-5)
 
     # A second run into the same folder, and a resume with other settings, are refused.
-    with pytest.raises(UserError, match="holds a run already; add --resume"):
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
         train(config, run.path)
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 0\.001 and not 5"):
         train(config.override(["optimizer.learning_rate=5"]), run.path, resumed=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Probabilities of one network or of several together, and what they are worth: top-1, top-5, by class."""
+"""Predictions of one network or of an ensemble, and their accuracy: top-1, top-5, per class."""
 
 from __future__ import annotations
 
@@ -29,22 +29,19 @@ __all__ = [
     "accuracy_metrics",
 ]
 
-NORMAL_95 = 1.959964  # the normal distribution has 95 % within so many deviations
+NORMAL_95 = 1.959964  # standard deviations that hold 95 % of a normal distribution
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The probabilities that one network, or several, give for the readable images of a split.
+    """The probabilities that one network, or an ensemble, gives for the readable images of a split."""
 
-    probabilities: (N, K) float32.  classes: (N,) int64, the truth.
-    """
-
-    probabilities: np.ndarray
-    classes: np.ndarray
+    probabilities: np.ndarray  # (N, K) float32, rows sum to 1
+    classes: np.ndarray  # (N,) int64, the true classes
 
 
 def predict_split(
-    member: Classifier,
+    classifier: Classifier,
     split: Split,
     *,
     crops: int = 1,
@@ -52,23 +49,34 @@ def predict_split(
     bad: BadImages | None = None,
     on_images: Callable[[int], None] = lambda count: None,
 ) -> Predictions:
-    """The network's probabilities for each readable image, averaged over its crops after the softmax.
+    """Classifies every readable image of a split, averaging the probabilities of its crops.
 
-    batch_size: crops that pass through the network together.  bad: where unreadable images are
-    noted.  on_images: hears after each batch how many images it had.
+    Args:
+        classifier: the network with its preprocessing.
+        split: the images and their true classes.
+        crops: 1, 10 or 144 crops per image, see `crop_steps`.
+        batch_size: crops that pass through the network together.
+        bad: collects the unreadable images; None: the default limit.
+        on_images: called after each batch with its number of images.
+
+    Returns:
+        The predictions, without the images that could not be read.
+
+    Raises:
+        UserError: no image, or fewer than `bad` allows, can be read.
     """
     bad = bad or BadImages(split)
     together = max(1, batch_size // crops)  # images
-    network = optimize_for_inference(member.model)
+    network = optimize_for_inference(classifier.model)
     forward = tf.function(lambda images: network(images, training=False), autograph=False)
     data = pipeline.evaluation(
-        split, crop_steps(member.preprocessing, crops), batch_size=together, bad=bad
+        split, crop_steps(classifier.preprocessing, crops), batch_size=together, bad=bad
     )
-    rows, places = [], []
+    rows, indices = [], []
     try:
         for pixels, index in data:
             rows.append(_forward(forward, pixels, crops, batch_size))
-            places.append(index.numpy())
+            indices.append(index.numpy())
             on_images(len(index))
     except tf.errors.OpError as error:
         if bad.exceeded:
@@ -76,63 +84,107 @@ def predict_split(
         raise
     if not rows:
         raise UserError(f"none of the {len(split)} images can be read")
-    return Predictions(np.concatenate(rows), split.classes[np.concatenate(places)])
+    return Predictions(np.concatenate(rows), split.classes[np.concatenate(indices)])
 
 
 def ensemble(members: Sequence[Predictions]) -> Predictions:
-    """The arithmetic mean of the members' probabilities (Szegedy et al. 2014, section 7)."""
+    """Averages the probabilities of several networks on the same images.
+
+    Args:
+        members: predictions for the same images in the same order.
+
+    Returns:
+        Their arithmetic mean.  Szegedy et al. 2014, section 7.
+    """
     mean = sum(member.probabilities for member in members) / len(members)
     return Predictions(mean, members[0].classes)
 
 
-def accuracy_metrics(found: Predictions) -> Iterator[tuple[str, object]]:
-    """Pairs `(name, value)`: top1 and top5, shares of 1, each with its 95 % interval, and the number of images."""
+def accuracy_metrics(predictions: Predictions) -> Iterator[tuple[str, object]]:
+    """Computes top-1 and top-5 accuracy.
+
+    Args:
+        predictions: of one network or an ensemble.
+
+    Yields:
+        Pairs `(name, value)`: top1 and top5 in [0, 1], each with its 95 % interval, and the number of images.
+    """
     for k in (1, 5):
-        right = in_top(found.probabilities, found.classes, k)
-        yield f"top{k}", float(right.mean())
-        yield f"top{k}_interval", list(wilson_interval(int(right.sum()), len(right)))
-    yield "images", len(found.classes)
+        correct = in_top(predictions.probabilities, predictions.classes, k)
+        yield f"top{k}", float(correct.mean())
+        yield f"top{k}_interval", list(wilson_interval(int(correct.sum()), len(correct)))
+    yield "images", len(predictions.classes)
 
 
 def in_top(scores: np.ndarray, classes: np.ndarray, k: int) -> np.ndarray:
-    """(N,) bool: is the class among the `k` highest scores of its row?  scores: (N, K), classes: (N,).
+    """Whether the true class is among the `k` highest scores of each row.
 
-    Ties count against the network: equal scores for all classes are no answer.
+    Ties count against the network: equal scores for all classes are no prediction.
+
+    Args:
+        scores: (N, K), higher is better.
+        classes: (N,) integers, the true classes.
+        k: how many predictions are allowed.
+
+    Returns:
+        (N,) bool.
     """
-    own = np.take_along_axis(scores, classes[:, None], axis=1)
-    ahead = (scores >= own).sum(axis=1) - 1
+    true_scores = np.take_along_axis(scores, classes[:, None], axis=1)
+    ahead = (scores >= true_scores).sum(axis=1) - 1
     return ahead < k
 
 
-def wilson_interval(right: int, of: int) -> tuple[float, float]:
-    """Where the share behind `right` of `of` trials lies with 95 % confidence: Wilson's score interval (1927).
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """The 95 % confidence interval of an accuracy, by Wilson's score method (1927).
 
-    Unlike the mean plus and minus two deviations it stays within 0 and 1, and it has a width where
-    all or none are right.
+    Unlike the mean plus and minus two deviations it stays within [0, 1], and it has a width where all or none
+    are correct.
+
+    Args:
+        correct: the number of correct images.
+        total: the number of images, at least 1.
+
+    Returns:
+        (low, high), both in [0, 1].
     """
-    share, z2 = right / of, NORMAL_95**2
-    centre = (share + z2 / (2 * of)) / (1 + z2 / of)
-    reach = math.sqrt(share * (1 - share) * z2 / of + (z2 / (2 * of)) ** 2) / (1 + z2 / of)
-    # At the ends the formula is exact, its rounding is not.
-    return max(0.0, min(centre - reach, share)), min(1.0, max(centre + reach, share))
+    accuracy, z2 = correct / total, NORMAL_95**2
+    center = (accuracy + z2 / (2 * total)) / (1 + z2 / total)
+    variance = accuracy * (1 - accuracy) * z2 / total + (z2 / (2 * total)) ** 2
+    reach = math.sqrt(variance) / (1 + z2 / total)
+    # At 0 and 1 the formula is exact, its rounding is not.
+    return max(0.0, min(center - reach, accuracy)), min(1.0, max(center + reach, accuracy))
 
 
-def per_class_accuracy(found: Predictions) -> Iterator[tuple[int, int, float, float]]:
-    """(class, images, top-1, top-5) of each class that the data shows."""
-    first, five = (in_top(found.probabilities, found.classes, k) for k in (1, 5))
-    for number in np.unique(found.classes):
-        own = found.classes == number
-        yield int(number), int(own.sum()), float(first[own].mean()), float(five[own].mean())
+def per_class_accuracy(predictions: Predictions) -> Iterator[tuple[int, int, float, float]]:
+    """Computes the accuracy of each class that occurs in the data.
+
+    Args:
+        predictions: of one network or an ensemble.
+
+    Yields:
+        (class, images, top-1, top-5), accuracies in [0, 1].
+    """
+    first, five = (in_top(predictions.probabilities, predictions.classes, k) for k in (1, 5))
+    for number in np.unique(predictions.classes):
+        rows = predictions.classes == number
+        yield int(number), int(rows.sum()), float(first[rows].mean()), float(five[rows].mean())
 
 
-def confusion_matrix(found: Predictions) -> np.ndarray:
-    """(K, K) int64: how many images of class [row] were taken for class [column]."""
-    count = found.probabilities.shape[1]
-    pairs = found.classes * count + found.probabilities.argmax(axis=1)
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """Counts true against predicted classes.
+
+    Args:
+        predictions: of one network or an ensemble.
+
+    Returns:
+        (K, K) int64: the images of true class [row] that were predicted as class [column].
+    """
+    count = predictions.probabilities.shape[1]
+    pairs = predictions.classes * count + predictions.probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
 
-def _forward(forward: Callable, pixels, crops: int, batch_size: int) -> np.ndarray:
+def _forward(forward: Callable, pixels: tf.Tensor, crops: int, batch_size: int) -> np.ndarray:
     """(B, S, S, 3) or (B, crops, S, S, 3) → (B, K), the mean over the crops."""
     flat = np.reshape(pixels, (-1, *pixels.shape[-3:]))
     chunks = [

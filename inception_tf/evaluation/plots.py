@@ -13,24 +13,31 @@ from inception_tf.host.plotting import new_figure
 
 __all__ = ["draw_confusion"]
 
-WRITTEN = 30  # classes up to which each cell has its number
+MAX_LABELED = 30  # classes up to which each cell shows its count
 
 
 def draw_confusion(counts: np.ndarray, labels: Sequence[str], path: Path, title: str) -> None:
-    """(K, K) counts, true class by row, → a PNG: each row's fractions in gray, named where that can be read."""
+    """Draws a confusion matrix as a PNG: each row's fractions in gray, with counts and names up to 30 classes.
+
+    Args:
+        counts: (K, K) int, the true class by row.
+        labels: K class names.
+        path: the file to write.
+        title: the heading of the plot.
+    """
     count = len(counts)
     side = min(max(4.0, 0.42 * count + 2), 14.0)  # inches
     figure = new_figure("--confusion", side + 1, side)
     axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Greys", vmin=0, vmax=1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(fractions, cmap="Greys", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="fraction of the images of a class")
     axes.set(title=title, xlabel="predicted class", ylabel="true class")
-    if count <= WRITTEN:
+    if count <= MAX_LABELED:
         axes.set_xticks(range(count), labels, rotation=90)
         axes.set_yticks(range(count), labels)
         for row, column in zip(*np.nonzero(counts), strict=True):
-            ink = "white" if shares[row, column] > 0.5 else "black"
+            ink = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(
                 column, row, counts[row, column], color=ink, ha="center", va="center", fontsize=8
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The devices that frameworks see, each framework asked in a process of its own, and what the machine itself has."""
+"""The devices that each framework sees, queried in separate processes, and the GPUs of the machine itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from inception_tf.host.environment import version_of
@@ -27,11 +27,11 @@ __all__ = [
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 TIMEOUT_S = 180  # the first import from a cold disk takes a minute
 SMI_TIMEOUT_S = 30
-HIDDEN = ("", "-1")  # first entries of CUDA_VISIBLE_DEVICES after which CUDA sees no GPU
+HIDDEN = ("", "-1")  # first entries of CUDA_VISIBLE_DEVICES that hide all GPUs from CUDA
 
-# Backend → its name, what installs its GPU support, and distributions one of which is there once that is installed.
+# Backend → its name, the command that installs GPU support, and packages of which that installs one.
 GPU_SUPPORT = {
-    # cuDNN is no sign of it: torch brings the same package.
+    # cuDNN does not tell: torch brings the same package.
     "tensorflow": ("TensorFlow", "pip install 'inception_tf[gpu]'", ("nvidia-cuda-nvcc-cu12",)),
     "jax": (
         "JAX",
@@ -41,19 +41,19 @@ GPU_SUPPORT = {
     "torch": ("torch", "a CUDA build of torch in place of this one", ()),
 }
 
-# Prints one line of JSON; whatever a framework prints before it is passed over.
+# Prints one line of JSON; what a framework prints before it is ignored.
 PROGRAM = "import json; from inception_tf.host import devices; print(json.dumps(devices.visible_devices({!r})))"
 
 
 def framework_devices() -> dict[str, dict | None]:
-    """What Keras and each of TensorFlow, JAX and torch say of their devices.
+    """Asks Keras, TensorFlow, JAX and torch for their devices.
 
-    All are asked at once, each in a process of its own: one that does not import, or takes its process
-    down, is told and harms nobody.
+    All are queried at once, each in its own process: one that fails to import, or crashes, is reported and
+    affects no other.
 
     Returns:
-        `keras` and each of `FRAMEWORKS` to what `visible_devices` gives, to `{"error": sentence}`, or to None where it
-        is not installed.
+        `keras` and each of `FRAMEWORKS`, mapped to what `visible_devices` gives, to `{"error": sentence}`, or
+        to None where it is not installed.
     """
     return query_frameworks([name for name in ("keras", *FRAMEWORKS) if version_of(name)]) | {
         name: None for name in ("keras", *FRAMEWORKS) if not version_of(name)
@@ -61,8 +61,15 @@ def framework_devices() -> dict[str, dict | None]:
 
 
 def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
-    """`visible_devices` of each name in a process of its own, all at the same time; `{"error": sentence}` where that fails."""
-    # JAX would take three quarters of each GPU's memory to list them, and TensorFlow greets on stderr.
+    """Calls `visible_devices` for several frameworks, each in its own process, all at the same time.
+
+    Args:
+        names: keras, or any of `FRAMEWORKS`.
+
+    Returns:
+        Each name with the result, or with `{"error": sentence}` where its process failed.
+    """
+    # JAX would reserve three quarters of the memory of each GPU to list it, and TensorFlow logs to stderr.
     environment = {
         **os.environ,
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -88,27 +95,27 @@ def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
 
 
 def visible_devices(name: str) -> dict:
-    """The devices of a framework, in this process.
+    """Lists the devices of a framework, in this process.
 
     Args:
         name: keras, or one of `FRAMEWORKS`.
 
     Returns:
-        `devices`, a list of strings such as `GPU:0 NVIDIA H100`; of keras `backend`, `device` (the one it
-        computes on), `tf32` and `hint` (`missing_gpu_hint`) in place of these.
+        `devices`, a list of strings such as `GPU:0 NVIDIA H100`; for keras instead `backend`, `device` (the one
+        it computes on), `tf32` and `hint` (`missing_gpu_hint`).
     """
     return _DEVICES[name]()
 
 
 def missing_gpu_hint(devices: Path = Path("/dev")) -> str | None:
-    """What to install where this machine has an NVIDIA GPU and Keras' backend sees none.
+    """Says what to install where this machine has an NVIDIA GPU and Keras' backend sees none.
 
     Args:
         devices: the folder of device files.
 
     Returns:
-        The sentence, or None: there is no GPU, the backend sees it, the backend has no support for GPUs,
-        or the user hid the GPUs with CUDA_VISIBLE_DEVICES (JAX: JAX_PLATFORMS).
+        The sentence, or None: there is no GPU, the backend sees it, the backend has no GPU support, or the
+        user hid the GPUs with CUDA_VISIBLE_DEVICES (JAX: JAX_PLATFORMS).
     """
     if _is_hidden() or not has_nvidia_gpu(devices):
         return None
@@ -134,10 +141,13 @@ def missing_gpu_hint(devices: Path = Path("/dev")) -> str | None:
 def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether this machine, or this container, has an NVIDIA GPU that programs may open.
 
-    /proc/driver/nvidia is no sign of one: a container shows its host's.
+    /proc/driver/nvidia does not tell: a container shows its host's.
 
     Args:
         devices: the folder of device files.
+
+    Returns:
+        True where there is a device file, or `nvidia-smi` lists a GPU.
     """
     if any(re.fullmatch(r"nvidia\d+", path.name) for path in devices.glob("nvidia*")):
         return True
@@ -146,7 +156,7 @@ def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:
 
 
 def nvidia_driver() -> dict | None:
-    """The NVIDIA driver and its GPUs, as `nvidia-smi` tells.
+    """The NVIDIA driver and its GPUs, as `nvidia-smi` reports them.
 
     Returns:
         `driver` (version) and `gpus` (a list of `name` and `memory`), `{"error": sentence}` where it fails,
@@ -165,7 +175,7 @@ def nvidia_driver() -> dict | None:
 
 
 def _smi(*words: str) -> tuple[str, str]:
-    """What `nvidia-smi` prints, and, where it fails, why."""
+    """The output of `nvidia-smi`, and the reason where it fails."""
     try:
         child = subprocess.run(
             ["nvidia-smi", *words],
@@ -179,13 +189,13 @@ def _smi(*words: str) -> tuple[str, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", f"nvidia-smi: {error}"
     if child.returncode:
-        told = (child.stdout + child.stderr).strip()
-        return "", " ".join(told.split()) or f"nvidia-smi ends with {child.returncode}"
+        output = (child.stdout + child.stderr).strip()
+        return "", " ".join(output.split()) or f"nvidia-smi ends with {child.returncode}"
     return child.stdout, ""
 
 
 def _is_hidden(backend: str | None = None) -> bool:
-    """Whether the user has hidden the GPUs, from all programs or from the one backend."""
+    """Whether the user has hidden the GPUs, from all programs or from one backend."""
     if backend == "jax":
         platforms = os.environ.get("JAX_PLATFORMS", "").split(",")
         return bool(platforms[0]) and not {"cuda", "gpu"} & set(platforms)
@@ -215,7 +225,7 @@ def _result(child: subprocess.Popen) -> dict:
         return {"error": "its process gave no answer"}
 
 
-def _keras_devices() -> Mapping:
+def _keras_devices() -> dict:
     import keras
 
     from inception_tf.host.hardware import device_name, uses_tf32
@@ -228,7 +238,7 @@ def _keras_devices() -> Mapping:
     }
 
 
-def _tensorflow_devices() -> Mapping:
+def _tensorflow_devices() -> dict:
     import tensorflow as tf
 
     devices = []
@@ -240,7 +250,7 @@ def _tensorflow_devices() -> Mapping:
     return {"devices": devices}
 
 
-def _jax_devices() -> Mapping:
+def _jax_devices() -> dict:
     import jax
 
     return {
@@ -253,7 +263,7 @@ def _jax_devices() -> Mapping:
     }
 
 
-def _torch_devices() -> Mapping:
+def _torch_devices() -> dict:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions of what a run was computed with."""
+"""The versions that a run was computed with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ PACKAGES = ("tensorflow", "jax", "torch", "keras", "numpy")
 
 
 def version_of(package: str) -> str | None:
-    """The installed version of a distribution; None where it is not installed."""
+    """The installed version of a package.
+
+    Args:
+        package: its name on PyPI.
+
+    Returns:
+        The version, or None where it is not installed.
+    """
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -25,11 +32,11 @@ def version_of(package: str) -> str | None:
 
 
 def environment() -> dict:
-    """Versions of what is installed and the commit of the code, for `config.yaml` and the reports.
+    """The installed versions and the git commit, for `config.yaml` and the reports.
 
     Returns:
-        `inception_tf`, `python`, each of `PACKAGES` that is installed, and `commit`, the git commit of
-        a source checkout or None.
+        `inception_tf`, `python`, each of `PACKAGES` that is installed, and `commit`, the git commit of a
+        source checkout or None.
     """
     versions = {package: version_of(package) for package in PACKAGES}
     return {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine under a run: its processor, its GPU, and the number format that suits them."""
+"""The machine: its processor, its GPU, and the number format that suits them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 TF32_SINCE = (8, 0)  # compute capability of NVIDIA's first GPUs that multiply float32 in TF32
-TENSOR_CORES_SINCE = (7, 0)  # compute capability of NVIDIA's first GPUs with float16 matrix units
-# Settings of jax_default_matmul_precision by which a GPU takes TF32: jax.lax.Precision, DotAlgorithmPreset.
+TENSOR_CORES_SINCE = (7, 0)  # compute capability of NVIDIA's first GPUs with tensor cores
+# Values of jax_default_matmul_precision for which a GPU uses TF32: jax.lax.Precision, DotAlgorithmPreset.
 JAX_TF32 = (
     None,
     "default",
@@ -38,7 +38,7 @@ JAX_TF32 = (
     "TF32_TF32_F32_X3",
 )
 BFLOAT16_FLAGS = ("amx_bf16", "avx512_bf16")  # as Linux names them in /proc/cpuinfo
-# What decides how fast a network runs: vectors, bfloat16 and int8, as Linux names them on x86 and on Arm.
+# What decides how fast a network runs: vector units, bfloat16 and int8, as Linux names them on x86 and Arm.
 FLAGS = (
     *("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
@@ -49,21 +49,29 @@ CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limi
 
 @dataclass(frozen=True)
 class Precision:
-    """A dtype policy and why it was taken."""
+    """A Keras dtype policy and why it was chosen."""
 
     policy: str  # float32, mixed_float16 or mixed_bfloat16
     reason: str
 
 
 def resolve_precision(wanted: str) -> Precision:
-    """`auto` → float16 on a GPU with matrix units, bfloat16 on a processor that computes in it, else float32."""
+    """Chooses the dtype policy for this machine.
+
+    Args:
+        wanted: a Keras dtype policy, which is returned as it is, or `auto`.
+
+    Returns:
+        For `auto` mixed_float16 on a GPU with tensor cores, mixed_bfloat16 on a processor with bfloat16
+        units, else float32.
+    """
     if wanted != "auto":
         return Precision(wanted, "as asked for")
     gpu = _gpu()
     if gpu:
         if gpu.get("compute_capability", (0, 0)) >= TENSOR_CORES_SINCE:
-            return Precision("mixed_float16", f"{gpu['device_name']} has matrix units for float16")
-        return Precision("float32", "this GPU has no matrix units for float16")
+            return Precision("mixed_float16", f"{gpu['device_name']} has tensor cores")
+        return Precision("float32", "this GPU has no tensor cores")
     units = [flag for flag in BFLOAT16_FLAGS if flag in _processor("flags").split()]
     if units:
         return Precision("mixed_bfloat16", f"this processor has {' and '.join(units)}")
@@ -71,41 +79,61 @@ def resolve_precision(wanted: str) -> Precision:
 
 
 def has_vector_bfloat16() -> bool:
-    """Does Keras' backend compute on a processor with AVX512-BF16 and without AMX?"""
+    """Whether Keras' backend computes on a processor with AVX512-BF16 and without AMX.
+
+    Returns:
+        False on any other processor and on a GPU.
+    """
     flags = _processor("flags").split()
     return not _gpu() and "avx512_bf16" in flags and "amx_bf16" not in flags
 
 
 def processor_name() -> str:
-    """The processor as its maker names it, with the number of cores that this process may use."""
+    """The processor's name and the number of cores that this process may use.
+
+    Returns:
+        A string such as `AMD EPYC 9B14, 2 cores`.
+    """
     cores = usable_cores()
     name = _processor("model name") or platform.processor() or platform.machine()
     return f"{name}, {cores} core{'s' if cores != 1 else ''}"
 
 
 def processor_flags() -> tuple[str, ...]:
-    """Those of `FLAGS` that the processor has; empty where the system is not Linux."""
+    """The instruction sets of the processor that decide how fast a network runs.
+
+    Returns:
+        Those of `FLAGS` that it has; empty where the system is not Linux.
+    """
     flags = set(_processor("flags").split() or _processor("Features").split())
     return tuple(flag for flag in FLAGS if flag in flags)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use.
+
+    Returns:
+        At least 1.
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device_name() -> str:
-    """What Keras' backend computes on: the first GPU's name, or `CPU (...)`."""
+    """The device that Keras' backend computes on.
+
+    Returns:
+        The first GPU's name, or `CPU (...)` with the processor's.
+    """
     gpu = _gpu()
     return gpu["device_name"] if gpu else f"CPU ({processor_name()})"
 
 
 def machine_memory() -> dict[str, int | None]:
-    """The machine's memory, or what its container may take where that is less.
+    """The machine's memory, or its container's limit where that is lower.
 
     Returns:
-        `total` and `available` in bytes; None where the system, or for `available` any but Linux, does
-        not say.
+        `total` and `available` in bytes, each None where the system does not report it (`available`: any
+        system but Linux).
     """
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -124,9 +152,13 @@ def machine_memory() -> dict[str, int | None]:
 
 
 def peak_memory() -> int:
-    """The most memory that this process has held so far, in bytes; 0 where the system does not say."""
+    """The most memory that this process has held so far.
+
+    Returns:
+        Bytes; 0 where the system does not report it.
+    """
     try:
-        # On Linux `getrusage` also knows what the process had before it became this program: its parent's.
+        # On Linux `getrusage` includes the peak before `exec`, which is the parent's.
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
     except (OSError, IndexError):
@@ -140,26 +172,30 @@ def peak_memory() -> int:
 
 
 def reset_peak_memory() -> None:
-    """Lets `peak_memory` begin anew, with what the process holds now; only Linux can."""
+    """Restarts `peak_memory` from what the process holds now; works on Linux only."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def sees_gpu() -> bool:
-    """Whether Keras' backend has a GPU to compute on."""
+    """Whether Keras' backend has a GPU to compute on.
+
+    Returns:
+        True where it lists at least one.
+    """
     return bool(_gpu())
 
 
 def uses_tf32() -> bool:
-    """Whether convolutions of float32 arrays are multiplied in TF32 on the GPU of Keras' backend.
+    """Whether float32 convolutions are computed in TF32 on the GPU of Keras' backend.
 
-    TF32 keeps float32's range and 10 of its 23 bits of mantissa, and is several times as fast: a float32
-    timing on such a GPU is measured against another peak.  NVIDIA's GPUs have it since compute
-    capability 8.0, and TensorFlow, JAX and torch (there convolutions, not other products) use it unless
-    told otherwise; NVIDIA_TF32_OVERRIDE=0 forbids it to all of them.
+    TF32 keeps float32's range and 10 of its 23 bits of mantissa, and is several times as fast, so a float32
+    timing on such a GPU is compared with another peak.  NVIDIA GPUs have it since compute capability 8.0;
+    TensorFlow, JAX and torch (convolutions only, not matrix products) use it by default, and
+    NVIDIA_TF32_OVERRIDE=0 forbids it to all of them.
 
     Returns:
-        False on a processor and on a GPU that has no TF32.
+        False on a processor and on a GPU without TF32.
     """
     if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0":
         return False

@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures for files: matplotlib without a window, and one sentence where it is not installed."""
+"""Figures for files: matplotlib without a window, and one clear error where it is not installed."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from inception_tf.errors import missing_package
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["new_figure"]
 
 
-def new_figure(what: str, width: float, height: float):
-    """An empty figure on a canvas of its own, which leaves `matplotlib.pyplot` alone.
+def new_figure(what: str, width: float, height: float) -> Figure:
+    """Creates an empty figure with its own canvas, without touching `matplotlib.pyplot`.
 
     Args:
-        what: str. What needs it, for the error: `--plot needs matplotlib: pip install ...`.
+        what: the feature that needs it, for the error: `--plot needs matplotlib: pip install ...`.
         width, height: inches.
+
+    Returns:
+        A `matplotlib.figure.Figure` with constrained layout.
 
     Raises:
         UserError: matplotlib is not installed.

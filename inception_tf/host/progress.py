@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["progress_bar"]
 
@@ -13,13 +17,16 @@ TERMINAL_S, LOG_S = (
 )  # between two updates: a moving bar, or a line now and then in a log file
 
 
-def progress_bar(total: int | None, desc: str, **options):
-    """A tqdm bar that counts images on stderr.
+def progress_bar(total: int | None, desc: str, **options: Any) -> tqdm:
+    """Creates a tqdm progress bar on stderr that counts images.
 
     Args:
-        total: images; None where nobody knows.
-        desc: what stands before it.
+        total: the number of images; None where it is unknown.
+        desc: the text before the bar.
         options: further arguments of `tqdm.tqdm`.
+
+    Returns:
+        The `tqdm.tqdm` object, which the caller updates and closes.
     """
     from tqdm import tqdm
 

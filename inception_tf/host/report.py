@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a bug report needs to know of a machine: versions, processor, memory, and the devices each framework sees."""
+"""The facts that a bug report needs: versions, processor, memory, and the devices each framework sees."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ EXTRAS = (
 
 
 def report() -> dict:
-    """Versions and devices as one value, for `inception-tf info`.
+    """Collects versions and devices for `inception-tf info`.
 
-    Takes as long as importing the frameworks, each in a process of its own.
+    Takes as long as importing the frameworks, each in its own process.
 
     Returns:
         `inception_tf`, `commit`, `python`, `platform`: strings, the commit or None.
         `packages`: each of `PACKAGES` and `EXTRAS` to its version, or None where it is not installed.
         `processor`: `name`, `cores` that this process may use, `flags`.
-        `memory`: `total`, `available` in bytes, either of them None where the system does not say.
+        `memory`: `total`, `available` in bytes, either of them None where the system does not report it.
         `nvidia`: as `devices.nvidia_driver` gives it.
         `keras`: `backend`, `device`, `tf32` and `hint`, `{"error": sentence}`, or None.
         `devices`: TensorFlow, JAX and torch, each to a list of strings, `{"error": sentence}`, or None.

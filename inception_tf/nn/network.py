@@ -14,7 +14,7 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn import builder
 from inception_tf.nn.builder import LayerConfig
-from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION
+from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
 
 __all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "endpoints"]
 
@@ -170,7 +170,7 @@ def _check(
     if not isinstance(classes, int) or isinstance(classes, bool) or classes < 1:
         raise UserError(f"classes must be an integer of at least 1, got {classes!r}")
     if dropout is not None:
-        FRACTION.check("dropout", dropout)
+        FRACTION_BELOW_1.check("dropout", dropout)
     if include_top and network.backbone_only:
         raise UserError(
             f"this form of {network.name} ends at {network.backbone[-1][0]}, before the classifier; use include_top=False"
@@ -188,7 +188,7 @@ def _check(
 
 # Allowed values of the numeric arguments that apply to every layer.
 RANGES = {
-    "batch_norm_momentum": FRACTION,
+    "batch_norm_momentum": FRACTION_BELOW_1,
     "batch_norm_epsilon": ABOVE_0,
     "weight_decay": AT_LEAST_0,
     "initializer_gain": ABOVE_0,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens beside the training steps: the record of the run, its checkpoints, a clean stop, the progress bar."""
+"""Callbacks of a run: history and checkpoints, a clean stop, the progress bar, TensorBoard images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import io
 import signal
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -20,17 +22,19 @@ from inception_tf.run_folder import Run
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.distribute import Team
 
-__all__ = ["ProgressBar", "LogInputsAndGraph", "Recorder", "Stopped", "learning_rate"]
+__all__ = ["LogInputsAndGraph", "ProgressBar", "Recorder", "Stopped", "learning_rate"]
 
-SAVE_EVERY = 600.0  # seconds; a save of Inception V3 with all its slots takes about two
-AGREE_EVERY = (
-    10  # steps; asking all workers whether one wants to stop takes them a few milliseconds
-)
+SAVE_EVERY = 600.0  # seconds; saving Inception V3 with its optimizer state takes about two
+SYNC_EVERY = 10  # steps; it takes a few milliseconds to find out whether any worker wants to stop
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was asked to stop and has saved its state; `step` says where."""
+    """The user stopped the run, and its state is saved.
+
+    Args:
+        step: the number of steps done, which the attribute `step` keeps.
+    """
 
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
@@ -38,14 +42,20 @@ class Stopped(KeyboardInterrupt):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps `history.csv` and the checkpoints, and turns Ctrl-C into a stop between two steps.
+    """Writes `history.csv` and the checkpoints, and turns Ctrl-C into a stop between two steps.
 
-    A checkpoint follows each epoch, and each `save_every` seconds within one.  A first SIGINT or
-    SIGTERM saves at the end of the step and raises `Stopped`, at the end of an epoch after its
-    validation; a second one ends the process at once, with the checkpoint before it intact.
+    A checkpoint is saved after each epoch, and every `save_every` seconds within one.  The first SIGINT or
+    SIGTERM saves at the end of the step and raises `Stopped` (at the end of an epoch: after its validation);
+    a second one ends the process at once and leaves the previous checkpoint intact.
 
-    In a team of several processes only the chief writes, and all save and stop at the same step, the
-    next that ends ten, whichever of them was asked.
+    With several processes only the chief writes, and all save and stop at the same step: the next multiple
+    of ten, whichever process got the signal.
+
+    Args:
+        run: the run folder to write to.
+        progress: how far the run is before the first `fit`.
+        save_every: seconds between two checkpoints within an epoch.
+        team: the processes that train together; None: this one alone.
     """
 
     def __init__(
@@ -60,42 +70,47 @@ class Recorder(keras.callbacks.Callback):
         self.team = team or Team()
         self.save_every = save_every
         self.resume_from(progress)
-        self.carried: list = []  # sums of an epoch that was left in the middle, to be added to its rest
+        self.carried: list = []  # metric sums of an interrupted epoch, to be added to its rest
         self.asked_to_stop = False
         self.handlers: dict = {}
 
-    def resume_from(self, progress: Progress):
+    def resume_from(self, progress: Progress) -> None:
+        """Continues from a checkpoint, before the first `fit`.
+
+        Args:
+            progress: how far the run was.
+        """
         self.progress = progress
         self.started = time.perf_counter() - progress.seconds
         self.saved = time.perf_counter()
-        self.begun = progress.step  # where this call of `fit` began its epoch
+        self.epoch_start = progress.step  # the step at which this call of `fit` started its epoch
 
     def on_train_begin(self, logs=None):
-        # An epoch that is finished in a `fit` of its own is followed by another `fit`.
+        # The rest of an interrupted epoch is a `fit` of its own, followed by another `fit`.
         if not self.handlers and threading.current_thread() is threading.main_thread():
             self.handlers = {s: signal.signal(s, self._ask_to_stop) for s in STOP_SIGNALS}
 
-    def release_signals(self):
-        """Gives Ctrl-C its usual meaning back; called once after the last step, however it ended."""
+    def release_signals(self) -> None:
+        """Restores the usual meaning of Ctrl-C; called once after the last step, however it ended."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.begun, self.carried = self.progress.step, self.progress.metrics
+        self.epoch_start, self.carried = self.progress.step, self.progress.metrics
 
     def on_train_batch_end(self, batch, logs=None):
         if self.carried:
-            # Keras begins every epoch's sums at zero, and has no metrics before a process' first step.
+            # Keras starts every epoch's sums at zero, and has no metrics before the first step of a process.
             for variable, value in zip(self.model.metrics_variables, self.carried, strict=True):
                 variable.assign(keras.ops.convert_to_numpy(variable) + value)
             self.carried = []
         before = self.progress.step
-        # Not the optimizer's count: a step that is left out has used its batch, too.
-        self._advance(self.begun + batch + 1, self.progress.history)
+        # Not the optimizer's count: a skipped step has used its batch, too.
+        self._advance(self.epoch_start + batch + 1, self.progress.history)
         due = time.perf_counter() - self.saved > self.save_every
         ends_the_epoch = batch + 1 == self.params.get("steps")
-        tens = self.progress.step // AGREE_EVERY > before // AGREE_EVERY
+        tens = self.progress.step // SYNC_EVERY > before // SYNC_EVERY
         if ends_the_epoch or (self.team.workers > 1 and not tens):
             return
         stop, due = self.team.any(self.asked_to_stop, due)
@@ -109,7 +124,7 @@ class Recorder(keras.callbacks.Callback):
             "step": self.progress.step,
             "seconds": round(self.progress.seconds, 3),
             "learning_rate": learning_rate(self.model),
-            **{plain_name(name): float(value) for name, value in (logs or {}).items()},
+            **{_plain_name(name): float(value) for name, value in (logs or {}).items()},
         }
         self._advance(self.progress.step, [*self.progress.history, row])
         if self.team.is_chief:
@@ -127,7 +142,7 @@ class Recorder(keras.callbacks.Callback):
             save(self.run.checkpoints, self.model, progress)
         self.saved = time.perf_counter()
         if stop:
-            self.team.wait()  # nobody leaves before all is written
+            self.team.wait()  # no process ends before everything is written
             raise Stopped(progress.step)
 
     def _ask_to_stop(self, number, frame):
@@ -137,50 +152,58 @@ class Recorder(keras.callbacks.Callback):
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A progress bar an epoch on stderr: images, time left, images a second, learning rate, loss and accuracy."""
+    """Shows a progress bar per epoch on stderr: images, time left, images/s, learning rate, loss and accuracy.
+
+    Args:
+        epochs: the total number, for the label.
+        batch_size: images per step.
+    """
 
     def __init__(self, epochs: int, batch_size: int):
         super().__init__()
         self.epochs = epochs
         self.batch_size = batch_size
-        self.bar = None
-        self.told = 0.0
+        self.bar: Any = None  # tqdm has no types
+        self.updated = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.bar = progress_bar(
             self.params["steps"] * self.batch_size,
             f"epoch {epoch + 1}/{self.epochs}",
-            # tqdm's own turns into seconds an image where a step is slow.
+            # tqdm's own format switches to seconds per image where a step is slow.
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left,"
             " {rate_noinv_fmt}{postfix}",
         )
-        self.told = 0.0
+        self.updated = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
-        if now - self.told >= self.bar.mininterval:  # the rate is a computation of its own
-            self.told = now
-            self._tell(logs, ("loss", "top1"))
+        if now - self.updated >= self.bar.mininterval:  # computing the learning rate takes time
+            self.updated = now
+            self._show(logs, ("loss", "top1"))
         self.bar.update((batch + 1) * self.batch_size - self.bar.n)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._tell(logs, ("loss", "top1", "val_loss", "val_top1"))
+        self._show(logs, ("loss", "top1", "val_loss", "val_top1"))
         self.close()
 
-    def _tell(self, logs, names):
-        rate = f"rate {learning_rate(self.model):.2g}"
-        self.bar.set_postfix_str(", ".join([rate, *_shown(logs, names)]), refresh=False)
+    def _show(self, logs, names):
+        shown = [f"lr {learning_rate(self.model):.2g}", *_shown(logs, names)]
+        self.bar.set_postfix_str(", ".join(shown), refresh=False)
 
-    def close(self):
-        """Ends the line of a bar that an error left open; harmless otherwise."""
+    def close(self) -> None:
+        """Closes a bar that an error left open; harmless otherwise."""
         if self.bar:
             self.bar.close()
 
 
 class LogInputsAndGraph(keras.callbacks.Callback):
-    """Writes into `folder`, beside TensorBoard's scalars, the first images of each data set and the network's graph.
+    """Logs the first images of each data set and the graph of the network to TensorBoard.
 
-    data: by name, `train` and `validation`, batches ((B, H, W, 3) float32 -1..1, ...); shown in 0..1.
+    Args:
+        folder: TensorBoard's folder; each data set gets a subfolder.
+        data: name, `train` or `validation`, to batches ((B, H, W, 3) float32 in [-1, 1], ...).
+        count: images of the first batch that are logged.
     """
 
     def __init__(self, folder: Path, data: dict[str, tf.data.Dataset], count: int = 16):
@@ -198,26 +221,33 @@ class LogInputsAndGraph(keras.callbacks.Callback):
                 if name == "train":
                     tf.summary.graph(self._forward(images).graph)
             writer.close()
-        self.data = {}  # once, though an epoch left in the middle takes a `fit` of its own
+        self.data = {}  # only once: resuming an interrupted epoch calls `fit` twice
 
     def _forward(self, images):
-        # Keras writes the graph of a model of its own class only.
+        # Keras only logs the graph of its own model class.
         spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
         return tf.function(lambda x: self.model(x, training=False)).get_concrete_function(spec)
 
 
 def learning_rate(model: keras.Model) -> float:
-    """The rate of the next step, by the schedule."""
+    """The learning rate of the next step, from the schedule.
+
+    Args:
+        model: a compiled model.
+
+    Returns:
+        The current value.
+    """
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
-def plain_name(name: str) -> str:
-    """A metric's name without the output it belongs to: `val_predictions_top1` → `val_top1`."""
+def _plain_name(name: str) -> str:
+    """Removes the output from a metric's name: `val_predictions_top1` → `val_top1`."""
     return name.replace("predictions_top", "top").replace("val_predictions", "val")
 
 
-def _shown(logs, names) -> list[str]:
-    values = {plain_name(name): value for name, value in (logs or {}).items()}
+def _shown(logs: Mapping | None, names: Sequence[str]) -> list[str]:
+    values = {_plain_name(name): value for name, value in (logs or {}).items()}
     return [f"{name} {float(values[name]):.4f}" for name in names if name in values]
 
 

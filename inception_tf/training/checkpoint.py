@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints: everything that changes while a model trains, by name, written aside, summed and renamed whole."""
+"""Checkpoints: everything that changes while a model trains, by name, written to a temporary folder, checksummed and renamed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from inception_tf.training.optim.skip_nonfinite import NotFiniteError
 
 __all__ = ["Progress", "latest", "read_progress", "restore", "save"]
 
-KEPT = 2  # newest checkpoints; the older one is there in case the disk lost the newer
-ARRAYS, STATE, SUMS = "variables.npz", "progress.json", "SHA256SUMS"
+KEPT = 2  # newest checkpoints; the older one in case the newer is damaged
+ARRAYS, STATE, CHECKSUMS = "variables.npz", "progress.json", "SHA256SUMS"
 
 log = logging.getLogger("inception_tf")
 
@@ -31,23 +31,36 @@ log = logging.getLogger("inception_tf")
 class Progress:
     """How far a run is; the data position and every seed of the data follow from the step."""
 
-    step: int = 0  # batches trained on, those included whose step was left out
+    step: int = 0  # batches used, skipped steps included
     seconds: float = 0.0  # of training so far
-    history: list[dict] = field(default_factory=list)  # one row a finished epoch
-    metrics: list = field(default_factory=list)  # sums of the epoch under way; empty between two
-    images: int | None = None  # of the training split, on which the order of all images depends
+    history: list[dict] = field(default_factory=list)  # one row per finished epoch
+    metrics: list = field(
+        default_factory=list
+    )  # metric sums of an unfinished epoch; empty between two epochs
+    images: int | None = None  # in the training split, which the order of all images depends on
 
 
 def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
-    """Writes `folder/step-00000440`; a save that fails or is killed leaves the earlier ones as they were.
+    """Writes the checkpoint `folder/step-00000440`; a save that fails or is killed leaves the earlier ones intact.
 
-    Beside the variables and the progress stands `SHA256SUMS`, which `sha256sum --check` reads too.
-    Raises `OSError` for a full disk or a folder that may not be written, `NotFiniteError` where a variable is
-    not finite: nobody can go on from there.
+    `SHA256SUMS` beside the variables and the progress is in the format of `sha256sum --check`.  Only the
+    newest two checkpoints are kept.
+
+    Args:
+        folder: the run's checkpoint folder, made where it is missing.
+        model: a compiled model, saved with its optimizer.
+        progress: how far the run is.
+
+    Returns:
+        The folder of the new checkpoint.
+
+    Raises:
+        OSError: the disk is full, or the folder is not writable.
+        NotFiniteError: a variable is not finite, so that training could not continue from there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".step-*"):  # by a process that was killed in the middle of a save
-        shutil.rmtree(left, ignore_errors=True)
+    for unfinished in folder.glob(".step-*"):  # of a process that was killed during a save
+        shutil.rmtree(unfinished, ignore_errors=True)
     final = folder / f"step-{progress.step:08d}"
     unfinished = folder / f".{final.name}-{os.getpid()}"
     try:
@@ -56,38 +69,56 @@ def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
         _fsync_folder(folder)
-    except OSError as error:  # a write that fails does not say where
+    except OSError as error:  # a failed write does not name its file
         raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     earlier = [path for path in _checkpoints(folder) if path <= final]
     for path in _checkpoints(folder):
-        # Later ones are damaged: the run went on from one before them.
+        # Later ones are damaged: the run resumed from an earlier one.
         if path not in earlier[-KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
     return final
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`, or None where none was ever written.
+    """Finds the newest intact checkpoint; a damaged one is logged and skipped.
 
-    One that is torn or changed on the disk is named in the log and passed over; `UserError` where all are.
+    Args:
+        folder: the run's checkpoint folder.
+
+    Returns:
+        The folder of the checkpoint, or None where there is none.
+
+    Raises:
+        UserError: all checkpoints are damaged.
     """
     found = _checkpoints(folder)
     for checkpoint in reversed(found):
         damage = _damage(checkpoint)
         if damage is None:
             return checkpoint
-        log.warning("checkpoint %s is damaged (%s); the one before it is used", checkpoint, damage)
+        log.warning("checkpoint %s is damaged (%s); using the one before it", checkpoint, damage)
     if found:
         raise UserError(
-            f"every checkpoint in {folder} is damaged; bring one back from a copy, or train anew into another --out"
+            f"every checkpoint in {folder} is damaged; restore one from a backup, or start a new run in another --out"
         )
     return None
 
 
 def restore(checkpoint: Path, model: keras.Model) -> Progress:
-    """Fills model and optimizer from a checkpoint; `UserError` where it belongs to another model."""
+    """Loads a checkpoint into a compiled model and its optimizer.
+
+    Args:
+        checkpoint: a folder that `latest` returned.
+        model: compiled as it was when the checkpoint was saved.
+
+    Returns:
+        How far the run was.
+
+    Raises:
+        UserError: the checkpoint belongs to another model or optimizer.
+    """
     with np.load(checkpoint / ARRAYS) as arrays:
         variables = _variables(model)
         missing = sorted(variables.keys() ^ set(arrays.files))
@@ -107,13 +138,21 @@ def restore(checkpoint: Path, model: keras.Model) -> Progress:
 
 
 def read_progress(checkpoint: Path) -> Progress:
+    """Reads how far a run was, without its variables.
+
+    Args:
+        checkpoint: a folder that `latest` returned.
+
+    Returns:
+        The progress at the time of the save.
+    """
     return Progress(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
 
 
 def _variables(model: keras.Model) -> dict:
-    """Everything that changes, by position: weights, statistics and dropout's seeds by layer, then the optimizer's.
+    """Everything that changes, by position: weights, statistics and dropout seeds by layer, then the optimizer's.
 
-    Not by `path`: Keras numbers seeds and optimizers over the whole process.
+    Not by `path`: Keras numbers seeds and optimizers across the whole process.
     """
     owners = [(f"model/{layer.name}", layer.variables) for layer in model.layers]
     owners.append(("optimizer", model.optimizer.variables))
@@ -125,13 +164,13 @@ def _variables(model: keras.Model) -> dict:
 
 
 def _finite(variables: dict, step: int) -> dict:
-    """The variables' values as arrays."""
+    """The variables' values as arrays, checked to be finite."""
     arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables.items()}
     for name, array in arrays.items():
         if not np.all(np.isfinite(array)):
             raise NotFiniteError(
-                f"'{name}' is not finite at step {step}, which is not saved; the checkpoint before it is whole:"
-                " go on from there in another --out with a lower optimizer.learning_rate",
+                f"'{name}' is not finite at step {step}, so this step is not saved; the previous checkpoint is intact:"
+                " start again in another --out with a lower optimizer.learning_rate",
                 step,
             )
     return arrays
@@ -144,8 +183,8 @@ def _write(folder: Path, arrays: dict, progress: Progress) -> None:
     with open(folder / STATE, "w", encoding="utf-8") as file:
         json.dump(dataclasses.asdict(progress), file)
         fsync(file)
-    with open(folder / SUMS, "w", encoding="ascii") as file:
-        file.writelines(f"{_sum(folder / name)}  {name}\n" for name in (ARRAYS, STATE))
+    with open(folder / CHECKSUMS, "w", encoding="ascii") as file:
+        file.writelines(f"{_sha256(folder / name)}  {name}\n" for name in (ARRAYS, STATE))
         fsync(file)
 
 
@@ -154,24 +193,24 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None for a whole one."""
+    """What is wrong with a checkpoint's files; None for an intact one."""
     try:
-        sums = (checkpoint / SUMS).read_bytes().decode("ascii", "replace").splitlines()
+        sums = (checkpoint / CHECKSUMS).read_bytes().decode("ascii", "replace").splitlines()
         for name in (ARRAYS, STATE):
-            if f"{_sum(checkpoint / name)}  {name}" not in sums:
-                return f"{name} is not what was written"
+            if f"{_sha256(checkpoint / name)}  {name}" not in sums:
+                return f"{name} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     return None
 
 
-def _sum(path: Path) -> str:
+def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
+    """Waits until the entries of a folder are on disk."""
     if os.name == "posix":  # others cannot open a folder
         number = os.open(folder, os.O_RDONLY)
         try:

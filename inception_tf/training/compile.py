@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network as `model.fit` trains it: losses from logits, metrics, and the recipe's optimizer in its wrappings."""
+"""The network compiled for `model.fit`: losses from logits, metrics, and the recipe's optimizer with its wrappers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ __all__ = ["compile_for", "compiled_model"]
 
 
 def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
-    """The network with losses, metrics and optimizer, its outputs logits: what `model.fit` trains.
+    """Builds and compiles the network that `model.fit` trains; its outputs are logits.
 
-    With auxiliary classifiers the outputs are a dict, and each auxiliary loss counts by its published
-    weight.  Of a recipe with two phases it is the first one's; `compile_for` goes on to the second.
-    fresh: begin with the weights that the recipe names; a run that goes on has its own.
+    With auxiliary classifiers the outputs are a dict, and each auxiliary loss has its published weight.  For
+    a recipe with two phases the model is compiled for the first; `compile_for` switches to the second.
 
-    On jax and torch the optimizer is Keras' own, in its loss scaling for mixed_float16: `UserError` for a
-    recipe that asks for what TensorFlow alone has, moving averages and the warm-up of statistics.
+    On jax and torch the optimizer is Keras' own, wrapped in its loss scaling for mixed_float16.
+
+    Args:
+        plan: the resolved configuration.
+        pretrained: load the weights that the recipe starts from; False where a checkpoint follows.
+
+    Returns:
+        The compiled model: (N, size, size, 3) float32 in [-1, 1] → a dict of (N, classes) float32 logits.
+
+    Raises:
+        UserError: the recipe needs features of the TensorFlow backend, moving averages or
+            `warm_up_statistics`, on another backend.
     """
     _check_backend(plan)
     config = plan.config.model
@@ -51,13 +60,19 @@ def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
 
 
 def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
-    """Compiles `model` for a phase of its training, with a fresh optimizer."""
+    """Compiles a model for one phase of its training, with a new optimizer.
+
+    Args:
+        model: from `compiled_model`.
+        plan: the resolved configuration.
+        phase: which layers are trained, and for how many epochs.
+    """
     training = plan.config.training
     freeze_layers(model, plan.config, plan.network, phase)
     weights = {"predictions": 1.0}
     for auxiliary in plan.auxiliaries():
-        chosen = training.aux_weight
-        weights[auxiliary.output] = auxiliary.loss_weight if chosen is None else chosen
+        weight = training.aux_weight
+        weights[auxiliary.output] = auxiliary.loss_weight if weight is None else weight
     model.compile(
         optimizer=_optimizer(plan, phase, model),
         loss={
@@ -88,14 +103,14 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
 def _check_backend(plan: ModelPlan) -> None:
     if keras.backend.backend() == "tensorflow":
         return
-    for key, asked in (
+    for key, wanted in (
         ("optimizer.ema", plan.config.optimizer.ema is not None),
         ("training.warm_up_statistics", plan.config.training.warm_up_statistics),
     ):
-        if asked:
+        if wanted:
             raise UserError(
                 f"{key} needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()};"
-                f" take a recipe without it, or unset KERAS_BACKEND"
+                " use a recipe without it, or unset KERAS_BACKEND"
             )
 
 
@@ -108,7 +123,7 @@ def _model_class() -> type[keras.Model]:
 
 
 def _optimizer(plan: ModelPlan, phase: Phase, model: keras.Model) -> keras.Optimizer:
-    """The recipe's optimizer, its moving averages around it, around both what leaves bad steps out."""
+    """The recipe's optimizer, wrapped in its moving averages, and in turn in what skips non-finite steps."""
     config = phase_optimizer(plan.config, phase)
     optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=phase.epochs)
     scaled = plan.precision.policy == "mixed_float16"

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions of a training step on a processor: the same sums, as the matrix products that are fastest there.
+"""Faster convolutions for training on a CPU: the same sums, computed as the matrix products that are fastest there.
 
-Only where TensorFlow trains in bfloat16 on a processor with AVX512-BF16 and without AMX.  There oneDNN
-computes a convolution and its gradient by the input at the speed of a matrix product, but its gradient
-by the filter at half of it or less, and small convolutions slower than large ones:
-benchmarks/convolutions.py.
+Used only where TensorFlow trains in bfloat16 on a CPU with AVX512-BF16 and without AMX.  There oneDNN
+computes a convolution and its input gradient at the speed of a matrix product, but its filter gradient
+at half of that or less, and small convolutions more slowly than large ones: benchmarks/convolutions.py.
 """
 
 from __future__ import annotations
@@ -22,25 +21,28 @@ __all__ = ["MergedConvolutions", "filter_gradient", "speed_up_convolutions"]
 
 require("_inbound_nodes")
 
-# Channels on either side from which products beat oneDNN's own gradient by a filter.
-LEAST_CHANNELS = 128
-ALIGNED_CHANNELS = 32  # in bfloat16 64 bytes: TensorFlow then takes rows of a matrix without a copy
+# Minimum of input and output channels from which matrix products beat oneDNN's filter gradient.
+MIN_CHANNELS = 128
+ALIGNED_CHANNELS = 32  # 64 bytes in bfloat16: TensorFlow then slices matrix rows without a copy
 
 
 def speed_up_convolutions(model: keras.Model) -> None:
-    """Gives the convolutions of a functional model faster ways to the same results and gradients, where there are any.
+    """Replaces convolutions of a functional model by faster implementations with the same results and gradients.
 
-    Filters' gradients of wide convolutions become products, `filter_gradient`; 1x1 convolutions that read
-    the same tensor become one, `MergedConvolutions`.  Layers keep their class, configuration and weights, so that
-    copies and saved models know nothing of it.  To be called before the training step is traced.
+    Filter gradients of wide convolutions become matrix products, `filter_gradient`; 1x1 convolutions that
+    read the same tensor become one, `MergedConvolutions`.  Layers keep their class, configuration and
+    weights, so clones and saved models are not affected.  Does nothing on other hardware.
+
+    Args:
+        model: a functional model whose training step is not traced yet.
     """
     if not has_vector_bfloat16():
         return
-    layers = [layer for layer in model.layers if _is_plain(layer)]
+    layers = [layer for layer in model.layers if _is_supported(layer)]
     for layer in layers:
         if _is_wide(layer):
             layer.convolution_op = partial(_with_matmul_gradient, layer)
-    # With several replicas one would be traced between two merged of another.
+    # With several replicas, convolutions of different replicas would be traced in turn.
     if model.distribute_strategy is None or model.distribute_strategy.num_replicas_in_sync == 1:
         for group in _sibling_groups(layers):
             merged = MergedConvolutions(group)
@@ -48,8 +50,8 @@ def speed_up_convolutions(model: keras.Model) -> None:
                 layer.convolution_op = partial(merged, layer)
 
 
-def _is_plain(layer) -> bool:
-    # A bias, and the activation after it, are for TensorFlow to compute inside the convolution.
+def _is_supported(layer: keras.layers.Layer) -> bool:
+    # TensorFlow fuses a bias, and the activation after it, into the convolution.
     return (
         type(layer) is keras.layers.Conv2D
         and layer.compute_dtype == "bfloat16"
@@ -65,16 +67,16 @@ def _is_plain(layer) -> bool:
     )
 
 
-def _is_wide(layer) -> bool:
+def _is_wide(layer: keras.layers.Layer) -> bool:
     channels, filters = layer.kernel.shape[2:]
     return (
-        min(channels, filters) >= LEAST_CHANNELS
+        min(channels, filters) >= MIN_CHANNELS
         and channels % ALIGNED_CHANNELS == filters % ALIGNED_CHANNELS == 0
     )
 
 
 def _sibling_groups(layers: list) -> list[list]:
-    """The groups of 1x1 convolutions at stride 1 that read the same tensor, of at least two."""
+    """Groups of at least two 1x1 convolutions at stride 1 that read the same tensor."""
     groups: dict[int, list] = {}
     for layer in layers:
         if layer.kernel_size == layer.strides == (1, 1):
@@ -83,24 +85,26 @@ def _sibling_groups(layers: list) -> list[list]:
 
 
 class MergedConvolutions:
-    """1x1 convolutions that read the same tensor, as one: the first call computes the results of all.
+    """Computes 1x1 convolutions that read the same tensor as one: the first call computes all results.
 
-    The gradient by what they read is then one convolution, too, in place of a sum of several, each of
-    them rounded to bfloat16.
+    Their input gradient is then one convolution, too, instead of a sum of several, each rounded to bfloat16.
+
+    Args:
+        layers: `Conv2D` layers with a 1x1 kernel and stride 1.
     """
 
     def __init__(self, layers: list):
         self.layers = layers
-        self.calls = threading.local()  # of each thread, for a model is called from several
+        self.calls = threading.local()  # per thread: a model may be called from several
 
     def __call__(self, layer, inputs, kernel):
-        """In place of `layer.convolution_op`."""
+        """Replaces `layer.convolution_op`."""
         read, results = getattr(self.calls, "last", (None, {}))
         if read is not inputs or layer.name not in results:
             kernels = [tf.convert_to_tensor(one.kernel) for one in self.layers]
             found = _merged_convolution(tf.convert_to_tensor(inputs), *kernels)
             results = dict(zip([one.name for one in self.layers], found, strict=True))
-        result = results.pop(layer.name)  # each is given once
+        result = results.pop(layer.name)  # each result is used once
         self.calls.last = (inputs, results) if results else (None, {})
         return result
 
@@ -124,7 +128,7 @@ def _merged_convolution(x, *kernels):
 
 
 def _with_matmul_gradient(layer, inputs, kernel):
-    """In place of `layer.convolution_op`: the same operation, its gradient by the filter as products."""
+    """Replaces `layer.convolution_op`: the same operation, its filter gradient as matrix products."""
     stride, padding = layer.strides[0], layer.padding.upper()
     options = {"strides": (1, stride, stride, 1), "padding": padding, "data_format": "NHWC"}
 
@@ -141,16 +145,25 @@ def _with_matmul_gradient(layer, inputs, kernel):
     return convolution(tf.convert_to_tensor(inputs), tf.convert_to_tensor(kernel))
 
 
-def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, padding: str):
-    """The gradient of a convolution of x (N, H, W, C) by its filter → (h, w, C, K) = `kernel`, of x's dtype.
+def filter_gradient(
+    x: tf.Tensor, back: tf.Tensor, kernel: tuple[int, int, int, int], stride: int, padding: str
+) -> tf.Tensor:
+    """Computes the filter gradient of a convolution as matrix products.
 
-    back: (N, H', W', K), the gradient by the convolution's result.  padding: SAME or VALID.  All sizes but N
-    have to be known.
+    Each position in the filter is one product over all pixels, C x pixels by pixels x K.  With one spatial
+    axis outermost, and the other padded with as many zero columns as the filter reaches over, the operands
+    of all positions are row ranges of the same two matrices, so nothing is gathered.  At stride 2 x is split
+    into four such matrices, by even and odd rows and columns.
 
-    Each place in the filter is one product over all positions, C x positions by positions x K.  With
-    one side of the grid outermost, and as many zero columns at the other as the filter reaches
-    over, the operands of all places are ranges of rows of the same two matrices, so that nothing is
-    gathered.  At stride 2 x is dealt into four such matrices, by even and odd rows and columns.
+    Args:
+        x: (N, H, W, C), the input; all sizes but N static.
+        back: (N, H', W', K), the gradient of the output.
+        kernel: the filter's shape (h, w, C, K).
+        stride: the same along both axes.
+        padding: SAME or VALID.
+
+    Returns:
+        (h, w, C, K) of x's dtype.
     """
     height, width, channels, filters = kernel
     if height == width == stride == 1:
@@ -158,9 +171,9 @@ def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, pad
             tf.reshape(x, (-1, channels)), tf.reshape(back, (-1, filters)), transpose_a=True
         )
         return tf.reshape(product, kernel)
-    # The side along which the filter is longer goes outermost, for there no zeros are needed.
-    turned = width > height
-    if turned:
+    # The axis along which the filter is longer goes outermost, because no zeros are needed there.
+    transposed = width > height
+    if transposed:
         height, width = width, height
         x, back = (tf.transpose(tensor, (0, 2, 1, 3)) for tensor in (x, back))
     _, rows, columns, _ = x.shape
@@ -174,11 +187,11 @@ def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, pad
     if wide > back_columns:
         back = tf.pad(back, ((0, 0), (0, 0), (0, wide - back_columns), (0, 0)))
     back = tf.reshape(back, (-1, filters))
-    row = tf.shape(x)[0] * wide  # positions in a row of the grid, of all images
+    row = tf.shape(x)[0] * wide  # pixels in one row, over all images
     total = high * row
     products = []
     for row_part, row_shift in down:
-        # Rows of the result that read a row of x here, and none of the padding.
+        # The output rows that read a row of x here, and no padding.
         begin = max(0, -row_shift) * row
         end = min(back_rows, high - row_shift) * row
         for column_part, column_shift in across:
@@ -188,17 +201,17 @@ def filter_gradient(x, back, kernel: tuple[int, int, int, int], stride: int, pad
             read = parts[row_part][column_part][first + shift : last + shift]
             products.append(tf.linalg.matmul(read, back[first:last], transpose_a=True))
     result = tf.reshape(tf.stack(products), (height, width, channels, filters))
-    return tf.transpose(result, (1, 0, 2, 3)) if turned else result
+    return tf.transpose(result, (1, 0, 2, 3)) if transposed else result
 
 
 def _offsets(kernel: int, size: int, result: int, stride: int, padding: str) -> list:
-    """Along one side, for each place in the filter: which of `stride` parts of x it reads, and how far on."""
+    """Along one axis, for each position in the filter: which of `stride` parts of x it reads, and at which offset."""
     lead = max((result - 1) * stride + kernel - size, 0) // 2 if padding == "SAME" else 0
     return [((place - lead) % stride, (place - lead) // stride) for place in range(kernel)]
 
 
-def _split_by_stride(x, high: int, wide: int, stride: int) -> list[list]:
-    """x (N, H, W, C) by its rows and columns modulo `stride`, zeros at the ends → each (high * N * wide, C)."""
+def _split_by_stride(x: tf.Tensor, high: int, wide: int, stride: int) -> list[list]:
+    """x (N, H, W, C) by its rows and columns modulo `stride`, zero-padded → each (high * N * wide, C)."""
     _, rows, columns, channels = x.shape
     more = (0, high * stride - rows), (0, wide * stride - columns)
     if more != ((0, 0), (0, 0)):

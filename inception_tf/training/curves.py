@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inception_tf.host import plotting
 from inception_tf.host.atomic_io import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["draw_curves", "new_figure"]
 
 
 def draw_curves(history: list[dict], path: Path, title: str) -> None:
-    """Writes a PNG file with loss, top-1 accuracy and learning rate; the best epoch is marked.
+    """Draws loss, top-1 accuracy and learning rate as a PNG; the best epoch is marked.
 
     Args:
         history: one row per epoch, with `epoch`, `loss`, `top1`, `val_loss`, `val_top1` and, in runs of
             this version, `learning_rate`.
+        path: the file to write.
+        title: the heading of the plot.
     """
     figure = new_figure()
     epochs = [row["epoch"] for row in history]
@@ -56,6 +62,10 @@ def draw_curves(history: list[dict], path: Path, title: str) -> None:
         figure.savefig(temporary, dpi=120, format="png")
 
 
-def new_figure():
-    """The empty figure that `draw_curves` fills; `UserError` where matplotlib is not installed."""
+def new_figure() -> Figure:
+    """Creates the empty figure that `draw_curves` fills; called early to find out whether matplotlib is there.
+
+    Returns:
+        A matplotlib figure.
+    """
     return plotting.new_figure("training", 12, 3.6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""More than one device or machine: who takes part in a training, who reads which images, and what `fit` lacks for it."""
+"""Training on several devices or machines: the workers, the images each of them reads, and fixes that `fit` needs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -24,12 +25,13 @@ __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 require("_maybe_symbolic_build")
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
-JOIN_TIMEOUT_S = (
-    1800.0  # seconds for the chief to come: a cluster starts workers as machines become free
-)
-TRAINERS = ("chief", "worker")  # kinds of tasks that train, in the order TensorFlow counts them
+JOIN_TIMEOUT_S = 1800.0  # until the chief is up: a cluster starts workers as machines become free
+TRAINERS = (
+    "chief",
+    "worker",
+)  # task types that train, in the order in which TensorFlow numbers them
 
-# What TensorFlow raises where a peer is gone, restarted or silent.
+# What TensorFlow raises where a worker is gone, restarted or does not respond.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -44,16 +46,20 @@ SIGNS = re.compile("ollective ops is aborted|onnection|failed to connect|heartbe
 
 @dataclass(frozen=True)
 class Cluster:
-    """The workers of one training, the first of them its chief, and which one this process is."""
+    """The workers of one training, the first of them the chief, and the index of this process."""
 
     addresses: tuple[str, ...]  # host:port
     index: int
 
 
 def read_cluster() -> Cluster | None:
-    """What the environment's TF_CONFIG says; None without one, or with one worker only.
+    """Reads the environment variable TF_CONFIG.
 
-    `UserError` where it is not what MultiWorkerMirroredStrategy takes.
+    Returns:
+        The cluster, or None where TF_CONFIG is not set or lists one worker only.
+
+    Raises:
+        UserError: it is not what MultiWorkerMirroredStrategy accepts.
     """
     text = os.environ.get("TF_CONFIG", "").strip()
     try:
@@ -65,40 +71,40 @@ def read_cluster() -> Cluster | None:
     others = sorted(set(tasks) - set(TRAINERS))
     if others:
         raise UserError(
-            f"TF_CONFIG lists tasks of kind '{others[0]}', and a training has none but workers and one chief;"
-            f" leave them out: {EXAMPLE}"
+            f"TF_CONFIG lists tasks of type '{others[0]}', but a training has only workers and one chief;"
+            f" remove them: {EXAMPLE}"
         )
     addresses = tuple(listed["chief"] + listed["worker"])
     if not addresses:
         return None
-    index = _place(config.get("task"), listed)
+    index = _task_index(config.get("task"), listed)
     return Cluster(addresses, index) if len(addresses) > 1 else None
 
 
-def _place(task, listed: dict[str, list]) -> int:
-    """The place of `task` among all workers."""
-    kind = task.get("type") if isinstance(task, dict) else None
-    index = task.get("index") if isinstance(task, dict) else None
-    numbers = range(len(listed.get(kind, ())))
+def _task_index(task: Any, listed: dict[str, list]) -> int:
+    """The index of `task` among all workers."""
+    given: dict[str, Any] = task if isinstance(task, dict) else {}
+    kind, index = given.get("type"), given.get("index")
+    numbers = range(len(listed.get(str(kind), ())))
     # A launcher's variable may arrive as text.
-    if not str(index).isdecimal() or int(index) not in numbers:
+    if not str(index).isdecimal() or int(str(index)) not in numbers:
         known = [f"{k} {n}" for k in TRAINERS for n in range(len(listed[k]))]
         raise UserError(
-            f"TF_CONFIG has to say in 'task' which worker this process is, one of {', '.join(known)},"
-            f" got {json.dumps(task)}; the whole looks like {EXAMPLE}"
+            f"'task' in TF_CONFIG must say which worker this process is, one of {', '.join(known)},"
+            f" got {json.dumps(task)}; an example: {EXAMPLE}"
         )
-    return int(index) + (len(listed["chief"]) if kind == "worker" else 0)
+    return int(str(index)) + (len(listed["chief"]) if kind == "worker" else 0)
 
 
 @dataclass(frozen=True)
 class Team:
     """All processes and devices that train one model together, as this process sees them.
 
-    The batch of a step is data.batch_size images, over all: worker w of n reads its rows
-    w*B/n..(w+1)*B/n and deals them to its devices.  Gradients are those of the mean over the whole
-    batch, and batch normalization's statistics are the whole batch's, so the weights are those of
-    one device up to the order of sums.  Masks of dropout are the same on every device, as its seeds
-    are: each image has one of B/replicas masks.
+    The batch of a step has data.batch_size images in total: worker w of n reads its rows
+    w*B/n..(w+1)*B/n and divides them among its devices.  Gradients are those of the mean over the whole
+    batch, and batch normalization uses the statistics of the whole batch, so the weights equal those of
+    one device up to the order of sums.  Dropout masks are the same on every device, as its seeds are: each
+    image has one of B/replicas masks.
     """
 
     strategy: tf.distribute.Strategy = field(default_factory=tf.distribute.get_strategy)
@@ -114,7 +120,7 @@ class Team:
 
     @property
     def is_chief(self) -> bool:
-        """Is this the process that writes?"""
+        """Whether this process writes the files."""
         return self.index == 0
 
     @property
@@ -123,37 +129,63 @@ class Team:
 
     @property
     def share(self) -> tuple[int, int]:
-        """Which part of each batch this process reads, of how many: `pipeline.training` takes it."""
+        """The part of each batch that this process reads, as (index, count), for `pipeline.training`."""
         return self.index, self.workers
 
     def check_steps(self, batch_size: int, steps_per_execution: int) -> None:
-        """`UserError` where a batch cannot be dealt evenly, or several replicas cannot take their steps so."""
+        """Checks that batches can be divided evenly among the replicas.
+
+        Args:
+            batch_size: images per step, over all replicas.
+            steps_per_execution: steps per call into TensorFlow.
+
+        Raises:
+            UserError: `batch_size` is no multiple of the number of replicas, or several replicas cannot run
+                several steps per execution.
+        """
         if self.replicas > 1 and steps_per_execution > 1:
             # TensorFlow 2.20 cannot run the loop around them: "You must feed a value for placeholder".
             raise UserError(
-                f"training.steps_per_execution {steps_per_execution} is for one device; {self.replicas} replicas"
-                " take --set training.steps_per_execution=1"
+                f"training.steps_per_execution {steps_per_execution} works on one device only; for"
+                f" {self.replicas} replicas use --set training.steps_per_execution=1"
             )
         if batch_size % self.replicas:
             near = max(1, round(batch_size / self.replicas)) * self.replicas
             raise UserError(
                 f"data.batch_size {batch_size} counts the images of all {self.replicas} replicas together"
-                f" and is no multiple of {self.replicas}; take --set data.batch_size={near}"
+                f" and is no multiple of {self.replicas}; use --set data.batch_size={near}"
             )
 
-    def distribute(self, batches: tf.data.Dataset, batch_size: int):
-        """This process' shares of batches of `batch_size`, divided among its devices: what `fit` takes."""
+    def distribute(self, batches: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Divides the batches of this process among its devices, for `fit`.
+
+        Args:
+            batches: this process' part of each batch.
+            batch_size: images per step, over all replicas.
+
+        Returns:
+            A (distributed) dataset.
+        """
         if self.replicas == 1:
             return batches
         each = batch_size // self.replicas
         parts = batches.rebatch(each, drop_remainder=True)
         return self.strategy.distribute_datasets_from_function(lambda _: parts)
 
-    def distribute_whole(self, batches: tf.data.Dataset, images: int, batch_size: int):
-        """As `distribute` for a pass over `images` images, of which this process reads a share: none left out, none twice.
+    def distribute_whole(
+        self, batches: tf.data.Dataset, images: int, batch_size: int
+    ) -> tf.data.Dataset:
+        """Divides one pass over a data set among the replicas, with no image dropped or repeated.
 
-        Every replica has the same number of batches, for each of them waits for all; the last ones
-        may be empty.
+        Every replica gets the same number of batches, because each waits for all; the last ones may be empty.
+
+        Args:
+            batches: this process' part of the data.
+            images: the number of images over all processes.
+            batch_size: images per step, over all replicas.
+
+        Returns:
+            A (distributed) dataset.
         """
         if self.replicas == 1:
             return batches
@@ -169,19 +201,33 @@ class Team:
         return self.strategy.distribute_datasets_from_function(lambda _: parts)
 
     def any(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag: is it up in any process?  All processes have to ask, in the same order, and wait here for all."""
+        """Combines flags over all processes; every process has to call it, in the same order, and waits for all.
+
+        Args:
+            flags: this process' values.
+
+        Returns:
+            For each flag, whether it is set in any process.
+        """
         if not self.cluster:
             return flags
         found = self._gathered(flags)
         return tuple(bool(flag) for flag in found.any(axis=0))
 
     def wait(self) -> None:
-        """Until all processes are here, or gone: what each of them had to do is done."""
+        """Waits until all processes are here, or gone."""
         with suppress(*LOST):
-            self.any(True)  # of no number at all TensorFlow's gather ends the process
+            self.any(True)  # gathering nothing at all crashes TensorFlow
 
     def check_same(self, **values: int) -> None:
-        """`UserError` where a value is another one in another process; asked by all, as `any`."""
+        """Checks that a value is the same in all processes, each of which has to call this.
+
+        Args:
+            values: names, for the error, and integers.
+
+        Raises:
+            UserError: another worker has another value.
+        """
         if not self.cluster:
             return
         found = self._gathered(values.values())
@@ -191,7 +237,7 @@ class Team:
                     worker = replica // (len(column) // self.workers)
                     raise UserError(
                         f"worker {worker} ({self.cluster.addresses[worker]}) has another {name} than worker 0;"
-                        " give all workers the same command, files and --out, in a folder that all of them see"
+                        " start all workers with the same command, files and --out, in a folder that all of them can read"
                     )
 
     def _gathered(self, values):
@@ -203,15 +249,22 @@ class Team:
     @cached_property
     def _gather(self):
         def gather(row):
-            # The copy lies on the replica's device, which decides how it is sent.
+            # The copy is on the replica's device, which decides how it is sent.
             return tf.distribute.get_replica_context().all_gather(tf.identity(row), axis=0)
 
-        # As a graph: the order of its collectives is settled when it is traced.
+        # As a graph, which fixes the order of its collectives when it is traced.
         return tf.function(lambda row: self.strategy.run(gather, args=(row,)))
 
     @contextmanager
     def watched(self, step: Callable[[], int]) -> Iterator[None]:
-        """Inside, the loss of another worker becomes a `UserError` that names it and `step()`."""
+        """Inside, the loss of another worker becomes an error that names it.
+
+        Args:
+            step: gives the current step, for the error.
+
+        Raises:
+            UserError: another worker does not respond.
+        """
         try:
             yield
         except tf.errors.OpError as error:
@@ -222,18 +275,21 @@ class Team:
             ) from error
 
     def _lost(self, text: str) -> str:
-        named = [int(n) for n in re.findall(r"task:(\d+)", text)]
-        for worker in named:
-            if worker != self.index and worker < self.workers:
-                return f"worker {worker} ({self.cluster.addresses[worker]}) does not answer"
-        return "another worker does not answer"
+        addresses = self.cluster.addresses if self.cluster else ()
+        for worker in map(int, re.findall(r"task:(\d+)", text)):
+            if worker != self.index and worker < len(addresses):
+                return f"worker {worker} ({addresses[worker]}) does not respond"
+        return "another worker does not respond"
 
 
 def make_team() -> Team:
-    """The team that the machine and TF_CONFIG ask for: several workers, several GPUs, or one device.
+    """Joins the workers of TF_CONFIG, or uses the GPUs of this machine, or its one device.
 
-    To be called before TensorFlow runs anything: only then can it join a cluster.  Waits for the other
-    workers, as long as TensorFlow does; `UserError` where the chief does not come.
+    Has to be called before TensorFlow runs anything, because only then can it join a cluster.  Waits for the
+    other workers, as long as TensorFlow does.
+
+    Returns:
+        The processes and devices that train together.
     """
     cluster = read_cluster()
     if cluster:
@@ -251,7 +307,7 @@ def _joined(cluster: Cluster) -> tf.distribute.Strategy:
 
 
 def _reach_chief(cluster: Cluster) -> None:
-    """Returns as soon as somebody listens at the chief's address."""
+    """Returns as soon as a connection to the chief's address succeeds."""
     address = cluster.addresses[0]
     host, _, port = address.rpartition(":")
     end = time.monotonic() + JOIN_TIMEOUT_S
@@ -261,7 +317,7 @@ def _reach_chief(cluster: Cluster) -> None:
         except OSError as error:
             if time.monotonic() > end:
                 raise UserError(
-                    f"worker 0 ({address}) did not come within {JOIN_TIMEOUT_S:.0f} s: {error.strerror or error};"
+                    f"worker 0 ({address}) was not reachable within {JOIN_TIMEOUT_S:.0f} s: {error.strerror or error};"
                     " start all workers, each with its own TF_CONFIG"
                 ) from error
             time.sleep(1)
@@ -270,11 +326,11 @@ def _reach_chief(cluster: Cluster) -> None:
 
 
 class DistributedModel(keras.Model):
-    """A functional model that `fit` and `evaluate` also train in several processes.
+    """A functional model that `fit` and `evaluate` can also train in several processes.
 
-    Keras 3.15 has two faults there (keras issue 20585): it makes one tensor of a batch that lies on several
-    devices to find out shapes that a functional model knows already, and it averages scalar logs over
-    an axis which scalars do not have.
+    Works around two bugs of Keras 3.15 (keras issue 20585): it concatenates a batch that lies on several
+    devices to find out shapes that a functional model knows already, and it averages scalar logs over an
+    axis that scalars do not have.
     """
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training would take, told before it starts."""
+"""The cost of a training, estimated before it starts."""
 
 from __future__ import annotations
 
 import math
 
+import keras
 import tensorflow as tf
 
 from inception_tf.training.compile import compiled_model
@@ -14,11 +15,15 @@ __all__ = ["estimate"]
 
 
 def estimate(plan: TrainingPlan) -> dict:
-    """Parameters, steps and memory of a run: nothing is trained, nothing is written.
+    """Estimates parameters, steps and memory of a run; nothing is trained or written.
 
-    memory: bytes by use.  `weights` with the optimizer's variables, `gradients`, and `activations`,
-    which every layer's output counts towards because the backward pass needs it; the framework
-    itself, the input queue and the convolutions' work space come on top.
+    Args:
+        plan: the resolved configuration and its data.
+
+    Returns:
+        `parameters`, `trainable`, `images`, `steps_per_epoch`, `steps`, and `memory`, bytes by use: `weights`
+        with the optimizer's variables, `gradients`, and `activations`, every layer's output, which the
+        backward pass needs.  The framework, the input queue and the convolutions' workspace come on top.
     """
     model = compiled_model(plan)
     model.optimizer.build(model.trainable_variables)
@@ -37,17 +42,17 @@ def estimate(plan: TrainingPlan) -> dict:
     }
 
 
-def _output_bytes(layer) -> int:
+def _output_bytes(layer: keras.layers.Layer) -> int:
     """Bytes of a layer's output for one image."""
     outputs = layer.output if isinstance(layer.output, list) else [layer.output]
     return sum(math.prod(x.shape[1:]) * _size(x.dtype) for x in outputs)
 
 
-def _numbers(variable) -> int:
+def _numbers(variable: keras.Variable) -> int:
     return math.prod(variable.shape)
 
 
-def _bytes(variable) -> int:
+def _bytes(variable: keras.Variable) -> int:
     return _numbers(variable) * _size(variable.dtype)
 
 

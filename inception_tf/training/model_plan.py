@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What compiling a network for training needs to know, without its data."""
+"""What is needed to compile a network for training, without its data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ __all__ = ["ModelPlan"]
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """A configuration with every number that its network, losses and optimizer need, none left open."""
+    """A configuration with every number that its network, losses and optimizer need resolved."""
 
     config: Config
-    network: Network  # resolved once; nothing looks its name up again
+    network: Network  # resolved from its name once
     classes: int
     size: int  # pixels, height and width
     steps: int  # per epoch
     precision: Precision
 
     def model_arguments(self) -> dict:
-        """Arguments of `create_model` for this run."""
+        """The arguments of `create_model` for this run.
+
+        Returns:
+            All but the name, `aux_logits`, `dtype` and `weights`.
+        """
         model = self.config.model
         return {
             "input_shape": (self.size, self.size, 3),
@@ -38,10 +42,21 @@ class ModelPlan:
         }
 
     def phase_before(self, step: int) -> Phase:
-        """The phase in which step `step`, counted from 1, was taken; the first one for 0."""
+        """The phase that a step belongs to.
+
+        Args:
+            step: counted from 1; 0: before the first step.
+
+        Returns:
+            The phase; the first one for 0.
+        """
         return phase_at(self.config, max(step - 1, 0) // self.steps)
 
     def auxiliaries(self) -> tuple[Auxiliary, ...]:
-        """Of the classifiers that are trained and then dropped."""
+        """The auxiliary classifiers that are trained and then dropped.
+
+        Returns:
+            Empty where the configuration or the network has none.
+        """
         wanted = self.config.model.aux_logits is not False
         return self.network.auxiliaries if wanted else ()

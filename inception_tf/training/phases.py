@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained when: the whole network, or of a fine-tuning its new classifiers first and then the rest."""
+"""The phases of a training: one, or for fine-tuning the new classifiers first and then the whole network."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from inception_tf.arch.spec import Network
 from inception_tf.config import Config, OptimizerConfig
 from inception_tf.nn.network import HIDDEN_NORM, LOGITS
 
-__all__ = ["Phase", "phase_optimizer", "freeze_layers", "phase_at", "phases_of"]
+__all__ = ["Phase", "freeze_layers", "phase_at", "phase_optimizer", "phases_of"]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs with one optimizer, whose schedule begins and ends with them."""
+    """A range of epochs with one optimizer, whose schedule starts and ends with them."""
 
     first: int  # epoch, from 0
-    end: int  # the epoch after its last
-    head_only: bool = False  # all but the classifiers is frozen
+    end: int  # the epoch after the last one
+    head_only: bool = False  # everything but the classifiers is frozen
 
     @property
     def epochs(self) -> int:
@@ -29,7 +29,14 @@ class Phase:
 
 
 def phases_of(config: Config) -> tuple[Phase, ...]:
-    """One phase, or two where `training.head_epochs` asks for them."""
+    """The phases of a run.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        One phase, or two where `training.head_epochs` is above 0.
+    """
     training = config.training
     if not training.head_epochs:
         return (Phase(0, training.epochs),)
@@ -40,22 +47,45 @@ def phases_of(config: Config) -> tuple[Phase, ...]:
 
 
 def phase_at(config: Config, epoch: int) -> Phase:
-    """The phase that holds `epoch`, from 0."""
+    """The phase that an epoch belongs to.
+
+    Args:
+        config: of the run.
+        epoch: counted from 0.
+
+    Returns:
+        Its phase.
+    """
     return next(phase for phase in phases_of(config) if epoch < phase.end)
 
 
 def phase_optimizer(config: Config, phase: Phase) -> OptimizerConfig:
-    """The recipe's optimizer, for the classifiers alone at a rate of its own that stays as it is."""
+    """The optimizer settings of a phase.
+
+    Args:
+        config: of the run.
+        phase: one of `phases_of(config)`.
+
+    Returns:
+        The recipe's; for the classifiers alone with `head_learning_rate`, constant and without warm-up.
+    """
     if not phase.head_only:
         return config.optimizer
-    rate = config.optimizer.head_learning_rate
+    learning_rate = config.optimizer.head_learning_rate
     return dataclasses.replace(
-        config.optimizer, learning_rate=rate, schedule="constant", warmup_epochs=0
+        config.optimizer, learning_rate=learning_rate, schedule="constant", warmup_epochs=0
     )
 
 
 def freeze_layers(model: keras.Model, config: Config, network: Network, phase: Phase) -> None:
-    """Freezes what the phase leaves as it is; frozen batch normalization uses its moving statistics."""
+    """Sets which layers a phase trains; frozen batch normalization uses its moving statistics.
+
+    Args:
+        model: the network, changed in place; compile it afterwards.
+        config: of the run.
+        network: its description, for the names of the classifiers.
+        phase: one of `phases_of(config)`.
+    """
     heads = (LOGITS, HIDDEN_NORM, *(a.name for a in network.auxiliaries))
     for layer in model.layers:
         is_norm = isinstance(layer, keras.layers.BatchNormalization)

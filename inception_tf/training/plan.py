@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A configuration held against its data: every number that a training needs, and its streams of images."""
+"""A configuration resolved against its data: every number that a training needs, and its image pipelines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ __all__ = ["TrainingPlan", "make_plan"]
 
 @dataclass(frozen=True)
 class TrainingPlan(ModelPlan):
-    """A configuration held against its data: all numbers that a run needs, none left open."""
+    """A configuration resolved against its data, with every number that a run needs.
+
+    Example:
+
+        plan = make_plan(read_recipe("digits"))
+        images, labels = next(iter(plan.training_data()))
+    """
 
     source: Source
     train: Split
@@ -33,6 +39,15 @@ class TrainingPlan(ModelPlan):
     bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
 
     def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """The training batches, shuffled and augmented, from a step to the end of the run.
+
+        Args:
+            start: the first step, counted from 0.
+            share: (index, count): which part of each batch to read.
+
+        Returns:
+            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
+        """
         training = self.config.training
         return pipeline.training(
             self.train,
@@ -47,6 +62,14 @@ class TrainingPlan(ModelPlan):
         )
 
     def validation_data(self, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+        """The validation batches, in order, without augmentation.
+
+        Args:
+            share: (index, count): which part of the images to read.
+
+        Returns:
+            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
+        """
         data = self.config.data
         steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
         batches = pipeline.evaluation(
@@ -56,7 +79,17 @@ class TrainingPlan(ModelPlan):
 
 
 def make_plan(config: Config) -> TrainingPlan:
-    """Opens the data and settles sizes, steps and precision; every mistake in them is found here."""
+    """Opens the data and resolves sizes, steps and precision; finds every mistake in the configuration.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: unknown network, switch or data, or a value of the wrong type.
+    """
     network, data = find_network(config.model.name), config.data
     _check_switches(config)
     _check_recalibration(config)
@@ -77,13 +110,13 @@ def make_plan(config: Config) -> TrainingPlan:
 
 
 def _check_switches(config: Config) -> None:
-    own = switches(config.model.name)
+    known = switches(config.model.name)
     for switch, value in config.model.switches.items():
-        if switch not in own:
-            raise unknown(f"switch of {config.model.name}", switch, own)
-        if type(value) is not type(own[switch]):
+        if switch not in known:
+            raise unknown(f"switch of {config.model.name}", switch, known)
+        if type(value) is not type(known[switch]):
             raise UserError(
-                f"model.switches.{switch} takes a value such as {own[switch]!r}, got {value!r}"
+                f"model.switches.{switch} must be a value such as {known[switch]!r}, got {value!r}"
             )
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a fine-tuning begins: another training's weights, made to take images as this package feeds them."""
+"""Starting a training from existing weights, adapted to this package's input range."""
 
 from __future__ import annotations
 
@@ -24,11 +24,17 @@ __all__ = ["load_pretrained", "take_unit_scale"]
 def load_pretrained(
     model: keras.Model, network: str, weights: str, switches: dict, *, new_head: bool
 ) -> None:
-    """Fills `model`, of the network of that name and with these switches, from a file or a release.
+    """Loads a file or a release into a network, and adapts it to images in [-1, 1].
 
-    weights: what `load_weights` takes, or a release's name.  new_head: leave the classifiers as they
-    are.  Weights that were trained on another scale than -1..1 are made to take that one.  Raises
-    `UserError` where they do not fit, with the model as it was.
+    Args:
+        model: the network, left as it was where the weights do not fit.
+        network: its name.
+        weights: a file as `load_weights` accepts it, or a release's name.
+        switches: the switches that `model` was built with.
+        new_head: leave the classifiers at their initialization.
+
+    Raises:
+        UserError: the weights do not fit the network or its switches.
     """
     if weights in release_names(network):
         release = find_release(network, weights)
@@ -40,8 +46,10 @@ def load_pretrained(
     take_unit_scale(model, SCALES[scale])
 
 
-def _fill_from_file(model, network: str, path: str, switches: dict, new_head: bool) -> str:
-    """Fills `model` from a file, which is read once, and gives the scale of its images."""
+def _fill_from_file(
+    model: keras.Model, network: str, path: str, switches: dict, new_head: bool
+) -> str:
+    """Loads `model` from a file, which is read once, and returns the name of its input scale."""
     check_weights_path(path)
     source = detect_source(path, SOURCES)
     if source == NATIVE:
@@ -59,16 +67,20 @@ def _check_switches(network: str, weights: str, theirs: Mapping, switches: dict)
     for switch, value in theirs.items():
         if switches.get(switch, value) != value or switch not in switches:
             raise UserError(
-                f"{weights} belongs to {network} with {switch}={value}; add"
+                f"{weights} was trained with {switch}={value} of {network}; add"
                 f" --set 'model.switches={{{switch}: {str(value).lower()}}}'"
             )
 
 
 def take_unit_scale(model: keras.Model, scale: Scale) -> None:
-    """Changes the first convolution so that images from -1 to 1 give what images on `scale` gave before.
+    """Changes the first convolution so that images in [-1, 1] give what images on `scale` gave before.
 
-    Exact but for the zeros that the convolution pads with: they meant the mean before, and the middle
-    of the range now.
+    Exact except at the border, where the convolution pads with zeros: they meant the mean before, and the
+    middle of the range now.
+
+    Args:
+        model: the network, changed in place.
+        scale: the input scale that its weights were trained with.
     """
     if scale == SCALES["unit"]:
         return

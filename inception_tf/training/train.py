@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run: a plan's compiled model, data and callbacks, `model.fit` over them, and what it leaves behind."""
+"""Runs a training: builds the compiled model, the data and the callbacks, calls `model.fit` and writes the results."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 
 __all__ = ["train"]
 
-# Settings that a run may be given anew when it goes on: they touch its result alone.
+# Settings that may change when a run is resumed: they only affect its result.
 CHANGEABLE = ("training.recalibrate_batch_norm",)
 
-ANEW = "bring the data back as it was, or train anew into another --out"
+RESTORE_DATA = "restore the data as it was, or start a new run in another --out"
 
 
 def train(
@@ -47,19 +47,34 @@ def train(
     callbacks: Iterable = (),
     team: Team | None = None,
 ) -> dict:
-    """Trains by `config` into the run folder `out` and returns the content of its `report.json`.
+    """Trains a network into a run folder.
 
-    resumed: go on from the newest checkpoint in `out`.  team: the processes and devices that train
-    together, all of this machine and of TF_CONFIG unless given; only its chief writes, and all see
-    `out`.  Raises `UserError` for a mistake in the configuration or the data, for a worker that is
-    lost and for losses that are not finite, `Stopped` after Ctrl-C with the state saved.
+    Args:
+        config: the resolved configuration.
+        out: the run folder.
+        resumed: resume from the newest checkpoint in `out`.
+        callbacks: further Keras callbacks for `fit`.
+        team: the processes and devices that train together; None: all of this machine and of TF_CONFIG.
+            Only the chief writes, and all need access to `out`.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        UserError: a mistake in the configuration or the data, a lost worker, or a diverged loss.
+        Stopped: after Ctrl-C, with the state saved.
+
+    Example:
+
+        config = read_recipe("digits").override(["model.name=inception_v1", "training.epochs=1"])
+        print(train(config, "runs/digits")["last"]["val_top1"])
     """
     run = Run(Path(out))
     _check_folder(run, config, resumed)
     team = team or make_team()
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
-    new_figure()  # what the end of the run needs must not be missing after hours
+    new_figure()  # a missing matplotlib is reported now, not after hours
     recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
     determinism = op_determinism(config.training.deterministic)
     with determinism, team.watched(lambda: recorder.progress.step):
@@ -73,32 +88,36 @@ def train(
         if team.is_chief:
             run.write_config(config)
             write_labels(run.labels_file, plan.source.labels)
-        own = _callbacks(plan, team, recorder, begins=not resumed)
-        _watched_fit(model, plan, team, recorder, [*own, *callbacks])
+        standard = _callbacks(plan, team, recorder, is_new=not resumed)
+        _watched_fit(model, plan, team, recorder, [*standard, *callbacks])
         return _finish(run, plan, model, recorder.progress, team)
 
 
-def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, begins: bool) -> list:
-    """Those of every run; TensorBoard's are the chief's, graph and images a new run's."""
-    most = plan.config.training.max_bad_steps
-    own = [AveragedEvaluation(), recorder, StopOnNonFinite(most, recorder.progress.step)]
+def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, is_new: bool) -> list:
+    """The callbacks of every run; TensorBoard's on the chief only, graph and images for a new run only."""
+    max_bad_steps = plan.config.training.max_bad_steps
+    callbacks = [
+        AveragedEvaluation(),
+        recorder,
+        StopOnNonFinite(max_bad_steps, recorder.progress.step),
+    ]
     if not team.is_chief:
-        return own
+        return callbacks
     folder = recorder.run.path / "tensorboard"
-    own.append(keras.callbacks.TensorBoard(folder, write_graph=False))
-    if begins:
+    callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
+    if is_new:
         shown = {"train": plan.training_data(), "validation": plan.validation_data()}
-        own.append(LogInputsAndGraph(folder, shown))
-    return own
+        callbacks.append(LogInputsAndGraph(folder, shown))
+    return callbacks
 
 
 def _watched_fit(
-    model, plan: TrainingPlan, team: Team, recorder: Recorder, callbacks: list
+    model: keras.Model, plan: TrainingPlan, team: Team, recorder: Recorder, callbacks: list
 ) -> None:
-    """`_fit`, its errors as sentences and Ctrl-C as a stop."""
+    """Calls `_fit`, turning its errors into sentences and Ctrl-C into a stop."""
     try:
         with warnings.catch_warnings():
-            # How many images can be read is known only when all are; Keras thinks that one too few.
+            # How many images can be read is only known at the end; Keras warns about a short epoch.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
             _fit(model, plan, team, recorder.progress.step, callbacks)
     except tf.errors.OpError as error:
@@ -113,7 +132,7 @@ def _watched_fit(
 def _restored(
     checkpoint: Path, run: Run, plan: TrainingPlan, model: keras.Model
 ) -> resume.Progress:
-    """Brings `model` to where the checkpoint was saved."""
+    """Restores `model` to the state of the checkpoint."""
     progress = resume.read_progress(checkpoint)
     _check_data(run, plan, progress)
     phase = plan.phase_before(progress.step)
@@ -123,7 +142,7 @@ def _restored(
 
 
 def _fit(model: keras.Model, plan: TrainingPlan, team: Team, done: int, callbacks: list) -> None:
-    """`model.fit` from step `done`, a call for each phase and one for the rest of an epoch left in its middle."""
+    """Calls `model.fit` from step `done`, once for each phase and once for the rest of an interrupted epoch."""
     phase, batch_size = plan.phase_before(done), plan.config.data.batch_size
 
     def targets(x, y):
@@ -158,29 +177,31 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
             before = theirs[key]
             if before != now and key not in CHANGEABLE:
                 raise UserError(
-                    f"--resume goes on with the settings of {run.config_file}, where {key} is {before!r} and not"
-                    f" {now!r}; leave the other options out, or take another --out"
+                    f"--resume uses the settings of {run.config_file}, where {key} is {before!r} and not"
+                    f" {now!r}; remove the other options, or use another --out"
                 )
     elif run.config_file.exists():
         raise UserError(
-            f"{run.path} holds a run already; add --resume to continue it, or take another --out"
+            f"{run.path} already holds a run; add --resume to continue it, or use another --out"
         )
 
 
 def _check_data(run: Run, plan: TrainingPlan, progress: resume.Progress) -> None:
-    """Is the data still what the run began with?"""
-    told = f"{run.path} was trained on"
+    """Checks that the data is still what the run started with."""
+    start = f"{run.path} was trained on"
     if run.labels() != plan.source.labels:
         before, now = (", ".join(labels) for labels in (run.labels(), plan.source.labels))
-        raise UserError(f"{told} the classes {before}, and {plan.source.name} has {now}; {ANEW}")
+        raise UserError(
+            f"{start} the classes {before}, and {plan.source.name} has {now}; {RESTORE_DATA}"
+        )
     if progress.images not in (None, len(plan.train)):
         raise UserError(
-            f"{told} {progress.images} images, and {plan.source.name} has {len(plan.train)} now; {ANEW}"
+            f"{start} {progress.images} images, and {plan.source.name} has {len(plan.train)} now; {RESTORE_DATA}"
         )
 
 
 def _digest(config: Config, plan: TrainingPlan) -> int:
-    """A number that two processes share only if they train the same way."""
+    """A number that is the same in two processes only if they train the same way."""
     settings = json.dumps([config.as_dict(), plan.precision.policy, len(plan.train), plan.classes])
     return zlib.crc32(settings.encode())
 
@@ -204,7 +225,7 @@ def _finish(
         atomic_write_text(run.path / "report.json", json.dumps(report, indent=2) + "\n")
         title = f"{plan.config.model.name} on {plan.source.name}"
         draw_curves(progress.history, run.path / "curves.png", title=title)
-    team.wait()  # nobody leaves before all is written
+    team.wait()  # no process ends before everything is written
     return report
 
 

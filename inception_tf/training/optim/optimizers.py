@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Optimizers by name, the learning rate as a function of the step, and what Keras' own do otherwise than slim's."""
+"""Optimizers by name, learning rate schedules, and where both differ from those of Keras to match slim."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ ADAM_EPSILON = 1e-7  # Keras' default
 registered = keras.saving.register_keras_serializable(package="inception_tf")
 
 
-class _ClipsTheSum:
-    """Clips the gradient that all replicas add up to.
+class _ClipsSummedGradients(keras.optimizers.Optimizer):
+    """Clips the sum of the gradients of all replicas.
 
-    Keras clips each replica's own before they are added (base_optimizer.py,
+    Keras clips each replica's gradient before they are added (base_optimizer.py,
     `_backend_apply_gradients`), so that the limit grows with the number of replicas.
     """
 
     def _clip_gradients(self, grads):
-        # TensorFlow's trainer adds up the replicas' gradients later, below; the others have done so before.
+        # TensorFlow's trainer sums the replicas' gradients later, below; the other backends did so before.
         return grads if keras.backend.backend() == "tensorflow" else super()._clip_gradients(grads)
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
@@ -45,11 +45,11 @@ class _ClipsTheSum:
 
 
 @registered
-class Adam(_ClipsTheSum, keras.optimizers.Adam):
-    """Keras' Adam; clips the sum of all replicas' gradients.
+class Adam(_ClipsSummedGradients, keras.optimizers.Adam):
+    """Keras' Adam, clipping the sum of all replicas' gradients.
 
-    A float32 variable on a single replica takes its step in TensorFlow's one operation for it, the same
-    formula in one pass over memory, where Keras' dozen operations pass over it a dozen times.
+    On a single replica a float32 variable is updated by TensorFlow's fused operation: the same formula in
+    one pass over memory, where Keras' dozen operations take a dozen.
     """
 
     def update_step(self, gradient, variable, learning_rate):
@@ -59,17 +59,17 @@ class Adam(_ClipsTheSum, keras.optimizers.Adam):
         import tensorflow as tf
 
         value = variable.value if isinstance(variable, keras.Variable) else variable
-        one = tf.distribute.get_strategy().num_replicas_in_sync == 1
+        single = tf.distribute.get_strategy().num_replicas_in_sync == 1
         dense = not isinstance(gradient, tf.IndexedSlices)
-        if not (one and dense and value.dtype == tf.float32):
+        if not (single and dense and value.dtype == tf.float32):
             super().update_step(gradient, variable, learning_rate)
             return
-        place = self._get_variable_index(variable)
+        index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=value.handle,
-            m=self._momentums[place].value.handle,
-            v=self._velocities[place].value.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
             beta1_power=tf.pow(self.beta_1, step),
             beta2_power=tf.pow(self.beta_2, step),
             lr=tf.cast(learning_rate, tf.float32),
@@ -81,31 +81,30 @@ class Adam(_ClipsTheSum, keras.optimizers.Adam):
 
 
 @registered
-class SGD(_ClipsTheSum, keras.optimizers.SGD):
-    """Keras' SGD; clips the sum of all replicas' gradients."""
+class SGD(_ClipsSummedGradients, keras.optimizers.SGD):
+    """Keras' SGD, clipping the sum of all replicas' gradients."""
 
 
 @registered
-class TF1RMSprop(_ClipsTheSum, keras.optimizers.RMSprop):
-    """RMSProp as TensorFlow 1 and so slim has it: the mean squares start at 1, in Keras at 0.
+class TF1RMSprop(_ClipsSummedGradients, keras.optimizers.RMSprop):
+    """RMSProp as in TensorFlow 1, and so in slim: the mean squares start at 1, in Keras at 0.
 
     With slim's epsilon of 1.0 the first steps are shorter by a factor near sqrt(2).  Both add epsilon
     under the root.  tensorflow/python/training/rmsprop.py.
     """
 
     def add_optimizer_variables(self, trainable_variables, name, initializer="zeros"):
-        # An initializer, for an assignment would be traced into the training step.
+        # An initializer, because an assignment would be traced into the training step.
         initializer = "ones" if name == "velocity" else initializer
         return super().add_optimizer_variables(trainable_variables, name, initializer)
 
 
 @registered
 class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
-    """Keras' loss scaling; a step is left out where any replica's gradient is not finite.
+    """Keras' loss scaling, skipping a step where the gradient of any replica is not finite.
 
-    Keras asks the first replica alone, whose gradients it takes for everybody's sum
-    (loss_scale_optimizer.py, `_tf_apply`); they are its own, and infinity on another replica
-    reaches all weights.
+    Keras checks the first replica only, taking its gradients for the sum of all (loss_scale_optimizer.py,
+    `_tf_apply`); they are its own, and an infinity on another replica would reach all weights.
     """
 
     def check_finite(self, grads):
@@ -120,9 +119,20 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
 @registered
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Rate by step: in a straight line from zero to `highest` over `steps`, then `after`, whose step 0 is there."""
+    """A schedule that rises linearly from zero to `highest` over `steps`, then follows `after` from its step 0.
 
-    def __init__(self, highest: float, steps: int, after):
+    Args:
+        highest: the learning rate at the end of the warm-up.
+        steps: the length of the warm-up, at least 1.
+        after: the schedule that follows.
+    """
+
+    def __init__(
+        self,
+        highest: float,
+        steps: int,
+        after: keras.optimizers.schedules.LearningRateSchedule,
+    ):
         self.highest, self.steps, self.after = highest, steps, after
 
     def __call__(self, step):
@@ -142,12 +152,22 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return cls(**(config | {"after": after}))
 
 
-def make_schedule(config: OptimizerConfig, *, steps_per_epoch: int, epochs: int):
-    """Rate by step: a rise from zero over the warm-up, then by `config.schedule` from `learning_rate` on.
+def make_schedule(
+    config: OptimizerConfig, *, steps_per_epoch: int, epochs: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Builds the learning rate schedule of a recipe, warm-up included.
 
-    cosine falls to `final_rate` of it by the last step.  exponential multiplies it by `rate_decay`
-    over every `decay_epochs`, a little at each step; step does the same at once at their end
+    cosine decays to `final_rate` of the learning rate by the last step.  exponential multiplies it by
+    `rate_decay` every `decay_epochs`, a little at each step; step does the same at once at their end
     (slim: `staircase`).  Epochs count from the end of the warm-up.
+
+    Args:
+        config: the optimizer section.
+        steps_per_epoch: steps in one epoch.
+        epochs: the length of the training.
+
+    Returns:
+        A Keras schedule: step → learning rate.
     """
     total = steps_per_epoch * epochs
     warmup = min(round(config.warmup_epochs * steps_per_epoch), max(total - 1, 0))
@@ -187,10 +207,21 @@ OPTIMIZERS = {
 def make_optimizer(
     config: OptimizerConfig, *, steps_per_epoch: int, epochs: int
 ) -> keras.Optimizer:
-    """The optimizer a recipe names, clipping included; `UserError` with the nearest name for any other.
+    """Builds the optimizer of a recipe, with its schedule and its clipping.
 
-    Averages of the weights (`config.ema`) are `ema.MovingAverage` around it; around both, on TensorFlow,
-    is `skip_nonfinite.FiniteSteps`, which scales the loss in mixed_float16.
+    Moving averages (`config.ema`) are added around it by `ema.MovingAverage`, and on TensorFlow
+    `skip_nonfinite.FiniteSteps` around both, which also scales the loss in mixed_float16.
+
+    Args:
+        config: the optimizer section.
+        steps_per_epoch: steps in one epoch.
+        epochs: the length of the training.
+
+    Returns:
+        A Keras optimizer.
+
+    Raises:
+        UserError: an unknown optimizer; the closest name is suggested.
     """
     if config.name not in OPTIMIZERS:
         raise unknown("optimizer", config.name, OPTIMIZERS)

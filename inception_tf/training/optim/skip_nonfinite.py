@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loss and gradients that are not finite: such a step is left out, many of them in a row end the run."""
+"""Non-finite losses and gradients: such a step is skipped, and many of them in a row end the run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ __all__ = ["FiniteSteps", "NotFiniteError", "StopOnNonFinite", "refuse_not_finit
 
 require("_stateful_handle_finite_grads", "_stateful_handle_non_finite_grads")
 
-INITIAL_SCALE = 2.0**15  # Keras' own for float16
+INITIAL_SCALE = 2.0**15  # Keras' default for float16
 
 
 class NotFiniteError(UserError):
-    """A run that diverged; `step` is the one at which it was ended."""
+    """A run that diverged.
+
+    Args:
+        sentence: the error's text.
+        step: the step at which it ended, which the attribute `step` keeps.
+    """
 
     def __init__(self, sentence: str, step: int):
         super().__init__(sentence)
@@ -29,17 +34,21 @@ class NotFiniteError(UserError):
 
 @keras.saving.register_keras_serializable(package="inception_tf")
 class FiniteSteps(LossScaleOptimizer):
-    """`optimizer` without the steps whose gradients, on any replica, are not finite: they leave no trace.
+    """Wraps an optimizer to skip the steps whose gradients, on any replica, are not finite.
 
-    After one, weights, slots, averages and step count are what they were before it, and so are
-    `statistics()`, variables that the forward pass moves, `ema.moving_statistics(model)` for one:
-    a single NaN would stay in them for good.  For that a copy of them is kept, among the `variables`
-    and so in every checkpoint.
+    A skipped step leaves weights, slots, averages and step count as they were, and `statistics()` too,
+    variables that the forward pass changes, such as `ema.moving_statistics(model)`: a single NaN would stay
+    in them forever.  A copy of them is kept for that, among the `variables` and so in every checkpoint.
 
-    scaled: with dynamic loss scaling, as float16 needs it (Micikevicius et al. 2018, section 3.2); a
-    step that is left out then halves the scale, but not below 1.
-    bad_steps: int32, steps left out since the last good one; those that a scale above 1 explains do
-    not count.  skipped: int32, all that were left out so far.
+    `bad_steps`, int32, counts the skipped steps since the last good one, except those that a loss scale
+    above 1 explains; `skipped`, int32, counts all of them.
+
+    Args:
+        optimizer: the optimizer to wrap.
+        scaled: use dynamic loss scaling, as float16 needs it (Micikevicius et al. 2018, section 3.2); a
+            skipped step then halves the scale, but not below 1.
+        statistics: called when the optimizer is built, gives the (C,) variables to protect; None: none.
+        name: as in Keras.
     """
 
     def __init__(
@@ -53,9 +62,14 @@ class FiniteSteps(LossScaleOptimizer):
         super().__init__(optimizer, initial_scale=INITIAL_SCALE if scaled else 1.0, name=name)
         self.scaled = scaled
         self.statistics = statistics
-        self.guarded = []
+        self.guarded: list[keras.Variable] = []
 
     def build(self, variables):
+        """Creates the counters and the copy of the statistics.
+
+        Args:
+            variables: the trainable variables.
+        """
         if self.built:
             return
         super().build(variables)
@@ -74,10 +88,26 @@ class FiniteSteps(LossScaleOptimizer):
             )
 
     def scale_loss(self, loss):
+        """Scales the loss where scaling is on.
+
+        Args:
+            loss: a scalar.
+
+        Returns:
+            The loss, scaled or not.
+        """
         return super().scale_loss(loss) if self.scaled else loss
 
     def check_finite(self, grads):
         # One pass over each: a sum is finite only where all its parts are.
+        """Whether all gradients are finite, on every replica.
+
+        Args:
+            grads: tensors, or None for a variable without gradient.
+
+        Returns:
+            () bool.
+        """
         return super().check_finite([keras.ops.sum(g) for g in grads if g is not None])
 
     def _stateful_handle_finite_grads(self, grads, trainable_variables):
@@ -109,47 +139,66 @@ class FiniteSteps(LossScaleOptimizer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        """Restores the wrapper and its inner optimizer, as Keras does.
+
+        Args:
+            config: from `get_config`.
+            custom_objects: as in Keras.
+
+        Returns:
+            The wrapper, without `statistics`.
+        """
         inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects)
         return cls(**(config | {"optimizer": inner}))
 
 
 class StopOnNonFinite(keras.callbacks.Callback):
-    """Ends `fit` by `NotFiniteError` once `FiniteSteps` has left out `max_bad_steps` steps in a row.
+    """Ends `fit` with `NotFiniteError` once `FiniteSteps` has skipped `max_bad_steps` steps in a row.
 
-    done: steps before the first `fit`.  The weights are then those of the last good step.  With
-    `steps_per_execution` it looks after each execution only.
+    The weights are then those of the last good step.  With `steps_per_execution` it checks after each
+    execution only.
+
+    Args:
+        max_bad_steps: consecutive skipped steps that are too many, at least 1.
+        done: steps before the first `fit`.
     """
 
     def __init__(self, max_bad_steps: int, done: int = 0):
         super().__init__()
         self.max_bad_steps = max_bad_steps
-        self.step = self.begun = done
+        self.step = self.epoch_start = done
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.begun = self.step
+        self.epoch_start = self.step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step = self.begun + batch + 1
+        self.step = self.epoch_start + batch + 1
         optimizer = self.model.optimizer
         bad = int(keras.ops.convert_to_numpy(optimizer.bad_steps))
         if bad < self.max_bad_steps:
             return
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        learning_rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         precision = " or training.precision=float32" if optimizer.scaled else ""
         raise NotFiniteError(
             f"the loss or its gradients were not finite for {bad} steps in a row up to step {self.step}, at"
-            f" learning rate {rate:.3g}; they were left out and what was saved before is whole: take a"
+            f" learning rate {learning_rate:.3g}; they were skipped and earlier checkpoints are intact: try a"
             f" lower optimizer.learning_rate, an optimizer.clip_norm such as 1{precision}, and look for NaN"
-            " in images of your own",
+            " in your images",
             self.step,
         )
 
 
 def refuse_not_finite(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """The same batches (images, ...), but NaN or infinity in an image ends the pass and names the image.
+    """Checks a user's own images: NaN or infinity in one ends the pass with an error that names it.
 
-    For data of a user's own: what this package decodes is made of bytes.  Both count from 0.
-    `tf.errors.InvalidArgumentError` with the sentence.
+    Not needed for images that this package decodes.
+
+    Args:
+        batches: images, or tuples that start with them, (N, H, W, C) floats.
+
+    Returns:
+        The same batches; reading a bad one raises `tf.errors.InvalidArgumentError` with the numbers of
+        batch and image, from 0.
     """
 
     def checked(number, batch):
@@ -157,10 +206,10 @@ def refuse_not_finite(batches: tf.data.Dataset) -> tf.data.Dataset:
         axes = list(range(1, images.shape.rank))
         broken = tf.where(~tf.reduce_all(tf.math.is_finite(images), axes))[:, 0]
         sentence = tf.strings.format(
-            "images {} of batch {} hold NaN or infinity; repair or remove them", (broken, number)
+            "images {} of batch {} contain NaN or infinity; repair or remove them", (broken, number)
         )
-        whole = tf.debugging.Assert(tf.equal(tf.size(broken), 0), [sentence])
-        with tf.control_dependencies([whole]):
+        check = tf.debugging.Assert(tf.equal(tf.size(broken), 0), [sentence])
+        with tf.control_dependencies([check]):
             return tf.nest.map_structure(tf.identity, batch)
 
     return batches.enumerate().map(checked, num_parallel_calls=tf.data.AUTOTUNE)

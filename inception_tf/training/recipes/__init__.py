@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Recipes by name: the YAML files of this folder.  A user copies one, edits it and gives its path instead."""
+"""Recipes by name: the YAML files of this folder.  Copy one, edit it and give its path instead of a name."""
 
 from __future__ import annotations
 
@@ -15,17 +15,40 @@ HERE = Path(__file__).parent
 
 
 def list_recipes() -> list[str]:
+    """Lists the built-in recipes.
+
+    Returns:
+        Their names, sorted.
+    """
     return sorted(path.stem for path in HERE.glob("*.yaml"))
 
 
 def read_recipe(name: str) -> Config:
-    """The recipe of that name, or of a YAML file's path; `UserError` with the nearest name otherwise."""
+    """Reads a recipe.
+
+    Args:
+        name: a built-in recipe, or the path of a YAML file.
+
+    Returns:
+        The configuration, with defaults for the keys that the recipe does not set.
+
+    Example:
+
+        config = read_recipe("digits").override(["training.epochs=1"])
+    """
     parsed = Config.parse(read_yaml(_path(name)) or {}, f"recipe {name}")
     return dataclasses.replace(parsed, recipe=name)
 
 
 def network_of(name: str) -> str | None:
-    """The network that a recipe is written for, where it says so."""
+    """The network that a recipe is written for.
+
+    Args:
+        name: as in `read_recipe`.
+
+    Returns:
+        The network's name, or None where the recipe is for any.
+    """
     values = read_yaml(_path(name))
     model = values.get("model") if isinstance(values, dict) else None
     return model.get("name") if isinstance(model, dict) else None
