@@ -13,7 +13,7 @@ run in this order, each with a share of --minutes; what a part does not use, the
 
 Each part begins with what matters most and is saved when it ends: `accelerator.json` holds every step,
 `accelerator.md` the tables.  What there was no time for, and what failed, is listed with the reason.  A
-figure that cannot be is marked in the JSON file and listed in place of its row.
+figure that is impossible is marked in the JSON file and listed in place of its row.
 
 The clock includes one call, from the batch in the card's memory to the result in NumPy; building,
 compiling and ten calls are outside.  The cases of one network are compiled side by side.
@@ -598,7 +598,7 @@ def _environment(group: dict, work: Path) -> dict:
 
 
 def judge(record: dict) -> None:
-    """Gives every timed result its share of the best rate that any process measured, and marks the impossible."""
+    """Gives every timed result its fraction of the best rate that any process measured, and marks the impossible."""
     from inception_tf.arch import spec
     from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
     from inception_tf.models import find_network
@@ -668,7 +668,7 @@ def render(record: dict) -> str:
         good = [r for r in part["results"] if not _suspect(r)]
         lines += [*RENDER[name](good), ""] if good else []
         wrong = [
-            {"task": r["task"], "reason": f"cannot be: {'; '.join(_suspect(r))}"}
+            {"task": r["task"], "reason": f"impossible: {'; '.join(_suspect(r))}"}
             for r in part["results"]
             if _suspect(r)
         ]

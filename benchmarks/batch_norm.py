@@ -4,7 +4,7 @@
 The clock includes one call of the compiled training step (forward, backward, SGD with momentum) or of
 the forward pass, from a batch in memory to a number in Python.  Tracing and two first calls are not
 counted.  Every round runs all variants once; the table has the medians over the rounds.  What the
-machine reaches at best is measured before and after; a figure that cannot be is refused, and no table
+machine reaches at best is measured before and after; a figure that is impossible is refused, and no table
 is printed.
 
     python benchmarks/batch_norm.py --model inception_v3 --batch-size 8
@@ -82,7 +82,7 @@ def limits() -> dict[str, Peak]:
 
 
 def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak]) -> str:
-    """The table; `UserError` where a figure cannot be.
+    """The table; `UserError` where a figure is impossible.
 
     Args:
         found: seconds by (precision, what, layer), as of `medians`.

@@ -171,7 +171,7 @@ def main(model: str, size: int | None, batch_size: int, precision: str, rounds: 
 
 
 def page(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
-    """Measures and prints; `UserError` for a figure that cannot be."""
+    """Measures and prints; `UserError` for a figure that is impossible."""
     import tensorflow as tf
 
     from inception_tf.benchmark.peak import measure_flops

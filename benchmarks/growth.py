@@ -5,7 +5,7 @@ Each point is a process of its own; all points are taken in turn, `--rounds` tim
 counts.  The weights are variables in all of them, at small batches too.  Time, and the memory that the
 forward passes need beyond what the finished network holds, are fitted by c * x^e over all points of a
 curve (least squares of the logarithms); the table and the plot give e.  Each process measures too what
-the machine reaches with its threads, before and after; a figure that cannot be is refused, and no table
+the machine reaches with its threads, before and after; a figure that is impossible is refused, and no table
 is printed.
 
     python benchmarks/growth.py --plot growth.png
@@ -122,7 +122,7 @@ def measure(point: Point) -> dict:
 
 
 def refuse(measured: dict[tuple, list[dict]]) -> None:
-    """`UserError` where a point's step cannot be; the best limits of all its processes count."""
+    """`UserError` where a point's step is impossible; the best limits of all its processes count."""
     from inception_tf.benchmark.plausibility import refuse_suspect
 
     figures = []

@@ -4,7 +4,7 @@
 Each peer computes the same network at the same batch and size with weights of its own drawing, which
 take the same time.  The clock includes one call, from the batch in memory to the probabilities in
 NumPy; building, conversion and the first three calls are outside.  Peers that are not installed are
-named and left out.  A figure that cannot be is refused, and no table is printed.
+named and left out.  A figure that is impossible is refused, and no table is printed.
 
     python benchmarks/peers.py
     python benchmarks/peers.py --model inception_v4 --torch-python ~/torch/bin/python   # where torch and timm are
@@ -137,7 +137,7 @@ def page(
     memory: dict[tuple[str, str], int],
     limits: Limits,
 ) -> str:
-    """The table; `UserError` where a figure cannot be.
+    """The table; `UserError` where a figure is impossible.
 
     Args:
         common: model, batch and size.

@@ -7,7 +7,7 @@ NumPy.  Beside it stand the two times that no program can beat: its operations a
 matrix product or convolution, and the bytes of its layers (each reads its inputs and weights and
 writes its output once) at the best rate of reading one large tensor or adding two into a third, both
 measured in this process before and after.  The larger of both is the roof; a stage that is above it
-by more than 5 % cannot be, and no table is printed.
+by more than 5 % is impossible, and no table is printed.
 
     python benchmarks/roofline.py --plot roofline.png
 """

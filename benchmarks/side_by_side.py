@@ -126,7 +126,7 @@ def evidence(
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """A `UserError`, such as a figure that cannot be, ends the script with its sentence and exit code 2."""
+    """A `UserError`, such as a figure that is impossible, ends the script with its sentence and exit code 2."""
     from inception_tf.errors import UserError
 
     try:

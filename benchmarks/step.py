@@ -5,7 +5,7 @@ The step is the one that `train` compiles and that `model.fit` calls, with the r
 batch that is in memory.  The clock includes one step from its call to its loss in Python; tracing and
 the first two steps are not counted.  Processor time is that of all threads: where other programs run
 beside, it is steadier than the clock.  Ratios are medians over the rounds, each of which runs every
-variant once, to the step without any of the parts.  A figure that cannot be is refused.
+variant once, to the step without any of the parts.  A figure that is impossible is refused.
 
     python benchmarks/step.py
     python benchmarks/step.py --model inception_v4 --batch-size 8
@@ -93,7 +93,7 @@ def main(model: str, size: int | None, batch_size: int, precision: str, rounds: 
 
 
 def page(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
-    """Measures and prints; `UserError` for a figure that cannot be."""
+    """Measures and prints; `UserError` for a figure that is impossible."""
     import numpy as np
 
     from inception_tf.benchmark.peak import measure_flops

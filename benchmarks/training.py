@@ -12,7 +12,7 @@ Each measurement has a process of its own, and they take turns.  The clock inclu
 call, with the batch in memory, to its loss in Python, the weights being updated; building, compiling
 and the first two steps are outside.  FLOP are those of the network's table: the forward pass and both
 products of each kernel's gradient.  A peer that is not installed is named and left out; a figure that
-cannot be is refused, and no table is printed.
+is impossible is refused, and no table is printed.
 
     python benchmarks/training.py --torch-python ~/torch/bin/python
     python benchmarks/training.py --model inception_v1 --size 64 --batch-size 32 --steps 40
@@ -267,7 +267,7 @@ def _trains_auxiliaries(who: str, measured: dict) -> bool:
 
 
 def page(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> str:
-    """The table and what follows from it; `UserError` where a figure cannot be.
+    """The table and what follows from it; `UserError` where a figure is impossible.
 
     measured: what each process told, by peer, ours first.
     """

@@ -116,7 +116,7 @@ def test_a_figure_that_cannot_be_is_listed_and_not_shown(accelerator):
     page = accelerator.render(found)
     assert "| inception_v3 | 2 | 75 | bfloat16 | 1000.00 | 2 | 40 | 40% | 9.0 |" in page
     assert "| vgg16" not in page
-    assert "- vgg16 in 0.1: cannot be: 400% of the best rate" in page
+    assert "- vgg16 in 0.1: impossible: 400% of the peak rate" in page
     assert "- t: no time" in page
 
 

@@ -23,13 +23,13 @@ from inception_tf.errors import UserError
         ),
         ({"backend": "torch"}, "unknown backend 'torch'; known: tensorflow, openvino, keras"),
         ({"threads": 0}, "the number of threads must be at least 1, got 0"),
-        ({"backend": "openvino", "compile": "xla"}, "leave out compile xla"),
+        ({"backend": "openvino", "compile": "xla"}, "remove --compile xla"),
         ({"kind": "train-step", "input": "redrawn"}, "a train-step takes its batch from memory"),
         (
             {"backend": "openvino", "kind": "forward-backward"},
-            "OpenVINO only predicts; time forward-backward with backend tensorflow",
+            "OpenVINO only runs the forward pass; time forward-backward with --backend tensorflow",
         ),
-        ({"precision": "int8"}, "int8 is timed with --backend openvino"),
+        ({"precision": "int8"}, "int8 needs --backend openvino"),
         ({"model": "inception_v5"}, "unknown network 'inception_v5'"),
     ],
 )

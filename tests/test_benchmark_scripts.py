@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scripts in benchmarks/: each says what it takes, and none prints a figure that cannot be."""
+"""The scripts in benchmarks/: each says what it takes, and none prints a figure that is impossible."""
 
 from __future__ import annotations
 
@@ -77,13 +77,16 @@ def test_the_page_of_training_has_ratios_and_rates(script, limits):
 @pytest.mark.parametrize(
     ("figures", "reason"),
     [
-        (measured(1.0), "inception_tf, process 1 cannot be: 137% of the best rate"),
-        (measured(2.0, forward=1.6), "inception_tf, process 1 cannot be: 1.25 times its forward"),
+        (measured(1.0), "inception_tf, process 1 is impossible: 137% of the peak rate"),
+        (
+            measured(2.0, forward=1.6),
+            "inception_tf, process 1 is impossible: 1.25 times its forward",
+        ),
         (
             measured(2.0) | {"timm, eager": measured(1.0)["inception_tf, fit"]},
-            "timm, eager, process 1 cannot be: 137% of the best rate",
+            "timm, eager, process 1 is impossible: 137% of the peak rate",
         ),
-        (measured(40.0), "cannot be: compiling took 30 s, less than one step"),
+        (measured(40.0), "is impossible: compilation took 30 s, less than one step"),
     ],
 )
 def test_training_refuses_what_cannot_be(script, limits, figures, reason):
@@ -98,7 +101,7 @@ def test_peers_refuse_what_cannot_be(script, limits):
     page = script("peers").page
     table = page(common, {ours: [1.0], theirs: [2.0]}, memory, limits).splitlines()
     assert table[-1] == "| timm | float32 | 2.0000 | 2.0 | 2.00 | 2,048 |"
-    with pytest.raises(UserError, match=r"^timm, float32 cannot be: 457% of the best rate"):
+    with pytest.raises(UserError, match=r"^timm, float32 is impossible: 457% of the peak rate"):
         page(common, {ours: [1.0], theirs: [0.1]}, memory, limits)
 
 
@@ -109,8 +112,8 @@ def test_roofline_refuses_a_stage_above_the_roof(script):
         roofline.Stage("one graph", 80e9, 2e9, 1.0),
     )
     assert "| 8x8 | 80.0 |" in roofline.page("V3", [sound], whole, PEAK)
-    for operations, moved, reason in ((110e9, 1e9, "110% of the best rate"), (1e9, 11e9, "memory")):
-        with pytest.raises(UserError, match=f"^8x8 cannot be: .*{reason}"):
+    for operations, moved, reason in ((110e9, 1e9, "110% of the peak rate"), (1e9, 11e9, "memory")):
+        with pytest.raises(UserError, match=f"^8x8 is impossible: .*{reason}"):
             roofline.page("V3", [roofline.Stage("8x8", operations, moved, 1.0)], whole, PEAK)
 
 
@@ -126,7 +129,7 @@ def test_growth_refuses_what_cannot_be(script):
     one = {"seconds": [1.0], "operations": 80e9, "least_bytes": 1e9, "limits": [100e9, 10e9]}
     growth.refuse({("batch", 2, 8): [one]})
     growth.refuse({("batch", 2, 8): [one | {"limits": [50e9, 1e9]}, one]})  # the better counts
-    with pytest.raises(UserError, match=r"^batch, 2, 8 cannot be: 160% of the best rate"):
+    with pytest.raises(UserError, match=r"^batch, 2, 8 is impossible: 160% of the peak rate"):
         growth.refuse({("batch", 2, 8): [one | {"seconds": [0.5]}]})
 
 
@@ -147,7 +150,9 @@ def test_batch_norm_refuses_what_cannot_be(script):
     }
     assert page("inception_v1", 64, 4, found, peaks).count("\n") == 5
     found["float32", "training step", "fused"] = 0.12
-    with pytest.raises(UserError, match=r"^training step, float32, fused cannot be: 1.20 times"):
+    with pytest.raises(
+        UserError, match=r"^training step, float32, fused is impossible: 1.20 times"
+    ):
         page("inception_v1", 64, 4, found, peaks)
 
 

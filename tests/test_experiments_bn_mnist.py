@@ -314,7 +314,7 @@ def test_without_matplotlib_nothing_is_trained(folder, tmp_path, monkeypatch):
 def test_a_network_that_runs_out_of_its_numbers_says_at_which_step(data):
     setting = dataclasses.replace(SHORT, learning_rate=1e38)
     with pytest.raises(
-        UserError, match=r"without BN is no longer finite at step 20; take a learning"
+        UserError, match=r"without BN is no longer finite at step 20; use a learning"
     ):
         sigmoids.train_network(data, setting, False, silent)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of the training data goes, and whether it or the network is the slower."""
+"""The throughput of the input pipeline, stage by stage, and whether it or the network is the bottleneck."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.config import Config
+from inception_tf.config import Config, DataConfig
 from inception_tf.data import pipeline
 from inception_tf.data.loading import reader
 from inception_tf.errors import UserError
@@ -19,29 +19,26 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 
 __all__ = ["DataTiming", "time_data"]
 
-UNCOUNTED = 3  # batches before the clock starts: tracing, and what was prepared ahead
-EPOCHS = 1_000_000  # more than anybody measures
+BURN_IN = 3  # batches before the clock starts: tracing, and what was prefetched
+EPOCHS = 1_000_000  # never reached
 
 
 @dataclass(frozen=True)
 class DataTiming:
-    """Images a second of the data up to each of its stages, and of the network's training step.
-
-    stages: `read`, `decode` (and crop and resize), `distort` (and mix: all of it); each with those
-    before it.
-    """
+    """Throughput of the input pipeline up to each of its stages, and of the training step."""
 
     model: str
     data: str
     batch_size: int
     size: int
     precision: str
+    # images per second up to each stage: `read`, `decode` (with crop and resize), `distort` (with mixup)
     stages: dict[str, float]
-    step: float
+    step: float  # images per second of the training step
 
     @property
     def milliseconds(self) -> dict[str, float]:
-        """What each stage adds, in milliseconds an image; what is lost in the noise adds nothing."""
+        """What each stage adds, in milliseconds per image; 0 where that is lost in the noise."""
         times = [1000 / rate for rate in self.stages.values()]
         before = [0.0, *times[:-1]]
         added = (max(0.0, now - then) for now, then in zip(times, before, strict=True))
@@ -49,15 +46,20 @@ class DataTiming:
 
     @property
     def slower(self) -> str:
-        """`data` or `model`, whichever a training waits for."""
+        """The bottleneck of the training: `data` or `model`."""
         return "data" if self.data_rate < self.step else "model"
 
     @property
     def data_rate(self) -> float:
-        """Images a second of the whole pipeline."""
+        """Images per second of the whole pipeline."""
         return list(self.stages.values())[-1]
 
     def as_dict(self) -> dict:
+        """All figures by name.
+
+        Returns:
+            The fields, `milliseconds` and `slower`.
+        """
         return dataclasses.asdict(self) | {
             "milliseconds": self.milliseconds,
             "slower": self.slower,
@@ -65,9 +67,19 @@ class DataTiming:
 
 
 def time_data(config: Config, steps: int = 20) -> DataTiming:
-    """Times `steps` batches of the training data, stage by stage, then as many training steps on one batch.
+    """Times the input pipeline stage by stage, then the training step on one batch in memory.
 
-    Each is timed by itself, with all cores.  Raises `UserError` for a mistake in the configuration.
+    Each is timed alone, with all cores.
+
+    Args:
+        config: which data, network and recipe to time.
+        steps: batches, and training steps, to time; at least 1.
+
+    Returns:
+        The timing.
+
+    Raises:
+        UserError: `steps` is below 1, or the configuration has a mistake.
     """
     if steps < 1:
         raise UserError(f"the number of steps must be at least 1, got {steps}")
@@ -99,7 +111,7 @@ def _stages(plan: TrainingPlan) -> dict[str, tf.data.Dataset]:
         cutmix_alpha=0.0,
     )
 
-    def training(chosen) -> tf.data.Dataset:
+    def training(chosen: DataConfig) -> tf.data.Dataset:
         return pipeline.training(
             plan.train,
             chosen,
@@ -125,7 +137,7 @@ def _rate(batches: tf.data.Dataset, batch_size: int, steps: int) -> float:
 
 
 def _step_rate(plan: TrainingPlan, steps: int) -> float:
-    """Images a second of the compiled training step, its batch in memory."""
+    """Images per second of the compiled training step, with its batch in memory."""
     model = compiled_model(plan)
     images, labels = next(iter(plan.training_data()))
     targets = dict.fromkeys(model.output, labels)
@@ -137,8 +149,8 @@ def _step_rate(plan: TrainingPlan, steps: int) -> float:
 
 
 def _seconds(call: Callable[[], object], steps: int) -> float:
-    """Of one call, on average over `steps`."""
-    for _ in range(UNCOUNTED):
+    """Seconds per call, on average over `steps`."""
+    for _ in range(BURN_IN):
         call()
     started = time.perf_counter()
     for _ in range(steps):

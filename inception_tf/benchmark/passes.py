@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Forward passes and gradients on each of Keras' backends, as calls that end when their result is in NumPy.
 
-What is timed has to be computed: every call returns a number that depends on all of it.  A graph
-optimizer may leave out whatever the result does not depend on, and TensorFlow's does.
+Whatever is timed must be computed: every call returns a number that depends on all of it.  A graph
+optimizer may drop whatever the result does not depend on, and TensorFlow's does.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import keras
 
 __all__ = ["BACKENDS", "compiled", "forward", "gradients", "wait"]
 
-BACKENDS = ("tensorflow", "jax", "torch")  # of Keras
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that can be timed
 TINY = 1e-7  # added to a probability before its logarithm
 
 
 def compiled(function: Callable, how: str) -> Callable:
-    """`function` of tensors as Keras' backend compiles it.
+    """Compiles a function of tensors with Keras' backend.
 
     Args:
         function: takes and returns (nested) tensors of Keras' backend.
-        how: "graph" (tf.function, jax.jit, torch.compile), "xla" (the same by XLA on TensorFlow and JAX)
-            or "none" (operation by operation).
+        how: "graph" (tf.function, jax.jit, torch.compile), "xla" (the same with XLA on TensorFlow and JAX)
+            or "none" (eager).
+
+    Returns:
+        A function with the same arguments and results.
     """
     backend = keras.backend.backend()
     if how == "none":
@@ -41,8 +44,12 @@ def compiled(function: Callable, how: str) -> Callable:
     return torch.compile(function)
 
 
-def wait(values) -> None:
-    """Returns when the backend has computed `values`; its device may run behind Python."""
+def wait(values: object) -> None:
+    """Blocks until the backend has computed some values; its device may lag behind Python.
+
+    Args:
+        values: (nested) tensors of Keras' backend.
+    """
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
@@ -60,11 +67,15 @@ def wait(values) -> None:
 
 
 def forward(model: keras.Model, how: str, *, training: bool = False) -> Callable:
-    """The forward pass of a model with one output: (N, H, W, C) images → (N, K) NumPy array.
+    """Builds the forward pass of a model with one output.
 
     Args:
+        model: (N, H, W, C) → (N, K).
         how: as in `compiled`.
         training: with batch statistics and dropout; the moving statistics are updated too.
+
+    Returns:
+        A function (N, H, W, C) images → NumPy array (N, K).
     """
     call = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
     step = call(model, how, training)
@@ -72,13 +83,17 @@ def forward(model: keras.Model, how: str, *, training: bool = False) -> Callable
 
 
 def gradients(model: keras.Model, how: str) -> Callable:
-    """Forward pass in training mode and the gradients of all trainable variables.
+    """Builds the forward pass in training mode with the gradients of all trainable variables.
 
     The loss is the mean cross-entropy of the model's probabilities as if every image were of class 0.
 
+    Args:
+        model: (N, H, W, C) → (N, K) probabilities.
+        how: as in `compiled`.
+
     Returns:
-        (N, H, W, C) images → NumPy array (2,) float32: the loss, and the norm of all gradients together.
-        The norm is what makes every gradient count: a sum of squares has no short cut around them.
+        A function (N, H, W, C) images → NumPy array (2,) float32: the loss and the global norm of the
+        gradients.  The norm depends on every gradient, so that none can be optimized away.
     """
     call = {
         "tensorflow": _tensorflow_gradients,
@@ -124,14 +139,14 @@ def _values(model: keras.Model) -> tuple[list, list]:
 
 def _jax(model: keras.Model, how: str, training: bool) -> Callable:
     def step(trainable, rest, images):
-        # The statistics come back too: what is not returned is not computed.
+        # The statistics are returned too: what is not returned is not computed.
         outputs, rest = model.stateless_call(trainable, rest, images, training=training)
         return (outputs, rest) if training else (outputs, ())
 
     call, weights = compiled(step, how), _values(model)
 
     def run(images):
-        # A training step in between gives its old variables away.
+        # A training step in between donates its old variables.
         outputs, rest = call(*(_values(model) if training else weights), images)
         wait(rest)
         return outputs

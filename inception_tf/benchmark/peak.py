@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine reaches at best, measured beside the networks on Keras' backend.
+"""The peak performance of this machine, measured next to the networks on Keras' backend.
 
-Arithmetic: one large matrix product or one large convolution.  Memory: reading one large tensor, or
-adding two into a third.
+Arithmetic: a large matrix product or convolution.  Memory: reading one large tensor, or adding two
+into a third.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ from inception_tf.host.hardware import sees_gpu
 
 __all__ = ["measure_flops", "measure_memory_rate"]
 
-# Wide enough to fill the units and long enough to hide what a call costs: milliseconds each.
+# Wide enough to fill the units and long enough to hide the overhead of a call: milliseconds each.
 SIDE, SIDE_GPU = 2048, 8192  # of the square matrices
-GRID, CHANNELS = 35, 192  # a 3x3 convolution of Inception V3's first grid
+GRID, CHANNELS = 35, 192  # a 3x3 convolution at the 35x35 feature map of Inception V3
 IMAGES, IMAGES_GPU = 16, 1024
-TRIES = 5  # the best counts: what the machine can do, not what others left of it
-IN_FLIGHT = 4  # calls between two looks at the clock on a GPU, whose queue is then never empty
-LEAST_BYTES = 1 << 20  # of a tensor that is read: below, the call itself is what is timed
+TRIES = 5  # the best counts: what the machine can do, not what other processes leave of it
+IN_FLIGHT = 4  # calls between two readings of the clock on a GPU, so that its queue is never empty
+MIN_BYTES = 1 << 20  # of a tensor that is read: below, the overhead of a call dominates
 
 
 def measure_flops(precision: str) -> float:
-    """Operations per second in `precision` ("float32", "bfloat16", "float16"), a multiply-add being two.
+    """Measures the peak arithmetic throughput: the better of a matrix product and a 3x3 convolution.
 
-    The better of a matrix product and a 3x3 convolution, each the best of five.  A process that has set
-    its number of threads is measured with that number.
+    Each is the best of five.  A process that has set its number of threads is measured with that number.
+
+    Args:
+        precision: float32, bfloat16 or float16.
+
+    Returns:
+        Operations per second, a multiply-add counting as two.
     """
     side, images = (SIDE_GPU, IMAGES_GPU) if sees_gpu() else (SIDE, IMAGES)
     a = _random((side, side), precision)
@@ -43,11 +48,15 @@ def measure_flops(precision: str) -> float:
 
 
 def measure_memory_rate(working_set: int) -> float:
-    """Bytes per second of tensors that take `working_set` bytes together: a cache that holds them counts.
+    """Measures the memory bandwidth: the better of reading one tensor and of adding two into a third.
 
-    The better of reading one and of adding two into a third.
+    Args:
+        working_set: bytes of all tensors together; a cache that holds them counts.
+
+    Returns:
+        Bytes per second.
     """
-    numbers = max(working_set, LEAST_BYTES) // 4
+    numbers = max(working_set, MIN_BYTES) // 4
     whole = _random((numbers,), "float32")
     a, b = _random((numbers // 3,), "float32"), _random((numbers // 3,), "float32")
     return max(
@@ -65,11 +74,11 @@ def _how() -> str:
     return "none" if keras.backend.backend() == "torch" else "graph"
 
 
-def _random(shape: tuple[int, ...], dtype: str):
+def _random(shape: tuple[int, ...], dtype: str) -> object:
     return keras.ops.cast(keras.random.uniform(shape, -1, 1, seed=0), dtype)
 
 
-def _best(work: Callable, *tensors) -> float:
+def _best(work: Callable, *tensors: object) -> float:
     """Seconds of the fastest call; the first ones trace and warm up."""
     calls = IN_FLIGHT if sees_gpu() else 1
     seconds = []

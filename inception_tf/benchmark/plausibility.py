@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one place that decides whether a figure is possible.
+"""Decides whether a measured figure is possible, in one place.
 
-A figure above what the machine can do, or below what the work must take, is a fault of the
-measurement until it is explained: it is marked wherever it is shown, and no page takes it.
+A figure above what the machine can do, or below what the work must take, is a measurement error until it
+is explained: it is marked wherever it is shown, and no page is written from it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,27 @@ from inception_tf.errors import UserError
 
 __all__ = ["Evidence", "Peak", "refuse_suspect", "suspicions"]
 
-ABOVE = 1.05  # of a limit that was measured too, and so has a measurement's error
-BACKWARD = (
-    1.5  # a gradient step's time over its forward pass in training mode; by operations it is 3
-)
+TOLERANCE = 1.05  # on a limit that was measured, too, and so has an error
+# Least ratio of a gradient step's time to its forward pass in training mode; by operations it is 3.
+BACKWARD = 1.5
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The best of several measurements; None where there is none."""
+    """The best of several measurements of the machine; None where there is none."""
 
     flops: float | None = None  # operations per second, a multiply-add being two
     bytes: float | None = None  # per second
 
     def better(self, other: Peak) -> Peak:
-        """The higher figure of each kind: a machine that changes its speed was able to reach both."""
+        """Combines two measurements of a machine whose speed varies.
+
+        Args:
+            other: the other measurement.
+
+        Returns:
+            The higher figure of each kind.
+        """
         return Peak(_higher(self.flops, other.flops), _higher(self.bytes, other.bytes))
 
 
@@ -49,22 +55,29 @@ class Evidence:
 
 
 def suspicions(evidence: Evidence) -> tuple[str, ...]:
-    """Why the figure cannot be; empty where nothing speaks against it."""
+    """Finds the reasons why a measured step is impossible.
+
+    Args:
+        evidence: the step and what is known about it.
+
+    Returns:
+        One sentence per reason; empty for a plausible step.
+    """
     seconds, peak = evidence.seconds, evidence.peak
     if not seconds > 0:
         return (f"a step took {seconds:.3g} s",)
     reasons = []
     if peak.flops:
-        share = evidence.operations / seconds / peak.flops
-        if share > ABOVE:
-            reasons.append(f"{share:.0%} of the best rate that this machine was measured at")
+        fraction = evidence.operations / seconds / peak.flops
+        if fraction > TOLERANCE:
+            reasons.append(f"{fraction:.0%} of the peak rate that was measured on this machine")
     if peak.bytes:
-        share = evidence.least_bytes / seconds / peak.bytes
-        if share > ABOVE:
-            reasons.append(f"{share:.0%} of the best rate of memory for what a step must move")
+        fraction = evidence.least_bytes / seconds / peak.bytes
+        if fraction > TOLERANCE:
+            reasons.append(f"{fraction:.0%} of the peak memory bandwidth for what a step must move")
     if evidence.compile_seconds is not None and evidence.compile_seconds < seconds:
         reasons.append(
-            f"compiling took {evidence.compile_seconds:.3g} s, less than one step, which it includes"
+            f"compilation took {evidence.compile_seconds:.3g} s, less than one step, which it includes"
         )
     if evidence.forward_seconds is not None:
         ratio = seconds / evidence.forward_seconds
@@ -77,15 +90,18 @@ def suspicions(evidence: Evidence) -> tuple[str, ...]:
 
 
 def refuse_suspect(figures: Iterable[tuple[str, Mapping | Evidence]]) -> None:
-    """Raises `UserError` if any figure is suspect: what writes a page asks this first.
+    """Rejects suspect figures; called before a page is written.
 
     Args:
-        figures: pairs of what a figure is called and its evidence, or a dict of `Timing.as_dict()`.
+        figures: pairs of a name and its evidence, or a dict from `Timing.as_dict()`.
+
+    Raises:
+        UserError: any of the figures is suspect.
     """
     for name, figure in figures:
         reasons = suspicions(figure) if isinstance(figure, Evidence) else figure["suspect"]
         if reasons:
             raise UserError(
-                f"{name} cannot be: {'; '.join(reasons)}; nothing is written: measure again on a machine"
+                f"{name} is impossible: {'; '.join(reasons)}; nothing is written: measure again on a machine"
                 " with nothing else running"
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timings as one picture: a bar each, the median, with a whisker to the 90th percentile; hatched where suspect."""
+"""Timings as a plot: a bar for each median, with a whisker to the 90th percentile; hatched where suspect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ INCHES = 0.42  # of height for each bar
 
 
 def plot(timings: Sequence[dict], path: str | Path) -> None:
-    """Writes a PNG file of `Timing.as_dict()`s, in their order from the top."""
+    """Draws timings as a PNG, in their order from the top.
+
+    Args:
+        timings: from `Timing.as_dict()`.
+        path: the file to write.
+    """
     labels = [
         f"{t['model']}, {t['what'].lower()}\n{t['precision']}, batch {t['batch_size']}, {t['size']} px"
         for t in timings

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timing report: the lines of the documents' listing, and the same figures for a program."""
+"""The timing report: the lines of the documents' listing, and the same figures as a dict."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = [
 ]
 
 BURN_IN = 10  # steps before step 0, not counted; TensorFlow's alexnet_benchmark
-EVERY = 10  # one line for so many steps
+EVERY = 10  # steps per line
 
 
 @dataclass(frozen=True)
 class BenchmarkSettings:
-    """What is timed, on what, in which form."""
+    """What is timed, on which device and in which form."""
 
     what: str  # Forward, Forward-backward or Train-step
     model: str
     parameters: int
-    multiply_adds: int  # one image, forward
-    backward_multiply_adds: int  # one image, of the gradients; 0 for a forward pass
-    batch_size: int  # images a step
+    multiply_adds: int  # per image, forward
+    backward_multiply_adds: int  # per image, of the gradients; 0 for a forward pass
+    batch_size: int  # images per step
     size: int  # pixels
     precision: str
     device: str
@@ -45,7 +45,11 @@ class BenchmarkSettings:
     tf32: bool = False  # float32 products of a GPU in TF32, 10 bits of mantissa
 
     def header(self) -> str:
-        """The report's first line."""
+        """The first line of the report.
+
+        Returns:
+            `inception_v3: 23,851,784 parameters, batch 8, 299x299, ...`
+        """
         return (
             f"{self.model}: {self.parameters:,} parameters, batch {self.batch_size},"
             f" {self.size}x{self.size}, {self.precision}{' in TF32' if self.tf32 else ''},"
@@ -55,12 +59,12 @@ class BenchmarkSettings:
 
     @property
     def operations(self) -> int:
-        """Of a step: a multiply-add is two.  An optimizer's, of the order of the weights, are not counted."""
+        """Operations per step, a multiply-add counting as two; an optimizer's, about one per weight, are not counted."""
         return 2 * (self.multiply_adds + self.backward_multiply_adds) * self.batch_size
 
     @property
     def least_bytes(self) -> int:
-        """That a step must move, as in `least_bytes`."""
+        """Bytes that a step must move, see the function `least_bytes`."""
         return least_bytes(
             self.what, self.precision, self.parameters, 3 * self.size**2 * self.batch_size
         )
@@ -68,21 +72,20 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long each step took, and what else the run measured."""
+    """The duration of each step, and what else the run measured."""
 
     setting: BenchmarkSettings
     compile_seconds: float  # building the network, tracing and compiling it, and the first step
-    durations: tuple[float, ...]  # seconds per step, burn-in left out
+    durations: tuple[float, ...]  # seconds per step, without burn-in
     peak_memory: int  # bytes, the most that the whole process held from building the network on
-    peak: Peak  # what the machine reaches at best, where measured
+    peak: Peak  # of the machine, where measured
     environment: dict
-    forward_seconds: float | None = (
-        None  # of a forward pass in training mode, beside gradient steps
-    )
+    # of a forward pass in training mode, next to gradient steps
+    forward_seconds: float | None = None
 
     @property
     def suspect(self) -> tuple[str, ...]:
-        """Why this timing cannot be; empty for one that can."""
+        """Why this timing is impossible; empty for a plausible one."""
         evidence = Evidence(
             statistics.median(self.durations),
             self.setting.operations,
@@ -94,7 +97,11 @@ class Timing:
         return suspicions(evidence)
 
     def as_dict(self) -> dict:
-        """Everything by name, in seconds, bytes, images per second and FLOP per second."""
+        """All figures by name.
+
+        Returns:
+            Numbers in seconds, bytes, images per second and FLOP per second, and the settings.
+        """
         median = statistics.median(self.durations)
         batch = self.setting.batch_size
         flops = self.setting.operations / median
@@ -128,7 +135,12 @@ def least_bytes(what: str, precision: str, parameters: int, pixels: int) -> int:
 
     Args:
         what: Forward, Forward-backward or Train-step.
+        precision: float32, bfloat16, float16 or int8.
+        parameters: the number of weights.
         pixels: numbers in the images of a step.
+
+    Returns:
+        The lower bound.
     """
     width = {"float32": 4, "int8": 1}.get(precision, 2)
     per_weight = {"Forward": width, "Forward-backward": width + 4, "Train-step": width + 12}
@@ -136,23 +148,49 @@ def least_bytes(what: str, precision: str, parameters: int, pixels: int) -> int:
 
 
 def step_line(now: datetime, step: int, duration: float) -> str:
-    """`2018-06-23 11:43:30.350918: step 0, duration = 0.167`"""
+    """The report's line for one step.
+
+    Args:
+        now: the end of the step.
+        step: counted from 0.
+        duration: seconds.
+
+    Returns:
+        `2018-06-23 11:43:30.350918: step 0, duration = 0.167`
+    """
     return f"{_stamp(now)}: step {step}, duration = {duration:.3f}"
 
 
 def summary_line(now: datetime, what: str, durations: Sequence[float]) -> str:
-    """`2018-06-23 11:43:45.939761: Forward across 100 steps, 0.168 +/- 0.002 sec / batch`"""
+    """The report's last line, with mean and population standard deviation.
+
+    Args:
+        now: the end of the last step.
+        what: Forward, Forward-backward or Train-step.
+        durations: seconds per step.
+
+    Returns:
+        `2018-06-23 11:43:45.939761: Forward across 100 steps, 0.168 +/- 0.002 sec / batch`
+    """
     mean, deviation = statistics.fmean(durations), statistics.pstdev(durations)
     return f"{_stamp(now)}: {what} across {len(durations)} steps, {mean:.3f} +/- {deviation:.3f} sec / batch"
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The least value that at least `percent` of the values do not exceed (nearest rank)."""
+    """Computes a percentile by the nearest-rank method.
+
+    Args:
+        values: at least one number.
+        percent: in [0, 100].
+
+    Returns:
+        The smallest value that at least `percent` of the values do not exceed.
+    """
     ordered = sorted(values)
     rank = -(-len(ordered) * percent // 100)
     return ordered[max(int(rank), 1) - 1]
 
 
 def _stamp(now: datetime) -> str:
-    # str(datetime) leaves the fraction out when it is zero; the listing never does.
+    # str(datetime) omits a fraction of zero; the listing never does.
     return now.isoformat(sep=" ", timespec="microseconds")

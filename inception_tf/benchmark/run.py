@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Times a network, one batch a step, and tells it in the lines of the documents' report."""
+"""Times a network, one batch per step, and reports it in the lines of the documents' listing."""
 
 from __future__ import annotations
 
@@ -37,22 +37,30 @@ if TYPE_CHECKING:
 
 __all__ = ["clocked", "time_case", "time_prepared"]
 
-FORWARD_STEPS = 5  # in training mode, beside gradient steps
+FORWARD_STEPS = 5  # in training mode, next to gradient steps
 
 
 def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) -> Timing:
-    """Times `case.steps` steps after ten that are not counted.
+    """Times `case.steps` steps after ten burn-in steps.
 
-    A step begins with its batch in memory, or with drawing it, and ends when the class probabilities
-    lie in a NumPy array; of forward-backward when the loss and the norm of all gradients do, of a
-    train-step when the weights are updated and the loss lies there.
+    A step begins with its batch in memory, or with drawing it, and ends when the class probabilities are in
+    a NumPy array; for forward-backward when the loss and the norm of all gradients are, for a train-step
+    when the weights are updated and the loss is there.
 
     Args:
-        tell: gets each line of the report.
-        peak: measure too what the machine reaches at best, before and after; the better counts.
+        case: what to time.
+        tell: called with each line of the report.
+        peak: also measure the peak of the machine, before and after; the better counts.
+
+    Returns:
+        The timing.
 
     Raises:
-        UserError: for an unknown network, a size below its minimum, and a setting that cannot be timed.
+        UserError: an unknown network, a size below its minimum, or a case that cannot be timed.
+
+    Example:
+
+        timing = time_case(Case("inception_v1", batch_size=2, steps=10), print)
     """
     from inception_tf.benchmark.steps import prepare, resolved, set_threads
 
@@ -73,7 +81,17 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
 def time_prepared(
     case: Case, prepared: Prepared, compile_seconds: float, tell: Callable[[str], None]
 ) -> Timing:
-    """Times a step that is compiled already, and without a peak; `case` is resolved."""
+    """Times a step that is compiled already, without measuring the peak.
+
+    Args:
+        case: a resolved case.
+        prepared: its step.
+        compile_seconds: from building the network to the end of the first step.
+        tell: called with each line of the report.
+
+    Returns:
+        The timing.
+    """
     forward, backward = _multiply_adds(case)
     setting = BenchmarkSettings(
         what=KINDS[case.kind],
@@ -82,7 +100,7 @@ def time_prepared(
         multiply_adds=forward,
         backward_multiply_adds=0 if case.kind == "forward" else backward,
         batch_size=case.batch_size,
-        size=case.size,
+        size=case.pixels,
         precision=case.precision,
         device=device_name(),
         threads=case.threads or usable_cores(),
@@ -114,7 +132,16 @@ def _fastest(step: Callable[[], object]) -> float:
 def clocked(
     step: Callable[[], object], steps: int, tell: Callable[[str], None]
 ) -> tuple[float, ...]:
-    """Seconds of each of `steps` calls after the burn-in, a line for every tenth."""
+    """Calls a step repeatedly and reports every tenth call.
+
+    Args:
+        step: the function to time.
+        steps: timed calls, after ten burn-in calls.
+        tell: called with each line of the report.
+
+    Returns:
+        Seconds of each timed call.
+    """
     durations = []
     for number in range(-BURN_IN, steps):
         started = time.perf_counter()
@@ -136,20 +163,20 @@ def _facts(case: Case) -> tuple:
 
 
 def _multiply_adds(case: Case) -> tuple[int, int]:
-    """Of one image, forward and of the gradients."""
-    fields = ("multiply_adds", "backward_multiply_adds")
-    return tuple(spec.total(_facts(case), field) for field in fields)
+    """Multiply-adds per image of the forward pass and of the gradients."""
+    facts = _facts(case)
+    return spec.total(facts, "multiply_adds"), spec.total(facts, "backward_multiply_adds")
 
 
 def _peak(case: Case) -> Peak:
-    """Rates of arithmetic, none for int8, which Keras has no product of, and of memory.
+    """The peak throughput of arithmetic (not for int8, which Keras cannot multiply) and of memory.
 
-    Nothing where OpenVINO has a number of threads of its own: they are measured on Keras' backend.
+    Empty where OpenVINO has its own number of threads: the peak is measured on Keras' backend.
     """
     if case.backend == "openvino" and case.threads is not None:
         return Peak()
     flops = None if case.precision == "int8" else measure_flops(case.precision)
     numbers = spec.total(_facts(case), "params")
-    pixels = 3 * case.size**2 * case.batch_size
+    pixels = 3 * case.pixels**2 * case.batch_size
     working_set = least_bytes(KINDS[case.kind], case.precision, numbers, pixels)
     return Peak(flops, measure_memory_rate(working_set))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long `inception-tf predict` takes from its start to its first answer, and how much memory it needs."""
+"""The time that `inception-tf predict` takes from its start to its first prediction, and its peak memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inception_tf.host.hardware import processor_name
 
 __all__ = ["StartUp", "time_start_up"]
 
-# The command line, which at its end writes the process' peak; `getrusage` would tell the parent's, if that is more.
+# The command line, followed by the peak of the process; `getrusage` would give the parent's where that is higher.
 PROGRAM = """
 import sys
 from inception_tf import cli
@@ -30,7 +30,7 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class StartUp:
-    """Seconds from the start of a process and bytes at its peak, one of each for every run."""
+    """Seconds from the start of a process, and bytes at its peak, one of each per run."""
 
     model: str
     device: str
@@ -41,7 +41,11 @@ class StartUp:
     environment: dict
 
     def as_dict(self) -> dict:
-        """Everything by name, with medians."""
+        """All figures by name.
+
+        Returns:
+            The fields and their medians.
+        """
         medians = {
             f"median_{name}": statistics.median(getattr(self, name))
             for name in ("python", "help", "first_answer", "peak_memory")
@@ -50,10 +54,20 @@ class StartUp:
 
 
 def time_start_up(path: str | Path, image: str | Path, runs: int = 5) -> StartUp:
-    """Starts `inception-tf predict PATH IMAGE` `runs` times, each a process of its own, one after another.
+    """Runs `inception-tf predict PATH IMAGE` several times, each in its own process, one after another.
 
-    path: whatever `predict` takes.  One run before them, which brings the files into memory, is not
-    counted.  Raises `UserError` where `predict` does not answer, with its sentence.
+    One more run before them, which brings the files into memory, is not counted.
+
+    Args:
+        path: whatever `predict` accepts.
+        image: an image file.
+        runs: at least 1.
+
+    Returns:
+        The timing.
+
+    Raises:
+        UserError: `runs` is below 1, or `predict` fails; with its error.
     """
     if runs < 1:
         raise UserError(f"the number of runs must be at least 1, got {runs}")
@@ -62,7 +76,7 @@ def time_start_up(path: str | Path, image: str | Path, runs: int = 5) -> StartUp
         "help": (PROGRAM, "--help"),
         "predict": (PROGRAM, "predict", os.fspath(path), os.fspath(image), "--top", "1"),
     }
-    seconds = {name: [] for name in commands}
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
     memory = []
     for number in range(runs + 1):
         for name, command in commands.items():
@@ -83,7 +97,7 @@ def time_start_up(path: str | Path, image: str | Path, runs: int = 5) -> StartUp
 
 
 def _clocked(program: str, *arguments: str) -> tuple[float, float, int]:
-    """Seconds to a process' first line and to its end, and what it wrote last on stderr: its peak in bytes."""
+    """Seconds to a process' first line and to its end, and the number that it writes last to stderr: its peak in bytes."""
     started = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", program, *arguments],
@@ -91,11 +105,12 @@ def _clocked(program: str, *arguments: str) -> tuple[float, float, int]:
         stderr=subprocess.PIPE,
         text=True,
     ) as child:
+        assert child.stdout  # it is a pipe
         child.stdout.readline()
         first = time.perf_counter() - started
-        _, told = child.communicate()
+        _, messages = child.communicate()
     whole = time.perf_counter() - started
-    *sentences, peak = told.splitlines() or [""]
+    *sentences, peak = messages.splitlines() or [""]
     if child.returncode:
         sentence = sentences[-1] if sentences else f"inception-tf ended with {child.returncode}"
         raise UserError(sentence.removeprefix("inception-tf: "))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One step of a benchmark as a function without arguments, for each way to run a network.
 
-A step ends when its result lies in NumPy: the probabilities; after forward-backward the loss and the
-norm of all gradients; after a train-step the loss, the weights being updated.
+A step ends when its result is in NumPy: the probabilities; for forward-backward the loss and the norm of
+all gradients; for a train-step the loss, with the weights updated.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ __all__ = ["Prepared", "model_plan", "prepare", "resolved", "set_threads", "trai
 
 SEED = 0
 CLASSES = 1000
-STEPS_PER_EPOCH = (
-    1_000_000  # of a train-step: its learning rate follows the recipe's warm-up and stays small
-)
+# Of a train-step, so that its learning rate stays at the start of the recipe's warm-up.
+STEPS_PER_EPOCH = 1_000_000
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A step, and what the report's first line says of it."""
+    """A compiled step, and what the report's first line says about it."""
 
     step: Callable[[], object]
     parameters: int
@@ -46,11 +45,21 @@ class Prepared:
 
 
 def resolved(case: Case) -> Case:
-    """A checked `case` with its precision and its compilation filled in."""
+    """Fills in the precision and the compilation of a case.
+
+    Args:
+        case: a checked case.
+
+    Returns:
+        The case with neither `auto` nor None left in them.
+
+    Raises:
+        UserError: Keras' backend cannot be timed.
+    """
     precision, compile_, backend = case.precision, case.compile, keras.backend.backend()
     if backend not in passes.BACKENDS:
         raise UserError(
-            f"KERAS_BACKEND is {backend}; what can be timed runs on {', '.join(passes.BACKENDS)}"
+            f"KERAS_BACKEND is {backend}; benchmarks run on {', '.join(passes.BACKENDS)}"
         )
     if precision == "auto":
         precision = resolve_precision("auto").policy.removeprefix("mixed_")
@@ -60,31 +69,46 @@ def resolved(case: Case) -> Case:
 
 
 def set_threads(case: Case) -> None:
-    """Gives TensorFlow the number of threads that `case` asks for; OpenVINO is given its own when it compiles."""
+    """Sets the number of threads of TensorFlow; OpenVINO gets its own when it compiles.
+
+    Args:
+        case: a resolved case; does nothing where its `threads` is None.
+
+    Raises:
+        UserError: the backend has no such setting, or TensorFlow is initialized already.
+    """
     if case.threads is None or case.backend == "openvino":
         return
     if keras.backend.backend() != "tensorflow" or case.backend == "keras":
-        raise UserError("--threads is for the backends tensorflow and openvino")
+        raise UserError("--threads works with the backends tensorflow and openvino only")
     import tensorflow as tf
 
     try:
         tf.config.threading.set_intra_op_parallelism_threads(case.threads)
-        # Operations side by side, too.
+        # Also the operations that run in parallel.
         tf.config.threading.set_inter_op_parallelism_threads(case.threads)
     except RuntimeError as error:
         raise UserError(
-            "TensorFlow's threads are set once in a process; time another number in another call"
+            "the number of TensorFlow's threads is fixed once it runs; time another number in another process"
         ) from error
 
 
 def prepare(case: Case, network: keras.Model | None = None) -> Prepared:
-    """The network of a resolved `case`, ready to be timed; its weights are random, which takes the same time.
+    """Builds the network of a case and its step; the weights are random, which takes the same time.
 
-    network: for a forward pass, the float32 network of that name and size where it is built already.
+    Args:
+        case: a resolved case.
+        network: for a forward pass, a float32 network of that name and size to use; None: build one.
+
+    Returns:
+        The step, not compiled before its first call.
+
+    Raises:
+        UserError: the case needs another backend than Keras has.
     """
     backend = keras.backend.backend()
     if case.backend == "tensorflow" and backend != "tensorflow":
-        raise UserError(f"KERAS_BACKEND is {backend}; time it with --backend keras, or unset it")
+        raise UserError(f"KERAS_BACKEND is {backend}; use --backend keras, or unset it")
     if case.backend == "openvino":
         return _openvino(case)
     if case.kind == "forward":
@@ -96,12 +120,19 @@ def prepare(case: Case, network: keras.Model | None = None) -> Prepared:
 
 
 def trains_auxiliaries(case: Case) -> bool:
-    """Does the recipe of a train-step train the network's auxiliary classifiers?"""
+    """Whether a train-step includes the auxiliary classifiers, by its recipe.
+
+    Args:
+        case: a resolved case.
+
+    Returns:
+        False for other kinds of steps.
+    """
     return case.kind == "train-step" and bool(model_plan(case).auxiliaries())
 
 
 def _describe(case: Case) -> str:
-    """The backend, its version, and how it computes."""
+    """The backend, its version, and how it executes."""
     backend = keras.backend.backend()
     words = {
         ("tensorflow", "graph"): "one graph",
@@ -110,7 +141,7 @@ def _describe(case: Case) -> str:
         ("jax", "xla"): "compiled with XLA",
         ("torch", "graph"): "torch.compile",
         ("torch", "xla"): "torch.compile",
-    }.get((backend, case.compile), "operation by operation")
+    }.get((backend, case.compilation), "operation by operation")
     version = version_of(backend)
     if case.backend == "tensorflow":
         return f"TensorFlow {version}, {words}"
@@ -120,8 +151,8 @@ def _describe(case: Case) -> str:
 
 
 def _images(case: Case) -> Callable[[], object]:
-    """A batch (N, H, W, 3) in -1..1 each time it is called, in the memory of Keras' device."""
-    shape = (case.batch_size, case.size, case.size, 3)
+    """A function that gives a batch (N, H, W, 3) in [-1, 1] in the memory of Keras' device."""
+    shape = (case.batch_size, case.pixels, case.pixels, 3)
     if case.input == "constant":
         constant = keras.ops.convert_to_tensor(_constant(shape))
         return lambda: constant
@@ -140,7 +171,7 @@ def _constant(shape: tuple[int, ...]) -> np.ndarray:
 def _forward(case: Case, network: keras.Model | None) -> tuple[Callable, int, None]:
     images = _images(case)
     if case.backend == "keras" and keras.backend.backend() == "tensorflow":
-        # What users of Keras call, on what they call it on.
+        # What users of Keras call.
         model = _network(case, _policy(case.precision))
 
         def step():
@@ -149,19 +180,19 @@ def _forward(case: Case, network: keras.Model | None) -> tuple[Callable, int, No
         return step, model.count_params(), None
     model = _network(case) if network is None else network
     parameters = model.count_params()
-    model = optimize_for_inference(model, case.precision)  # the other is let go
+    model = optimize_for_inference(model, case.precision)  # frees the original
     if case.backend == "tensorflow" and case.compile == "graph":
         call = one_graph(model, case.batch_size)
         return lambda: np.asarray(call(images())), parameters, None
-    call = passes.forward(model, case.compile)
+    call = passes.forward(model, case.compilation)
     return lambda: call(images()), parameters, None
 
 
 def _gradients(case: Case) -> tuple[Callable, int, Callable]:
     images = _images(case)
     model = _network(case, _policy(case.precision))
-    call = passes.gradients(model, case.compile)
-    forward = passes.forward(model, case.compile, training=True)
+    call = passes.gradients(model, case.compilation)
+    forward = passes.forward(model, case.compilation, training=True)
     return lambda: call(images()), model.count_params(), lambda: forward(images())
 
 
@@ -179,11 +210,11 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     labels = keras.ops.one_hot(np.arange(case.batch_size) % CLASSES, CLASSES)
     targets = dict.fromkeys(model.output, labels)
     classifier = keras.Model(model.inputs, model.output["predictions"])
-    forward = passes.forward(classifier, case.compile, training=True)
+    forward = passes.forward(classifier, case.compilation, training=True)
 
     def step():
         logs = model.train_on_batch(images(), targets, return_dict=True)
-        # The loss may be there before a GPU has updated the last weight.
+        # The loss may arrive before a GPU has updated the last weight.
         passes.wait([variable.value for variable in model.trainable_variables])
         return logs
 
@@ -191,11 +222,21 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
 
 
 def model_plan(case: Case) -> ModelPlan:
-    """What the network of a resolved train-step is compiled by; `UserError` for a recipe of another network."""
+    """The plan by which the network of a train-step is compiled.
+
+    Args:
+        case: a resolved train-step.
+
+    Returns:
+        The plan, for 1,000 classes.
+
+    Raises:
+        UserError: the recipe is written for another network.
+    """
     written_for = network_of(case.recipe)
     if written_for and written_for != case.model:
         raise UserError(
-            f"recipe {case.recipe} is written for {written_for}, not for {case.model}; take another"
+            f"recipe {case.recipe} is written for {written_for}, not for {case.model}; use another"
             " --recipe, or that network"
         )
     config = read_recipe(case.recipe).override(
@@ -206,17 +247,15 @@ def model_plan(case: Case) -> ModelPlan:
         ]
     )
     precision = Precision(_policy(case.precision), "as asked for")
-    return ModelPlan(
-        config, find_network(case.model), CLASSES, case.size, STEPS_PER_EPOCH, precision
-    )
+    return ModelPlan(config, find_network(case.model), CLASSES, case.pixels, STEPS_PER_EPOCH, precision)
 
 
 def _network(case: Case, policy: str = "float32") -> keras.Model:
-    return create_model(case.model, input_shape=(case.size, case.size, 3), dtype=policy)
+    return create_model(case.model, input_shape=(case.pixels, case.pixels, 3), dtype=policy)
 
 
 def _policy(precision: str) -> str:
-    """For training: weights stay float32."""
+    """The dtype policy for training: weights stay float32."""
     return precision if precision == "float32" else f"mixed_{precision}"
 
 
@@ -224,9 +263,9 @@ def _openvino(case: Case) -> Prepared:
     from inception_tf.inference.runtimes import openvino
 
     model = _network(case)
-    shape = (case.batch_size, case.size, case.size, 3)
+    shape = (case.batch_size, case.pixels, case.pixels, 3)
     constant, draws = _constant(shape), np.random.default_rng(SEED)
-    # Random weights: what int8 is calibrated with does not change its time.
+    # The weights are random: the calibration images of int8 do not change its time.
     calibration = [constant[:1]] if case.precision == "int8" else None
     run = openvino.compiled(model, calibration, case.precision, case.threads)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Timings as rows: for a table, for a CSV file, and for two files side by side."""
+"""Timings as rows: for a table, for a CSV file, and for comparing two files."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ __all__ = [
     "COLUMNS",
     "compare_timings",
     "read_timings",
-    "timing_rows",
     "suspect_lines",
+    "timing_rows",
     "timings_to_csv",
 ]
 
@@ -24,13 +24,20 @@ COLUMNS = (
     *("model", "what", "precision", "batch", "size", "threads", "median s", "p90 s"),
     *("images/s", "GFLOP/s", "of peak", "MiB", "suspect"),
 )
-# What makes two timings the same measurement on two machines or two days.
+# Two timings with equal values of these are the same measurement, on two machines or two days.
 SAME = ("what", "model", "precision", "batch_size", "size", "threads", "backend", "input")
-NESTED = ("durations", "environment")  # left out of a CSV file
+NESTED = ("durations", "environment")  # not in the CSV file
 
 
 def timing_rows(timings: Sequence[dict]) -> list[tuple[str, ...]]:
-    """One row of `COLUMNS` for each of `Timing.as_dict()`."""
+    """Formats timings for a table.
+
+    Args:
+        timings: from `Timing.as_dict()`.
+
+    Returns:
+        A row of `COLUMNS` for each.
+    """
     return [
         (
             *(t["model"], t["what"], t["precision"]),
@@ -46,7 +53,14 @@ def timing_rows(timings: Sequence[dict]) -> list[tuple[str, ...]]:
 
 
 def suspect_lines(timings: Sequence[dict]) -> list[str]:
-    """A line for each timing that cannot be, with why; empty where all can."""
+    """Explains which timings are impossible.
+
+    Args:
+        timings: from `Timing.as_dict()`.
+
+    Returns:
+        A line for each suspect timing, with the reasons; empty where there is none.
+    """
     return [
         f"suspect: {t['model']}, {t['what'].lower()}, {t['precision']}, batch {t['batch_size']}:"
         f" {'; '.join(t['suspect'])}"
@@ -56,7 +70,14 @@ def suspect_lines(timings: Sequence[dict]) -> list[str]:
 
 
 def timings_to_csv(timings: Sequence[dict]) -> str:
-    """A line for each timing, all single figures of the JSON file in columns of their own names."""
+    """Formats timings as CSV.
+
+    Args:
+        timings: from `Timing.as_dict()`, at least one.
+
+    Returns:
+        A header and a line for each; all figures of the JSON file but lists and dicts.
+    """
     names = [name for name in timings[0] if name not in NESTED]
     text = io.StringIO()
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
@@ -66,7 +87,17 @@ def timings_to_csv(timings: Sequence[dict]) -> str:
 
 
 def read_timings(path: str | Path) -> list[dict]:
-    """The timings of a `--json` file; `UserError` where it cannot be read or is not one."""
+    """Reads a file that `--json` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The timings, as from `Timing.as_dict()`.
+
+    Raises:
+        UserError: the file cannot be read, or is of another kind.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -75,7 +106,7 @@ def read_timings(path: str | Path) -> list[dict]:
         raise UserError(_another_kind(path)) from error
     try:
         found = json.loads(text)
-        # Asked for here, so that another kind of file is refused before it is compared.
+        # Read here, so that another kind of file is rejected before it is compared.
         [(timing["median"], *(timing[key] for key in SAME)) for timing in found]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(_another_kind(path)) from error
@@ -87,11 +118,15 @@ def _another_kind(path: str | Path) -> str:
 
 
 def compare_timings(ours: Sequence[dict], theirs: Sequence[dict]) -> list[tuple[str, ...]]:
-    """Rows for what two files A and B have both measured.
+    """Compares the measurements that two files A and B have in common.
+
+    Args:
+        ours: the timings of A.
+        theirs: the timings of B.
 
     Returns:
-        Model, kind, precision, batch, size, both medians, B's over A's (2.00: A takes half of B's time),
-        and which of the two is suspect.
+        Rows of model, kind, precision, batch, size, both medians, B's over A's (2.00: A takes half of B's
+        time), and which of the two is suspect.
     """
     found = {tuple(t[key] for key in SAME): t for t in theirs}
     pairs = [(t, found.get(tuple(t[key] for key in SAME))) for t in ours]
@@ -99,7 +134,7 @@ def compare_timings(ours: Sequence[dict], theirs: Sequence[dict]) -> list[tuple[
         (
             *(a["model"], a["what"], a["precision"], str(a["batch_size"]), str(a["size"])),
             *(f"{a['median']:.4f}", f"{b['median']:.4f}", f"{b['median'] / a['median']:.2f}"),
-            # Files of versions before this check have no such key.
+            # Files of earlier versions have no such key.
             " and ".join(n for n, t in (("A", a), ("B", b)) if t.get("suspect")),
         )
         for a, b in pairs

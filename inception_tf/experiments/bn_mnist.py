@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ioffe and Szegedy 2015, section 4.1 and Figure 1: what batch normalization does to a small network on MNIST."""
+"""The effect of batch normalization on a small network on MNIST: Ioffe and Szegedy 2015, section 4.1 and Figure 1."""
 
 from __future__ import annotations
 
@@ -22,25 +22,35 @@ from inception_tf.training.curves import new_figure
 
 __all__ = ["LEVELS", "distance_from_end", "drift", "findings", "run_bn_mnist", "steps_to"]
 
-LEVELS = (0.80, 0.90, 0.95, 0.96, 0.97, 0.98)  # accuracies whose first step is told
+LEVELS = (0.80, 0.90, 0.95, 0.96, 0.97, 0.98)  # accuracies whose first step is reported
 QUARTILES = (25, 50, 75)
-LATE = 10  # the last tenth of the measurements: a single one is off by its own noise
+LATE = 10  # the last tenth of the measurements is averaged: a single one is noisy
 
 
 def run_bn_mnist(
     out: Path, setting: MnistSettings, folder: str | None, tell: Callable[[str], None]
 ) -> dict:
-    """Trains both networks and writes `figure1.png`, `figure1.csv` and `report.json`; returns the report.
+    """Trains both networks and writes `figure1.png`, `figure1.csv` and `report.json`.
 
-    out: a folder, made where it is missing; the three files appear together, when all is done.
-    folder: as `mnist.load_mnist` takes it.  tell: gets lines of progress.  Raises `UserError` where there is
-    no MNIST or a network's numbers run out of float32, `OSError` where `out` cannot be written, before
-    anything is trained.
+    The three files appear together, at the end.
+
+    Args:
+        out: the folder to write to, made where it is missing.
+        setting: of both networks.
+        folder: where TFDS has MNIST, see `load_mnist`.
+        tell: called with lines of progress.
+
+    Returns:
+        The content of `report.json`.
+
+    Raises:
+        UserError: there is no MNIST, or a network diverges.
+        OSError: `out` cannot be written; raised before anything is trained.
     """
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=out):
-        pass  # minutes before the results are to be written there
-    new_figure()  # where matplotlib is missing, that is said now
+        pass  # fails now, not after minutes of training
+    new_figure()  # a missing matplotlib is reported now, too
     data = load_mnist(folder)
     traces, seconds = {}, {}
     for batch_norm, name in enumerate(NETWORKS):
@@ -56,26 +66,36 @@ def run_bn_mnist(
         "environment": environment(),
     }
     with (
-        atomic_path(out / "report.json") as words,
-        atomic_path(out / "figure1.csv") as numbers,
-        atomic_path(out / "figure1.png") as picture,
+        atomic_path(out / "report.json") as report_file,
+        atomic_path(out / "figure1.csv") as csv_file,
+        atomic_path(out / "figure1.png") as png_file,
     ):
-        draw_figure1(traces, picture)
-        numbers.write_text(figure1_csv(traces), encoding="utf-8")
-        words.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        draw_figure1(traces, png_file)
+        csv_file.write_text(figure1_csv(traces), encoding="utf-8")
+        report_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
 def findings(traces: dict[str, Trace]) -> dict:
-    """What the two trainings say, each figure for both networks, and whether it is what the paper says."""
+    """Compares the two trainings with each other and with the paper.
+
+    Args:
+        traces: of both networks, by name.
+
+    Returns:
+        The figures of each network, and whether batch normalization helps as the paper says.
+    """
     plain, normalized = (traces[name] for name in NETWORKS)
-    told = {name: _figures(trace) for name, trace in traces.items()}
-    # Of the two, the accuracy that both have reached.
+    figures = {name: _figures(trace) for name, trace in traces.items()}
+    # The highest accuracy that both have reached.
     common = min(float(plain.accuracy.max()), float(normalized.accuracy.max()))
-    needed = {name: steps_to(trace, common) for name, trace in traces.items()}
-    first, second = (told[name] for name in NETWORKS)
+    needed = {
+        name: int(trace.steps[np.argmax(trace.accuracy >= common)])
+        for name, trace in traces.items()
+    }
+    first, second = (figures[name] for name in NETWORKS)
     return {
-        "networks": told,
+        "networks": figures,
         "common_accuracy": common,
         "steps_to_common_accuracy": needed,
         "with_bn": {
@@ -110,18 +130,31 @@ def _figures(trace: Trace) -> dict:
 
 
 def steps_to(trace: Trace, accuracy: float) -> int | None:
-    """The steps done when the test accuracy was first measured as that much or more; None for never."""
+    """The number of steps after which a test accuracy was first measured.
+
+    Args:
+        trace: of one network.
+        accuracy: in [0, 1].
+
+    Returns:
+        The steps, or None where the accuracy was never reached.
+    """
     there = trace.accuracy >= accuracy
     return int(trace.steps[np.argmax(there)]) if there.any() else None
 
 
 def drift(percentiles: np.ndarray) -> float:
-    """How far the distribution of a sigmoid's input travels in training, in its own widths.
+    """How far the distribution of a sigmoid's input travels during training, in units of its width.
 
-    percentiles: (T, 3), the 15th, 50th and 85th at T measurements.  The sum over neighbouring
-    measurements of the mean of |p(t+1) - p(t)| over the three, divided by p85(t) - p15(t): what a later
-    layer has to follow is a change that is large beside the spread of what it is fed.  It grows with
-    the number of measurements, so only traces measured equally often compare.
+    The sum over neighboring measurements of the mean of |p(t+1) - p(t)| over the three percentiles, divided
+    by p85(t) - p15(t): a later layer has to follow changes that are large compared with the spread of its
+    input.  It grows with the number of measurements, so only compare traces with equally many.
+
+    Args:
+        percentiles: (T, 3), the 15th, 50th and 85th at T measurements.
+
+    Returns:
+        At least 0.
     """
     moved = np.abs(np.diff(percentiles, axis=0)).mean(axis=1)
     widths = percentiles[:-1, -1] - percentiles[:-1, 0]
@@ -129,5 +162,12 @@ def drift(percentiles: np.ndarray) -> float:
 
 
 def distance_from_end(percentiles: np.ndarray) -> float:
-    """The mean of |p(t) - p(end)| over measurements and percentiles, (T, 3), in units of the sigmoid's input."""
+    """How far the distribution of a sigmoid's input is from its final one, on average.
+
+    Args:
+        percentiles: (T, 3), as in `drift`.
+
+    Returns:
+        The mean of |p(t) - p(end)|, in units of the sigmoid's input.
+    """
     return float(np.abs(percentiles - percentiles[-1]).mean())

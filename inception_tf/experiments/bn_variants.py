@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures 2 and 3 of the batch normalization paper: its five networks, and two that should fail, trained on one set.
+"""Figures 2 and 3 of the batch normalization paper: its five networks, and two that should fail, on one data set.
 
 Ioffe and Szegedy 2015, arXiv 1502.03167, section 4.2.  Each variant is an ordinary run, `OUT/VARIANT`,
-by the recipe of its name, on the same images in the same order, 32 a step, from the same seed.
+with the recipe of its name, on the same images in the same order, 32 per step, with the same seed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ RULE = (
 
 @dataclass(frozen=True)
 class Variant:
-    """A run of the experiment: a recipe and what is changed in it."""
+    """A run of the experiment: a recipe and its changes."""
 
-    name: str  # of its folder
+    name: str  # also of its folder
     recipe: str
     times: float = 1.0  # factor on the recipe's learning rate
     activation: str | None = None  # None: the recipe's
@@ -57,7 +57,7 @@ VARIANTS = (
     Variant("bn-x5", "bn-x5"),
     Variant("bn-x30", "bn-x30"),
     Variant("bn-x5-sigmoid", "bn-x5-sigmoid"),
-    # Section 4.2.2 in words: parameters that reach the machine's infinity, and one that stays at chance.
+    # Section 4.2.2 in words: parameters that reach infinity, and a network that stays at chance.
     Variant("inception-x5", "inception", times=5.0),
     Variant("inception-sigmoid", "inception", activation="sigmoid"),
 )
@@ -65,23 +65,23 @@ VARIANTS = (
 
 @dataclass(frozen=True)
 class VariantSettings:
-    """What all variants share."""
+    """The settings that all variants share."""
 
     data: str  # a source's name
-    steps: int  # of each variant, rounded up to whole passes over the data
+    steps: int  # of each variant, rounded up to whole epochs
     size: int  # pixels, height and width
     width: float  # factor on every convolution's filters
     rate_factor: float  # on every learning rate of the paper
     every: int  # steps between two measurements of accuracy
-    validation_images: int  # at most, that it is measured on
+    validation_images: int  # at most, to measure it on
     seed: int = 0
 
 
-# Share of the image a training crop has, 0.05 to 1 in the recipes: a twentieth of 64 x 64 pixels is 14 x 14.
+# Fraction of the image that a training crop covers, 0.05 to 1 in the recipes: 0.05 of 64 x 64 pixels is 14 x 14.
 BOX_AREA = (0.25, 1.0)
-# The paper tells of six million steps until BN-x30 has its 74.8 % (section 4.2.2): so many passes over ImageNet.
-PAPER_PASSES = 6e6 * 32 / 1_281_167
-# Of the moving statistics; slim's 0.9997 looks back on 3,300 steps, more than a short run has.
+# Epochs on ImageNet in the six million steps that BN-x30 needs for its 74.8 % (section 4.2.2).
+PAPER_EPOCHS = 6e6 * 32 / 1_281_167
+# Of the moving statistics; slim's 0.9997 averages over 3,300 steps, more than a short run has.
 STATISTICS_MOMENTUM = 0.95
 
 FULL = {
@@ -94,7 +94,7 @@ FULL = {
 }
 QUICK = {
     "steps": 900,
-    "size": 48,  # down to 33 the last modules see two places by two, at 32 a single one
+    "size": 48,  # down to 33 the last feature map is 2x2, at 32 it is 1x1
     "width": 0.25,
     "rate_factor": 1.5,
     "every": 78,
@@ -104,19 +104,26 @@ QUICK = {
 
 @dataclass(frozen=True)
 class Design:
-    """A setting held against its data."""
+    """The settings resolved against their data."""
 
     setting: VariantSettings
     configs: dict[str, Config]  # by the variants' names, in the order of training
-    steps: int  # of each variant, in whole passes over the data
+    steps: int  # of each variant, in whole epochs
     images: dict[str, int]  # `train` and `validation`
-    chance: float  # accuracy up to which a network is called no better than chance
+    chance: float  # accuracy up to which a network counts as no better than chance
 
 
 def make_design(setting: VariantSettings) -> Design:
-    """Opens the data and settles what each variant is trained by.
+    """Opens the data and resolves the configuration of each variant.
 
-    Raises `UserError` for data that is not there and for a setting out of range.
+    Args:
+        setting: of all variants.
+
+    Returns:
+        The design.
+
+    Raises:
+        UserError: the data is missing, or a setting is out of range.
     """
     from inception_tf.data.sampling import steps_per_epoch
     from inception_tf.data.sources.open import open_source
@@ -136,8 +143,8 @@ def make_design(setting: VariantSettings) -> Design:
 
 def _config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
     recipe = read_recipe(variant.recipe)
-    rate = recipe.optimizer.learning_rate * variant.times * setting.rate_factor
-    fall = recipe.optimizer.rate_decay ** (PAPER_PASSES / epochs)
+    learning_rate = recipe.optimizer.learning_rate * variant.times * setting.rate_factor
+    decay = recipe.optimizer.rate_decay ** (PAPER_EPOCHS / epochs)
     values = recipe.as_dict()
     values["model"] |= {
         "size": setting.size,
@@ -147,10 +154,10 @@ def _config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
     }
     values["data"] |= {"name": setting.data, "box_area": BOX_AREA}
     values["optimizer"] |= {
-        "learning_rate": float(f"{rate:.6g}"),
-        "rate_decay": float(f"{fall:.6g}"),
+        "learning_rate": float(f"{learning_rate:.6g}"),
+        "rate_decay": float(f"{decay:.6g}"),
     }
-    # One number format on every machine, the paper's.
+    # The same precision on every machine, the paper's.
     values["training"] |= {"epochs": epochs, "seed": setting.seed, "precision": "float32"}
     return Config.parse(values, "the experiment")
 
@@ -163,13 +170,21 @@ def train_variants(
     before: Callable[[str, Config], Iterable],
     after: Callable[[], None],
 ) -> None:
-    """Trains what `out` does not hold yet, one variant after the other, each from where it was left.
+    """Trains the variants that `out` does not hold yet, one after the other, resuming unfinished ones.
 
-    setting: what `wanted` was designed for.  before: gets name and configuration of a variant that is
-    to be trained and gives callbacks for its `fit`.  after: called when one has ended.  One whose loss
-    or weights are no longer finite has ended, too: `ended.json` in its folder says at which step.
-    Raises `UserError` where `out` holds variants of another setting, before anything is trained, and
-    `Stopped` after Ctrl-C with the state saved.
+    A variant whose loss or weights are no longer finite counts as finished: `ended.json` in its folder has
+    the step.
+
+    Args:
+        wanted: variant to configuration.
+        out: the folder of the experiment.
+        setting: that `wanted` was designed for.
+        before: called with name and configuration of a variant that will be trained; gives callbacks for `fit`.
+        after: called when a variant has finished.
+
+    Raises:
+        UserError: `out` holds variants with other settings; raised before anything is trained.
+        Stopped: after Ctrl-C, with the state saved.
     """
     _check_folder(wanted, out)
     for name, config in wanted.items():
@@ -193,8 +208,8 @@ def _train(run: Run, config: Config, setting: VariantSettings, callbacks: Iterab
     )
     started = time.perf_counter()
     try:
-        begun = run.config_file.is_file()
-        report = train(config, run.path, resumed=begun, callbacks=[points, *callbacks])
+        started_before = run.config_file.is_file()
+        report = train(config, run.path, resumed=started_before, callbacks=[points, *callbacks])
         ended = {"diverged_at": None, "why": None, "seconds": report["seconds"]}
     except NotFiniteError as error:
         seconds = round(time.perf_counter() - started, 1)
@@ -204,15 +219,15 @@ def _train(run: Run, config: Config, setting: VariantSettings, callbacks: Iterab
 
 
 def _check_folder(wanted: dict[str, Config], out: Path) -> None:
-    """Was all that `out` holds trained by these settings?"""
+    """Checks that everything in `out` was trained with these settings."""
     for name, config in wanted.items():
         run = Run(out / name)
         if not run.config_file.is_file():
             continue
         theirs = run.config().flat()
-        for key, asked in config.flat().items():
-            if theirs[key] != asked:
+        for key, wanted_value in config.flat().items():
+            if theirs[key] != wanted_value:
                 raise UserError(
-                    f"{run.path} was trained with {key} {theirs[key]!r}, not {asked!r}; repeat the"
-                    " options that it began with, or take another --out"
+                    f"{run.path} was trained with {key} {theirs[key]!r}, not {wanted_value!r}; repeat the"
+                    " options that it started with, or use another --out"
                 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figure 1 of Ioffe and Szegedy 2015 from the traces of two trainings: its picture and its numbers."""
+"""Figure 1 of Ioffe and Szegedy 2015 from the traces of two trainings: the plot and its numbers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,21 @@ COLUMNS = (
         for what in ("accuracy", *(f"p{p}" for p in PERCENTILES))
     ),
 )
-LINES = ("--", "-")  # without and with, readable without colour
+LINES = ("--", "-")  # without and with, readable without color
 SHADES = ("0.45", "0.0")
 PERCENTILE_LINES = (":", "-", "--")
-LEAST_SHOWN = 0.7  # of the accuracy: what lies below takes a few hundred steps
+MIN_ACCURACY = 0.7  # at the bottom of the plot: what lies below takes a few hundred steps
 
 
 def figure1_csv(traces: dict[str, Trace]) -> str:
-    """A line of `COLUMNS` for each measurement: step, accuracies 0 to 1, percentiles of the typical sigmoid's input."""
+    """Formats the numbers of the figure as CSV.
+
+    Args:
+        traces: of both networks, by name.
+
+    Returns:
+        A line of `COLUMNS` for each measurement: step, accuracies in [0, 1], percentiles of one sigmoid's input.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -45,14 +52,19 @@ def figure1_csv(traces: dict[str, Trace]) -> str:
 
 
 def draw_figure1(traces: dict[str, Trace], path: Path) -> None:
-    """Writes a PNG file: (a) test accuracy of both networks, (b, c) percentiles of one sigmoid's input in each."""
+    """Draws a PNG: (a) test accuracy of both networks, (b, c) percentiles of one sigmoid's input in each.
+
+    Args:
+        traces: of both networks, by name.
+        path: the file to write.
+    """
     figure = new_figure()
     accuracy, *inputs = figure.subplots(1, 3)
     for name, line, shade in zip(NETWORKS, LINES, SHADES, strict=True):
         trace = traces[name]
         accuracy.plot(trace.steps, trace.accuracy, line, color=shade, linewidth=1.2, label=name)
     low = min(trace.accuracy[len(trace.accuracy) // 20 :].min() for trace in traces.values())
-    accuracy.set(ylim=(min(low, LEAST_SHOWN), 1), ylabel="test accuracy (share of images)")
+    accuracy.set(ylim=(min(low, MIN_ACCURACY), 1), ylabel="test accuracy (fraction of images)")
     accuracy.set_title("(a) test accuracy", fontsize=10)
     inputs[1].sharey(inputs[0])
     for letter, axes, name in zip("bc", inputs, NETWORKS, strict=True):

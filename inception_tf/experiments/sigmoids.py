@@ -30,24 +30,26 @@ __all__ = [
 NETWORKS = ("without BN", "with BN")
 PERCENTILES = (15, 50, 85)
 HIDDEN, UNITS, CLASSES, PIXELS = 3, 100, 10, 28 * 28  # as the paper has them
-# Before training all sigmoids of a layer are draws of one kind: the first is as typical as any, and
-# nothing of the result can have chosen it.
+# Before training all sigmoids of a layer have the same distribution: the first is as typical as any,
+# and is not chosen by its result.
 TYPICAL = 0
-PROBES = 100  # mini-batches whose sigmoid inputs a percentile is of, and Algorithm 2's statistics
-TOLD = 5000  # steps between two lines of progress
+PROBES = (
+    100  # mini-batches that the percentiles and the statistics of Algorithm 2 are computed over
+)
+LOG_EVERY = 5000  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
 class MnistSettings:
-    """All that decides the numbers, the same for both networks; the first two are the paper's."""
+    """The settings of both networks; steps and batch size are the paper's."""
 
     steps: int = 50_000
-    batch_size: int = 60  # images a step
+    batch_size: int = 60  # images per step
     seed: int = 0  # of the initial weights and of the order of the images
     learning_rate: float = 0.3  # of plain gradient descent, constant; others in docs/bn-mnist.md
     initial_deviation: float = 0.1  # of the Gaussian that the weights are drawn from, mean 0
-    momentum: float = 0.9  # share of the moving mean and variance kept at each step
-    epsilon: float = 1e-3  # added to a variance, Keras' own
+    momentum: float = 0.9  # fraction of the moving mean and variance kept at each step
+    epsilon: float = 1e-3  # added to a variance, Keras' default
     every: int = 100  # steps between two measurements
 
     def __post_init__(self):
@@ -63,25 +65,29 @@ class MnistSettings:
 
 @dataclass(frozen=True)
 class Trace:
-    """One network's training as it was measured before the first step, every so many steps, and after the last.
+    """Measurements of a network during its training: before the first step, at regular steps, and after the last."""
 
-    steps: (T,) int64, steps done.  accuracy: (T,) float64, 0 to 1, on the test images, normalized by
-    the moving statistics.  percentiles: (T, 3, 100) float64, the 15th, 50th and 85th of the input of
-    each sigmoid of the last hidden layer, with each mini-batch's own statistics.  population_accuracy:
-    at the end, with the statistics of Algorithm 2.
-    """
-
-    steps: np.ndarray
+    steps: np.ndarray  # (T,) int64, steps done
+    # (T,) float64 in [0, 1], on the test images, normalized by the moving statistics
     accuracy: np.ndarray
+    # (T, 3, 100) float64, the 15th, 50th and 85th of the input of each sigmoid of the last hidden layer,
+    # with each mini-batch's own statistics
     percentiles: np.ndarray
-    population_accuracy: float
+    population_accuracy: float  # after the last step, with the statistics of Algorithm 2
 
 
 def build_network(setting: MnistSettings, batch_norm: bool) -> keras.Model:
-    """(N, 784) → logits (N, 10), and the inputs of the last hidden layer's sigmoids (N, 100), float32.
+    """Builds one of the two networks.
 
-    Both kinds draw the same weights.  Where there is batch normalization the hidden layers have no
-    bias: beta is in its place (section 3.2).
+    Both draw the same weights.  With batch normalization the hidden layers have no bias, because beta takes
+    its place (section 3.2).
+
+    Args:
+        setting: of both networks.
+        batch_norm: which of the two.
+
+    Returns:
+        A model (N, 784) float32 → logits (N, 10), and the inputs of the last hidden layer's sigmoids (N, 100).
     """
     image = x = keras.Input((PIXELS,))
     for number in range(1, HIDDEN + 1):
@@ -96,19 +102,37 @@ def build_network(setting: MnistSettings, batch_norm: bool) -> keras.Model:
 
 
 def image_order(setting: MnistSettings, images: int) -> np.ndarray:
-    """Which images a step takes, (steps, batch_size) int32: a new permutation of all of them for each pass."""
-    draw = np.random.default_rng(setting.seed)
+    """The images of each step: a new permutation of all of them for each epoch.
+
+    Args:
+        setting: for steps, batch size and seed.
+        images: the number of training images.
+
+    Returns:
+        (steps, batch_size) int32, indices.
+    """
+    generator = np.random.default_rng(setting.seed)
     needed = setting.steps * setting.batch_size
-    passes = [draw.permutation(images) for _ in range(math.ceil(needed / images))]
-    return np.concatenate(passes)[:needed].astype(np.int32).reshape(setting.steps, -1)
+    epochs = [generator.permutation(images) for _ in range(math.ceil(needed / images))]
+    return np.concatenate(epochs)[:needed].astype(np.int32).reshape(setting.steps, -1)
 
 
 def train_network(
     data: BinaryMnist, setting: MnistSettings, batch_norm: bool, tell: Callable[[str], None]
 ) -> Trace:
-    """One of the two networks from its first step to its last.
+    """Trains one of the two networks from its first step to its last.
 
-    tell: gets a line of progress now and then.  Raises `UserError` when the numbers run out of float32.
+    Args:
+        data: MNIST.
+        setting: of both networks.
+        batch_norm: which of the two.
+        tell: called with lines of progress.
+
+    Returns:
+        Its measurements.
+
+    Raises:
+        UserError: the network diverges.
     """
     model = build_network(setting, batch_norm)
     name = NETWORKS[batch_norm]
@@ -124,9 +148,9 @@ def train_network(
         if not np.isfinite(percentiles).all():
             raise UserError(
                 f"the network {name} is no longer finite at step {end};"
-                f" take a learning rate below {setting.learning_rate:g}"
+                f" use a learning rate below {setting.learning_rate:g}"
             )
-        if end // TOLD > begin // TOLD or end == setting.steps:
+        if end // LOG_EVERY > begin // LOG_EVERY or end == setting.steps:
             tell(f"{name}: step {end:,} of {setting.steps:,}, test accuracy {accuracy:.2%}")
     accuracy, percentiles = zip(*measured, strict=True)
     if batch_norm:
@@ -134,22 +158,24 @@ def train_network(
     return Trace(np.array(moments), np.array(accuracy), np.array(percentiles), measure()[0])
 
 
-def _dense(setting: MnistSettings, units: int, number: int, use_bias: bool = True):
-    draw = keras.initializers.RandomNormal(
+def _dense(
+    setting: MnistSettings, units: int, number: int, use_bias: bool = True
+) -> keras.layers.Layer:
+    initializer = keras.initializers.RandomNormal(
         stddev=setting.initial_deviation, seed=setting.seed * (HIDDEN + 1) + number
     )
     return keras.layers.Dense(
-        units, use_bias=use_bias, kernel_initializer=draw, name=f"dense_{number}"
+        units, use_bias=use_bias, kernel_initializer=initializer, name=f"dense_{number}"
     )
 
 
 def _probe(data: BinaryMnist, setting: MnistSettings) -> np.ndarray:
-    """The mini-batches that are looked at, (PROBES, batch_size, 784): the first training images."""
+    """The mini-batches that are measured, (PROBES, batch_size, 784): the first training images."""
     return data.images[: PROBES * setting.batch_size].reshape(PROBES, setting.batch_size, PIXELS)
 
 
 def _stepper(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> Callable:
-    """A function of (K, batch_size) int32, the images of K steps, that does these steps in one call."""
+    """A function of (K, batch_size) int32, the images of K steps, that runs these steps in one call."""
     optimizer = keras.optimizers.SGD(setting.learning_rate)
     optimizer.build(model.trainable_variables)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -173,12 +199,12 @@ def _measurer(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> 
     images = tf.constant(data.test_images)
 
     @tf.function
-    def guesses():
+    def predicted_classes():
         return tf.argmax(model(images, training=False)[0], axis=-1)
 
     @tf.function
     def inputs():
-        # In training mode a call moves the moving statistics: they are put back.
+        # A call in training mode updates the moving statistics: they are restored.
         before = [v.value + 0.0 for v in model.non_trainable_variables]
         found = tf.map_fn(lambda batch: model(batch, training=True)[1], probe)
         for variable, value in zip(model.non_trainable_variables, before, strict=True):
@@ -186,7 +212,7 @@ def _measurer(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> 
         return tf.reshape(found, (-1, UNITS))
 
     def measure():
-        accuracy = np.mean(guesses().numpy() == data.test_classes)
+        accuracy = np.mean(predicted_classes().numpy() == data.test_classes)
         return accuracy, np.percentile(inputs().numpy(), PERCENTILES, axis=0)
 
     return measure

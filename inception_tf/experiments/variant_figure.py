@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figure 2 of the batch normalization paper from curves of one's own, and beside it what section 4.2.2 says in words."""
+"""Figure 2 of the batch normalization paper from measured curves, next to what section 4.2.2 says in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from inception_tf.experiments.variant_outcomes import BASELINE, Curve
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["draw_figure2"]
 
 # Readable in grayscale: shade, dashes and marker together tell the lines apart.
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "inception": {"color": "0.0", "linestyle": "--", "marker": "o"},
     "bn-baseline": {"color": "0.45", "linestyle": ":", "marker": "s"},
     "bn-x5": {"color": "tab:blue", "linestyle": "-", "marker": "^"},
@@ -35,10 +39,13 @@ PANELS = (
 
 
 def draw_figure2(curves: Sequence[Curve], path: Path, *, chance: float, title: str) -> None:
-    """A PNG file of validation accuracy, in %, over steps.
+    """Draws a PNG of validation accuracy, in %, over steps.
 
-    chance: the accuracy, 0 to 1, up to which a network is called no better than chance.
-    `UserError` where matplotlib is not installed.
+    Args:
+        curves: of the variants that have started.
+        path: the file to write.
+        chance: the accuracy, in [0, 1], up to which a network counts as no better than chance.
+        title: the heading of the plot.
     """
     found = {curve.name: curve for curve in curves}
     figure = new_figure("the figure", 10.5, 5.2)
@@ -46,9 +53,9 @@ def draw_figure2(curves: Sequence[Curve], path: Path, *, chance: float, title: s
         for name in names:
             if name in found:
                 _line(axes, found[name])
-        if BASELINE in found and found[BASELINE].best:
-            best = 100 * found[BASELINE].best["val_top1"]
-            axes.axhline(best, color="0.6", linewidth=0.8, zorder=0)
+        best = found[BASELINE].best if BASELINE in found else None
+        if best:
+            axes.axhline(100 * best["val_top1"], color="0.6", linewidth=0.8, zorder=0)
         axes.axhline(100 * chance, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
         axes.set(xlabel="training steps of 32 images", title=heading)
         axes.grid(alpha=0.25)
@@ -61,8 +68,8 @@ def draw_figure2(curves: Sequence[Curve], path: Path, *, chance: float, title: s
         figure.savefig(temporary, format="png", dpi=100)
 
 
-def _line(axes, curve: Curve) -> None:
-    label = f"{curve.name}, rate {curve.learning_rate:.3g}"
+def _line(axes: Axes, curve: Curve) -> None:
+    label = f"{curve.name}, learning rate {curve.learning_rate:.3g}"
     if curve.diverged_at is not None:
         label += f" (diverged at step {curve.diverged_at:,})"
     steps = [row["step"] for row in curve.points]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each variant, read from the files of its run: the points of Figure 2 and the rows of Figure 3."""
+"""The outcome of each variant, read from the files of its run: the points of Figure 2 and the rows of Figure 3."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ __all__ = [
 ]
 
 BASELINE = "inception"
-ENDED = "ended.json"  # written into a variant's folder when it has ended, whichever way
-POINTS = "points.csv"  # there, too: what was measured on the way
+ENDED = "ended.json"  # in a variant's folder once it has finished or diverged
+POINTS = "points.csv"  # in a variant's folder: its measurements
 
 # Ioffe and Szegedy 2015, Figure 3: steps to 72.2 %, best accuracy.
+PAPER_BASELINE_STEPS = 31.0e6
 PAPER = {
-    "inception": (31.0e6, 0.722),
+    "inception": (PAPER_BASELINE_STEPS, 0.722),
     "bn-baseline": (13.3e6, 0.727),
     "bn-x5": (2.1e6, 0.730),
     "bn-x30": (2.7e6, 0.748),
@@ -46,7 +47,7 @@ PAPER_SAYS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """A variant's validation accuracy over its steps."""
+    """The validation accuracy of a variant over its steps."""
 
     name: str
     learning_rate: float  # of the first step
@@ -55,32 +56,54 @@ class Curve:
 
     @property
     def diverged_at(self) -> int | None:
-        """The step at which loss or weights were no longer finite."""
+        """The step at which loss or weights were no longer finite; None where they were."""
         return self.ended["diverged_at"] if self.ended else None
 
     @property
     def best(self) -> dict[str, float] | None:
-        """The first row of the highest accuracy; None before the first."""
+        """The first row with the highest accuracy; None before the first measurement."""
         return max(self.points, key=lambda row: row["val_top1"], default=None)
 
     def steps_to(self, accuracy: float) -> int | None:
-        """Steps after which the accuracy, 0 to 1, was first reached; None if it never was."""
+        """The number of steps after which an accuracy was first reached.
+
+        Args:
+            accuracy: in [0, 1].
+
+        Returns:
+            The steps, or None where the accuracy was never reached.
+        """
         reached = (row["step"] for row in self.points if row["val_top1"] >= accuracy)
         return next(map(int, reached), None)
 
     def outcome(self, bound: float) -> str:
-        """What became of it in a word or two; bound: the accuracy that `chance_bound` gives."""
+        """The outcome in a word or two.
+
+        Args:
+            bound: the accuracy that `chance_bound` gives.
+
+        Returns:
+            diverged, under way, at chance, learned or fell to chance.
+        """
         if self.diverged_at is not None:
             return "diverged"
-        if self.ended is None or not self.points:
+        best = self.best
+        if self.ended is None or best is None:
             return "under way"
-        if self.best["val_top1"] <= bound:
+        if best["val_top1"] <= bound:
             return "at chance"
         return "learned" if self.points[-1]["val_top1"] > bound else "fell to chance"
 
 
 def read_curve(run: Run) -> Curve | None:
-    """A variant's curve from its run folder; None where it has not begun."""
+    """Reads the curve of a variant.
+
+    Args:
+        run: its run folder.
+
+    Returns:
+        The curve, or None where the variant has not started.
+    """
     if not run.config_file.is_file():
         return None
     points, ended = run.path / POINTS, run.path / ENDED
@@ -97,18 +120,31 @@ def read_curve(run: Run) -> Curve | None:
 
 
 def chance_bound(classes: Sequence[int]) -> float:
-    """The accuracy up to which a network is called no better than chance.
+    """The accuracy up to which a network counts as no better than chance.
 
-    classes: images of each class in the validation data.  To name the most frequent class always scores
-    its share p; the bound is three standard deviations of such a score, sqrt(p(1-p)/n), above it.
+    Always predicting the most frequent class scores its fraction p; the bound is three standard deviations
+    of such a score, sqrt(p(1-p)/n), above it.
+
+    Args:
+        classes: the number of validation images of each class.
+
+    Returns:
+        An accuracy; above 1 where there are very few images.
     """
     total = sum(classes)
-    share = max(classes) / total
-    return share + 3 * math.sqrt(share * (1 - share) / total)
+    fraction = max(classes) / total
+    return fraction + 3 * math.sqrt(fraction * (1 - fraction) / total)
 
 
 def figure2_rows(curves: Sequence[Curve]) -> list[dict]:
-    """A row a point: variant, step, accuracy from 0 to 1, cross-entropy in nats, learning rate."""
+    """The points of Figure 2.
+
+    Args:
+        curves: of the variants that have started.
+
+    Returns:
+        A row per point: variant, step, accuracy in [0, 1], cross-entropy in nats, learning rate.
+    """
     return [
         {"variant": curve.name, **row, "step": int(row["step"])}
         for curve in curves
@@ -117,10 +153,17 @@ def figure2_rows(curves: Sequence[Curve]) -> list[dict]:
 
 
 def figure3_rows(curves: Sequence[Curve], bound: float) -> list[dict]:
-    """A row a variant beside the paper's: accuracies from 0 to 1, None where there is no number.
+    """The rows of Figure 3, next to the paper's.
 
-    `times_fewer_steps` is the baseline's number of steps to its best accuracy over the variant's to the
-    same accuracy.
+    `times_fewer_steps` is the number of steps of the baseline to its best accuracy, divided by the variant's
+    to the same accuracy.
+
+    Args:
+        curves: of the variants that have started.
+        bound: the accuracy that `chance_bound` gives.
+
+    Returns:
+        A row per variant: accuracies in [0, 1], None where there is no number.
     """
     baseline = next((c for c in curves if c.name == BASELINE), None)
     target = baseline.best if baseline else None
@@ -130,20 +173,20 @@ def figure3_rows(curves: Sequence[Curve], bound: float) -> list[dict]:
 def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
     steps = curve.steps_to(target["val_top1"]) if target else None
     paper_steps, paper_accuracy = PAPER.get(curve.name, (None, None))
-    best = curve.best or {"val_top1": None, "step": None}
+    best = curve.best
     return {
         "variant": curve.name,
         "learning_rate": curve.learning_rate,
         "steps_to_baseline_best": steps,
-        "times_fewer_steps": round(target["step"] / steps, 2) if steps else None,
-        "best_accuracy": best["val_top1"],
-        "best_step": best["step"] and int(best["step"]),
+        "times_fewer_steps": round(target["step"] / steps, 2) if target and steps else None,
+        "best_accuracy": best["val_top1"] if best else None,
+        "best_step": int(best["step"]) if best else None,
         "last_accuracy": curve.points[-1]["val_top1"] if curve.points else None,
         "steps": int(curve.points[-1]["step"]) if curve.points else 0,
         "outcome": curve.outcome(bound),
         "diverged_at": curve.diverged_at,
         "paper_steps": paper_steps,
-        "paper_times_fewer_steps": round(PAPER[BASELINE][0] / paper_steps, 2)
+        "paper_times_fewer_steps": round(PAPER_BASELINE_STEPS / paper_steps, 2)
         if paper_steps
         else None,
         "paper_best_accuracy": paper_accuracy,
@@ -152,7 +195,14 @@ def _row(curve: Curve, target: dict[str, float] | None, bound: float) -> dict:
 
 
 def rows_to_csv(rows: Sequence[dict]) -> str:
-    """Rows of the same columns as the text of a CSV file, an empty field for None."""
+    """Formats rows as CSV, with an empty field for None.
+
+    Args:
+        rows: at least one, all with the same keys.
+
+    Returns:
+        The text of the file.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The points that a variant's curve is drawn through: its accuracy on unseen images, many times in a pass over the data."""
+"""The points of a variant's curve: its validation accuracy, many times per epoch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ __all__ = ["CurveRecorder", "validation_subset"]
 
 
 def validation_subset(plan: TrainingPlan, max_images: int) -> tf.data.Dataset:
-    """Validation batches ((B, S, S, 3) float32 -1..1, (B, K) one-hot) of at most `max_images` images at even distances."""
+    """Takes evenly spaced validation images.
+
+    Args:
+        plan: of the variant's run.
+        max_images: how many at most; all where there are fewer.
+
+    Returns:
+        Batches ((B, S, S, 3) float32 in [-1, 1], (B, K) one-hot).
+    """
     stride = math.ceil(len(plan.validation) / max_images)
     part = plan.validation.take(np.arange(0, len(plan.validation), stride))
     bad = (plan.bad[0], BadImages(part, plan.config.data.max_bad))
@@ -30,24 +38,28 @@ def validation_subset(plan: TrainingPlan, max_images: int) -> tf.data.Dataset:
 
 
 class CurveRecorder(keras.callbacks.Callback):
-    """Keeps `points.csv` in `folder`: a row each `every` steps, and one after the last.
+    """Writes `points.csv`: a row every `every` steps, and one after the last.
 
-    max_images: validation images that are looked at, all if there are fewer.  Columns: step, val_top1 from 0 to 1,
-    val_loss, the cross-entropy in nats, and learning_rate.  A run that goes on keeps the rows up to
-    the step that it begins at.
+    Columns: step, val_top1 in [0, 1], val_loss, the cross-entropy in nats, and learning_rate.  A resumed run
+    keeps the rows up to the step that it resumes from.
+
+    Args:
+        folder: the run folder.
+        plan: of the run.
+        every: steps between two rows.
+        max_images: validation images to measure on, all where there are fewer.
     """
 
     def __init__(self, folder: Path, plan: TrainingPlan, *, every: int, max_images: int):
         super().__init__()
         self.file = folder / POINTS
-        self.batches = validation_subset(
-            plan, max_images
-        ).cache()  # 49 kB an image of 64 x 64 pixels
+        # 49 kB per image of 64 x 64 pixels.
+        self.batches = validation_subset(plan, max_images).cache()
         self.every = every
         self.steps = plan.steps
         self.last = plan.config.training.epochs * plan.steps
         self.rows: list[dict] = []
-        self.begun = 0  # steps before this part of an epoch
+        self.epoch_start = 0  # steps before this part of an epoch
 
     def on_train_begin(self, logs=None):
         if self.file.is_file():
@@ -55,19 +67,19 @@ class CurveRecorder(keras.callbacks.Callback):
                 self.rows = list(csv.DictReader(file))
 
     def on_epoch_begin(self, epoch, logs=None):
-        # What is left of an epoch that was stopped is shorter.
-        self.begun = (epoch + 1) * self.steps - self.params["steps"]
-        self.rows = [row for row in self.rows if int(row["step"]) <= self.begun]
-        self._measure_if_due(self.begun)  # a stop comes before the measurement of its step
+        # The rest of an interrupted epoch is shorter.
+        self.epoch_start = (epoch + 1) * self.steps - self.params["steps"]
+        self.rows = [row for row in self.rows if int(row["step"]) <= self.epoch_start]
+        self._measure_if_due(self.epoch_start)  # a stop precedes the measurement of its step
 
     def on_train_batch_end(self, batch, logs=None):
-        self._measure_if_due(self.begun + batch + 1)
+        self._measure_if_due(self.epoch_start + batch + 1)
 
-    def _measure_if_due(self, step: int):
+    def _measure_if_due(self, step: int) -> None:
         due = step == self.last or (step and step % self.every == 0)
         if not due or (self.rows and int(self.rows[-1]["step"]) == step):
             return
-        # Not `evaluate`: it would begin the sums of the epoch anew.
+        # Not `evaluate`, which would reset the metric sums of the epoch.
         loss = keras.metrics.CategoricalCrossentropy(from_logits=True)
         accuracy = keras.metrics.CategoricalAccuracy()
         for images, targets in self.batches:

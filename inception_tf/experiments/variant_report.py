@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of the variants' experiment, each drawn anew from the runs' own: figures 2 and 3 and the report."""
+"""The files of the experiment, rewritten from the variants' run folders: figures 2 and 3 and the report."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ __all__ = ["write_report"]
 
 
 def write_report(design: Design, out: Path) -> dict:
-    """Writes `figure2.csv`, `figure2.png`, `figure3.csv` and `report.json` from what `out` holds so far.
+    """Writes `figure2.csv`, `figure2.png`, `figure3.csv` and `report.json` from the runs in `out`.
 
-    Returns the content of the report.  Each file is written whole or not at all.
+    Each file is written completely or not at all.
+
+    Args:
+        design: of the experiment.
+        out: its folder.
+
+    Returns:
+        The content of `report.json`.
     """
     found = (read_curve(Run(out / name)) for name in design.configs)
     curves = [curve for curve in found if curve]
@@ -46,8 +53,8 @@ def _title(design: Design) -> str:
     name = {"tfrecord": path.parent.name, "folder": path.name}.get(kind, setting.data)
     return (
         f"{name}: {design.images['train']:,} images to train, {design.images['validation']:,} to"
-        f" validate, {setting.size} pixels, width {setting.width:g}, rates x {setting.rate_factor:g}\n"
-        "level lines: the best of inception (solid), chance and three standard deviations (dotted)"
+        f" validate, {setting.size} pixels, width {setting.width:g}, learning rates x {setting.rate_factor:g}\n"
+        "horizontal lines: the best of inception (solid), chance plus three standard deviations (dotted)"
     )
 
 
