@@ -247,7 +247,9 @@ def model_plan(case: Case) -> ModelPlan:
         ]
     )
     precision = Precision(_policy(case.precision), "as asked for")
-    return ModelPlan(config, find_network(case.model), CLASSES, case.pixels, STEPS_PER_EPOCH, precision)
+    return ModelPlan(
+        config, find_network(case.model), CLASSES, case.pixels, STEPS_PER_EPOCH, precision
+    )
 
 
 def _network(case: Case, policy: str = "float32") -> keras.Model:
