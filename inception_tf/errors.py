@@ -180,7 +180,7 @@ def explain_error(
     if isinstance(error, UserError):
         return USER_MISTAKE, str(error)
     has_no_tensorflow = is_without_tensorflow(error)
-    # Another backend is no help to a command that needs TensorFlow itself.
+    # Another backend does not help a command that needs TensorFlow itself.
     if not (needs_tensorflow and has_no_tensorflow):
         backend = missing_backend(error)
         if backend:
@@ -190,11 +190,11 @@ def explain_error(
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, str(error) or "stopped"
     first = (str(error).splitlines() or [""])[0]
-    # Python, HDF5 and TensorFlow each have an exception of their own for a full disk.
+    # Python, HDF5 and TensorFlow each raise a different exception for a full disk.
     if os.strerror(errno.ENOSPC) in str(error):
         return USER_MISTAKE, (
-            "the disk is full; free some space and call again, a training with --resume:"
-            " what was saved before is whole"
+            "the disk is full; free some space and run the command again, a training with --resume:"
+            " what was saved before is intact"
         )
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""

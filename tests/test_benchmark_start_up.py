@@ -36,7 +36,7 @@ def test_the_command_prints_a_table_and_writes_every_run(exported, image, capsys
     assert cli.main(words) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert "first answer" in out
+    assert "first prediction" in out
     found = json.loads(file.read_text())
     assert len(found["first_answer"]) == len(found["peak_memory"]) == 2
     assert found["median_python"] < found["median_help"] < found["median_first_answer"] < 60

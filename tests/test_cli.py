@@ -119,7 +119,7 @@ def test_help_answers_within_half_a_second(name):
         ),
         (
             "train --out {tmp}/x --model inception_v3 --data digits --recipe bn-x5",
-            "recipe bn-x5 is written for bn_inception, not for inception_v3; leave out --model",
+            "recipe bn-x5 is written for bn_inception, not for inception_v3; remove --model",
         ),
         (
             "train --out {tmp}/x --model inception_v1 --data digits --recalibrate-bn 0",
@@ -461,7 +461,7 @@ def test_a_dry_run_tells_configuration_size_memory_and_steps_and_writes_nothing(
     # 21,802,784 of keras.applications' V3 less its 1,000-class head, and a head of 2,048 x 10 + 10.
     assert "inception_v3 at 299x299: 21,823,274 parameters, 21,788,842 of them trained" in out
     assert "float32: as asked for" in out
-    assert "1,437 images, 10 classes: 44 steps an epoch, 132 in all" in out
+    assert "1,437 images, 10 classes: 44 steps per epoch, 132 in total" in out
     assert re.search(r"memory: about [\d,]+ MiB \(weights [\d,]+ MiB, gradients 83 MiB, act", out)
     assert yaml.safe_load(out.split("\n\n")[0])["optimizer"]["name"] == "adam"
     assert not (tmp_path / "run").exists()
@@ -516,7 +516,7 @@ experiment bn-mnist --steps 0 --out {tmp_path}/new
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paths.os, "access", lambda path, mode: False)  # root may write anywhere
     with pytest.raises(
-        UserError, match=r"^cannot write .*x.json: the folder .* may not be written to"
+        UserError, match=r"^cannot write .*x.json: the folder .* is not writable"
     ):
         paths.OUTPUT_FILE.convert(str(tmp_path / "x.json"), None, None)
 

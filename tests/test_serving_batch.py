@@ -348,7 +348,7 @@ MISTAKES = {
     "cannot write '/proc/x/p-plan.json': No such file or": {"--output": "/proc/x/p.jsonl"},
     "cannot write 'nowhere://x/p-plan.json': ": {"--output": "nowhere://x/p.jsonl"},
     "'{tmp}' has neither a saved_model.pb nor a numbered version folder": {"": "{tmp}"},
-    "'b.jpg' is no option of Beam's; quote the pattern after --input": {"": "{model} b.jpg c.jpg"},
+    "'b.jpg' is no option of Beam; quote the pattern after --input": {"": "{model} b.jpg c.jpg"},
     "Beam has no option '--direct_num_worker'; did you mean 'direct_num_workers'?": {
         "--": "--direct_num_worker=2"
     },
@@ -423,7 +423,7 @@ def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, 
         *("images", "shards", "time", "ok in", "bad in")
     ]
     assert f"1000: {1000 - bad} ok, {bad} bad\n" in out
-    assert "40: 40 done, 0 skipped, there before\n" in out
+    assert "40: 40 done, 0 skipped because they exist\n" in out
     # libjpeg has its own words for a broken file; nobody else speaks.
     libjpeg = ("Improper call to JPEG library", "Input file read error")
     assert not [line for line in err.splitlines() if not line.startswith(libjpeg)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: one module a command, imported when it is called, and one place where errors become sentences."""
+"""The command line: one module per command, imported when it is called, and one place that turns errors into sentences."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PROGRAM = "inception-tf"
 SUCCESS = 0
 LOG_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 
-# Command → its module, and the line in `inception-tf --help`, so that help imports none of them.
+# Command → its line in `inception-tf --help`; help imports none of the modules.
 COMMANDS = {
-    "batch-predict": "Classify very many images, on several workers.",
+    "batch-predict": "Classify large numbers of images, on several workers.",
     "benchmark": "Time networks on this machine.",
-    "convert": "Convert another project's weights to this one's.",
-    "data": "Describe a data set, or draw its images as a network is fed them.",
+    "convert": "Convert weights of another project for this one.",
+    "data": "Describe a data set, or draw its images as the network sees them.",
     "demo": "Open a web page on this machine that classifies images.",
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights files.",
     "experiment": "Run the batch normalization paper's experiments.",
@@ -68,7 +68,9 @@ class Commands(click.Group):
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error; may stand anywhere.")
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error; may be given anywhere."
+)
 @click.version_option(__version__, prog_name=PROGRAM)
 def program(debug):
     """The Inception family in Keras 3: train, evaluate, export, serve and time.
@@ -85,14 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `inception-tf`; None for those of this process.
 
     Returns:
-        The exit code: 0, 1 for a failure of ours, 2 for a user's mistake, 130 after Ctrl-C.
+        The exit code: 0, 1 for an internal error, 2 for a user's mistake, 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     if debug:
         arguments.remove("--debug")
-    # TensorFlow greets on stderr from C++; a command's stderr is for its own sentences.
+    # TensorFlow logs to stderr from C++; a command's stderr is for its own messages.
     settings = {} if debug or LOG_LEVEL in os.environ else {LOG_LEVEL: "3"}
     with environment_variables(**settings):
         return _run(arguments, debug)

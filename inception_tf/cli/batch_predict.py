@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 
 import click
 
@@ -23,20 +24,20 @@ __all__ = ["command"]
     "images",
     required=True,
     metavar="GLOB",
-    help="The images; quoted, * and ** are read here.",
+    help="The images; quote the pattern, * and ** are expanded here.",
 )
 @click.option(
     "--output",
     required=True,
     metavar="PARQUET|JSONL",
-    help="NAME.parquet or NAME.jsonl, which stands for NAME-00000-of-00040.parquet and so on.",
+    help="NAME.parquet or NAME.jsonl; the files are NAME-00000-of-00040.parquet and so on.",
 )
 @click.option(
     "--top",
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Classes named for each image.",
+    help="Classes listed for each image.",
 )
 @click.option(
     "--workers",
@@ -50,32 +51,32 @@ __all__ = ["command"]
     type=click.IntRange(min=1),
     default=256,
     show_default=True,
-    help="Images a file; a call that is stopped loses no more for each worker.",
+    help="Images per file; an interrupted call loses at most one file per worker.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Images that the network sees at once.",
+    help="Images that pass through the network together.",
 )
 def command(saved_model, beam_options, images, output, **settings):
-    """Name what very many images show, with an exported SavedModel, as an Apache Beam pipeline.
+    """Classify large numbers of images with an exported SavedModel, as an Apache Beam pipeline.
 
-    Each file appears whole or not at all, and the same call resumes where one was stopped.  Images
-    that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason.  What stands after --
-    goes to Beam: --runner=... and what that runner takes.
+    Each file is written completely or not at all, and the same call resumes an interrupted one.  Images
+    that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason.  Options after -- are
+    passed to Beam: --runner=... and the options of that runner.
 
     \b
     inception-tf batch-predict saved_models/digits --input 'photos/**.jpg' --output out/photos.parquet
     """
     if beam_options and not beam_options[0].startswith("-"):
         raise UserError(
-            f"'{beam_options[0]}' is no option of Beam's; quote the pattern after --input, and put"
+            f"'{beam_options[0]}' is no option of Beam; quote the pattern after --input, and put"
             " Beam's options after --"
         )
     started = time.perf_counter()
-    with _quiet():
+    with _silence_beam():
         try:
             import apache_beam  # noqa: F401
         except ModuleNotFoundError as error:
@@ -86,15 +87,15 @@ def command(saved_model, beam_options, images, output, **settings):
     seconds = time.perf_counter() - started
     done = result.shards - result.skipped
     click.echo(f"images  {result.images}: {result.images - result.bad} ok, {result.bad} bad")
-    click.echo(f"shards  {result.shards}: {done} done, {result.skipped} skipped, there before")
+    click.echo(f"shards  {result.shards}: {done} done, {result.skipped} skipped because they exist")
     click.echo(f"time    {seconds:.1f} seconds, {result.predicted / seconds:.1f} images/s")
     click.echo(f"ok in   {result.parts}")
     click.echo(f"bad in  {result.bad_parts}")
 
 
 @contextlib.contextmanager
-def _quiet():
-    """Without what Beam logs: its warnings are of parts that are not installed, and its errors are raised too."""
+def _silence_beam() -> Iterator[None]:
+    """Suppresses Beam's log: its warnings are about parts that are not installed, and its errors are raised too."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -29,7 +30,7 @@ COMPARED = (
 
 
 @click.group("benchmark")
-def command():
+def command() -> None:
     """Time networks on this machine.
 
     \b
@@ -37,9 +38,9 @@ def command():
     """
 
 
-def _timed(kind: str):
-    """The command for one kind of step; both take the same options."""
-    options = (
+def _timed(kind: str) -> Callable:
+    """The decorator for the command of one kind of step; all share these options."""
+    options: tuple[Callable, ...] = (
         click.option(
             "--model", "models", multiple=True, default=("inception_v3",), show_default=True
         ),
@@ -50,7 +51,7 @@ def _timed(kind: str):
             multiple=True,
             default=(32,),
             show_default=True,
-            help="Images a step.",
+            help="Images per step.",
         ),
         click.option(
             "--size",
@@ -72,7 +73,7 @@ def _timed(kind: str):
             type=click.Choice(BACKENDS),
             default="tensorflow",
             show_default=True,
-            help="keras: as KERAS_BACKEND runs it, with jax or torch.",
+            help="keras: the backend of KERAS_BACKEND, such as jax or torch.",
         ),
         click.option("--threads", type=int, help="[default: all cores]"),
         click.option(
@@ -80,13 +81,13 @@ def _timed(kind: str):
             type=int,
             default=100,
             show_default=True,
-            help="Steps that are counted; ten more come before.",
+            help="Timed steps, after ten burn-in steps.",
         ),
         click.option(
             "--compile",
             "compile_",
             type=click.Choice(COMPILES),
-            help="One graph, XLA, or operation by operation.  [default: graph; none on torch]",
+            help="One graph, XLA, or eager (none).  [default: graph; none on torch]",
         ),
         click.option(
             "--input",
@@ -101,28 +102,28 @@ def _timed(kind: str):
             "json_file",
             type=OUTPUT_FILE,
             metavar="FILE",
-            help="Write every figure there as JSON too.",
+            help="Also write every figure as JSON.",
         ),
         click.option(
             "--csv",
             "csv_file",
             type=OUTPUT_FILE,
             metavar="FILE",
-            help="A line for each timing.",
+            help="Also write a line per timing as CSV.",
         ),
         click.option(
             "--plot",
             "plot_file",
             type=OUTPUT_FILE,
             metavar="FILE.png",
-            help="A bar for each timing.",
+            help="Draw a bar per timing.",
         ),
         click.option(
             "--compare",
             nargs=2,
             type=click.Path(),
             metavar="A.json B.json",
-            help="Time nothing; compare what two --json files both have.",
+            help="Time nothing; compare the timings that two --json files have in common.",
         ),
     )
 
@@ -133,7 +134,7 @@ def _timed(kind: str):
                 "--recipe",
                 default="default",
                 show_default=True,
-                help="Whose optimizer and losses: a recipe's name or a file.",
+                help="Recipe for optimizer and losses: a name or a file.",
             ),
         )
 
@@ -149,8 +150,8 @@ def _timed(kind: str):
 def forward(compare, **chosen):
     """Time the forward pass: one line for every tenth step, then mean and standard deviation.
 
-    A step ends when the probabilities of the whole batch lie in memory.  --model, --batch-size, --size
-    and --precision may be repeated: all of them are timed, and a table is printed last.
+    A step ends when the probabilities of the whole batch are in memory.  --model, --batch-size, --size
+    and --precision may be repeated: all combinations are timed, and a table is printed at the end.
 
     \b
     inception-tf benchmark forward --model inception_v1 --model inception_v3 --json times.json
@@ -162,7 +163,7 @@ def forward(compare, **chosen):
 def forward_backward(compare, **chosen):
     """Time the forward pass and the gradients of all weights, without updating them.
 
-    A step ends when the loss and the norm of all gradients lie in memory.
+    A step ends when the loss and the norm of all gradients are in memory.
 
     \b
     inception-tf benchmark forward-backward --model inception_v3 --batch-size 8
@@ -172,10 +173,10 @@ def forward_backward(compare, **chosen):
 
 @_timed("train-step")
 def train_step(compare, **chosen):
-    """Time the step that training repeats: forward, backward and the optimizer's update, as `fit` runs it.
+    """Time a training step as `fit` runs it: forward, backward and the optimizer's update.
 
     The network, its losses, its metrics and its optimizer are those that `train` compiles.  A step ends
-    when the weights are updated and the loss lies in memory.
+    when the weights are updated and the loss is in memory.
 
     \b
     inception-tf benchmark train-step --model inception_v3 --batch-size 16
@@ -225,7 +226,7 @@ def _time(
     timings = []
     for case in cases:
         timings.append(time_case(case, click.echo, peak=True).as_dict())
-        # After each, so that what was measured is kept if the next one fails.
+        # After each, so that the timings are kept if the next one fails.
         if json_file:
             atomic_write_text(Path(json_file), json.dumps(timings, indent=2) + "\n")
         if csv_file:
@@ -244,18 +245,18 @@ def _compare(first: str, second: str) -> None:
 
     found = compare_timings(read_timings(first), read_timings(second))
     if not found:
-        raise UserError(f"{first} and {second} have no measurement in common")
+        raise UserError(f"{first} and {second} have no timing in common")
     click.echo(table(COMPARED, found))
 
 
 @command.command("data")
-@click.option("--data", default="digits", show_default=True, help="As `train` takes it.")
-@click.option("--label-offset", type=click.IntRange(min=0), default=0, help="As `train` takes it.")
+@click.option("--data", default="digits", show_default=True, help="As for `train`.")
+@click.option("--label-offset", type=click.IntRange(min=0), default=0, help="As for `train`.")
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
-@click.option("--batch-size", type=int, help="Images a step; default: the recipe's.")
-@click.option("--size", type=int, help="Height and width in pixels; default: the published size.")
-@click.option("--steps", type=int, default=20, show_default=True, help="Batches that are counted.")
+@click.option("--batch-size", type=int, help="Images per step.  [default: the recipe's]")
+@click.option("--size", type=int, help="Height and width in pixels.  [default: the published size]")
+@click.option("--steps", type=int, default=20, show_default=True, help="Timed batches.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
@@ -263,10 +264,10 @@ def _compare(first: str, second: str) -> None:
     "--json",
     "json_file",
     type=OUTPUT_FILE,
-    help="Write every figure there as JSON too.",
+    help="Also write every figure as JSON.",
 )
 def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, json_file):
-    """Time the training data: where its time goes, and whether it or the network is the slower.
+    """Time the input pipeline stage by stage, and compare it with the network.
 
     \b
     inception-tf benchmark data --data folder:flowers --model inception_v3
@@ -293,12 +294,12 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
         (stage, f"{timing.milliseconds[stage]:.2f}", f"{rate:.0f}")
         for stage, rate in timing.stages.items()
     ]
-    click.echo(table(("stage", "ms an image", "images/s up to here"), rows))
+    click.echo(table(("stage", "ms per image", "images/s up to here"), rows))
     slow, fast = sorted((timing.data_rate, timing.step))
     other = "model" if timing.slower == "data" else "data"
     click.echo(
         f"{model}, {timing.precision}: {timing.step:.1f} images/s of training;"
-        f" the {timing.slower} is the slower, the {other} {fast / slow:.1f} times as fast"
+        f" the {timing.slower} is the bottleneck, the {other} is {fast / slow:.1f} times as fast"
     )
     if json_file:
         atomic_write_text(Path(json_file), json.dumps(timing.as_dict(), indent=2) + "\n")
@@ -307,16 +308,22 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
 @command.command("start-up")
 @click.argument("path", metavar="RUN|SAVED_MODEL", type=InputPath("a run folder or a SavedModel"))
 @click.argument("image", metavar="IMAGE")
-@click.option("--runs", type=int, default=5, show_default=True, help="One more comes before.")
+@click.option(
+    "--runs",
+    type=int,
+    default=5,
+    show_default=True,
+    help="Timed runs, after one that is not counted.",
+)
 @click.option(
     "--json",
     "json_file",
     type=OUTPUT_FILE,
     metavar="FILE",
-    help="Write every figure there as JSON too.",
+    help="Also write every figure as JSON.",
 )
 def start_up(path, image, runs, json_file):
-    """Time `inception-tf predict` on one image, from its start to its first answer.
+    """Time `inception-tf predict` on one image, from its start to its first prediction.
 
     Each run is a process of its own.  The peak is the most memory that it held.
 
@@ -332,7 +339,7 @@ def start_up(path, image, runs, json_file):
     rows = [
         ("Python alone", found.python, ""),
         ("inception-tf --help", found.help, ""),
-        ("first answer", found.first_answer, f"{median(found.peak_memory) / 2**20:,.0f}"),
+        ("first prediction", found.first_answer, f"{median(found.peak_memory) / 2**20:,.0f}"),
     ]
     cells = [
         (name, f"{median(times):.2f}", f"{max(times):.2f}", peak) for name, times, peak in rows

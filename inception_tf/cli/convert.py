@@ -16,21 +16,27 @@ SOURCES = ("slim", "keras", "torchvision", "timm", "bvlc")
 @click.argument("source_file", metavar="SRC", type=InputPath("a weights file"))
 @click.argument("target", metavar="DST.weights.h5", type=OUTPUT_FILE)
 @click.option("--model", required=True, help="The network, as inception-tf models lists it.")
-@click.option("--source", required=True, type=click.Choice(SOURCES), help="Whose file SRC is.")
 @click.option(
-    "--classes", type=click.IntRange(min=1), help="Classes that SRC must have.  [default: SRC's]"
+    "--source", required=True, type=click.Choice(SOURCES), help="The project that SRC is from."
 )
 @click.option(
-    "--drop-background", is_flag=True, help="Leave out the first class, as of slim's 1,001."
+    "--classes",
+    type=click.IntRange(min=1),
+    help="Classes that SRC must have.  [default: any number]",
 )
-@click.option("--skip-head", is_flag=True, help="Take the body alone, without any classifier.")
-@click.option("--ema", is_flag=True, help="Take the moving averages of a slim checkpoint.")
+@click.option(
+    "--drop-background",
+    is_flag=True,
+    help="Drop the first class, such as the background of slim's 1,001.",
+)
+@click.option("--skip-head", is_flag=True, help="Convert the backbone only, without classifiers.")
+@click.option("--ema", is_flag=True, help="Use the moving averages of a slim checkpoint.")
 @click.option(
     "--release",
-    help="Which release SRC is, for its preprocessing.  [default: by SRC's name, else the usual one]",
+    help="The release that SRC is, for its preprocessing.  [default: by SRC's name, else the usual one]",
 )
 def command(source_file, target, model, source, release, **chosen):
-    """Turn the weights SRC of another project into this one's, all of them or none.
+    """Convert the weights SRC of another project for this one, completely or not at all.
 
     \b
     inception-tf convert --model inception_v3 --source slim inception_v3.ckpt inception_v3.weights.h5

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from inception_tf.cli.paths import OUTPUT_FILE
 
+if TYPE_CHECKING:
+    from inception_tf.data.sources.splits import Source
+
 __all__ = ["command"]
 
-FIRST = 10  # label names that are printed
+MAX_LABELS = 10  # label names that are printed
 
 
 @click.command("data")
@@ -20,24 +24,26 @@ FIRST = 10  # label names that are printed
     "--preview",
     type=OUTPUT_FILE,
     metavar="FILE.png",
-    help="Draw what a network is fed, training and evaluation side by side.",
+    help="Draw the images as the network sees them, training and evaluation side by side.",
 )
 @click.option(
     "--label-offset",
     type=click.IntRange(min=0),
     default=0,
-    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
 )
 @click.option("--split", help="The split to draw.  [default: train]")
 @click.option(
-    "--size", type=click.IntRange(min=1), help="Pixels of the views; default: the recipe's."
+    "--size",
+    type=click.IntRange(min=1),
+    help="Height and width in pixels.  [default: the recipe's]",
 )
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
 def command(data, preview, label_offset, split, size, recipe, settings):
-    """Describe DATA: its splits, images and classes; or draw it as a recipe prepares it.
+    """Describe DATA: its splits, images and classes; or draw it as a recipe preprocesses it.
 
     \b
     inception-tf data digits
@@ -52,7 +58,7 @@ def command(data, preview, label_offset, split, size, recipe, settings):
     source = open_source(data, label_offset=label_offset or config.data.label_offset)
     if not preview:
         if split:
-            source.split(split)  # an unknown one is an error, with or without a picture
+            source.split(split)  # an unknown split is an error even without a preview
         click.echo(_description(source))
         return
     from inception_tf.data.preview import draw_preview, views
@@ -67,19 +73,19 @@ def command(data, preview, label_offset, split, size, recipe, settings):
         shown, Path(preview), f"{data}, split {part}, recipe {recipe}, {pixels}x{pixels} pixels"
     )
     click.echo(
-        f"{len(shown.labels)} images of {data}, each as it is trained on and evaluated: {preview}"
+        f"{len(shown.labels)} images of {data}, each as the network sees it in training and evaluation: {preview}"
     )
 
 
-def _description(source) -> str:
+def _description(source: Source) -> str:
     from inception_tf.cli.render import table
 
     images = sum(map(len, source.splits.values()))
     rows = [(name, f"{len(split):,}") for name, split in source.splits.items()]
-    more = ", ..." if len(source.labels) > FIRST else ""
-    numbers = "" if source.named else " (the data does not name them all)"
+    more = ", ..." if len(source.labels) > MAX_LABELS else ""
+    numbers = "" if source.named else " (not all of them have names in the data)"
     return (
         f"{source.name}: {images:,} images of {len(source.labels)} classes\n"
         f"{table(('split', 'images'), rows)}\n"
-        f"labels{numbers}: {', '.join(source.labels[:FIRST])}{more}"
+        f"labels{numbers}: {', '.join(source.labels[:MAX_LABELS])}{more}"
     )

@@ -21,7 +21,7 @@ __all__ = ["command"]
     type=click.IntRange(0, 65535),
     default=7860,
     show_default=True,
-    help="On 127.0.0.1; 0 takes any that is free.",
+    help="On 127.0.0.1; 0: any free port.",
 )
 @click.option("--open/--no-open", "open_browser", default=True, help="Show it in the browser.")
 @click.option(
@@ -32,9 +32,9 @@ __all__ = ["command"]
     help="Classes shown for each image.",
 )
 def command(saved_model, port, open_browser, top):
-    """Open a web page on this machine: drop an image, see what a SavedModel says of it.
+    """Open a web page on this machine: drop an image on it, and see how a SavedModel classifies it.
 
-    Nobody else can reach the page, and it fetches nothing from elsewhere.
+    The page is reachable from this machine only, and loads nothing from the network.
 
     \b
     inception-tf demo saved_models/digits
@@ -42,7 +42,7 @@ def command(saved_model, port, open_browser, top):
     from inception_tf.serving.demo import serve
 
     def ready(address: str) -> None:
-        click.echo(f"{saved_model} is shown at {address} until Ctrl-C")
+        click.echo(f"{saved_model} is served at {address} until Ctrl-C")
         if open_browser:
             webbrowser.open(address)
 
@@ -51,4 +51,4 @@ def command(saved_model, port, open_browser, top):
         with signal_handler(signal.SIGTERM, signal.default_int_handler):
             serve(saved_model, port=port, top=top, ready=ready)
     except KeyboardInterrupt:
-        return  # as it is meant to end
+        return  # the usual way to stop it

@@ -5,10 +5,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
+
+if TYPE_CHECKING:
+    from inception_tf.classifiers import Classifier
+    from inception_tf.data.skipped import BadImages
+    from inception_tf.evaluation.metrics import Predictions
 
 __all__ = ["command"]
 
@@ -21,7 +27,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     "--model",
     "models",
     multiple=True,
-    help="The network that weights files belong to; once for all, or once for each.",
+    help="The network of the weights files; once for all, or once for each.",
 )
 @click.option(
     "--data",
@@ -30,7 +36,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
 @click.option(
     "--label-offset",
     type=click.IntRange(min=0),
-    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
 )
 @click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
 @click.option(
@@ -38,34 +44,34 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     type=click.Choice(("1", "10", "144")),
     default="1",
     show_default=True,
-    help="Views of each image whose probabilities are averaged.",
+    help="Crops per image, whose probabilities are averaged.",
 )
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Views at a time.",
+    help="Crops that pass through the network together.",
 )
-@click.option("--per-class", is_flag=True, help="Print the accuracy of each class too.")
+@click.option("--per-class", is_flag=True, help="Also print the accuracy of each class.")
 @click.option(
     "--confusion",
     type=OUTPUT_FILE,
     metavar="FILE.png",
-    help="Draw which class is taken for which.",
+    help="Draw the confusion matrix.",
 )
 @click.option(
     "--max-bad",
     type=click.FloatRange(0, 1),
     default=0.01,
     show_default=True,
-    help="Share of the images that may be unreadable; they are skipped and named.",
+    help="Fraction of the images that may be unreadable; they are skipped and listed.",
 )
 @click.option(
     "--json",
     "json_file",
     type=OUTPUT_FILE,
-    help="Write the result there as JSON too.",
+    help="Also write the result as JSON.",
 )
 def command(
     paths,
@@ -80,7 +86,7 @@ def command(
     max_bad,
     json_file,
 ):
-    """Measure top-1 and top-5 accuracy; several runs or files are an ensemble, their probabilities averaged.
+    """Measure top-1 and top-5 accuracy; several runs or files form an ensemble, with averaged probabilities.
 
     \b
     inception-tf evaluate runs/digits --data digits
@@ -91,30 +97,32 @@ def command(
 
     source = open_data(paths[0], data, label_offset)
     chosen = source.split(split)
-    members = [
+    classifiers = [
         open_classifier(path, model)
         for path, model in zip(paths, _each(models, paths), strict=True)
     ]
-    for member in members:
-        check_classes(member, source, chosen)
+    for classifier in classifiers:
+        check_classes(classifier, source, chosen)
     bad, crops = BadImages(chosen, max_bad), int(crops)
-    found = [_predictions(member, chosen, crops, batch_size, bad) for member in members]
-    whole = metrics.ensemble(found)
-    results = [dict(metrics.accuracy_metrics(one)) for one in (*found, whole)]
-    labels = _labels(members[0], source)
+    predictions = [
+        _predictions(classifier, chosen, crops, batch_size, bad) for classifier in classifiers
+    ]
+    whole = metrics.ensemble(predictions)
+    results = [dict(metrics.accuracy_metrics(one)) for one in (*predictions, whole)]
+    labels = _labels(classifiers[0], source)
 
-    if len(members) > 1:
-        click.echo(_table(members, results, crops) + "\n")
+    if len(classifiers) > 1:
+        click.echo(_table(classifiers, results, crops) + "\n")
     if per_class:
         click.echo(_by_class(whole, labels) + "\n")
     click.echo(_lines(results[-1], bad))
     if confusion:
         from inception_tf.evaluation.plots import draw_confusion
 
-        title = f"{', '.join(dict.fromkeys(m.network for m in members))} on {source.name}"
+        title = f"{', '.join(dict.fromkeys(m.network for m in classifiers))} on {source.name}"
         draw_confusion(metrics.confusion_matrix(whole), labels, Path(confusion), title)
     if json_file:
-        _write(json_file, members, results, crops, bad)
+        _write(json_file, classifiers, results, crops, bad)
 
 
 def _each(models, paths):
@@ -124,28 +132,28 @@ def _each(models, paths):
         return [models[0] if models else None] * len(paths)
     if len(models) != len(paths):
         raise UserError(
-            f"--model is given once for all or once for each: {len(models)} for {len(paths)} files"
+            f"--model must be given once for all files or once for each, got {len(models)} for {len(paths)} files"
         )
     return models
 
 
-def _predictions(member, split, crops, batch_size, bad):
+def _predictions(classifier, split, crops, batch_size, bad):
     from inception_tf.evaluation.metrics import predict_split
     from inception_tf.host.progress import progress_bar
 
-    with progress_bar(len(split), member.name, leave=False) as bar:
+    with progress_bar(len(split), classifier.name, leave=False) as bar:
         return predict_split(
-            member, split, crops=crops, batch_size=batch_size, bad=bad, on_images=bar.update
+            classifier, split, crops=crops, batch_size=batch_size, bad=bad, on_images=bar.update
         )
 
 
-def _labels(member, source):
-    """A name for each class of the networks; its number where nobody names it."""
-    named = member.labels or source.labels
-    return [named[k] if k < len(named) else str(k) for k in range(member.classes)]
+def _labels(classifier, source):
+    """A name for each class; its number where it has none."""
+    named = classifier.labels or source.labels
+    return [named[k] if k < len(named) else str(k) for k in range(classifier.classes)]
 
 
-def _lines(result, bad) -> str:
+def _lines(result: dict, bad: BadImages) -> str:
     lines = []
     for name in ("top1", "top5"):
         low, high = result[f"{name}_interval"]
@@ -158,13 +166,13 @@ def _lines(result, bad) -> str:
     return "\n".join(lines)
 
 
-def _table(members, results, crops) -> str:
-    """Each network by itself and all together, in the form of the documents' Figure 4."""
+def _table(classifiers: list[Classifier], results: list[dict], crops: int) -> str:
+    """Each network alone and the ensemble, in the form of the documents' Figure 4."""
     from inception_tf.cli.render import table
 
-    names = [(m.network, f"{m.preprocessing.size}x{m.preprocessing.size}", 1) for m in members]
+    names = [(m.network, f"{m.preprocessing.size}x{m.preprocessing.size}", 1) for m in classifiers]
     sizes = sorted({size for _, size, _ in names})
-    names.append(("ensemble", ", ".join(sizes), len(members)))
+    names.append(("ensemble", ", ".join(sizes), len(classifiers)))
     rows = [
         (name, size, crops, count, f"{1 - r['top1']:.2%}", f"{1 - r['top5']:.2%}")
         for (name, size, count), r in zip(names, results, strict=True)
@@ -172,23 +180,25 @@ def _table(members, results, crops) -> str:
     return table(COLUMNS, rows)
 
 
-def _by_class(found, labels) -> str:
+def _by_class(predictions: Predictions, labels: list[str]) -> str:
     from inception_tf.cli.render import table
     from inception_tf.evaluation.metrics import per_class_accuracy
 
     rows = [
         (labels[number], images, f"{first:.2%}", f"{five:.2%}")
-        for number, images, first, five in per_class_accuracy(found)
+        for number, images, first, five in per_class_accuracy(predictions)
     ]
     return table(("class", "images", "top-1", "top-5"), rows)
 
 
-def _write(file, members, results, crops, bad) -> None:
+def _write(
+    file: str, classifiers: list[Classifier], results: list[dict], crops: int, bad: BadImages
+) -> None:
     from inception_tf.host.atomic_io import atomic_write_text
 
     singles = [
         {"name": m.name, "model": m.network, "size": m.preprocessing.size, **result}
-        for m, result in zip(members, results, strict=False)
+        for m, result in zip(classifiers, results, strict=False)
     ]
     content = results[-1] | {
         "skipped": bad.count,

@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 
 @click.group("experiment")
-def command():
+def command() -> None:
     """Run the batch normalization paper's experiments and draw its figures.
 
     \b
@@ -29,34 +29,38 @@ def command():
     type=click.IntRange(min=1),
     default=50_000,
     show_default=True,
-    help="Of 60 images each.",
+    help="Training steps of 60 images each.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the weights and of the order of the images.",
 )
 @click.option(
     "--learning-rate",
     type=float,
     default=0.3,
     show_default=True,
-    help="Of gradient descent, for both networks; the paper does not say its own.",
+    help="Learning rate of both networks; the paper does not give one.",
 )
 @click.option(
     "--initial-deviation",
     type=float,
     default=0.1,
     show_default=True,
-    help="Of the Gaussian that the weights are drawn from; the paper says small.",
+    help="Standard deviation of the Gaussian initialization; the paper only says small.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(exists=True, file_okay=False),
-    help="Where TFDS has prepared MNIST.  [default: as TFDS finds it; fetched if missing]",
+    help="Where TFDS has MNIST.  [default: TFDS' own folder; downloaded if missing]",
 )
 def bn_mnist(out, data_dir, **chosen):
     """Section 4.1, Figure 1: three layers of 100 sigmoids on binary MNIST, with and without BN.
 
-    Both networks begin with the same weights and see the same images in the same order.  Writes
+    Both networks start from the same weights and see the same images in the same order.  Writes
     figure1.png, figure1.csv and report.json; the full length takes two to four minutes on two cores.
 
     \b
@@ -68,11 +72,11 @@ def bn_mnist(out, data_dir, **chosen):
     from inception_tf.experiments.bn_mnist import run_bn_mnist
 
     report = run_bn_mnist(Path(out), setting, data_dir, lambda line: click.echo(line, err=True))
-    click.echo(_told(report))
+    click.echo(_bn_mnist_summary(report))
     click.echo(f"figure1.png, figure1.csv and report.json are in {out}")
 
 
-def _told(report: dict) -> str:
+def _bn_mnist_summary(report: dict) -> str:
     """The figures of both networks as a table, then which of the paper's three findings hold."""
     from inception_tf.cli.render import table
 
@@ -123,18 +127,20 @@ VARIANT_NAMES = (
     show_default=True,
     help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.",
 )
-@click.option("--quick", is_flag=True, help="A small network and few steps: minutes, not a night.")
+@click.option(
+    "--quick", is_flag=True, help="A small network and few steps: minutes instead of overnight."
+)
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    help="Of each variant, rounded up to whole passes over the data.  [default: 15000, quick 900]",
+    help="Training steps of each variant, rounded up to whole epochs.  [default: 15000, quick 900]",
 )
-@click.option("--size", type=int, help="Pixels, height and width.  [default: 64, quick 48]")
+@click.option("--size", type=int, help="Height and width in pixels.  [default: 64, quick 48]")
 @click.option(
     "--width", type=float, help="Factor on every convolution's filters.  [default: 1, quick 0.25]"
 )
 @click.option(
-    "--rate-factor", type=float, help="On every learning rate of the paper.  [default: 1.5]"
+    "--rate-factor", type=float, help="Factor on every learning rate of the paper.  [default: 1.5]"
 )
 @click.option(
     "--every",
@@ -142,20 +148,24 @@ VARIANT_NAMES = (
     help="Steps between two measurements of accuracy.  [default: 500, quick 78]",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of weights and order of the images."
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the weights and of the order of the images.",
 )
 @click.option(
     "--only",
     multiple=True,
     type=click.Choice(VARIANT_NAMES),
-    help="Train this variant alone; may be repeated.  [default: all]",
+    help="Train this variant only; may be repeated.  [default: all]",
 )
 def bn_variants(out, data, quick, only, seed, **chosen):
     """Section 4.2, Figures 2 and 3: Inception and its batch-normalized variants on one set of images.
 
     Each variant is a run of `inception-tf train` in OUT/VARIANT; figures and report are rewritten
-    whenever one has ended.  Ctrl-C stops after the step and saves; the same command resumes there,
-    and trains no finished variant again.
+    whenever one has finished.  Ctrl-C stops after the step and saves; the same command resumes
+    there, and skips finished variants.
 
     \b
     inception-tf experiment bn-variants --out runs/bn-variants --quick
@@ -181,7 +191,8 @@ def bn_variants(out, data, quick, only, seed, **chosen):
 
     def before(name, config):
         click.echo(
-            f"{name}: rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps", err=True
+            f"{name}: learning rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps",
+            err=True,
         )
         bars.append(ProgressBar(config.training.epochs, config.data.batch_size))
         return bars[-1:]
@@ -199,33 +210,33 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     finally:
         for bar in bars:
             bar.close()
-    click.echo(_variants_told(write_report(plan, out)))
+    click.echo(_variants_summary(write_report(plan, out)))
     click.echo(f"figure2.png, figure2.csv, figure3.csv and report.json are in {out}")
 
 
-def _variants_told(report: dict) -> str:
+def _variants_summary(report: dict) -> str:
     """Figure 3 as a table, each variant's numbers beside the paper's."""
     from inception_tf.cli.render import table
 
     heads = (
-        *("variant", "rate", "steps to baseline's best", "x fewer", "best", "outcome"),
+        *("variant", "learning rate", "steps to baseline's best", "x fewer", "best", "outcome"),
         *("paper: steps", "x fewer", "best"),
     )
     return table(heads, [_cells(row) for row in report["figure3"]])
 
 
 def _cells(row: dict) -> tuple[str, ...]:
-    def told(value, form):
+    def shown(value, form):
         return "-" if value is None else form.format(value)
 
     return (
         row["variant"],
         f"{row['learning_rate']:g}",
-        told(row["steps_to_baseline_best"], "{:,}"),
-        told(row["times_fewer_steps"], "{:.1f}"),
-        told(row["best_accuracy"], "{:.1%}"),
+        shown(row["steps_to_baseline_best"], "{:,}"),
+        shown(row["times_fewer_steps"], "{:.1f}"),
+        shown(row["best_accuracy"], "{:.1%}"),
         row["outcome"],
-        row["paper_says"] or told(row["paper_steps"], "{:,.0f}"),
-        told(row["paper_times_fewer_steps"], "{:.1f}"),
-        told(row["paper_best_accuracy"], "{:.1%}"),
+        row["paper_says"] or shown(row["paper_steps"], "{:,.0f}"),
+        shown(row["paper_times_fewer_steps"], "{:.1f}"),
+        shown(row["paper_best_accuracy"], "{:.1%}"),
     )

@@ -15,18 +15,18 @@ from inception_tf.inference.runtimes import FORMATS
 __all__ = ["command"]
 
 SAVED_MODEL = "saved_model"
-FOR_SAVED_MODELS = ("precision", "max_pixels", "top", "warm_up", "no_fold")
-FOR_RUNTIMES = ("int8", "data", "label_offset", "images", "max_drop")
+SAVED_MODEL_OPTIONS = ("precision", "max_pixels", "top", "warm_up", "no_fold")
+RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
 
 
 @click.command("export")
 @click.argument("path", metavar="RUN|WEIGHTS", type=INPUT_WEIGHTS)
-@click.option("--model", help="The network that a weights file belongs to.")
+@click.option("--model", help="The network of a weights file.")
 @click.option(
     "--labels",
     type=InputPath("a file with the name of a class on each line"),
     metavar="FILE",
-    help="Names of the classes, one a line, for weights that bring none.",
+    help="Names of the classes, one per line, for weights without names.",
 )
 @click.option(
     "--to",
@@ -39,19 +39,19 @@ FOR_RUNTIMES = ("int8", "data", "label_offset", "images", "max_drop")
     type=click.Choice((SAVED_MODEL, *FORMATS)),
     default=SAVED_MODEL,
     show_default=True,
-    help="What is to run it: TF Serving, LiteRT, ONNX Runtime or OpenVINO.",
+    help="The target: TF Serving, LiteRT, ONNX Runtime or OpenVINO.",
 )
 @click.option(
     "--precision",
     type=click.Choice(("float32", "bfloat16", "float16")),
     default="float32",
     show_default=True,
-    help="Of the weights and the feature maps; outputs are float32.",
+    help="Precision of weights and feature maps; outputs are float32.",
 )
 @click.option(
     "--max-pixels",
     type=click.IntRange(min=1),
-    help="Height x width of the largest image that is read.  [default: 50,000,000]",
+    help="Height x width of the largest accepted image.  [default: 50,000,000]",
 )
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option(
@@ -59,34 +59,34 @@ FOR_RUNTIMES = ("int8", "data", "label_offset", "images", "max_drop")
     multiple=True,
     type=click.IntRange(min=1),
     metavar="N",
-    help="Images of a warm-up request; give it again for more sizes.  [default: 1, 4, 8]",
-)
-@click.option("--no-fold", is_flag=True, help="Keep batch normalization beside the convolutions.")
-@click.option(
-    "--int8", is_flag=True, help="Of litert and openvino: 8-bit weights and feature maps."
+    help="Images per warm-up request; may be repeated.  [default: 1, 4, 8]",
 )
 @click.option(
-    "--data", help="What the answers are compared on, as for evaluate.  [default: the run's]"
+    "--no-fold", is_flag=True, help="Do not fold batch normalization into the convolutions."
 )
 @click.option(
-    "--label-offset", type=click.IntRange(min=0), help="Of tfrecord: data, as for evaluate."
+    "--int8", is_flag=True, help="8-bit weights and feature maps, for litert and openvino."
 )
+@click.option(
+    "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
+)
+@click.option("--label-offset", type=click.IntRange(min=0), help="As for evaluate.")
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    help="How many images the answers are compared on.  [default: 500]",
+    help="Images to compare predictions on.  [default: 500]",
 )
 @click.option(
     "--max-drop",
     type=click.FloatRange(0, 1),
-    help="Share of the images that top-1 may lose.  [default: 0.01]",
+    help="Largest allowed drop of top-1 accuracy, as a fraction.  [default: 0.01]",
 )
 @click.pass_context
 def command(context, path, model, labels, to, version, format, **settings):
-    """Write RUN in a numbered version folder, by default as a SavedModel.
+    """Export RUN into a numbered version folder, by default as a SavedModel.
 
-    A weights file, our own or another project's, is exported with --model and --labels.
-    For litert, onnx and openvino the answers are compared with the network's on real images.
+    A weights file, of this or another project, needs --model and --labels.
+    For litert, onnx and openvino the predictions are compared with the network's on real images.
 
     \b
     inception-tf export runs/digits --to saved_models/digits
@@ -100,43 +100,48 @@ def command(context, path, model, labels, to, version, format, **settings):
     from inception_tf.export.metadata import Origin
 
     is_saved_model = format == SAVED_MODEL
-    own, others = FOR_SAVED_MODELS, FOR_RUNTIMES
+    allowed, others = SAVED_MODEL_OPTIONS, RUNTIME_OPTIONS
     if not is_saved_model:
-        own, others = others, own
+        allowed, others = others, allowed
     for name in others:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             formats = ", ".join(FORMATS) if is_saved_model else SAVED_MODEL
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
-    member = open_classifier(path, model)
-    names = read_labels(labels) if labels else member.labels
+    classifier = open_classifier(path, model)
+    names = read_labels(labels) if labels else classifier.labels
     if names is None:
         raise UserError(
-            f"{path} names no classes; give {member.classes} names, one a line, with --labels FILE"
+            f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
-    given = {name: settings[name] for name in own if settings[name] not in (None, ())}
+    given = {name: settings[name] for name in allowed if settings[name] not in (None, ())}
     given |= {"version": version, "origin": Origin.of(path, _weights(path))}
     write = _saved_model if is_saved_model else partial(_for_runtime, format=format)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lines = write(path, dataclasses.replace(member, labels=names), to, **given)
+        lines = write(path, dataclasses.replace(classifier, labels=names), to, **given)
     for warning in caught:
         click.echo(f"warning: {warning.message}", err=True)
     click.echo("\n".join(lines))
 
 
-def _saved_model(path, member, to, *, no_fold, max_pixels=None, **settings):
+def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
     from inception_tf.export.savedmodel import export
 
     if max_pixels:
         settings["pixel_limit"] = max_pixels
     to = to or _default(path)
     folder = export(
-        member.model, member.labels, to, member.preprocessing, fold=not no_fold, **settings
+        classifier.model,
+        classifier.labels,
+        to,
+        classifier.preprocessing,
+        fold=not no_fold,
+        **settings,
     )
     return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")
 
 
-def _for_runtime(path, member, to, *, format, int8, data=None, label_offset=None, **settings):
+def _for_runtime(path, classifier, to, *, format, int8, data=None, label_offset=None, **settings):
     from inception_tf.classifiers import open_data
     from inception_tf.export.runtimes import export_runtime
     from inception_tf.run_folder import Run
@@ -144,7 +149,7 @@ def _for_runtime(path, member, to, *, format, int8, data=None, label_offset=None
     if Path(path).is_dir() and not data:
         settings["max_bad"] = Run(Path(path)).config().data.max_bad
     folder, report = export_runtime(
-        member,
+        classifier,
         open_data(path, data, label_offset),
         to or _default(path, format, *(["int8"] if int8 else [])),
         format=format,

@@ -18,7 +18,7 @@ TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 def command(as_json):
     """Print versions, devices and what is installed: what a bug report needs.
 
-    Takes some seconds: TensorFlow, JAX and torch are each asked which devices they see.
+    Takes some seconds: TensorFlow, JAX and torch are each queried for their devices.
 
     \b
     inception-tf info
@@ -39,7 +39,7 @@ def _rows(found: dict) -> list[tuple[str, str]]:
         ("platform", found["platform"]),
         *((name, version or MISSING) for name, version in found["packages"].items()),
         ("processor", processor["name"]),
-        ("processor flags", " ".join(processor["flags"]) or "none of those that matter here"),
+        ("processor flags", " ".join(processor["flags"]) or "none of the relevant ones"),
         ("memory", f"{_size(memory['total'])}, {_size(memory['available'])} available"),
         *_nvidia(found["nvidia"]),
         *((f"{TITLES[name]} sees", _devices(seen)) for name, seen in found["devices"].items()),

@@ -13,7 +13,7 @@ __all__ = ["command"]
 @click.command("models")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(as_json):
-    """List the networks: parameters, multiply-adds for one image, input size, published accuracy.
+    """List the networks: parameters, multiply-adds per image, input size, published accuracy.
 
     \b
     inception-tf models
@@ -42,5 +42,5 @@ def command(as_json):
     click.echo(table(header, [[_shown(value) for value in row.values()] for row in rows]))
 
 
-def _shown(value) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

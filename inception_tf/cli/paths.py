@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths on the command line, checked when they are read: before TensorFlow is imported and any work is done."""
+"""Paths on the command line, checked when they are parsed: before TensorFlow is imported and any work is done."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inception_tf.errors import UserError
 
 __all__ = ["INPUT_SAVED_MODEL", "INPUT_WEIGHTS", "OUTPUT_FILE", "OUTPUT_FOLDER", "InputPath"]
 
-PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # of a checkpoint in several files
+PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 
 
 class InputPath(click.ParamType):
-    """A path that has to exist, or, where `or_address`, the address of a server.
+    """A path that must exist, or, with `or_address`, the address of a server.
 
-    A TF1 checkpoint exists under the name that its `.index` file begins with.
+    A TF1 checkpoint is named without the `.index` of its file.
     """
 
     name = "path"
@@ -31,14 +31,14 @@ class InputPath(click.ParamType):
     def convert(self, value, param, ctx):
         if self.or_address and "://" in value:
             return value
-        is_part = PART.search(value)  # the command itself says which name it wants
+        is_part = PART.search(value)  # the command says which name to give
         if not is_part and not os.path.exists(value) and not os.path.exists(f"{value}.index"):
             raise UserError(f"there is no {value}; give {self.wanted}")
         return value
 
 
 class _Output(click.ParamType):
-    """A path to write to: its folder is there, or can be made, and may be written."""
+    """A path to write to: its folder exists, or can be created, and is writable."""
 
     name = "path"
 
@@ -53,11 +53,11 @@ class _Output(click.ParamType):
             raise UserError(f"{value} is a folder; give the name of a file")
         if not self.folder and not path.parent.exists():
             raise UserError(
-                f"cannot write {value}: there is no folder {path.parent}; make it first"
+                f"cannot write {value}: there is no folder {path.parent}; create it first"
             )
         there = next(p for p in (path, *path.absolute().parents) if p.is_dir())
         if not os.access(there, os.W_OK | os.X_OK):
-            raise UserError(f"cannot write {value}: the folder {there} may not be written to")
+            raise UserError(f"cannot write {value}: the folder {there} is not writable")
         return value
 
 

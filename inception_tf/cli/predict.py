@@ -27,7 +27,7 @@ USER_MISTAKE = 2
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Classes named for each image.",
+    help="Classes listed for each image.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option(
@@ -35,14 +35,14 @@ USER_MISTAKE = 2
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
-    help="Seconds that a server may take for a request.",
+    help="Seconds that a server may take per request.",
 )
 def command(path, images, top, as_json, timeout):
     """Classify JPEG or PNG images with a run, an exported SavedModel or a server.
 
     ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
-    or (http) KServe; https, grpcs, and /versions/V or /labels/L behind the name go as well.
-    An image that cannot be read is named on stderr, the others are answered, and the exit code is 2.
+    or (http) KServe; https, grpcs, and /versions/V or /labels/L after the name work as well.
+    An image that cannot be read is reported on stderr, the others are classified, and the exit code is 2.
 
     \b
     inception-tf predict saved_models/digits digit.png
@@ -55,18 +55,18 @@ def command(path, images, top, as_json, timeout):
         from inception_tf.serving import Client
 
         with Client(path, timeout=timeout) as client:
-            answers = client.predict(images, top)
+            predictions = client.predict(images, top)
     else:
         from inception_tf.serving.predict import predict
 
-        answers = predict(path, images, top)
+        predictions = predict(path, images, top)
     if as_json:
-        click.echo(json.dumps([answer.as_dict() for answer in answers], indent=2))
+        click.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
-        rows = [(a.image, label, f"{score:.4f}") for a in answers for label, score in a.top]
+        rows = [(p.image, label, f"{score:.4f}") for p in predictions for label, score in p.top]
         if rows:
             click.echo(table(("image", "label", "score"), rows))
-    refused = [answer for answer in answers if not answer.top]
-    for answer in refused:
-        print(f"inception-tf: {answer.image}: {answer.status}", file=sys.stderr)
+    refused = [prediction for prediction in predictions if not prediction.top]
+    for prediction in refused:
+        print(f"inception-tf: {prediction.image}: {prediction.status}", file=sys.stderr)
     return USER_MISTAKE if refused else 0

@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.option(
     "--size",
     type=int,
-    help="Height and width of the images in pixels; default: the published size.",
+    help="Height and width of the images in pixels.  [default: the published size]",
 )
 @click.option(
     "--format",
@@ -27,7 +27,7 @@ __all__ = ["command"]
 def command(model, size, form):
     """Print MODEL's layer table in the columns of the GoogLeNet paper's Table 1.
 
-    ops are multiply-adds for one image; params counts every number held, moving statistics included.
+    ops are multiply-adds per image; params counts all weights, moving statistics included.
 
     \b
     inception-tf summary inception_v3 --format markdown
@@ -50,14 +50,14 @@ def command(model, size, form):
 
 
 def _columns(rows: list[dict]) -> list[str]:
-    """All columns of all rows; what only some rows have stands between depth and params, as in Table 1."""
+    """All columns of all rows; those that only some rows have are between depth and params, as in Table 1."""
     first = ["type", "name", "patch/stride", "output size", "depth"]
     last = ["params", "ops"]
-    widths = {}
+    widths: dict[str, None] = {}
     for row in sorted(rows, key=len, reverse=True):
         widths |= dict.fromkeys(key for key in row if key not in (*first, *last))
     return [*first, *widths, *last]
 
 
-def _shown(value) -> str:
-    return f"{value:,}" if isinstance(value, int) else value
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from inception_tf.cli.paths import OUTPUT_FOLDER
+
+if TYPE_CHECKING:
+    from inception_tf.config import Config
 
 __all__ = ["command"]
 
@@ -15,13 +19,13 @@ __all__ = ["command"]
 @click.command("train")
 @click.option(
     "--model",
-    help="A network's name; `inception-tf models` lists them.  [default: the recipe's]",
+    help="The network's name; `inception-tf models` lists them.  [default: the recipe's]",
 )
 @click.option("--data", help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.")
 @click.option(
     "--label-offset",
     type=click.IntRange(min=0),
-    help="Subtracted from the labels of tfrecord: data; 1 where 0 is a background.",
+    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
 )
 @click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
 @click.option("--out", required=True, type=OUTPUT_FOLDER, help="The run folder to write.")
@@ -31,19 +35,19 @@ __all__ = ["command"]
 @click.option(
     "--precision",
     type=click.Choice(("auto", "float32", "mixed_float16", "mixed_bfloat16")),
-    help="What the layers compute in; auto takes the machine's fastest and says why.",
+    help="Precision of the computation; auto selects the machine's fastest and says why.",
 )
 @click.option(
     "--recalibrate-bn",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Recompute the result's batch statistics over N batches; with --resume, of a finished run.",
+    help="Recompute the moving statistics of the result over N batches; with --resume, of a finished run.",
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Print configuration, size, memory and steps; train nothing."
+    "--dry-run", is_flag=True, help="Print configuration, size, memory and steps, without training."
 )
 @click.option(
-    "--resume", "resumed", is_flag=True, help="Go on from the newest checkpoint in --out."
+    "--resume", "resumed", is_flag=True, help="Resume from the newest checkpoint in --out."
 )
 def command(
     model, data, label_offset, recipe, out, settings, precision, recalibrate_bn, dry_run, resumed
@@ -64,7 +68,7 @@ def command(
     if recalibrate_bn:
         config = config.override([f"training.recalibrate_batch_norm={recalibrate_bn}"])
     if dry_run:
-        click.echo(_told_before(config))
+        click.echo(_dry_run(config))
         return
     from inception_tf.host.devices import missing_gpu_hint
     from inception_tf.training.callbacks import ProgressBar, Stopped
@@ -100,7 +104,7 @@ def command(
 
 
 def _config(model, data, recipe, out, settings, resumed):
-    """The run's configuration: the recipe with the command line's words over it, or the one that `out` holds."""
+    """The configuration: the recipe with the options of the command line, or the one that `out` holds."""
     from inception_tf.data.sources.open import absolute
     from inception_tf.errors import UserError
     from inception_tf.run_folder import Run
@@ -117,7 +121,7 @@ def _config(model, data, recipe, out, settings, resumed):
     written_for = network_of(recipe)
     if model and written_for and model != written_for:
         raise UserError(
-            f"recipe {recipe} is written for {written_for}, not for {model}; leave out --model, or take"
+            f"recipe {recipe} is written for {written_for}, not for {model}; remove --model, or use"
             " another --recipe"
         )
     model = model or written_for
@@ -129,26 +133,26 @@ def _config(model, data, recipe, out, settings, resumed):
     return read_recipe(recipe).override([*words, *settings])
 
 
-def _told_before(config) -> str:
-    """The resolved configuration as YAML, then what the run would take."""
+def _dry_run(config: Config) -> str:
+    """The resolved configuration as YAML, then the cost of the run."""
     import yaml
 
     from inception_tf.training.estimate import estimate
     from inception_tf.training.plan import make_plan
 
     plan = make_plan(config)
-    told = estimate(plan)
-    memory = {use: f"{size / 2**20:,.0f} MiB" for use, size in told["memory"].items()}
-    total = sum(told["memory"].values()) / 2**20
+    cost = estimate(plan)
+    memory = {use: f"{size / 2**20:,.0f} MiB" for use, size in cost["memory"].items()}
+    total = sum(cost["memory"].values()) / 2**20
     return (
         f"{yaml.safe_dump(config.as_dict(), sort_keys=False)}\n"
-        f"{config.model.name} at {plan.size}x{plan.size}: {told['parameters']:,} parameters,"
-        f" {told['trainable']:,} of them trained\n"
+        f"{config.model.name} at {plan.size}x{plan.size}: {cost['parameters']:,} parameters,"
+        f" {cost['trainable']:,} of them trained\n"
         f"{plan.precision.policy}: {plan.precision.reason}\n"
-        f"{told['images']:,} images, {plan.classes} classes: {told['steps_per_epoch']:,} steps an"
-        f" epoch, {told['steps']:,} in all\n"
+        f"{cost['images']:,} images, {plan.classes} classes: {cost['steps_per_epoch']:,} steps per"
+        f" epoch, {cost['steps']:,} in total\n"
         f"memory: about {total:,.0f} MiB ({', '.join(f'{use} {size}' for use, size in memory.items())})"
-        " and what the framework takes"
+        " and the framework's own"
     )
 
 

@@ -9,7 +9,7 @@ from inception_tf.cli.paths import INPUT_SAVED_MODEL
 
 __all__ = ["command"]
 
-FAILED = 1  # exit code: the SavedModel is broken, the command line was right
+FAILED = 1  # exit code: the SavedModel is broken, not the command line
 WORDS = {True: "ok", False: "FAILED", None: "not done"}
 
 
@@ -18,13 +18,13 @@ WORDS = {True: "ok", False: "FAILED", None: "not done"}
 @click.option(
     "--run",
     metavar="RUN|WEIGHTS",
-    help="Compare with this network.  [default: the one that was exported, if it is still there]",
+    help="The network to compare with.  [default: the one that was exported, if it still exists]",
 )
 def command(path, run):
     """Load a SavedModel as TF Serving does, run every signature, and print a table of checks.
 
-    PATH is saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.  Exit code 1
-    where a check fails.
+    PATH is saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.  The exit
+    code is 1 where a check fails.
 
     \b
     inception-tf verify saved_models/digits
