@@ -779,7 +779,7 @@ def _render_training(results: list[dict]) -> list[str]:
         "best top-1",
         "s",
         "first epoch, s",
-        "an epoch, s",
+        "s per epoch",
         "loss scale",
     )
     return _table(header, rows)

@@ -3,7 +3,7 @@
 
 The JPEGs are crops of scikit-learn's two photographs at 500x375, of about 110 kB.  Each pipeline
 reads, decodes, cuts a box of 5 to 100 % of the area, resizes it to 299x299 and mirrors half; once
-without and once with changes of light and colour.  The clock includes all from the file to the batch
+without and once with color augmentation.  The clock includes all from the file to the batch
 in memory.  In every round each pipeline starts anew in turn (a running one would fill its queue while
 the others are timed), first for a few batches that do not count, then for those that do; the table has
 the medians.
@@ -30,7 +30,7 @@ UNCOUNTED, COUNTED = (
     30,
     30,
 )  # batches a round; TensorFlow needs the first to find its number of threads
-HEAD = "| pipeline | light and colour | images/s | ours is |\n|---|---|---|---|"
+HEAD = "| pipeline | color augmentation | images/s | ours is |\n|---|---|---|---|"
 
 
 def make_jpegs(folder: Path, count: int) -> None:

@@ -29,7 +29,7 @@ BURN_IN = 2  # calls
 WORKING_SET = 3 << 28  # bytes of the tensors that give the rate of memory: no cache holds them
 NAME_SIZE, NAME_GAP = 8, 9  # points, of the names in the plot and between a mark and its name
 HEAD = (
-    "| stage | GFLOP | MB | FLOP a byte | arithmetic, ms | memory, ms | measured, ms | roof / measured | limit |\n"
+    "| stage | GFLOP | MB | FLOP per byte | arithmetic, ms | memory, ms | measured, ms | roof / measured | limit |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -193,14 +193,14 @@ def _line(row: Stage, peak: Peak) -> str:
 
 
 def draw(rows: list[Stage], peak: Peak, path: str, title: str) -> None:
-    """GFLOP/s over FLOP a byte in both logarithms, the roof, and a mark for each stage with its name beside it."""
+    """GFLOP/s over FLOP per byte in both logarithms, the roof, and a mark for each stage with its name beside it."""
     from matplotlib.figure import Figure
 
     figure = Figure((8, 5), layout="constrained")
     axes = figure.add_subplot()
     xs = [row.operations / row.bytes for row in rows]
     ys = [row.operations / row.seconds / 1e9 for row in rows]
-    ridge = peak.flops / peak.bytes  # FLOP a byte from which arithmetic is the limit
+    ridge = peak.flops / peak.bytes  # FLOP per byte from which arithmetic is the limit
     left, right = min(*xs, ridge) / 3, max(*xs, ridge) * 4
     line = [left, ridge, right]
     axes.plot(line, [min(peak.flops, x * peak.bytes) / 1e9 for x in line], color="0.2")
@@ -209,7 +209,7 @@ def draw(rows: list[Stage], peak: Peak, path: str, title: str) -> None:
         yscale="log",
         xlim=(left, right),
         ylim=(min(ys) / 2, peak.flops / 1e9 * 2),
-        xlabel="FLOP a byte",
+        xlabel="FLOP per byte",
         ylabel="GFLOP/s",
     )
     top = f"{peak.flops / 1e9:.0f} GFLOP/s"

@@ -36,7 +36,7 @@ FORWARD_STEPS = 5  # of ours, in training mode
 CLASSES = 1000
 OURS, FIT, KERAS = "inception_tf", "inception_tf, fit", "keras.applications"
 HEAD = (
-    "| what | precision | s / step | images / s | speed of ours over it | GFLOP/s | of peak"
+    "| what | precision | s / step | images / s | our speedup | GFLOP/s | of peak"
     " | peak memory, MiB |\n|---|---|---|---|---|---|---|---|"
 )
 OWN = """

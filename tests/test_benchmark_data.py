@@ -48,7 +48,10 @@ def test_the_command_prints_a_table_a_sentence_and_json(capsys, tmp_path):
     result = json.loads(file.read_text())
     assert list(result["stages"]) == ["decode", "distort"]  # the digits are pixels already
     assert out.splitlines()[0] == "digits: batch 8, 32x32, recipe default"
-    assert f"{result['step']:.1f} images/s of training; the {result['slower']} is the bottleneck" in out
+    assert (
+        f"{result['step']:.1f} images/s of training; the {result['slower']} is the bottleneck"
+        in out
+    )
 
 
 def test_no_steps_are_refused():

@@ -515,9 +515,7 @@ experiment bn-mnist --steps 0 --out {tmp_path}/new
 
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(paths.os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(
-        UserError, match=r"^cannot write .*x.json: the folder .* is not writable"
-    ):
+    with pytest.raises(UserError, match=r"^cannot write .*x.json: the folder .* is not writable"):
         paths.OUTPUT_FILE.convert(str(tmp_path / "x.json"), None, None)
 
 
