@@ -40,7 +40,7 @@ __all__ = ["clocked", "time_case", "time_prepared"]
 FORWARD_STEPS = 5  # in training mode, next to gradient steps
 
 
-def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) -> Timing:
+def time_case(case: Case, log: Callable[[str], None], *, peak: bool = False) -> Timing:
     """Times `case.steps` steps after ten burn-in steps.
 
     A step begins with its batch in memory, or with drawing it, and ends when the class probabilities are in
@@ -49,7 +49,7 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
 
     Args:
         case: what to time.
-        tell: called with each line of the report.
+        log: called with each line of the report.
         peak: also measure the peak of the machine, before and after; the better counts.
 
     Returns:
@@ -74,12 +74,12 @@ def time_case(case: Case, tell: Callable[[str], None], *, peak: bool = False) ->
     prepared.step()
     compile_seconds = time.perf_counter() - started
 
-    timing = time_prepared(case, prepared, compile_seconds, tell)
+    timing = time_prepared(case, prepared, compile_seconds, log)
     return dataclasses.replace(timing, peak=before.better(_peak(case))) if peak else timing
 
 
 def time_prepared(
-    case: Case, prepared: Prepared, compile_seconds: float, tell: Callable[[str], None]
+    case: Case, prepared: Prepared, compile_seconds: float, log: Callable[[str], None]
 ) -> Timing:
     """Times a step that is compiled already, without measuring the peak.
 
@@ -87,7 +87,7 @@ def time_prepared(
         case: a resolved case.
         prepared: its step.
         compile_seconds: from building the network to the end of the first step.
-        tell: called with each line of the report.
+        log: called with each line of the report.
 
     Returns:
         The timing.
@@ -108,9 +108,9 @@ def time_prepared(
         input=case.input,
         tf32=case.precision == "float32" and case.backend != "openvino" and uses_tf32(),
     )
-    tell(setting.header())
-    durations = clocked(prepared.step, case.steps, tell)
-    tell(summary_line(datetime.now(), setting.what, durations))
+    log(setting.header())
+    durations = clocked(prepared.step, case.steps, log)
+    log(summary_line(datetime.now(), setting.what, durations))
     memory = peak_memory()
     forward_seconds = _fastest(prepared.forward) if prepared.forward else None
     return Timing(
@@ -130,14 +130,14 @@ def _fastest(step: Callable[[], object]) -> float:
 
 
 def clocked(
-    step: Callable[[], object], steps: int, tell: Callable[[str], None]
+    step: Callable[[], object], steps: int, log: Callable[[str], None]
 ) -> tuple[float, ...]:
     """Calls a step repeatedly and reports every tenth call.
 
     Args:
         step: the function to time.
         steps: timed calls, after ten burn-in calls.
-        tell: called with each line of the report.
+        log: called with each line of the report.
 
     Returns:
         Seconds of each timed call.
@@ -150,7 +150,7 @@ def clocked(
         if number >= 0:
             durations.append(duration)
             if number % EVERY == 0:
-                tell(step_line(datetime.now(), number, duration))
+                log(step_line(datetime.now(), number, duration))
     return tuple(durations)
 
 

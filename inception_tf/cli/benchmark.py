@@ -325,7 +325,7 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
 def start_up(path, image, runs, json_file):
     """Time `inception-tf predict` on one image, from its start to its first prediction.
 
-    Each run is a process of its own.  The peak is the most memory that it held.
+    Each run is a separate process.  The peak is the most memory that it held.
 
     \b
     inception-tf benchmark start-up saved_models/digits digit.png

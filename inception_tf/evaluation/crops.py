@@ -87,8 +87,8 @@ def _square(image: tf.Tensor, place: float) -> tf.Tensor:
     """The square of the shorter side, at the fraction `place` along the longer side."""
     shape = tf.shape(image)
     side = tf.minimum(shape[0], shape[1])
-    begin = tf.cast(tf.round(tf.cast(shape[:2] - side, tf.float32) * place), tf.int32)
-    return image[begin[0] : begin[0] + side, begin[1] : begin[1] + side]
+    start = tf.cast(tf.round(tf.cast(shape[:2] - side, tf.float32) * place), tf.int32)
+    return image[start[0] : start[0] + side, start[1] : start[1] + side]
 
 
 def _resized(image: tf.Tensor, side: int, interpolation: str) -> tf.Tensor:

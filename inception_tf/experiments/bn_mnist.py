@@ -28,7 +28,7 @@ LATE = 10  # the last tenth of the measurements is averaged: a single one is noi
 
 
 def run_bn_mnist(
-    out: Path, setting: MnistSettings, folder: str | None, tell: Callable[[str], None]
+    out: Path, setting: MnistSettings, folder: str | None, log: Callable[[str], None]
 ) -> dict:
     """Trains both networks and writes `figure1.png`, `figure1.csv` and `report.json`.
 
@@ -38,7 +38,7 @@ def run_bn_mnist(
         out: the folder to write to, made where it is missing.
         setting: of both networks.
         folder: where TFDS has MNIST, see `load_mnist`.
-        tell: called with lines of progress.
+        log: called with lines of progress.
 
     Returns:
         The content of `report.json`.
@@ -55,7 +55,7 @@ def run_bn_mnist(
     traces, seconds = {}, {}
     for batch_norm, name in enumerate(NETWORKS):
         started = time.perf_counter()
-        traces[name] = train_network(data, setting, bool(batch_norm), tell)
+        traces[name] = train_network(data, setting, bool(batch_norm), log)
         seconds[name] = round(time.perf_counter() - started, 1)
     report = {
         "experiment": "bn-mnist",

@@ -118,7 +118,7 @@ def image_order(setting: MnistSettings, images: int) -> np.ndarray:
 
 
 def train_network(
-    data: BinaryMnist, setting: MnistSettings, batch_norm: bool, tell: Callable[[str], None]
+    data: BinaryMnist, setting: MnistSettings, batch_norm: bool, log: Callable[[str], None]
 ) -> Trace:
     """Trains one of the two networks from its first step to its last.
 
@@ -126,7 +126,7 @@ def train_network(
         data: MNIST.
         setting: of both networks.
         batch_norm: which of the two.
-        tell: called with lines of progress.
+        log: called with lines of progress.
 
     Returns:
         Its measurements.
@@ -151,7 +151,7 @@ def train_network(
                 f" use a learning rate below {setting.learning_rate:g}"
             )
         if end // LOG_EVERY > begin // LOG_EVERY or end == setting.steps:
-            tell(f"{name}: step {end:,} of {setting.steps:,}, test accuracy {accuracy:.2%}")
+            log(f"{name}: step {end:,} of {setting.steps:,}, test accuracy {accuracy:.2%}")
     accuracy, percentiles = zip(*measured, strict=True)
     if batch_norm:
         recalibrate(model, _probe(data, setting), PROBES)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_figure2"]
 
-# Readable in grayscale: shade, dashes and marker together tell the lines apart.
+# Readable in grayscale: shade, dashes and marker together distinguish the lines.
 STYLES: dict[str, dict[str, Any]] = {
     "inception": {"color": "0.0", "linestyle": "--", "marker": "o"},
     "bn-baseline": {"color": "0.45", "linestyle": ":", "marker": "s"},

@@ -31,7 +31,7 @@ HIDDEN = ("", "-1")  # first entries of CUDA_VISIBLE_DEVICES that hide all GPUs 
 
 # Backend → its name, the command that installs GPU support, and packages of which that installs one.
 GPU_SUPPORT = {
-    # cuDNN does not tell: torch brings the same package.
+    # cuDNN is no evidence: torch brings the same package.
     "tensorflow": ("TensorFlow", "pip install 'inception_tf[gpu]'", ("nvidia-cuda-nvcc-cu12",)),
     "jax": (
         "JAX",
@@ -141,7 +141,7 @@ def missing_gpu_hint(devices: Path = Path("/dev")) -> str | None:
 def has_nvidia_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether this machine, or this container, has an NVIDIA GPU that programs may open.
 
-    /proc/driver/nvidia does not tell: a container shows its host's.
+    /proc/driver/nvidia is no evidence: a container shows its host's.
 
     Args:
         devices: the folder of device files.

@@ -86,7 +86,7 @@ class Recorder(keras.callbacks.Callback):
         self.epoch_start = progress.step  # the step at which this call of `fit` started its epoch
 
     def on_train_begin(self, logs=None):
-        # The rest of an interrupted epoch is a `fit` of its own, followed by another `fit`.
+        # The rest of an interrupted epoch is a separate `fit`, followed by another `fit`.
         if not self.handlers and threading.current_thread() is threading.main_thread():
             self.handlers = {s: signal.signal(s, self._ask_to_stop) for s in STOP_SIGNALS}
 

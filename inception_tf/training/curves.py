@@ -31,7 +31,7 @@ def draw_curves(history: list[dict], path: Path, title: str) -> None:
         (losses, "loss", "loss", 1),
         (accuracies, "top1", "top-1 accuracy (%)", 100),
     ):
-        # Readable in grayscale: dashes and markers tell the lines apart, not color alone.
+        # Readable in grayscale: dashes and markers distinguish the lines, not color alone.
         for key, line, legend in ((name, "o--", "training"), (f"val_{name}", "s-", "validation")):
             axes.plot(
                 epochs, [factor * row[key] for row in history], line, markersize=3, label=legend
