@@ -24,7 +24,7 @@ from inception_tf.errors import UserError
         ({"backend": "torch"}, "unknown backend 'torch'; known: tensorflow, openvino, keras"),
         ({"threads": 0}, "the number of threads must be at least 1, got 0"),
         ({"backend": "openvino", "compile": "xla"}, "remove --compile xla"),
-        ({"kind": "train-step", "input": "redrawn"}, "a train-step takes its batch from memory"),
+        ({"kind": "train-step", "input": "redrawn"}, "a train-step reads its batch from memory"),
         (
             {"backend": "openvino", "kind": "forward-backward"},
             "OpenVINO only runs the forward pass; time forward-backward with --backend tensorflow",

@@ -71,7 +71,7 @@ def test_a_suspect_figure_is_marked_in_json_table_csv_and_plot(tmp_path):
     column = tables.COLUMNS.index("suspect")
     assert [row[column] for row in tables.timing_rows([sound, wrong])] == ["", "suspect"]
     (line,) = tables.suspect_lines([sound, wrong])
-    assert line.startswith("suspect: inception_v3, forward, bfloat16, batch 16: 320% of the best")
+    assert line.startswith("suspect: inception_v3, forward, bfloat16, batch 16: 320% of the peak")
     assert "320% of the peak rate" in tables.timings_to_csv([sound, wrong]).splitlines()[2]
     pictures = [tmp_path / "sound.png", tmp_path / "wrong.png"]
     for picture, seconds in zip(pictures, (0.5, 0.1), strict=True):

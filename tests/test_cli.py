@@ -370,7 +370,7 @@ def test_weights_need_a_network_and_data(call, run_folder):
     assert (code, "say with --model which network it belongs to" in err) == (2, True)
     words = ["--model", "inception_v1", "--model", "inception_v3", "--data", "digits"]
     code, _, err = call("evaluate", file, *words)
-    assert (code, "once for all or once for each: 2 for 1 files" in err) == (2, True)
+    assert (code, "once for all files or once for each, got 2 for 1 files" in err) == (2, True)
 
 
 def test_an_export_verifies(call, saved_model):
