@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All that is to be measured on a graphics card which is at hand for minutes, in one command.
+"""Everything to measure on a GPU that is available for a few minutes, in one command.
 
-Keras runs on JAX here, on torch where a row says so; TensorFlow is not needed, and no network.  Six parts
-run in this order, each with a share of --minutes; what a part does not use, the later ones have:
+Keras runs on JAX, or on torch where a row says so; neither TensorFlow nor internet access is needed.  Six
+parts run in this order, each with a fraction of --minutes; later parts get the time that a part does not use:
 
     report      10 %  the documents' report: Inception V3, 100 steps of 32 images, in each precision
     networks    30 %  the forward pass of all networks: batch 256, 32 and 1, bfloat16 and float16
     train-step  20 %  forward, backward and the optimizer's update, with loss scaling in float16
-    peers       15 %  timm's and torchvision's networks on the same card, by the same clock
-    training    15 %  a real training: handwritten digits by `model.fit` in mixed_float16
-    memory      10 %  the most memory of the card that V3 takes
+    peers       15 %  timm's and torchvision's networks on the same GPU, timed the same way
+    training    15 %  a real training: handwritten digits with `model.fit` in mixed_float16
+    memory      10 %  the peak GPU memory of V3
 
-Each part begins with what matters most and is saved when it ends: `accelerator.json` holds every step,
-`accelerator.md` the tables.  What there was no time for, and what failed, is listed with the reason.  A
-figure that is impossible is marked in the JSON file and listed in place of its row.
+Each part starts with what matters most and is saved when it ends: `accelerator.json` has every step,
+`accelerator.md` the tables.  Whatever failed, or had no time left, is listed with the reason.  An
+impossible figure is marked in the JSON file and listed instead of its row.
 
-The clock includes one call, from the batch in the card's memory to the result in NumPy; building,
-compiling and ten calls are outside.  The cases of one network are compiled side by side.
+The clock includes one call, from the batch in GPU memory to the result in NumPy; building, compiling and
+ten calls are not included.  The cases of one network are compiled in parallel.
 
     python benchmarks/accelerator.py --out results
-    python benchmarks/accelerator.py --out results --tiny     # a rehearsal of every part, on a processor
+    python benchmarks/accelerator.py --out results --tiny     # tries every part, on a CPU
     python benchmarks/accelerator.py --write-digits digits.npz   # for a machine without scikit-learn
 """
 

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What fused batch normalization is worth: one network with it and with Keras' own layer, in turn, in one process.
+"""The gain of fused batch normalization: one network with it and with Keras' layer, interleaved in one process.
 
 The clock includes one call of the compiled training step (forward, backward, SGD with momentum) or of
-the forward pass, from a batch in memory to a number in Python.  Tracing and two first calls are not
-counted.  Every round runs all variants once; the table has the medians over the rounds.  What the
-machine reaches at best is measured before and after; a figure that is impossible is refused, and no table
-is printed.
+the forward pass, from a batch in memory to a number in Python.  Tracing and the first two calls are not
+counted.  Every round runs all variants once; the table has the medians over the rounds.  The peak of the
+machine is measured before and after; an impossible figure is rejected, and no table is printed.
 
     python benchmarks/batch_norm.py --model inception_v3 --batch-size 8
 """
@@ -112,11 +111,16 @@ def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak])
 
 @click.command()
 @click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", default=None, type=int, help="Pixels; the network's own by default.")
+@click.option(
+    "--size",
+    default=None,
+    type=int,
+    help="Height and width in pixels.  [default: the published size]",
+)
 @click.option("--batch-size", default=8, show_default=True)
 @click.option("--rounds", default=7, show_default=True)
 def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
-    """Fused batch normalization against Keras' own."""
+    """Compare fused batch normalization with Keras' layer."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.host.hardware import device_name
     from inception_tf.models import find_network

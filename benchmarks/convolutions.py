@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How near to the processor's best the convolutions of a training step come: each shape and pass by itself.
+"""How close the convolutions of a training step come to the peak of the processor: each shape and pass alone.
 
-Every distinct convolution of the network is run forward, back to its input and back to its filter, one
-TensorFlow operation each, and the last of them also as the products that
-`inception_tf.training.convolutions` can put in its place, one compiled function.  The clock includes
-one such call, from operands in memory to its result in memory, and so some 20 microseconds of
-TensorFlow's eager execution; two first rounds are not counted.  Every round runs all shapes and passes
-once, and between them a large matrix product of the same precision.  The peak is the best of these and
-of what one large product or convolution reaches before and after; a rate above it is refused.  The
-table has medians over the rounds; totals count a shape as often as the network has it, and no way back
-to the images.
+Every distinct convolution of the network is timed forward, as input gradient and as filter gradient, each
+one TensorFlow operation, and the filter gradient also as the matrix products that
+`inception_tf.training.convolutions` can use instead, one compiled function.  The clock includes one call,
+from operands in memory to its result in memory, and so some 20 microseconds of TensorFlow's eager
+execution; the first two rounds are not counted.  Every round runs all shapes and passes once, and between
+them a large matrix product of the same precision.  The peak is the best of these and of one large product
+or convolution before and after; a rate above it is rejected.  The table has medians over the rounds;
+totals count a shape as often as the network has it, and no gradient of the images.
 
     python benchmarks/convolutions.py
     python benchmarks/convolutions.py --model inception_v1 --precision float32
@@ -159,19 +158,24 @@ def rows(shapes: Counter, seconds: dict, peak: float) -> list[str]:
 
 @click.command()
 @click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", default=None, type=int, help="Pixels; the network's own by default.")
+@click.option(
+    "--size",
+    default=None,
+    type=int,
+    help="Height and width in pixels.  [default: the published size]",
+)
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--precision", default="bfloat16", show_default=True)
 @click.option("--rounds", default=7, show_default=True)
 def main(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
-    """Time, rate and share of the peak of each convolution, forward and in its two gradients."""
+    """Time, rate and fraction of the peak of each convolution, forward and both gradients."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with one_sentence():
         page(model, size, batch_size, precision, rounds)
 
 
 def page(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
-    """Measures and prints; `UserError` for a figure that is impossible."""
+    """Measures and prints; `UserError` for an impossible figure."""
     import tensorflow as tf
 
     from inception_tf.benchmark.peak import measure_flops

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training images a second: this project's pipeline against three others, on the same JPEGs and cores.
+"""Training images per second: this project's pipeline against three others, on the same JPEGs and cores.
 
-The JPEGs are crops of scikit-learn's two photographs at 500x375, of about 110 kB.  Each pipeline
-reads, decodes, cuts a box of 5 to 100 % of the area, resizes it to 299x299 and mirrors half; once
-without and once with color augmentation.  The clock includes all from the file to the batch
-in memory.  In every round each pipeline starts anew in turn (a running one would fill its queue while
-the others are timed), first for a few batches that do not count, then for those that do; the table has
-the medians.
+The JPEGs are crops of scikit-learn's two photographs at 500x375, of about 110 kB.  Each pipeline reads,
+decodes, crops 5 to 100 % of the area, resizes to 299x299 and mirrors half; once without and once with
+color augmentation.  The clock includes everything from the file to the batch in memory.  In every round
+the pipelines are started one after another (a running one would fill its queue while the others are
+timed), first for a few batches that are not counted, then for those that are; the table has the medians.
 
     python benchmarks/data.py
-    python benchmarks/data.py --torch-python ~/torch/bin/python   # where torch and torchvision are
+    python benchmarks/data.py --torch-python ~/torch/bin/python   # a Python with torch and torchvision
     python benchmarks/data.py --memory                            # three epochs of 12,000 images
 """
 
@@ -53,7 +52,7 @@ def make_jpegs(folder: Path, count: int) -> None:
         path.write_bytes(tf.io.encode_jpeg(pixels, quality=95).numpy())
 
 
-def ours(folder: Path, colour: bool):
+def ours(folder: Path, color: bool):
     """`inception_tf.data.pipeline.training`, as `inception-tf train` reads a folder."""
     from inception_tf.config import DataConfig
     from inception_tf.data import pipeline
@@ -63,14 +62,14 @@ def ours(folder: Path, colour: bool):
         batch_size=BATCH,
         box_area=AREA,
         box_aspect=ASPECT,
-        photometric="full" if colour else "none",
+        photometric="full" if color else "none",
     )
     split = open_source(f"folder:{folder}").split("all")
     data = pipeline.training(split, config, size=SIZE, classes=2, seed=0, epochs=10_000)
     return lambda: iter(data).__next__
 
 
-def plain(folder: Path, colour: bool):
+def plain(folder: Path, color: bool):
     """What a user writes from TensorFlow's guides: decode the whole, then cut."""
     import tensorflow as tf
 
@@ -86,7 +85,7 @@ def plain(folder: Path, colour: bool):
         )
         image = tf.image.resize(tf.slice(image, begin, size), (SIZE, SIZE)) / 255
         image = tf.image.random_flip_left_right(tf.ensure_shape(image, (SIZE, SIZE, 3)))
-        if colour:
+        if color:
             image = tf.image.random_brightness(image, 32 / 255)
             image = tf.image.random_saturation(image, 0.5, 1.5)
             image = tf.image.random_hue(image, 0.2)
@@ -100,7 +99,7 @@ def plain(folder: Path, colour: bool):
     return lambda: iter(batches).__next__
 
 
-def model_garden(folder: Path, colour: bool):
+def model_garden(folder: Path, color: bool):
     """The Model Garden's decoder and parser for classification, from TFRecord files."""
     import tensorflow as tf
     from official.vision.dataloaders import classification_input
@@ -118,7 +117,7 @@ def model_garden(folder: Path, colour: bool):
                 writer.write(example.SerializeToString())
     decoder = classification_input.Decoder("image/encoded", "image/class/label")
     parser = classification_input.Parser(
-        [SIZE, SIZE], 2, crop_area_range=AREA, color_jitter=0.5 if colour else 0.0
+        [SIZE, SIZE], 2, crop_area_range=AREA, color_jitter=0.5 if color else 0.0
     )
     data = tf.data.TFRecordDataset(str(records)).repeat().shuffle(256)
     data = data.map(decoder.decode, num_parallel_calls=tf.data.AUTOTUNE)
@@ -131,9 +130,9 @@ TORCH = """
 import sys
 import torch
 from torchvision import datasets, transforms
-folder, colour, size, batch = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
+folder, color, size, batch = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), int(sys.argv[4])
 steps = [transforms.RandomResizedCrop(size, (0.05, 1.0), (0.75, 4 / 3)), transforms.RandomHorizontalFlip()]
-if colour:
+if color:
     steps.append(transforms.ColorJitter(32 / 255, 0.5, 0.5, 0.2))
 steps += [transforms.ToTensor(), transforms.Normalize((0.5,) * 3, (0.5,) * 3)]
 data = datasets.ImageFolder(folder, transforms.Compose(steps))
@@ -148,11 +147,11 @@ for _ in sys.stdin:
 
 
 def torch_loader(python: str):
-    """torchvision's transforms in a `DataLoader` with a worker for each core, in a process of its own."""
+    """torchvision's transforms in a `DataLoader` with a worker for each core, in its own process."""
 
-    def start(folder: Path, colour: bool):
+    def start(folder: Path, color: bool):
         child = subprocess.Popen(
-            [python, "-c", TORCH, str(folder), str(colour), str(SIZE), str(BATCH)],
+            [python, "-c", TORCH, str(folder), str(color), str(SIZE), str(BATCH)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -190,11 +189,11 @@ def compare(folder: Path, python: str, rounds: int) -> None:
         "Model Garden": model_garden,
         "torch DataLoader": torch_loader(python),
     }
-    for colour in (False, True):
+    for color in (False, True):
         started, rates = {}, {}
         for name, start in pipelines.items():
             try:
-                started[name] = start(folder, colour)
+                started[name] = start(folder, color)
             except ImportError as error:
                 click.echo(f"skipped {name}: {error}")
         for number in range(-1, rounds):
@@ -202,13 +201,13 @@ def compare(folder: Path, python: str, rounds: int) -> None:
                 rate = images_per_second(ready)
                 if number >= 0:
                     rates.setdefault(name, []).append(rate)
-        if not colour:
+        if not color:
             click.echo(HEAD)
         for name, values in rates.items():
             ratio = np.median(np.array(rates["inception_tf"]) / values)
             times = "" if name == "inception_tf" else f"{ratio:.2f} times that"
             click.echo(
-                f"| {name} | {'yes' if colour else 'no'} | {np.median(values):.0f} | {times} |"
+                f"| {name} | {'yes' if color else 'no'} | {np.median(values):.0f} | {times} |"
             )
 
 
@@ -224,9 +223,9 @@ def memory(folder: Path) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--count", default=512, show_default=True, help="JPEGs that are made.")
+@click.option("--count", default=512, show_default=True, help="Number of JPEGs.")
 @click.option("--rounds", default=7, show_default=True)
-@click.option("--torch-python", default=sys.executable, help="An interpreter that has torch.")
+@click.option("--torch-python", default=sys.executable, help="A Python interpreter with torch.")
 @click.option("--memory", "only_memory", is_flag=True, help="Measure memory, not time.")
 def main(count, rounds, torch_python, only_memory):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

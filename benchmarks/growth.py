@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How time and memory of a forward pass grow with batch, image size, width and depth, on one thread and on two.
+"""How time and memory of a forward pass grow with batch, image size, width and depth, on one and on two threads.
 
-Each point is a process of its own; all points are taken in turn, `--rounds` times, and the median step
-counts.  The weights are variables in all of them, at small batches too.  Time, and the memory that the
-forward passes need beyond what the finished network holds, are fitted by c * x^e over all points of a
-curve (least squares of the logarithms); the table and the plot give e.  Each process measures too what
-the machine reaches with its threads, before and after; a figure that is impossible is refused, and no table
-is printed.
+Each point is a separate process; all points are interleaved, `--rounds` times, and the median step counts.
+The weights are variables in all of them, even at small batches.  Time, and the memory that the forward
+passes need in addition to the built network, are fitted by c * x^e over all points of a curve (least
+squares of the logarithms); the table and the plot give e.  Each process also measures the peak of the
+machine with its threads, before and after; an impossible figure is rejected, and no table is printed.
 
     python benchmarks/growth.py --plot growth.png
 """
@@ -186,7 +185,7 @@ def draw(found: dict, path: str, title: str) -> None:
 @click.command()
 @click.option("--precision", default="bfloat16", show_default=True)
 @click.option("--threads", type=int, multiple=True, default=(1, 2), show_default=True)
-@click.option("--steps", default=3, show_default=True, help="Steps of a point in each round.")
+@click.option("--steps", default=3, show_default=True, help="Steps per point and round.")
 @click.option("--rounds", default=2, show_default=True)
 @click.option("--plot", "plot_file", metavar="FILE.png")
 @click.option("--json", "json_file", metavar="FILE")

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A forward pass beside what people use today, on this machine: one process a peer, in turn, medians and ratios.
+"""A forward pass compared with other packages on this machine: one process per peer, interleaved, medians and ratios.
 
-Each peer computes the same network at the same batch and size with weights of its own drawing, which
-take the same time.  The clock includes one call, from the batch in memory to the probabilities in
-NumPy; building, conversion and the first three calls are outside.  Peers that are not installed are
-named and left out.  A figure that is impossible is refused, and no table is printed.
+Each peer computes the same network at the same batch and size with its own random weights, which takes
+the same time.  The clock includes one call, from the batch in memory to the probabilities in NumPy;
+building, conversion and the first three calls are not included.  Peers that are not installed are listed
+and skipped.  An impossible figure is rejected, and no table is printed.
 
     python benchmarks/peers.py
-    python benchmarks/peers.py --model inception_v4 --torch-python ~/torch/bin/python   # where torch and timm are
+    python benchmarks/peers.py --model inception_v4 --torch-python ~/torch/bin/python   # a Python with torch and timm
     python benchmarks/peers.py --model vgg16 --batch-size 1
 """
 
@@ -173,14 +173,16 @@ def page(
 @click.command()
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
-@click.option("--size", type=int, help="[default: the network's own]")
-@click.option("--steps", default=5, show_default=True, help="Calls that are counted, each round.")
+@click.option("--size", type=int, help="[default: the published size]")
+@click.option("--steps", default=5, show_default=True, help="Timed calls per round.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option(
-    "--torch-python", default=sys.executable, help="An interpreter that has torch and timm."
+    "--torch-python", default=sys.executable, help="A Python interpreter with torch and timm."
 )
-@click.option("--only", help="Peers whose name holds this word.")
-@click.option("--json", "json_file", metavar="FILE", help="Every call's seconds, after each peer.")
+@click.option("--only", help="Only peers whose name contains this.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write the seconds of every call, after each peer."
+)
 def main(model, batch_size, size, steps, rounds, torch_python, only, json_file):
     from inception_tf import models
     from inception_tf.arch import spec

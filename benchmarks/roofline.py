@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What limits each group of layers: arithmetic, memory, or neither of them.
+"""The limit of each group of layers: arithmetic, memory, or neither.
 
-Each stage of a network, from one grid to the next, is timed as a graph of its own, as
-`optimize_for_inference` leaves it, in turn with the others; its clock stops when its output lies in
-NumPy.  Beside it stand the two times that no program can beat: its operations at the best rate of one
-matrix product or convolution, and the bytes of its layers (each reads its inputs and weights and
-writes its output once) at the best rate of reading one large tensor or adding two into a third, both
-measured in this process before and after.  The larger of both is the roof; a stage that is above it
-by more than 5 % is impossible, and no table is printed.
+Each stage of a network, from one feature map size to the next, is timed as a separate graph after
+`optimize_for_inference`, interleaved with the others; the clock stops when its output is in NumPy.  It is
+compared with two times that no program can beat: its operations at the peak rate of one matrix product or
+convolution, and the bytes of its layers (each reads its inputs and weights and writes its output once) at
+the peak rate of reading one large tensor or adding two into a third, both measured in this process before
+and after.  The larger of both is the roof; a stage above it by more than 5 % is impossible, and no table
+is printed.
 
     python benchmarks/roofline.py --plot roofline.png
 """
@@ -102,7 +102,7 @@ def page(title: str, rows: list[Stage], whole: Stage, peak: Peak) -> str:
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--precision", default="bfloat16", show_default=True)
-@click.option("--size", type=int, help="Pixels.  [default: the network's own]")
+@click.option("--size", type=int, help="Height and width in pixels.  [default: the published size]")
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--plot", "plot_file", metavar="FILE.png")
 def main(model, batch_size, precision, size, rounds, plot_file):

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests a second and their latency, of an exported network behind `inception_tf.serving.local_server`.
+"""Requests per second and their latency, of an exported network served by `inception_tf.serving.local_server`.
 
-Two servers of the same SavedModel run, one with batching over requests and one without, each in a
-process of its own; `inception_tf.serving.Client` asks them over REST and gRPC from 1, 4 and 16 threads,
-a client each.  Every round measures all of these in turn, so that another program's work falls on all.
-Then 16 clients send requests that hold a bad image among good ones, and each good image's answer is
-held against the one that it got before, alone.
+Two servers of the same SavedModel run, one with batching over requests and one without, each in its own
+process; `inception_tf.serving.Client` queries them over REST and gRPC from 1, 4 and 16 threads, one client
+each.  Every round interleaves all of these, so that other programs affect them equally.  Then 16 clients
+send requests with one bad image among good ones, and each good image's prediction is compared with the
+one that it got alone.
 
     python benchmarks/serving.py
     python benchmarks/serving.py --rounds 1 --requests 50 --size 64
@@ -159,10 +159,12 @@ def among_bad(address: str, requests: int, images: list[bytes], clean: list) -> 
 
 @click.command(help=__doc__)
 @click.option("--model", default="inception_v1", show_default=True)
-@click.option("--size", default=224, show_default=True, help="Pixels that the network reads.")
+@click.option("--size", default=224, show_default=True, help="Height and width in pixels.")
 @click.option("--rounds", default=8, show_default=True)
-@click.option("--requests", default=50, show_default=True, help="For each measurement of a round.")
-@click.option("--each", default=1, show_default=True, help="Images a request.")
+@click.option(
+    "--requests", default=50, show_default=True, help="Requests per measurement and round."
+)
+@click.option("--each", default=1, show_default=True, help="Images per request.")
 def main(model, size, rounds, requests, each):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.serving import Client

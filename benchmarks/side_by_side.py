@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts share that compare programs: a process for each, the machine's limits, and the refusal."""
+"""Shared by the scripts that compare programs: a process for each, the machine's peak, and the rejection of impossible figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ print(json.dumps([{p: measure_flops(p) for p in chosen.values()}, measure_memory
 
 
 def answer(python: str, program: str, *arguments: str, clock: str = ""):
-    """What a program prints on its last line, as JSON, in a process of its own; None where a package is missing.
+    """What a program prints on its last line, as JSON, in its own process; None where a package is missing.
 
     Args:
         python: an interpreter.

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part of a fast training step is worth on this processor: the step with and without it, in turn, in one process.
+"""The gain of each part of a fast training step on this processor: with and without it, interleaved in one process.
 
-The step is the one that `train` compiles and that `model.fit` calls, with the recipe `default`, on one
-batch that is in memory.  The clock includes one step from its call to its loss in Python; tracing and
-the first two steps are not counted.  Processor time is that of all threads: where other programs run
-beside, it is steadier than the clock.  Ratios are medians over the rounds, each of which runs every
-variant once, to the step without any of the parts.  A figure that is impossible is refused.
+The step is the one that `train` compiles and `model.fit` calls, with the recipe `default`, on one batch in
+memory.  The clock includes one step from its call to its loss in Python; tracing and the first two steps
+are not counted.  CPU time is that of all threads: where other programs run at the same time, it is more
+stable than the clock.  Ratios are medians over the rounds, each of which runs every variant once, relative
+to the step without any of the parts.  An impossible figure is rejected.
 
     python benchmarks/step.py
     python benchmarks/step.py --model inception_v4 --batch-size 8
@@ -81,7 +81,12 @@ def measured(calls: dict, rounds: int) -> dict:
 
 @click.command()
 @click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", default=None, type=int, help="Pixels; the network's own by default.")
+@click.option(
+    "--size",
+    default=None,
+    type=int,
+    help="Height and width in pixels.  [default: the published size]",
+)
 @click.option("--batch-size", default=16, show_default=True)
 @click.option("--precision", default="auto", show_default=True)
 @click.option("--rounds", default=8, show_default=True)
@@ -93,7 +98,7 @@ def main(model: str, size: int | None, batch_size: int, precision: str, rounds: 
 
 
 def page(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
-    """Measures and prints; `UserError` for a figure that is impossible."""
+    """Measures and prints; `UserError` for an impossible figure."""
     import numpy as np
 
     from inception_tf.benchmark.peak import measure_flops

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step beside what people use today, and how much of `fit` is the step.
+"""A training step compared with other packages, and how much of `fit` is the step.
 
-All train the same network with 1,000 classes on one batch that is in memory, by Adam:
+All train the same network with 1,000 classes on one batch in memory, with Adam:
 
 - inception_tf: the step of `inception-tf benchmark train-step`, at the machine's precision.
-- keras.applications: compiled and fitted as its users do it, in float32.
+- keras.applications: compiled and trained with `fit` as usual, in float32.
 - timm: its network of the same name in training mode, torch.autocast in bfloat16, channels last, eager
-  and by torch.compile; it needs an interpreter that has torch and timm.
+  and with torch.compile; it needs a Python with torch and timm.
 
-Each measurement has a process of its own, and they take turns.  The clock includes a step from its
-call, with the batch in memory, to its loss in Python, the weights being updated; building, compiling
-and the first two steps are outside.  FLOP are those of the network's table: the forward pass and both
-products of each kernel's gradient.  A peer that is not installed is named and left out; a figure that
-is impossible is refused, and no table is printed.
+Each measurement is a separate process, and they are interleaved.  The clock includes a step from its call,
+with the batch in memory, to its loss in Python, with the weights updated; building, compiling and the
+first two steps are not included.  FLOP are those of the network's table: the forward pass and both
+products of each kernel's gradient.  A peer that is not installed is listed and skipped; an impossible
+figure is rejected, and no table is printed.
 
     python benchmarks/training.py --torch-python ~/torch/bin/python
     python benchmarks/training.py --model inception_v1 --size 64 --batch-size 32 --steps 40
@@ -316,15 +316,17 @@ def page(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> str
 
 @click.command(help=__doc__)
 @click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", type=int, help="Pixels.  [default: the network's own]")
+@click.option("--size", type=int, help="Height and width in pixels.  [default: the published size]")
 @click.option("--batch-size", default=16, show_default=True)
-@click.option("--steps", default=6, show_default=True, help="Counted steps a process.")
-@click.option("--rounds", default=3, show_default=True, help="Processes of each.")
-@click.option("--precision", default="auto", show_default=True, help="This project's.")
+@click.option("--steps", default=6, show_default=True, help="Timed steps per process.")
+@click.option("--rounds", default=3, show_default=True, help="Processes per row.")
+@click.option("--precision", default="auto", show_default=True, help="Precision of this project.")
 @click.option(
-    "--torch-python", default=sys.executable, help="An interpreter that has torch and timm."
+    "--torch-python", default=sys.executable, help="A Python interpreter with torch and timm."
 )
-@click.option("--json", "json_file", metavar="FILE", help="Every step's seconds, after each peer.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write the seconds of every step, after each peer."
+)
 def main(model, size, batch_size, steps, rounds, precision, torch_python, json_file):
     from inception_tf import models
     from inception_tf.arch import spec

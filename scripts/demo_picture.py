@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/demo.png: `scripts/demo_picture.py SAVED_MODEL IMAGE PNG` drops the image on `inception-tf demo`, in Chromium."""
+"""Draws docs/demo.png: `scripts/demo_picture.py SAVED_MODEL IMAGE PNG` drops the image on the page of `inception-tf demo`, in Chromium."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SWITCHES = (
 
 @contextlib.contextmanager
 def browser() -> Iterator[webdriver.Chrome]:
-    """A Chromium of this machine without a window and with a profile of its own."""
+    """A Chromium of this machine without a window and with its own profile."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this package uses of others that they do not promise to keep, and the check that it is still there.
+"""The private names of other packages that this package relies on, and the check that they still exist.
 
-Such a name begins with an underscore, or lies in a module that its package does not document.  Each package has
-one table of them, a `PrivateNames`; the code reaches the names through that table alone.  A method that is
-overridden and has another name in a later version would otherwise never be called, without a word.
+A private name begins with an underscore, or is in a module that its package does not document.  Each
+package has one table of them, a `PrivateNames`; the code accesses the names through that table only.
+Otherwise an overridden method that a later version renames would silently never be called.
 """
 
 from __future__ import annotations
@@ -33,19 +33,17 @@ class PrivateName:
 class PrivateNames:
     """The private names of one installed package.
 
+    Args:
+        supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
+        names: The table, each `name` once; nothing is imported.
+
     Attributes:
         package: Name of the distribution, as pip knows it.
-        supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
-        names: The table.
+        supported: The requirement in setup.cfg.
+        names: The table, by name.
     """
 
     def __init__(self, supported: str, names: Iterable[PrivateName]):
-        """Makes a table; nothing is imported.
-
-        Args:
-            supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
-            names: The table, each `name` once.
-        """
         self.package = supported.partition(">")[0]
         self.supported = supported
         self.names = {one.name: one for one in names}

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Moving averages of a network's weights and statistics: kept by the optimizer, put in their place for a while."""
+"""Exponential moving averages of a network's weights and statistics, kept by the optimizer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 
@@ -24,16 +25,22 @@ require("_trainable_variables")
 
 @keras.saving.register_keras_serializable(package="inception_tf")
 class MovingAverage(keras.optimizers.Optimizer):
-    """`optimizer`, and after each of its steps average = kept * average + (1 - kept) * weight.
+    """Wraps an optimizer and keeps average = d * average + (1 - d) * weight after each of its steps.
 
-    kept is the smaller of `decay` and (1 + n) / (10 + n) after step n, so that short runs forget where
-    they began: tf.train.ExponentialMovingAverage with `num_updates`, which slim gives the step
-    (slim train_image_classifier.py).  Averages start at the values the weights have when it is built;
-    they are among its `variables`, and so in every checkpoint.
+    d is the smaller of `decay` and (1 + n) / (10 + n) after step n, so that short runs forget their
+    initialization: tf.train.ExponentialMovingAverage with `num_updates`, to which slim passes the step (slim
+    train_image_classifier.py).  Averages start at the weights' values when the optimizer is built; they are
+    among its `variables`, and so in every checkpoint.
 
-    others: called when it is built, gives further variables to average, `moving_statistics(model)` as in
-    slim; Keras' `use_ema` leaves these out, has no warm-up, and at the end of each `fit` puts the
-    averages in the weights' place.
+    Keras' `use_ema` covers trainable variables only, has no warm-up, and overwrites the weights with the
+    averages at the end of each `fit`.
+
+    Args:
+        optimizer: the optimizer to wrap.
+        decay: in [0, 1).
+        others: called when the optimizer is built, gives further variables to average, such as
+            `moving_statistics(model)` as in slim; None: none.
+        name: as in Keras.
     """
 
     def __init__(
@@ -43,11 +50,11 @@ class MovingAverage(keras.optimizers.Optimizer):
         others: Callable[[], list] | None = None,
         name: str | None = None,
     ):
-        super().__init__(learning_rate=0.0, name=name)  # its own rate is never read
+        super().__init__(learning_rate=0.0, name=name)  # its own learning rate is never used
         self.inner_optimizer = optimizer
         self.decay = decay
         self.others = others
-        self.averages = []
+        self.averages: list[keras.Variable] = []
 
     def build(self, variables):
         if self.built:
@@ -64,9 +71,9 @@ class MovingAverage(keras.optimizers.Optimizer):
         if not self.built:
             self.build(list(trainable_variables))
         self.inner_optimizer.apply(grads, trainable_variables)
-        given_up = 1.0 - warmed(self.decay, self.iterations)
+        rate = 1.0 - warmed(self.decay, self.iterations)
         for variable, average in self.pairs():
-            self.assign_sub(average, (average - variable) * given_up)
+            self.assign_sub(average, (average - variable) * rate)
 
     def pairs(self) -> list[tuple]:
         """Each averaged variable with its average."""
@@ -98,16 +105,19 @@ class MovingAverage(keras.optimizers.Optimizer):
         return cls(**(config | {"optimizer": inner}))
 
 
-def warmed(decay: float, step):
+def warmed(decay: float, step: Any) -> Any:
     """The smaller of `decay` and (1 + step) / (10 + step), () float32: tf.train.ExponentialMovingAverage."""
     step = keras.ops.cast(step, "float32")
     return keras.ops.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
 def warm_up_statistics(model: keras.Model) -> None:
-    """Lets the moving statistics of a compiled model forget their beginning as `MovingAverage` does.
+    """Makes the moving statistics of a compiled model forget their initialization as `MovingAverage` does.
 
-    With slim's 0.9997 they would still be a tenth zeros and ones after 7,700 steps.
+    With slim's momentum of 0.9997 they would still be a tenth zeros and ones after 7,700 steps.
+
+    Args:
+        model: compiled, for the step count of its optimizer; changed in place.
     """
     for layer in model.layers:
         if isinstance(layer, BatchNormalization):
@@ -115,7 +125,14 @@ def warm_up_statistics(model: keras.Model) -> None:
 
 
 def moving_statistics(model: keras.Model) -> list:
-    """The moving means and variances of all batch normalizations that still learn them."""
+    """The moving means and variances of all trainable batch normalizations.
+
+    Args:
+        model: a model whose layers are searched, without nested models.
+
+    Returns:
+        (C,) variables, two per layer.
+    """
     norms = [
         layer
         for layer in model.layers
@@ -126,9 +143,12 @@ def moving_statistics(model: keras.Model) -> list:
 
 @contextmanager
 def averaged(model: keras.Model) -> Iterator[None]:
-    """Inside, the weights of a compiled model are their averages; after it they are, bit for bit, what they were.
+    """Inside, the weights of a compiled model are their averages; afterwards they are restored bit for bit.
 
-    Does nothing where the optimizer keeps no averages.  Outside of `tf.function`.
+    Does nothing if the optimizer keeps no averages.  Not for use inside a `tf.function`.
+
+    Args:
+        model: a compiled model.
     """
     trained = _swap_in(model)
     try:
@@ -138,7 +158,7 @@ def averaged(model: keras.Model) -> Iterator[None]:
 
 
 class AveragedEvaluation(keras.callbacks.Callback):
-    """Lets `fit` validate with the averages in the weights' place; `evaluate` too, given to it."""
+    """A callback with which `fit` and `evaluate` use the averaged weights for evaluation."""
 
     def __init__(self):
         super().__init__()
@@ -153,13 +173,13 @@ class AveragedEvaluation(keras.callbacks.Callback):
 
 
 def _swap_in(model: keras.Model) -> list[tuple]:
-    """Puts the averages in place and gives each variable with the value it had."""
+    """Assigns the averages and returns each variable with its previous value."""
     optimizer = getattr(model, "optimizer", None)
     while optimizer is not None and not isinstance(optimizer, MovingAverage):
         optimizer = getattr(optimizer, "inner_optimizer", None)
     if optimizer is None or not optimizer.built:
         return []
-    # Copies, where Keras' SwapEMAWeights adds and subtracts: its rounding would stay in the weights.
+    # Copies, unlike Keras' SwapEMAWeights, which adds and subtracts: rounding errors would stay in the weights.
     trained = [(v, keras.ops.convert_to_numpy(v)) for v, _ in optimizer.pairs()]
     for variable, average in optimizer.pairs():
         variable.assign(keras.ops.convert_to_numpy(average))
