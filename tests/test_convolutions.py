@@ -228,7 +228,8 @@ def test_copies_and_files_know_nothing_of_it(here, tmp_path):
     speed_up_convolutions(model)
     assert [w.path for w in model.weights] == names
     assert model.to_json() == config
-    assert all(type(layer).__module__.startswith("keras.") for layer in model.layers)
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert {type(layer) for layer in convolutions} == {keras.layers.Conv2D}
     model.save(tmp_path / "model.keras")
     copies = [keras.models.load_model(tmp_path / "model.keras"), keras.models.clone_model(model)]
     assert not any(changed(copy) for copy in copies)

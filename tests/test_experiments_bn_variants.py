@@ -185,7 +185,7 @@ def test_another_setting_in_the_folder_is_refused_in_a_sentence(pair, capsys):
     assert cli.main(["experiment", "bn-variants", "--out", str(pair), *options]) == 2
     assert capsys.readouterr().err == (
         f"inception-tf: {pair / 'inception'} was trained with model.size 32, not 48; repeat the options"
-        " that it began with, or take another --out\n"
+        " that it started with, or use another --out\n"
     )
 
 

@@ -49,6 +49,7 @@ PUBLIC = {
     "google.protobuf.message",
     "keras.applications",
     "kserve.errors",
+    "matplotlib.axes",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "matplotlib.patches",
