@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from inception_tf import UserError, cli
-from inception_tf.cli.batch_predict import _quiet
+from inception_tf.cli.batch_predict import _silence_beam
 from inception_tf.host.process_state import environment_variables, signal_handler
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes import onnx, openvino
@@ -127,7 +127,7 @@ def test_logging_that_was_disabled_before_stays_so():
     before = logging.root.manager.disable
     logging.disable(logging.INFO)
     try:
-        with _quiet():
+        with _silence_beam():
             assert logging.root.manager.disable == logging.CRITICAL
         assert logging.root.manager.disable == logging.INFO
     finally:
