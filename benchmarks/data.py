@@ -53,7 +53,7 @@ def make_jpegs(folder: Path, count: int) -> None:
 
 
 def ours(folder: Path, color: bool):
-    """`inception_tf.data.pipeline.training`, as `inception-tf train` reads a folder."""
+    """`inception_tf.data.pipeline.training_batches`, as `inception-tf train` reads a folder."""
     from inception_tf.config import DataConfig
     from inception_tf.data import pipeline
     from inception_tf.data.sources.open import open_source
@@ -65,7 +65,7 @@ def ours(folder: Path, color: bool):
         photometric="full" if color else "none",
     )
     split = open_source(f"folder:{folder}").split("all")
-    data = pipeline.training(split, config, size=SIZE, classes=2, seed=0, epochs=10_000)
+    data = pipeline.training_batches(split, config, size=SIZE, classes=2, seed=0, epochs=10_000)
     return lambda: iter(data).__next__
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.cache import keep
+from inception_tf.data.cache import cache_decoded
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Split, open_source
 from inception_tf.errors import UserError
@@ -18,7 +18,7 @@ BOXES = DataConfig(batch_size=6, box_area=(0.3, 1.0), flip=True, max_bad=0.5)
 
 def _batches(split):
     bad = BadImages(split, 0.5)
-    data = pipeline.training(split, BOXES, size=16, classes=2, seed=3, epochs=2, bad=bad)
+    data = pipeline.training_batches(split, BOXES, size=16, classes=2, seed=3, epochs=2, bad=bad)
     return [x.numpy() for x, _ in data], bad.reasons
 
 
@@ -32,13 +32,13 @@ def split(class_folders):
 def test_a_cached_split_gives_the_same_batches_and_the_same_names(split, tmp_path):
     plain, reasons = _batches(split)
     for place in ("memory", str(tmp_path / "cache")):
-        ours, ours_reasons = _batches(keep(split, place))
+        ours, ours_reasons = _batches(cache_decoded(split, place))
         np.testing.assert_array_equal(ours, plain, err_msg=place)
         assert ours_reasons == reasons != {}, place
 
 
 def test_the_images_themselves_are_not_read_again(split):
-    kept = keep(split, "memory")
+    kept = cache_decoded(split, "memory")
     plain, _ = _batches(kept)
     for path in split.images:
         open(path, "wb").close()
@@ -48,36 +48,36 @@ def test_the_images_themselves_are_not_read_again(split):
 def test_a_file_is_used_again_until_an_image_changes(split, tmp_path):
     folder = tmp_path / "cache"
     for _ in range(2):
-        keep(split, str(folder))
+        cache_decoded(split, str(folder))
     (first,) = folder.iterdir()
     with open(split.images[0], "ab") as image:
         image.write(b"more")
-    keep(split, str(folder))
+    cache_decoded(split, str(folder))
     assert len(list(folder.iterdir())) == 2
     assert first.is_file()
 
 
 def test_pixels_need_no_cache():
     digits = open_source("digits").split("test")
-    assert keep(digits, "memory") is digits
+    assert cache_decoded(digits, "memory") is digits
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(split, tmp_path):
     blocked = tmp_path / "file"
     blocked.touch()
     with pytest.raises(UserError, match="cannot write the cache of decoded images"):
-        keep(split, str(blocked))
+        cache_decoded(split, str(blocked))
 
 
 def test_records_are_cached_too(test_data, tmp_path):
     whole = open_source(f"tfrecord:{test_data / 'imagenet_val650'}/*", label_offset=1).split()
     few = whole.take(np.arange(0, 650, 50))
-    kept = keep(few, str(tmp_path))
+    kept = cache_decoded(few, str(tmp_path))
     assert isinstance(few, Split)
     config = DataConfig(batch_size=4, box_area=None, flip=False)
 
     def seen(split):
-        data = pipeline.training(split, config, size=32, classes=1000, seed=0, epochs=1)
+        data = pipeline.training_batches(split, config, size=32, classes=1000, seed=0, epochs=1)
         return np.concatenate([x for x, _ in data])
 
     np.testing.assert_array_equal(seen(kept), seen(few))

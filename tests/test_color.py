@@ -8,7 +8,11 @@ import pytest
 import tensorflow as tf
 
 from inception_tf.config import PHOTOMETRIC as NAMES
-from inception_tf.data.augmentation.color import PHOTOMETRIC, FullPhotometric, ReducedPhotometric
+from inception_tf.data.augmentation.color import (
+    COLOR_AUGMENTATIONS,
+    FullColorAugmentation,
+    ReducedColorAugmentation,
+)
 
 # slim inception_preprocessing.distort_color: its four orders, and the one of fast_mode.
 ORDERS = ("bshc", "sbch", "chbs", "hscb")
@@ -30,12 +34,12 @@ def _many(distortion, image, count=400):
 
 @pytest.fixture(scope="module")
 def full(photograph):
-    return _many(FullPhotometric(), photograph)
+    return _many(FullColorAugmentation(), photograph)
 
 
 @pytest.fixture(scope="module")
 def reduced(photograph):
-    return _many(ReducedPhotometric(), photograph)
+    return _many(ReducedColorAugmentation(), photograph)
 
 
 def _by_slim(image, order, draws):
@@ -58,7 +62,7 @@ def test_the_full_distortion_is_slims_in_each_of_its_four_orders(photograph):
         draws = tf.random.stateless_uniform((5,), (seed, 0)).numpy()
         order = ORDERS[int(4 * draws[4])]
         seen.add(order)
-        ours = FullPhotometric()(photograph, (seed, 0)).numpy()
+        ours = FullColorAugmentation()(photograph, (seed, 0)).numpy()
         # Between two scales float32 rounds differently; a hundredth of a grey level is none.
         np.testing.assert_allclose(ours, _by_slim(photograph, order, draws), atol=0.01)
     assert seen == set(ORDERS)
@@ -67,7 +71,7 @@ def test_the_full_distortion_is_slims_in_each_of_its_four_orders(photograph):
 def test_the_reduced_distortion_is_slims_fast_mode(photograph):
     for seed in range(4):
         draws = tf.random.stateless_uniform((2,), (seed, 0)).numpy()
-        ours = ReducedPhotometric()(photograph, (seed, 0)).numpy()
+        ours = ReducedColorAugmentation()(photograph, (seed, 0)).numpy()
         np.testing.assert_allclose(ours, _by_slim(photograph, FAST_ORDER, draws), atol=0.01)
 
 
@@ -95,9 +99,9 @@ def test_the_reduced_distortion_changes_an_image_less(photograph, full, reduced)
 def test_gray_images_stay_gray():
     gray = tf.tile(tf.random.stateless_uniform((8, 8, 1), (1, 2), 0, 255), (1, 1, 3))
     for seed in range(8):
-        image = FullPhotometric()(gray, (seed, 0)).numpy()
+        image = FullColorAugmentation()(gray, (seed, 0)).numpy()
         np.testing.assert_allclose(image, image[..., :1].repeat(3, axis=-1), atol=1e-3)
 
 
 def test_every_name_that_a_recipe_may_give_has_its_distortion():
-    assert {*PHOTOMETRIC, "none"} == set(NAMES)
+    assert {*COLOR_AUGMENTATIONS, "none"} == set(NAMES)

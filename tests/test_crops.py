@@ -74,12 +74,12 @@ def test_other_sizes_scale_the_papers_numbers():
 @pytest.mark.parametrize("crops", [10, 144])
 def test_small_and_narrow_images_are_enlarged(shape, crops):
     steps = crop_steps(Preprocessing(32), crops)
-    assert images.compose(steps, tf.zeros((*shape, 3), tf.uint8)).shape == (crops, 32, 32, 3)
+    assert images.apply_steps(steps, tf.zeros((*shape, 3), tf.uint8)).shape == (crops, 32, 32, 3)
 
 
 def test_crops_are_scaled_as_the_weights_want_them():
     gray = tf.fill((64, 64, 3), tf.constant(10, tf.uint8))
-    seen = images.compose(crop_steps(Preprocessing(32, scale="caffe"), 10), gray)
+    seen = images.apply_steps(crop_steps(Preprocessing(32, scale="caffe"), 10), gray)
     np.testing.assert_allclose(seen[3, 0, 0], [10 - 104, 10 - 117, 10 - 123], atol=1e-3)
 
 

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data.augmentation import distortions
-from inception_tf.data.augmentation.distortions import DistortedBox, Flip
+from inception_tf.data.augmentation.distortions import Flip, RandomResizedCrop
 
-SLIM_BOX = DistortedBox((0.05, 1.0), (0.75, 1.33))
+SLIM_BOX = RandomResizedCrop((0.05, 1.0), (0.75, 1.33))
 
 
 def _boxes(box, shape, count=2000):
@@ -68,21 +68,21 @@ def test_half_of_the_images_are_mirrored():
 
 
 def test_without_a_box_area_the_whole_image_is_taken():
-    assert distortions.training_box(DataConfig(box_area=None)) is None
-    assert distortions.training_box(DataConfig(box_area=(0.5, 1.0))).area == (0.5, 1.0)
+    assert distortions.training_crop(DataConfig(box_area=None)) is None
+    assert distortions.training_crop(DataConfig(box_area=(0.5, 1.0))).area == (0.5, 1.0)
 
 
 def test_distortions_come_in_the_order_flip_light_policy_erasing():
     config = DataConfig(photometric="full", auto_augment="randaugment", random_erasing=0.25)
     names = [type(distortion).__name__ for distortion in distortions.training_distortions(config)]
-    assert names == ["Flip", "FullPhotometric", "RandAugment", "RandomErasing"]
+    assert names == ["Flip", "FullColorAugmentation", "RandAugment", "RandomErasing"]
 
 
 @pytest.mark.parametrize(
     ("config", "printed"),
     [
         (DataConfig(flip=False), "()"),
-        (DataConfig(flip=False, photometric="reduced"), "(ReducedPhotometric(),)"),
+        (DataConfig(flip=False, photometric="reduced"), "(ReducedColorAugmentation(),)"),
         (
             DataConfig(flip=False, auto_augment="autoaugment", autoaugment_policy="svhn"),
             "(AutoAugment(policy='svhn'),)",

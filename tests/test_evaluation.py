@@ -96,7 +96,7 @@ def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batc
     member = _member(3.0)
     found = predict_split(member, split, crops=crops, batch_size=batch_size).probabilities
     views = [
-        images.compose(crop_steps(member.preprocessing, crops), image) for image in split.images
+        images.apply_steps(crop_steps(member.preprocessing, crops), image) for image in split.images
     ]
     expected = [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
     np.testing.assert_allclose(found, expected, rtol=1e-5)

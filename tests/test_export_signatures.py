@@ -88,7 +88,7 @@ def test_an_export_passes_every_check(network, folder):
 
 def test_images_of_every_kind_give_the_networks_own_probabilities(network, served, good):
     steps = pixels.evaluation_steps(Preprocessing(SIZE, CROP))
-    batch = tf.stack([pixels.compose(steps, pixels.decode(data)) for data in good])
+    batch = tf.stack([pixels.apply_steps(steps, pixels.decode(data)) for data in good])
     answer = ask(served, "serving_default", good)
     np.testing.assert_allclose(answer["probabilities"], network(batch, training=False), atol=1e-6)
     assert answer["status"].tolist() == [b"ok"] * len(good)

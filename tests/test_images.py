@@ -22,7 +22,7 @@ from inception_tf.data.preprocessing import Preprocessing
 def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
     image = np.zeros((80, 80, 3), np.uint8)
     image[5:75, 5:75] = 255
-    seen = images.compose(images.evaluation_steps(Preprocessing(20)), image)
+    seen = images.apply_steps(images.evaluation_steps(Preprocessing(20)), image)
     assert seen.shape == (20, 20, 3)
     np.testing.assert_allclose(seen, 1.0)
 
@@ -41,7 +41,7 @@ def test_caffes_view_is_the_middle_of_what_its_data_sets_store(height, width, sh
     image = np.stack((rows, columns, rows), -1)
     preprocessing = Preprocessing(224, None, "caffe", stored=256)
     assert str(preprocessing) == "224x224, out of 256x256, scale 'caffe'"
-    seen = images.compose(images.evaluation_steps(preprocessing)[:-1], image).numpy()
+    seen = images.apply_steps(images.evaluation_steps(preprocessing)[:-1], image).numpy()
     assert seen.shape == (224, 224, 3)
     top, bottom, left, right = shown
     reach = max(height / 224, width / 224, 1)  # a pixel of the result or of the image
@@ -54,7 +54,9 @@ def test_scales_are_those_of_the_projects_that_trained_with_them():
     image = tf.constant([[[10.0, 20.0, 30.0]]])
 
     def scaled(name):
-        return images.compose(images.evaluation_steps(Preprocessing(1, None, name)), image)[0, 0]
+        return images.apply_steps(images.evaluation_steps(Preprocessing(1, None, name)), image)[
+            0, 0
+        ]
 
     means, deviations = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(
@@ -82,23 +84,23 @@ def test_steps_are_readable():
     ],
 )
 def test_an_encoded_image_is_judged_by_its_first_bytes(data, status):
-    assert images.check(tf.constant(data)).numpy().decode() == status
+    assert images.check_encoded(tf.constant(data)).numpy().decode() == status
 
 
 def test_an_image_over_the_pixel_limit_is_refused_by_its_header():
     header = (
         b"\x89PNG\r\n\x1a\n" + (13).to_bytes(4, "big") + b"IHDR" + (20000).to_bytes(4, "big") * 2
     )
-    status = images.check(tf.constant(header)).numpy().decode()
+    status = images.check_encoded(tf.constant(header)).numpy().decode()
     assert status == "20000x20000 pixels, at most 50000000 are read"
 
 
 def test_a_chunk_that_claims_more_than_the_file_is_refused_before_its_memory_is_taken(test_data):
     data = (test_data / "bad_images/libpng/crashers__huge_iTXt_chunk.png").read_bytes()
-    assert images.check(tf.constant(data)).numpy().decode() == images.DAMAGED
+    assert images.check_encoded(tf.constant(data)).numpy().decode() == images.DAMAGED
     good = tf.io.encode_png(np.zeros((9, 7, 1), np.uint8)).numpy()
-    assert images.check(tf.constant(good + b"what follows the end")).numpy() == b"ok"
-    assert images.check(tf.constant(good[:-14])).numpy().decode() == images.DAMAGED
+    assert images.check_encoded(tf.constant(good + b"what follows the end")).numpy() == b"ok"
+    assert images.check_encoded(tf.constant(good[:-14])).numpy().decode() == images.DAMAGED
 
 
 @tf.function(input_signature=[tf.TensorSpec((), tf.string)])
@@ -106,14 +108,14 @@ def _read(data):
     """Flat pixels, shape and status of an encoded image, as every pass reads it."""
 
     def read(data):
-        status = images.check(data)
+        status = images.check_encoded(data)
         nothing = tf.zeros((0, 0, 3), tf.uint8)
         good = tf.equal(status, images.OK)
         image = tf.cond(good, lambda: images.decode(data), lambda: nothing)
         return tf.reshape(image, (-1,)), tf.shape(image), status
 
     failed = (tf.zeros((0,), tf.uint8), tf.zeros(3, tf.int32), images.DAMAGED)
-    return images.attempt(read, data, failed)
+    return images.with_fallback(read, data, failed)
 
 
 def _as_pillow_shows(data):
@@ -176,11 +178,11 @@ split = Split(paths, np.arange(len(paths)) % 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bad = BadImages(split, 1.0)
 steps = images.evaluation_steps(Preprocessing(64))
-shown = sum(len(index) for _, index in pipeline.evaluation(split, steps, batch_size=32, bad=bad))
+shown = sum(len(index) for _, index in pipeline.evaluation_batches(split, steps, batch_size=32, bad=bad))
 assert shown + bad.count == len(paths), (shown, bad.count, len(paths))
 config = DataConfig(batch_size=32, max_bad=1.0)
 drawn = BadImages(split, 1.0)
-batches = pipeline.training(split, config, size=64, classes=2, seed=0, epochs=1, bad=drawn)
+batches = pipeline.training_batches(split, config, size=64, classes=2, seed=0, epochs=1, bad=drawn)
 assert sum(1 for _ in batches) == len(paths) // 32
 assert set(drawn.reasons) <= set(bad.reasons)
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

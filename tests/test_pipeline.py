@@ -35,7 +35,7 @@ def _shown(batch):
 
 
 def _order(split, start=0, epochs=2, seed=0):
-    stream = pipeline.training(
+    stream = pipeline.training_batches(
         split, PLAIN, size=8, classes=2, seed=seed, epochs=epochs, start=start
     )
     return [number for batch, _ in stream for number in _shown(batch)]
@@ -79,7 +79,7 @@ def test_distortions_depend_on_seed_and_position_alone():
     config = DataConfig(batch_size=2, photometric="full")
 
     def batches(start):
-        stream = pipeline.training(
+        stream = pipeline.training_batches(
             split, config, size=16, classes=10, seed=5, epochs=1, start=start
         )
         return [x.numpy() for x, _ in stream.take(3)]
@@ -96,7 +96,7 @@ from inception_tf.data.sources.open import open_source
 source = open_source(sys.argv[1])
 config = DataConfig(batch_size=8, photometric="full",
                     random_erasing=0.5, mixup_alpha=0.2, cutmix_alpha=1.0)
-stream = pipeline.training(source.split("train"), config, size=48, classes=len(source.labels), seed=7, epochs=1)
+stream = pipeline.training_batches(source.split("train"), config, size=48, classes=len(source.labels), seed=7, epochs=1)
 digest = hashlib.sha256()
 for images, labels in stream.take(5):
     digest.update(images.numpy().tobytes() + labels.numpy().tobytes())
@@ -121,7 +121,9 @@ def test_mixed_batches_go_on_at_any_step_too():
     config = DataConfig(batch_size=4, box_area=None, flip=False, mixup_alpha=0.4)
 
     def stream(start):
-        data = pipeline.training(split, config, size=8, classes=2, seed=0, epochs=1, start=start)
+        data = pipeline.training_batches(
+            split, config, size=8, classes=2, seed=0, epochs=1, start=start
+        )
         return [(x.numpy(), y.numpy()) for x, y in data]
 
     for ours, theirs in zip(stream(4), stream(0)[4:], strict=True):
@@ -132,10 +134,10 @@ def test_mixed_batches_go_on_at_any_step_too():
 def test_a_box_of_a_jpeg_is_what_decoding_all_and_cropping_gives(tmp_path, test_data):
     """Within the box's inside: at its edges the decoder has no neighbour to smooth the colours with."""
     split = open_source(f"folder:{test_data / 'flowers12'}").split("test")
-    box = distortions.DistortedBox((0.2, 0.8), (0.75, 1.33))
+    box = distortions.RandomResizedCrop((0.2, 0.8), (0.75, 1.33))
     for index in range(0, 240, 48):
         data, seed = tf.io.read_file(split.images[index]), tf.constant([index, 1], tf.int64)
-        ours = tf.cast(images.decode_box(data, box, seed), tf.int32)
+        ours = tf.cast(images.decode_crop(data, box, seed), tf.int32)
         theirs = tf.cast(box(images.decode(data), seed), tf.int32)
         assert ours.shape == theirs.shape
         difference = np.abs(ours - theirs)[2:-2, 2:-2]
@@ -144,7 +146,7 @@ def test_a_box_of_a_jpeg_is_what_decoding_all_and_cropping_gives(tmp_path, test_
 
 def test_evaluation_shows_every_image_once_in_order_with_the_small_last_batch():
     steps = images.evaluation_steps(Preprocessing(8, None))
-    data = list(pipeline.evaluation(_numbered(10), steps, batch_size=4))
+    data = list(pipeline.evaluation_batches(_numbered(10), steps, batch_size=4))
     assert [n for batch, _ in data for n in _shown(batch)] == list(range(10))
     assert [i for _, index in data for i in index.numpy()] == list(range(10))
     assert [len(index) for _, index in data] == [4, 4, 2]
@@ -153,7 +155,9 @@ def test_evaluation_shows_every_image_once_in_order_with_the_small_last_batch():
 def test_evaluation_becomes_targets_for_keras():
     split = _numbered(6)
     steps = images.evaluation_steps(Preprocessing(8, None))
-    batches = pipeline.one_hot(pipeline.evaluation(split, steps, batch_size=6), split, 2)
+    batches = pipeline.with_one_hot_labels(
+        pipeline.evaluation_batches(split, steps, batch_size=6), split, 2
+    )
     _, targets = next(iter(batches))
     np.testing.assert_array_equal(targets, np.eye(2)[[0, 1, 0, 1, 0, 1]])
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from inception_tf import cli
 from inception_tf.config import DataConfig
-from inception_tf.data.preview import ROWS, VERSIONS, draw_preview, views
+from inception_tf.data.preview import ROWS, VERSIONS, draw_preview, make_preview
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
 
@@ -31,7 +31,7 @@ def split():
 
 @pytest.fixture
 def shown(split):
-    return views(split, LABELS, PLAIN, size=SIZE, seed=0)
+    return make_preview(split, LABELS, PLAIN, size=SIZE, seed=0)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_label_belongs_to_its_image(shown, split):
 
 def test_distorted_versions_differ_and_the_evaluation_view_does_not_change(split, shown):
     config = dataclasses.replace(PLAIN, photometric="full")
-    distorted = views(split, LABELS, config, size=SIZE, seed=0)
+    distorted = make_preview(split, LABELS, config, size=SIZE, seed=0)
     assert (distorted.evaluation == shown.evaluation).all()
     versions = distorted.training[:, :, 0, 0, 0]
     assert all(len(np.unique(row)) > 1 for row in versions)
@@ -69,15 +69,15 @@ def test_distorted_versions_differ_and_the_evaluation_view_does_not_change(split
 
 def test_a_mixed_image_is_told_apart_by_its_shares(split, shown):
     config = dataclasses.replace(PLAIN, mixup_alpha=1.0)
-    mixed = views(split, LABELS, config, size=SIZE, seed=0)
+    mixed = make_preview(split, LABELS, config, size=SIZE, seed=0)
     # Gray levels mix as the labels do, so that each share can be checked on its pixels.
-    expected = mixed.shares @ shown.evaluation[:, 0, 0, 0]
+    expected = mixed.label_weights @ shown.evaluation[:, 0, 0, 0]
     np.testing.assert_allclose(mixed.training[..., 0, 0, 0], expected, atol=1e-5)
-    assert (mixed.shares.max(axis=-1) < 1).any()
+    assert (mixed.label_weights.max(axis=-1) < 1).any()
 
 
 def test_fewer_images_than_rows_are_shown_all(split):
-    few = views(split.take([3, 5]), LABELS, PLAIN, size=SIZE, seed=0)
+    few = make_preview(split.take([3, 5]), LABELS, PLAIN, size=SIZE, seed=0)
     assert sorted(few.labels) == ["b", "d"]
 
 
@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_passed_over(class_folders):
         (folder / name).write_bytes(b"no image")
     source = open_source(f"folder:{folder}")
     whole = source.split("all")
-    assert len(views(whole, source.labels, PLAIN, size=SIZE, seed=0).labels) == 6
+    assert len(make_preview(whole, source.labels, PLAIN, size=SIZE, seed=0).labels) == 6
 
 
 def test_without_a_readable_image_the_files_are_named(class_folders):
@@ -100,7 +100,7 @@ def test_without_a_readable_image_the_files_are_named(class_folders):
         path.write_bytes(b"no image")
     source = open_source(f"folder:{folder}")
     with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*not a JPEG or PNG"):
-        views(source.split("all"), source.labels, PLAIN, size=SIZE, seed=0)
+        make_preview(source.split("all"), source.labels, PLAIN, size=SIZE, seed=0)
 
 
 def test_the_picture_is_a_png_that_grows_with_its_rows(shown, tmp_path):
@@ -108,7 +108,7 @@ def test_the_picture_is_a_png_that_grows_with_its_rows(shown, tmp_path):
         part = dataclasses.replace(
             shown,
             training=shown.training[:rows],
-            shares=shown.shares[:rows],
+            label_weights=shown.label_weights[:rows],
             evaluation=shown.evaluation[:rows],
             labels=shown.labels[:rows],
         )

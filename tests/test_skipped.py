@@ -42,7 +42,7 @@ def test_evaluation_leaves_them_out_and_names_them(spoilt, caplog):
     split, reasons = spoilt
     bad = BadImages(split, limit=0.1)
     with caplog.at_level(logging.WARNING, "inception_tf"):
-        batches = list(pipeline.evaluation(split, STEPS, batch_size=8, bad=bad))
+        batches = list(pipeline.evaluation_batches(split, STEPS, batch_size=8, bad=bad))
     index = np.concatenate([index for _, index in batches])
     assert index.tolist() == [n for n in range(40) if n not in (3, 17, 30)]
     for pixels, places in batches:
@@ -58,7 +58,7 @@ def test_training_draws_another_in_their_place_the_same_on_every_run(spoilt):
 
     def stream(start):
         bad = BadImages(split, 0.5)
-        data = pipeline.training(
+        data = pipeline.training_batches(
             split, PLAIN, size=8, classes=2, seed=0, epochs=3, start=start, bad=bad
         )
         shown = [np.round((x[:, 0, 0, 0].numpy() + 1) * 127.5) for x, _ in data]
@@ -76,7 +76,7 @@ def test_more_than_the_limit_end_the_pass_with_the_list(spoilt):
     split, reasons = spoilt
     bad = BadImages(split, limit=0.05)
     with pytest.raises(tf.errors.OpError):
-        list(pipeline.evaluation(split, STEPS, batch_size=8, bad=bad))
+        list(pipeline.evaluation_batches(split, STEPS, batch_size=8, bad=bad))
     assert bad.exceeded
     sentence = str(bad.error())
     assert sentence.startswith("3 of 40 images cannot be read, more than 5.00%: ")
@@ -115,7 +115,9 @@ def test_a_record_whose_checksum_is_wrong_is_skipped(tmp_path):
     split = open_source(f"tfrecord:{file}").split("test")
     bad = BadImages(split, limit=0.1)
     seen = [
-        i for _, index in pipeline.evaluation(split, STEPS, batch_size=4, bad=bad) for i in index
+        i
+        for _, index in pipeline.evaluation_batches(split, STEPS, batch_size=4, bad=bad)
+        for i in index
     ]
     assert bad.reasons == {f"{file} record 4": "damaged: cannot be decoded"}
     assert len(seen) == 9

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inception_tf.data.sources.open import absolute, open_source
+from inception_tf.data.sources.open import open_source, with_absolute_path
 from inception_tf.errors import UserError
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_split_names_the_nearest():
 
 def test_a_path_is_made_absolute_and_a_name_stays(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert absolute("folder:flowers") == f"folder:{tmp_path}/flowers"
-    assert absolute("tfrecord:a/train-*") == f"tfrecord:{tmp_path}/a/train-*"
-    assert absolute("digits") == "digits"
-    assert absolute("tfds:mnist/3.0.1") == "tfds:mnist/3.0.1"
+    assert with_absolute_path("folder:flowers") == f"folder:{tmp_path}/flowers"
+    assert with_absolute_path("tfrecord:a/train-*") == f"tfrecord:{tmp_path}/a/train-*"
+    assert with_absolute_path("digits") == "digits"
+    assert with_absolute_path("tfds:mnist/3.0.1") == "tfds:mnist/3.0.1"

@@ -33,7 +33,7 @@ def test_images_and_classes_are_those_that_tfds_loads(data_dir):
     split = open_source("tfds:mnist").split("test")
     order = tfds.ReadConfig(interleave_cycle_length=1)
     theirs = tfds.load("mnist", split="test", data_dir=data_dir, read_config=order).take(100)
-    ours = pipeline.evaluation(
+    ours = pipeline.evaluation_batches(
         split, images.evaluation_steps(Preprocessing(28, None)), batch_size=100
     )
     pixels, index = next(iter(ours))

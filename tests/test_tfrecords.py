@@ -65,7 +65,7 @@ def test_files_without_a_split_in_their_name_are_divided_by_class(tmp_path):
     for shard in range(2):
         write(tmp_path / f"part-{shard}", [(b"x", n % 2) for n in range(20)])
     source = open_source(f"tfrecord:{tmp_path}/part-*")
-    places = {name: {tuple(p) for p in s.images.places} for name, s in source.splits.items()}
+    places = {name: {tuple(p) for p in s.images.locations} for name, s in source.splits.items()}
     assert not places["train"] & places["validation"]
     assert np.bincount(source.split("validation").classes).tolist() == [2, 2]
     assert len(source.split("all")) == 40
@@ -112,13 +112,13 @@ def _not_examples(path):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda path: None, "no file fits .*; give tfrecord:GLOB, in quotes"),
+        (lambda path: None, "no file matches .*; give tfrecord:GLOB, in quotes"),
         (lambda path: path.touch(), "train-0 is empty"),
         (_gzipped, "train-0 is compressed; unpack it first, with gunzip"),
-        (_torn, r"train-0 is no TFRecord file, or it is cut off at byte \d+ of \d+"),
-        (_not_records, "train-0 is no TFRecord file, or it is cut off at byte 0 of 150"),
-        (_other_features, "train-0 holds kind, picture, not 'image/encoded' and"),
-        (_not_examples, "train-0 record 0 is no tf.Example"),
+        (_torn, r"train-0 is not a TFRecord file, or it is truncated at byte \d+ of \d+"),
+        (_not_records, "train-0 is not a TFRecord file, or it is truncated at byte 0 of 150"),
+        (_other_features, "train-0 has kind, picture, not 'image/encoded' and"),
+        (_not_examples, "train-0 record 0 is not a tf.Example"),
         (lambda path: write(path, [(b"x", 0)]), "has label 0, below the label offset 1"),
     ],
 )

@@ -262,7 +262,7 @@ def test_a_signature_that_names_another_tensor_than_its_function_gives_is_found(
 
 def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeypatch):
     def read_one(self, item, unpack):
-        return pixels.compose(self._steps, pixels.decode(unpack(item))), pixels.OK
+        return pixels.apply_steps(self._steps, pixels.decode(unpack(item))), pixels.OK
 
     monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)
     assert failed(export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))) == {

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from inception_tf.config import Config, DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.loading import reader
+from inception_tf.data.loading import encoded_reader
 from inception_tf.errors import UserError
 from inception_tf.training.compile import compiled_model
 from inception_tf.training.plan import TrainingPlan, make_plan
@@ -112,7 +112,7 @@ def _stages(plan: TrainingPlan) -> dict[str, tf.data.Dataset]:
     )
 
     def training(chosen: DataConfig) -> tf.data.Dataset:
-        return pipeline.training(
+        return pipeline.training_batches(
             plan.train,
             chosen,
             size=plan.size,
@@ -125,7 +125,7 @@ def _stages(plan: TrainingPlan) -> dict[str, tf.data.Dataset]:
     stages = {"decode": training(plain), "distort": training(data)}
     if plan.train.decoded:
         return stages
-    read, count = reader(plan.train), len(plan.train)
+    read, count = encoded_reader(plan.train), len(plan.train)
     files = tf.data.Dataset.range(count).repeat()
     files = files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(data.batch_size)
     return {"read": files.prefetch(tf.data.AUTOTUNE)} | stages

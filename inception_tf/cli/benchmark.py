@@ -274,11 +274,11 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     """
     from inception_tf.benchmark.data import time_data
     from inception_tf.cli.render import table
-    from inception_tf.data.sources.open import absolute
+    from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.host.atomic_io import atomic_write_text
     from inception_tf.training.recipes import read_recipe
 
-    quoted = absolute(data).replace("'", "''")
+    quoted = with_absolute_path(data).replace("'", "''")
     words = [
         f"model.name={model}",
         f"data.name='{quoted}'",

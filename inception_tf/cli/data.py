@@ -61,12 +61,12 @@ def command(data, preview, label_offset, split, size, recipe, settings):
             source.split(split)  # an unknown split is an error even without a preview
         click.echo(_description(source))
         return
-    from inception_tf.data.preview import draw_preview, views
+    from inception_tf.data.preview import draw_preview, make_preview
     from inception_tf.models import find_network
 
     part = split or ("train" if "train" in source.splits else "all")
     pixels = config.model.size or find_network(config.model.name).size
-    shown = views(
+    shown = make_preview(
         source.split(part), source.labels, config.data, size=pixels, seed=config.training.seed
     )
     draw_preview(

@@ -170,7 +170,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     \b
     inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
-    from inception_tf.data.sources.open import absolute
+    from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.experiments.bn_variants import (
         FULL,
         QUICK,
@@ -183,7 +183,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
 
     given = {name: value for name, value in chosen.items() if value is not None}
     setting = VariantSettings(
-        data=absolute(data), seed=seed, **{**(QUICK if quick else FULL), **given}
+        data=with_absolute_path(data), seed=seed, **{**(QUICK if quick else FULL), **given}
     )
     plan, out = make_design(setting), Path(out)
     wanted = {name: c for name, c in plan.configs.items() if not only or name in only}

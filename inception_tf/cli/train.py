@@ -105,7 +105,7 @@ def command(
 
 def _config(model, data, recipe, out, settings, resumed):
     """The configuration: the recipe with the options of the command line, or the one that `out` holds."""
-    from inception_tf.data.sources.open import absolute
+    from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.errors import UserError
     from inception_tf.run_folder import Run
     from inception_tf.training.recipes import network_of, read_recipe
@@ -128,7 +128,7 @@ def _config(model, data, recipe, out, settings, resumed):
     for option, value in (("--model", model), ("--data", data)):
         if not value:
             raise UserError(f"train needs {option}; see inception-tf train --help")
-    data = absolute(data)
+    data = with_absolute_path(data)
     words = [f"model.name={model}", f"data.name='{data.replace(chr(39), chr(39) * 2)}'"]
     return read_recipe(recipe).override([*words, *settings])
 

@@ -1,52 +1,65 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A split decoded once: its pixels in memory or in one local file, for sets that are small and runs that are long."""
+"""A cache of decoded images, in memory or in one local file, for small data sets and long runs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.loading import packed, reader
+from inception_tf.data.loading import encoded_reader, serialize_pixels
 from inception_tf.data.sources.splits import Records, Split
 from inception_tf.data.sources.tfrecords import read_records
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
 
-__all__ = ["MEMORY", "keep"]
+__all__ = ["MEMORY", "cache_decoded"]
 
 MEMORY = "memory"
 
 
-def keep(split: Split, cache: str | None) -> Split:
-    """`split` with its images decoded: `cache` is `memory`, a folder for a file of them, or None for as they are.
+def cache_decoded(split: Split, cache: str | None) -> Split:
+    """Decode all images of a split once.
 
-    An image takes height x width x 3 bytes, about five times its JPEG.  One that cannot be read is
-    kept as it is and skipped by whoever reads it, as without a cache.  A file is written whole,
-    under a name that changes with the images, and used again by later runs.
+    An image needs height x width x 3 bytes, about five times its JPEG.  An image that cannot be read stays
+    encoded, and is skipped when it is read, as without a cache.  A file is written atomically, under a name
+    that depends on the images, and later runs reuse it.
+
+    Args:
+        split: The split.
+        cache: "memory", a folder for the file, or None for no cache.
+
+    Returns:
+        A split with equal images and classes.
+
+    Raises:
+        UserError: The file cannot be written.
     """
     if cache is None or split.decoded:
         return split
     if cache == MEMORY:
         contents = np.array(list(_contents(split)), object)
         return Split(contents, split.classes, origin=split)
-    file = Path(cache).expanduser() / f"{_identity(split)}.tfrecord"
+    file = Path(cache).expanduser() / f"{_fingerprint(split)}.tfrecord"
     if not file.is_file():
         _write(split, file)
-    places = [(0, n, offset, len(data)) for n, (offset, data) in enumerate(read_records(str(file)))]
-    records = Records((str(file),), np.array(places, np.int64), image_key=None)
+    locations = [
+        (0, n, offset, len(data)) for n, (offset, data) in enumerate(read_records(str(file)))
+    ]
+    records = Records((str(file),), np.array(locations, np.int64), image_key=None)
     return Split(records, split.classes, origin=split)
 
 
-@tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
-def _contents(split: Split):
-    read = reader(split)
+@tf.autograph.experimental.do_not_convert  # nothing to convert, and it would take seconds
+def _contents(split: Split) -> Iterator[bytes]:
+    read = encoded_reader(split)
     return (
         tf.data.Dataset.range(len(split))
-        .map(lambda index: packed(read(index)), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(lambda index: serialize_pixels(read(index)), num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
         .as_numpy_iterator()
     )
@@ -64,13 +77,15 @@ def _write(split: Split, file: Path) -> None:
         ) from error
 
 
-def _identity(split: Split) -> str:
+def _fingerprint(split: Split) -> str:
     """A name that two splits share only if their files are the same, unchanged, in the same order."""
     digest = hashlib.sha256()
-    records = isinstance(split.images, Records)
-    for path in split.images.files if records else split.images:
+    if isinstance(split.images, Records):
+        files, locations = split.images.files, split.images.locations.tobytes()
+    else:
+        files, locations = tuple(split.images), b""
+    for path in files:
         stat = os.stat(path)
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    if records:
-        digest.update(np.ascontiguousarray(split.images.places).tobytes())
+    digest.update(locations)
     return digest.hexdigest()[:32]

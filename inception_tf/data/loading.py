@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of one image of a split by its index, as TensorFlow operations: read, check, decode, give up."""
+"""Loading one image of a split by its index, as TensorFlow operations: read, check, decode."""
 
 from __future__ import annotations
 
@@ -11,16 +11,30 @@ import tensorflow as tf
 from inception_tf.data.decoding import images
 from inception_tf.data.sources.splits import Records, Split
 
-__all__ = ["loader", "packed", "reader", "record_reader", "safe_loader"]
+__all__ = [
+    "encoded_reader",
+    "image_loader",
+    "record_reader",
+    "safe_loader",
+    "serialize_pixels",
+]
 
-KEPT_MAGIC = b"\x08\x04\x12"  # a serialized tensor of uint8 with a shape; no JPEG or PNG starts so
+SERIALIZED_MAGIC = b"\x08\x04\x12"  # start of a serialized uint8 tensor, and of no JPEG or PNG
 
 
-def loader(split: Split, finish: Callable, box=None) -> Callable:
-    """A function (index () int64, seed (2,) int) → (pixels, status); it fails where an image is damaged.
+def image_loader(
+    split: Split, finish: Callable, crop: images.RandomCrop | None = None
+) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """A function that loads an image by its index; its operations fail if the image is damaged.
 
-    finish: (H, W, 3) uint8 → pixels of one fixed shape; zeros where the status is not `ok`.  box: a
-    distortion that is drawn, from the seed, before decoding, so that only its pixels are decoded.
+    Args:
+        split: The split.
+        finish: Callable from (H, W, 3) uint8 to pixels of one fixed shape.
+        crop: A random crop, drawn before decoding, so that only its pixels are decoded.
+
+    Returns:
+        A function of the index, () int64, and a seed, (2,) int, that returns the pixels and the status, ()
+        string; pixels are zeros if the status is not `ok`.
     """
     blank = _blank(finish)
     if split.decoded:
@@ -28,35 +42,35 @@ def loader(split: Split, finish: Callable, box=None) -> Callable:
 
         def from_pixels(index, seed):
             image = pixels[index]
-            return finish(box(image, seed) if box else image), tf.constant(images.OK)
+            return finish(crop(image, seed) if crop else image), tf.constant(images.OK)
 
         return from_pixels
 
-    read = reader(split)
+    read = encoded_reader(split)
 
-    def from_kept(index, seed):
+    def from_cached(index, seed):
         data = read(index)
 
         def pixels():
-            image = unpacked(data)
-            return finish(box(image, seed) if box else image), tf.constant(images.OK)
+            image = _deserialize_pixels(data)
+            return finish(crop(image, seed) if crop else image), tf.constant(images.OK)
 
-        return tf.cond(is_kept(data), pixels, lambda: from_encoded(data, seed))
+        return tf.cond(_is_serialized(data), pixels, lambda: from_encoded(data, seed))
 
     def from_encoded(data, seed):
         return tf.cond(
-            images.is_ordinary(data),
-            lambda: (finish(images.decode_ordinary(data, box, seed)), tf.constant(images.OK)),
+            images.is_plain_jpeg(data),
+            lambda: (finish(images.decode_plain_jpeg(data, crop, seed)), tf.constant(images.OK)),
             lambda: from_any(data, seed),
         )
 
-    # Called from several places, traced once.
+    # Used twice, traced once.
     @partial(tf.function, autograph=False)
     def from_any(data, seed):
-        status = images.check(data)
+        status = images.check_encoded(data)
 
         def pixels():
-            image = images.decode_box(data, box, seed) if box else images.decode(data)
+            image = images.decode_crop(data, crop, seed) if crop else images.decode(data)
             return tf.ensure_shape(finish(image), blank.shape)
 
         return tf.cond(tf.equal(status, images.OK), pixels, lambda: blank), status
@@ -64,18 +78,27 @@ def loader(split: Split, finish: Callable, box=None) -> Callable:
     def from_file(index, seed):
         return from_encoded(read(index), seed)
 
-    return from_kept if split.origin else from_file
+    return from_cached if split.origin else from_file
 
 
 def safe_loader(load: Callable, split: Split, finish: Callable) -> Callable:
-    """As `load` of `loader`, and a damaged image is zeros and a status; it takes a third of a millisecond more."""
+    """A loader that returns zeros and a status for a damaged image; it takes a third of a millisecond longer.
+
+    Args:
+        load: What `image_loader` returned.
+        split: The split.
+        finish: The `finish` of that loader.
+
+    Returns:
+        A function of the same arguments and results that does not fail.
+    """
     if split.decoded:
         return load
     otherwise = (_blank(finish), images.DAMAGED)
-    return lambda index, seed: images.attempt(load, (index, seed), otherwise)
+    return lambda index, seed: images.with_fallback(load, (index, seed), otherwise)
 
 
-def _blank(finish: Callable):
+def _blank(finish: Callable) -> tf.Tensor:
     spec = tf.function(finish, autograph=False).get_concrete_function(
         tf.TensorSpec((None, None, 3), tf.uint8)
     )
@@ -83,13 +106,20 @@ def _blank(finish: Callable):
 
 
 def record_reader(records: Records) -> Callable:
-    """A function index () int64 → the record there, () string; fails where its checksum is wrong."""
+    """A function that reads a record by its index; its operations fail if the checksum is wrong.
+
+    Args:
+        records: Locations of the records.
+
+    Returns:
+        A function from an index, () int64, to the record, () string.
+    """
     files = tf.constant(records.files)
-    places = tf.constant(records.places)
+    locations = tf.constant(records.locations)
 
     def read(index):
-        file, _, offset, length = tf.unstack(places[index])
-        # The public TFRecordDataset starts at a file's beginning; the operation under it need not.
+        file, _, offset, length = tf.unstack(locations[index])
+        # The public TFRecordDataset reads from the start of a file; the operation below it takes an offset.
         dataset = tf.raw_ops.TFRecordDatasetV2(
             filenames=files[file][tf.newaxis],
             compression_type="",
@@ -103,8 +133,15 @@ def record_reader(records: Records) -> Callable:
     return read
 
 
-def reader(split: Split) -> Callable:
-    """A function index () int64 → the image as it is stored, () string: a file's bytes, or `packed`."""
+def encoded_reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function that reads an image as it is stored.
+
+    Args:
+        split: The split.
+
+    Returns:
+        A function from an index, () int64, to () string: an encoded image, or what `serialize_pixels` returns.
+    """
     if isinstance(split.images, Records):
         record, key = record_reader(split.images), split.images.image_key
         if key is None:
@@ -117,25 +154,30 @@ def reader(split: Split) -> Callable:
     return lambda index: tf.io.read_file(contents[index])
 
 
-def packed(data):
-    """An encoded image, () string → its pixels as () string without compression; what cannot be read stays as it is."""
+def serialize_pixels(data: tf.Tensor) -> tf.Tensor:
+    """Decode an image and serialize its pixels without compression.
+
+    Args:
+        data: () string, an encoded image.
+
+    Returns:
+        () string; `data` itself if the image cannot be read.
+    """
 
     def read(data):
-        status = images.check(data)
+        status = images.check_encoded(data)
         return tf.cond(
             tf.equal(status, images.OK),
             lambda: tf.io.serialize_tensor(images.decode(data)),
             lambda: data,
         )
 
-    return images.attempt(read, data, data)
+    return images.with_fallback(read, data, data)
 
 
-def is_kept(data):
-    """Is this () string what `packed` makes of an image?"""
-    return images.starts_with(data, KEPT_MAGIC)
+def _is_serialized(data: tf.Tensor) -> tf.Tensor:
+    return images.starts_with(data, SERIALIZED_MAGIC)
 
 
-def unpacked(data):
-    """What `packed` made → (H, W, 3) uint8."""
+def _deserialize_pixels(data: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.io.parse_tensor(data, tf.uint8), (None, None, 3))

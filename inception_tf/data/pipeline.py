@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A split into batches: the training stream, which can start at any step, and the evaluation pass."""
+"""Batches of a split: the training stream, which can start at any step, and one evaluation pass."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data.augmentation import distortions as augment
 from inception_tf.data.decoding import images
-from inception_tf.data.loading import loader, safe_loader
+from inception_tf.data.loading import image_loader, safe_loader
 from inception_tf.data.sampling import (
     BATCH_STREAM,
-    BOX_STREAM,
+    CROP_STREAM,
     PIXEL_STREAM,
     REDRAW_STREAM,
     fold_in,
-    places,
+    sample_order,
     seed_for,
     steps_per_epoch,
 )
@@ -25,16 +27,16 @@ from inception_tf.data.service import by_service
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 
-__all__ = ["evaluation", "one_hot", "training"]
+__all__ = ["evaluation_batches", "training_batches", "with_one_hot_labels"]
 
-GROUP = 32  # images that are read by one call, at most
-TRIES = 1000  # images drawn in place of one that cannot be read, before the pass gives up
-# Autograph would rewrite each function, for seconds, and find nothing: no Python `if` depends on a tensor.
+GROUP = 32  # the most images that one call reads
+ATTEMPTS = 1000  # images drawn in place of one that cannot be read before the error
+# No Python `if` depends on a tensor, so autograph would only cost seconds.
 do_not_convert = tf.autograph.experimental.do_not_convert
 
 
 @do_not_convert
-def training(
+def training_batches(
     split: Split,
     config: DataConfig,
     *,
@@ -43,43 +45,55 @@ def training(
     seed: int,
     epochs: int,
     start: int = 0,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     bad: BadImages | None = None,
 ) -> tf.data.Dataset:
-    """Batches ((B, size, size, 3) float32 -1..1, (B, classes) one-hot) from step `start` to the end of `epochs`.
+    """The stream of augmented training batches.
 
-    Each epoch is a permutation of all images of its own, so that no two of them keep meeting in a
-    batch (Ioffe and Szegedy 2015, section 4.2.1).  The order and every distortion are functions of
-    (seed, position) alone: the same position gives the same pixels however often the run was
-    stopped before it.  An image that cannot be read is noted in `bad`, and another is drawn in its
-    place.
+    Each epoch is another permutation of all images, so that the same images do not share a batch again
+    (Ioffe and Szegedy 2015, section 4.2.1).  Order and augmentations are functions of seed and position
+    alone: a resumed run gives the same pixels.  An image that cannot be read is replaced by another.
 
-    share: (w, n), rows w*B/n..(w+1)*B/n of each batch alone, for one of n processes; theirs together are
-    the whole batch, except that mixup and cutmix then mix the images of a share.  B a multiple of n.
+    With `config.service`, the workers of a tf.data service read and augment the images; they need access
+    to the same files.  Batches then arrive as they are ready: their order differs between runs, also
+    across the boundary of two epochs, and a stop or a lost worker may skip or repeat some.  Images that
+    cannot be read are replaced, but not counted in `bad`.
 
-    With `config.service` the images are read and distorted by a tf.data service's workers, which see
-    the same files.  Batches then come as they are ready: each has the images and pixels of one
-    position, but the order is another in each run, an epoch's last batches may come among the next
-    one's first, and a stop or a worker's end may leave out or repeat some.  An image that cannot be
-    read is replaced all the same, but not noted: `bad` is in this process.
+    Args:
+        split: The training images.
+        config: The `data` section of a configuration.
+        size: int. Height and width in pixels.
+        classes: int. Number of classes.
+        seed: int. The run's seed.
+        epochs: int. The end of the stream, counted from step 0.
+        start: int. The first step.
+        shard: (index, count): which part of each batch, of how many; the batch size must be a multiple of
+            count. Mixup and cutmix mix the images of one part.
+        bad: Counts the images that cannot be read; None: a new one.
+
+    Returns:
+        A data set of (B, size, size, 3) float32 in [-1, 1] and (B, classes) float32 one-hot labels.
+
+    Raises:
+        UserError: The split is smaller than a batch, or a setting needs a missing package or service.
     """
     bad = None if config.service else bad or BadImages(split, config.max_bad)
     steps = steps_per_epoch(split, config.batch_size)
-    worker, workers = share
-    mine = config.batch_size // workers
+    worker, workers = shard
+    local_size = config.batch_size // workers
     readers = _readers(split, config, bad, size=size, classes=classes, seed=seed)
-    group = _group(mine)
-    kinds = (
+    group = _group(local_size)
+    specs = (
         tf.TensorSpec((size, size, 3), tf.float32),
         tf.TensorSpec((classes,), tf.float32),
     )
     batches = (
-        places(split, config, seed, share, start=start, epochs=epochs)
+        sample_order(split, config, seed, shard, start=start, epochs=epochs)
         .batch(group, drop_remainder=True)
-        .map(_together(*readers, kinds), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(_together(*readers, specs), num_parallel_calls=tf.data.AUTOTUNE)
     )
-    if group < mine:
-        batches = batches.batch(mine // group, drop_remainder=True)
+    if group < local_size:
+        batches = batches.batch(local_size // group, drop_remainder=True)
         batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
     if config.service:
         batches = batches.apply(by_service(config.service)).take(epochs * steps - start)
@@ -87,19 +101,27 @@ def training(
     if mixed:
         batches = batches.enumerate(start).map(
             lambda step, batch: _mixed(
-                mixed, *batch, seed_for(seed, BATCH_STREAM, step * workers + worker)
+                mixed, batch, seed_for(seed, BATCH_STREAM, step * workers + worker)
             )
         )
-    # Keras asks for the number of batches, which flat_map hides.
+    # Keras needs the number of batches, which flat_map hides.
     left = tf.data.experimental.assert_cardinality(epochs * steps - start)
     return batches.apply(left).prefetch(tf.data.AUTOTUNE)
 
 
-def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, seed: int):
-    """Two functions (position, index) → (pixels, label): one fails on a damaged image, one draws another."""
+def _readers(
+    split: Split,
+    config: DataConfig,
+    bad: BadImages | None,
+    *,
+    size: int,
+    classes: int,
+    seed: int,
+) -> tuple[Callable, Callable]:
+    """Two functions (position, index) → (pixels, label): one fails on a damaged image, the other draws a replacement."""
     distortions = augment.training_distortions(config)
     resize = images.Resize(size)
-    load = loader(split, resize, augment.training_box(config))
+    load = image_loader(split, resize, augment.training_crop(config))
     load_safely = safe_loader(load, split, resize)
     labels = tf.constant(split.classes)
 
@@ -107,54 +129,62 @@ def _readers(split: Split, config: DataConfig, bad, *, size: int, classes: int, 
         pixels = augment.distort(distortions, pixels, seed_for(seed, PIXEL_STREAM, position))
         return images.ToUnit()(pixels), tf.one_hot(labels[index], classes)
 
-    def quick(position, index):
-        pixels, status = load(index, seed_for(seed, BOX_STREAM, position))
+    def fast(position, index):
+        pixels, status = load(index, seed_for(seed, CROP_STREAM, position))
         readable = tf.debugging.Assert(tf.equal(status, images.OK), [status])
         with tf.control_dependencies([readable]):
             return distorted(tf.identity(pixels), position, index)
 
     @partial(tf.function, autograph=False)
-    def shown(position, index):
-        pixels, status = load_safely(index, seed_for(seed, BOX_STREAM, position))
-        return pixels, index, _noted(bad, index, status)
+    def read(position, index):
+        pixels, status = load_safely(index, seed_for(seed, CROP_STREAM, position))
+        return pixels, index, _is_readable(bad, index, status)
 
-    def another(position, tries):
-        drawn = fold_in(seed_for(seed, REDRAW_STREAM, position), tries)
-        return shown(position, tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64))
+    def replacement(position, attempt):
+        drawn = fold_in(seed_for(seed, REDRAW_STREAM, position), attempt)
+        return read(position, tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64))
 
     def careful(position, index):
-        first = shown(position, index)
+        first = read(position, index)
         pixels, index, _ = tf.cond(
-            first[2], lambda: first, lambda: _redrawn(first, lambda tries: another(position, tries))
+            first[2],
+            lambda: first,
+            lambda: _redrawn(first, lambda attempt: replacement(position, attempt)),
         )
         return distorted(pixels, position, index)
 
-    return quick, careful
+    return fast, careful
 
 
 @do_not_convert
-def evaluation(
+def evaluation_batches(
     split: Split,
-    steps: tuple,
+    steps: tuple[images.ImageStep, ...],
     *,
     batch_size: int,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
     bad: BadImages | None = None,
 ) -> tf.data.Dataset:
-    """Every readable image once, in order: batches (pixels (B, ...) float32, index (B,) int64).
+    """All readable images once, in order.
 
-    steps: image steps, the first on (H, W, 3) uint8, the last giving one fixed shape.  What cannot
-    be read is left out and noted in `bad`; the last batch is as small as it is.  share: (w, n), the
-    images from w/n to (w+1)/n of the split alone.
+    Args:
+        split: The images.
+        steps: Image steps from (H, W, 3) uint8 to one fixed shape.
+        batch_size: int. Images per batch; the last batch may be smaller.
+        shard: (index, count): which part of the split, of how many.
+        bad: Counts the images that cannot be read, which are skipped; None: a new one.
+
+    Returns:
+        A data set of pixels (B, ...) float32 and indices into the split (B,) int64.
     """
-    worker, workers = share
+    worker, workers = shard
     bad = bad or BadImages(split)
-    finish = partial(images.compose, steps)
-    load = safe_loader(loader(split, finish), split, finish)
+    finish = partial(images.apply_steps, steps)
+    load = safe_loader(image_loader(split, finish), split, finish)
 
     def example(index):
         pixels, status = load(index, tf.zeros(2, tf.int64))
-        return pixels, index, _noted(bad, index, status)
+        return pixels, index, _is_readable(bad, index, status)
 
     return (
         tf.data.Dataset.range(len(split) * worker // workers, len(split) * (worker + 1) // workers)
@@ -166,8 +196,17 @@ def evaluation(
     )
 
 
-def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dataset:
-    """Batches of `evaluation` with (B, classes) targets in place of the indices, as `model.evaluate` takes them."""
+def with_one_hot_labels(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dataset:
+    """Replace the indices by one-hot labels, as `model.evaluate` expects.
+
+    Args:
+        batches: What `evaluation_batches` returned.
+        split: The images.
+        classes: int. Number of classes.
+
+    Returns:
+        A data set of pixels and (B, classes) float32 one-hot labels.
+    """
     labels = tf.constant(split.classes)
     return batches.map(
         lambda pixels, index: (pixels, tf.one_hot(tf.gather(labels, index), classes))
@@ -175,27 +214,27 @@ def one_hot(batches: tf.data.Dataset, split: Split, classes: int) -> tf.data.Dat
 
 
 def _group(batch_size: int) -> int:
-    """How many images are read by one call: a batch, or a part of it that is not too large for one core."""
+    """How many images one call reads: a batch, or the largest even part of it up to `GROUP`."""
     return max(count for count in range(1, GROUP + 1) if batch_size % count == 0)
 
 
-def _together(quick, careful, kinds: tuple):
-    """A function (positions (g,), indices (g,)) → examples (g, ...), each `quick`'s, all `careful`'s if one fails.
+def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...]) -> Callable:
+    """A function (positions (g,), indices (g,)) → examples (g, ...) by `fast`, or by `careful` if one of them fails.
 
-    Being prepared for a damaged image takes a third of a millisecond: once for a group, not for each.
-    kinds: the `tf.TensorSpec`s of one example.
+    Error handling takes a third of a millisecond, so it is done once per group and not per image.
+    specs: of one example.
     """
 
     def all_of(example):
         return lambda *items: tf.map_fn(
-            lambda item: example(*item), items, fn_output_signature=kinds
+            lambda item: example(*item), items, fn_output_signature=specs
         )
 
     def examples(positions, indices):
         group = tf.data.Dataset.from_tensors((positions, indices))
-        none = tuple(tf.zeros((0, *kind.shape), kind.dtype) for kind in kinds)
+        none = tuple(tf.zeros((0, *spec.shape), spec.dtype) for spec in specs)
         found = (
-            group.map(all_of(quick))
+            group.map(all_of(fast))
             .ignore_errors()
             .concatenate(tf.data.Dataset.from_tensors(none))
             .take(1)
@@ -217,15 +256,15 @@ def _merged(parts):
     return tf.reshape(parts, (parts.shape[0] * parts.shape[1], *parts.shape[2:]))
 
 
-def _redrawn(first, draw):
-    """Further draws until one can be read; each is a function of its number, so a rerun draws the same."""
+def _redrawn(first: tuple[Any, ...], draw: Callable) -> tuple[Any, ...]:
+    """Draw replacements until one can be read; each is a function of its number, so that a rerun draws the same."""
     pixels, index, readable = first
 
-    def again(tries, pixels, index, readable):
-        return (tries + 1, *draw(tries))
+    def again(attempt, pixels, index, readable):
+        return (attempt + 1, *draw(attempt))
 
     _, pixels, index, readable = tf.while_loop(
-        lambda tries, pixels, index, readable: (tries < TRIES) & ~readable,
+        lambda attempt, pixels, index, readable: (attempt < ATTEMPTS) & ~readable,
         again,
         (tf.constant(1, tf.int64), pixels, index, readable),
     )
@@ -234,8 +273,8 @@ def _redrawn(first, draw):
         return tf.identity(pixels), index, readable
 
 
-def _noted(bad: BadImages | None, index, status):
-    """Is the image readable?  Python hears of those that are not, where it is the same process."""
+def _is_readable(bad: BadImages | None, index: tf.Tensor, status: tf.Tensor) -> tf.Tensor:
+    """Whether an image is readable, () bool; one that is not is counted in `bad`."""
     if bad is None:
         return tf.equal(status, images.OK)
 
@@ -248,7 +287,11 @@ def _noted(bad: BadImages | None, index, status):
     return tf.cond(tf.equal(status, images.OK), lambda: tf.constant(True), note)
 
 
-def _mixed(mixed: tuple, pixels, labels, seed):
+def _mixed(
+    mixed: tuple[augment.BatchDistortion, ...],
+    batch: tuple[tf.Tensor, tf.Tensor],
+    seed: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     for number, mix in enumerate(mixed):
-        pixels, labels = mix(pixels, labels, fold_in(seed, number))
-    return pixels, labels
+        batch = mix(*batch, fold_in(seed, number))
+    return batch

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an image becomes what a network's weights were trained on: a property of weights, stated without TensorFlow."""
+"""The preprocessing that a network's weights expect, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["SCALES", "Preprocessing", "Scale"]
 
 @dataclass(frozen=True)
 class Scale:
-    """(pixel - mean) / deviation, pixels from 0 to 255; one number for all channels, or three."""
+    """Standardization (pixel - mean) / deviation of pixels in [0, 255]; one number for all channels, or three."""
 
     mean: float | tuple[float, float, float]
     deviation: float | tuple[float, float, float] = 1.0
-    bgr: bool = False  # the channels in reverse order, the mean's too
+    bgr: bool = False  # channels, and those of the mean, in the order blue, green, red
 
 
 SCALES = {
@@ -22,9 +22,9 @@ SCALES = {
     "unit": Scale(127.5, 127.5),
     # torchvision's ImageNet statistics, 0.485 ... and 0.229 ... of 255.
     "torch": Scale((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    # slim's VGG: the mean taken off, as in research/slim/preprocessing/vgg_preprocessing.py.
+    # slim's VGG: mean subtraction, as in research/slim/preprocessing/vgg_preprocessing.py.
     "vgg": Scale((123.68, 116.78, 103.94)),
-    # BVLC's models: blue first, ImageNet's mean taken off.
+    # BVLC's models: blue first, ImageNet's mean subtracted.
     "caffe": Scale((104.0, 117.0, 123.0), bgr=True),
 }
 
@@ -34,11 +34,11 @@ class Preprocessing:
     """How an image is cropped, resized and scaled for evaluation."""
 
     size: int  # pixels, height and width
-    crop: float | None = 0.875  # share of each side that is kept; None: the whole image
+    crop: float | None = 0.875  # fraction of each side that is kept; None: the whole image
     scale: str = "unit"  # a name in SCALES
     interpolation: str = "bilinear"  # as tf.image.resize names it
-    # Pixels that Caffe's data sets were stored at: each longer side is shortened to it, and `size` of it
-    # is cut out of the middle, in place of a share `crop`.
+    # Pixels that Caffe's data sets were stored at: longer sides are shortened to it, then the central `size`
+    # pixels are cropped, in place of `crop`.
     stored: int | None = None
 
     def __str__(self) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which image is shown when, and with which seed: functions of the run's seed and the position alone."""
+"""The order of the training images and their seeds: functions of the run's seed and the position alone."""
 
 from __future__ import annotations
 
@@ -11,45 +11,68 @@ from inception_tf.errors import UserError
 
 __all__ = [
     "BATCH_STREAM",
-    "BOX_STREAM",
+    "CROP_STREAM",
     "PIXEL_STREAM",
     "REDRAW_STREAM",
     "fold_in",
-    "places",
+    "sample_order",
     "seed_for",
     "steps_per_epoch",
 ]
 
-# Which use of the run's seed.
+# Independent random streams of one run.
 STREAMS = 5
-SHUFFLE_STREAM, BOX_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
-PARTS = 64  # of an epoch, for the workers of a tf.data service to take
+SHUFFLE_STREAM, CROP_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+PARTS = 64  # of an epoch, the work units of a tf.data service
 
 
 def steps_per_epoch(split: Split, batch_size: int) -> int:
-    """Whole batches in one pass; the few images left over are others in each epoch."""
+    """The number of full batches in one epoch; the remaining images differ between epochs.
+
+    Args:
+        split: The training images.
+        batch_size: int. Images per step.
+
+    Returns:
+        At least 1.
+
+    Raises:
+        UserError: A batch is larger than the split.
+    """
     steps = len(split) // batch_size
     if not steps:
         raise UserError(
             f"data.batch_size {batch_size} is more than the {len(split)} training images;"
-            f" take --set data.batch_size={len(split)} or less"
+            f" use --set data.batch_size={len(split)} or less"
         )
     return steps
 
 
-def places(
-    split: Split, config: DataConfig, seed: int, share: tuple[int, int], *, start: int, epochs: int
+def sample_order(
+    split: Split, config: DataConfig, seed: int, shard: tuple[int, int], *, start: int, epochs: int
 ) -> tf.data.Dataset:
-    """What is shown when: (position, index), both () int64, from step `start` on, of a share of each batch."""
-    worker, workers = share
+    """The order of the training images.
+
+    Args:
+        split: The training images.
+        config: The `data` section of a configuration.
+        seed: int. The run's seed.
+        shard: (index, count): which part of each batch, of how many.
+        start: int. The first step.
+        epochs: int. The end, counted from step 0.
+
+    Returns:
+        Elements (position, index), both () int64: the position in the run and the image's index in the split.
+    """
+    worker, workers = shard
     size, steps = config.batch_size, len(split) // config.batch_size
     rows = slice(size * worker // workers, size * (worker + 1) // workers)
-    # A service's workers take parts of an epoch, each of which is permuted anew to cut the part out.
+    # A service's workers process parts of an epoch; for each part the epoch is permuted again.
     parts = min(PARTS, steps) if config.service else 1
-    # Going on beyond the last epoch, what a lost worker of the service took with it is made up for.
+    # More epochs than needed replace the elements that a lost worker of the service took with it.
     last = tf.int64.max if config.service else epochs * parts
 
-    def places_in(number):
+    def part_order(number):
         epoch, part = number // parts, number % parts
         order = _order(len(split), steps, size, seed_for(seed, SHUFFLE_STREAM, epoch))
         positions = tf.reshape(tf.range(steps * size, dtype=tf.int64), order.shape)
@@ -60,21 +83,39 @@ def places(
             tuple(tf.reshape(values[begin:end, rows], (-1,)) for values in both)
         )
 
-    return tf.data.Dataset.range(start // steps * parts, last).flat_map(places_in)
+    return tf.data.Dataset.range(start // steps * parts, last).flat_map(part_order)
 
 
-def _order(count: int, steps: int, batch_size: int, seed):
-    """A permutation of `count` images, what fills whole batches of it: (steps, batch_size) int64."""
-    # Not index_shuffle, which needs no memory: on small sets its permutations repeat themselves,
-    # pairs of images meet half as often again as by chance.
+def _order(count: int, steps: int, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A permutation of `count` images without the incomplete batch: (steps, batch_size) int64."""
+    # Not index_shuffle, which needs no memory: on small sets its permutations are not independent, and
+    # pairs of images share a batch 1.5 times as often as by chance.
     order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
     return tf.reshape(order[: steps * batch_size], (steps, batch_size))
 
 
-def seed_for(seed: int, stream: int, number):
-    """A seed (2,) int64 of its own for a use of the run's seed and an epoch, a step or a position."""
+def seed_for(seed: int, stream: int, number: tf.Tensor) -> tf.Tensor:
+    """A seed for one random stream of a run at an epoch, step or position.
+
+    Args:
+        seed: int. The run's seed.
+        stream: int. One of the `*_STREAM` constants.
+        number: () int64. The epoch, step or position.
+
+    Returns:
+        (2,) int64.
+    """
     return tf.stack([tf.constant(seed * STREAMS + stream, tf.int64), number])
 
 
-def fold_in(seed, number):
+def fold_in(seed: tf.Tensor, number: tf.Tensor | int) -> tf.Tensor:
+    """Derive a seed from another one.
+
+    Args:
+        seed: (2,) int.
+        number: () int.
+
+    Returns:
+        (2,) int64.
+    """
     return tf.random.experimental.stateless_fold_in(seed, number)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that cannot be read: skipped, but counted and named, and too many of them end the pass."""
+"""Images that cannot be read: skipped, counted and named; too many of them are an error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ __all__ = ["DAMAGED", "LIMIT", "OK", "BadImages"]
 
 OK, DAMAGED = "ok", "damaged: cannot be decoded"  # status of an image
 
-LIMIT = 0.01  # share of a split's images that may be skipped
-LISTED = 20  # names in an error sentence; the log has them all
+LIMIT = 0.01  # fraction of a split's images that may be skipped
+LISTED = 20  # names in an error message; the log has all
 
 log = logging.getLogger("inception_tf")
 
 
 class BadImages:
-    """The images of one split that were skipped so far, by name, with the reason of each.
+    """The images of one split that were skipped so far, with reasons; thread-safe.
 
-    limit: share of the split above which `note` raises and so ends the pass.  Reading threads write,
-    any thread may read.
+    Args:
+        split: The split.
+        limit: float in [0, 1]. Fraction of the split above which `note` raises.
     """
 
-    def __init__(self, split: Split, limit: float = LIMIT):
+    def __init__(self, split: Split, limit: float = LIMIT) -> None:
         self.split = split
         self.limit = limit
         self.reasons: dict[str, str] = {}
@@ -34,10 +35,19 @@ class BadImages:
 
     @property
     def count(self) -> int:
+        """How many images were skipped."""
         return len(self.reasons)
 
     def note(self, index: int, reason: str) -> None:
-        """Counts image `index` once, however often it is met; `UserError` beyond the limit."""
+        """Count an image, once however often it is skipped.
+
+        Args:
+            index: int. Its index in the split.
+            reason: str. Why it was skipped.
+
+        Raises:
+            UserError: More images than `limit` were skipped.
+        """
         name = self.split.describe(index)
         with self._lock:
             if name in self.reasons:
@@ -49,14 +59,15 @@ class BadImages:
 
     @property
     def exceeded(self) -> bool:
+        """Whether more images than `limit` were skipped."""
         return self.count > self.limit * len(self.split)
 
     def error(self) -> UserError:
-        """The sentence for a pass that skipped too many, with their list."""
+        """The error for too many skipped images, with their names."""
         listed = [f"{name} ({reason})" for name, reason in sorted(self.reasons.items())]
         rest = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         return UserError(
             f"{self.count} of {len(self.split)} images cannot be read, more than {self.limit:.2%}:"
-            f" {', '.join(listed[:LISTED])}{rest}; repair or remove them, or allow a larger share"
+            f" {', '.join(listed[:LISTED])}{rest}; repair or remove them, or allow a larger fraction"
             " with data.max_bad or --max-bad"
         )

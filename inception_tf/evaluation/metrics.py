@@ -69,7 +69,7 @@ def predict_split(
     together = max(1, batch_size // crops)  # images
     network = optimize_for_inference(classifier.model)
     forward = tf.function(lambda images: network(images, training=False), autograph=False)
-    data = pipeline.evaluation(
+    data = pipeline.evaluation_batches(
         split, crop_steps(classifier.preprocessing, crops), batch_size=together, bad=bad
     )
     rows, indices = [], []

@@ -75,7 +75,7 @@ def pictures(
     Raises `UserError` where none can be read, or more than a share of `max_bad` cannot.
     """
     bad, seen = BadImages(split, max_bad), 0
-    data = pipeline.evaluation(
+    data = pipeline.evaluation_batches(
         split, evaluation_steps(preprocessing), batch_size=batch_size, bad=bad
     )
     try:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.decoding.images import compose, evaluation_steps
+from inception_tf.data.decoding.images import apply_steps, evaluation_steps
 from inception_tf.data.labels import read_labels, write_labels
-from inception_tf.data.loading import loader, safe_loader
+from inception_tf.data.loading import image_loader, safe_loader
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
@@ -94,12 +94,12 @@ def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     preprocessing = Preprocessing(
         **{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)}
     )
-    finish = partial(compose, evaluation_steps(preprocessing))
+    finish = partial(apply_steps, evaluation_steps(preprocessing))
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         split = Split(data, np.zeros(len(data), np.int64))
-        load = safe_loader(loader(split, finish), split, finish)
+        load = safe_loader(image_loader(split, finish), split, finish)
         images, status = (
             tf.data.Dataset.range(len(split))
             .map(lambda index: load(index, tf.zeros(2, tf.int64)), tf.data.AUTOTUNE)

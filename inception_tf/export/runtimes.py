@@ -118,7 +118,7 @@ def export_runtime(
             int8=runtime.INT8 | {"images": sum(map(len, calibration))} if int8 else None,
             files=files,
             data=source.name,
-            split=source.unseen(),
+            split=source.held_out_split(),
             agreement=agreement,
             max_drop=max_drop,
             tolerance=None if int8 else TOLERANCE,

@@ -83,7 +83,7 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def prepare(self, images):
         """(N, H, W, 3) uint8 → (N, size, size, 3) float32, what the network takes."""
-        return pixels.compose(self._steps, images)
+        return pixels.apply_steps(self._steps, images)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def serving_default(self, image_bytes):
@@ -128,15 +128,15 @@ class ServingModule(tf.Module):
 
         def read(item):
             data = unpack(item)
-            status = pixels.check(data, self._pixel_limit)
+            status = pixels.check_encoded(data, self._pixel_limit)
             image = tf.cond(
                 tf.equal(status, pixels.OK),
-                lambda: pixels.compose(self._steps, pixels.decode(data)),
+                lambda: pixels.apply_steps(self._steps, pixels.decode(data)),
                 lambda: blank,
             )
             return tf.ensure_shape(image, self._shape), status
 
-        return pixels.attempt(read, item, (blank, pixels.DAMAGED))
+        return pixels.with_fallback(read, item, (blank, pixels.DAMAGED))
 
 
 def _image_of_example(serialized):

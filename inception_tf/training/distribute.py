@@ -128,8 +128,8 @@ class Team:
         return self.strategy.num_replicas_in_sync
 
     @property
-    def share(self) -> tuple[int, int]:
-        """The part of each batch that this process reads, as (index, count), for `pipeline.training`."""
+    def shard(self) -> tuple[int, int]:
+        """The part of each batch that this process reads, as (index, count), for `pipeline.training_batches`."""
         return self.index, self.workers
 
     def check_steps(self, batch_size: int, steps_per_execution: int) -> None:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from inception_tf.config import Config
 from inception_tf.data import pipeline
-from inception_tf.data.cache import keep
+from inception_tf.data.cache import cache_decoded
 from inception_tf.data.decoding import images
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sampling import steps_per_epoch
@@ -38,18 +38,18 @@ class TrainingPlan(ModelPlan):
     validation: Split
     bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
 
-    def training_data(self, start: int = 0, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+    def training_data(self, start: int = 0, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """The training batches, shuffled and augmented, from a step to the end of the run.
 
         Args:
             start: the first step, counted from 0.
-            share: (index, count): which part of each batch to read.
+            shard: (index, count): which part of each batch to read.
 
         Returns:
             Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
         """
         training = self.config.training
-        return pipeline.training(
+        return pipeline.training_batches(
             self.train,
             self.config.data,
             size=self.size,
@@ -57,25 +57,25 @@ class TrainingPlan(ModelPlan):
             seed=training.seed,
             epochs=training.epochs,
             start=start,
-            share=share,
+            shard=shard,
             bad=self.bad[0],
         )
 
-    def validation_data(self, share: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
+    def validation_data(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """The validation batches, in order, without augmentation.
 
         Args:
-            share: (index, count): which part of the images to read.
+            shard: (index, count): which part of the images to read.
 
         Returns:
             Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
         """
         data = self.config.data
         steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
-        batches = pipeline.evaluation(
-            self.validation, steps, batch_size=data.batch_size, share=share, bad=self.bad[1]
+        batches = pipeline.evaluation_batches(
+            self.validation, steps, batch_size=data.batch_size, shard=shard, bad=self.bad[1]
         )
-        return pipeline.one_hot(batches, self.validation, self.classes)
+        return pipeline.with_one_hot_labels(batches, self.validation, self.classes)
 
 
 def make_plan(config: Config) -> TrainingPlan:
@@ -94,7 +94,7 @@ def make_plan(config: Config) -> TrainingPlan:
     _check_switches(config)
     _check_recalibration(config)
     source = open_source(data.name, label_offset=data.label_offset)
-    train, validation = (keep(source.split(part), data.cache) for part in ("train", None))
+    train, validation = (cache_decoded(source.split(part), data.cache) for part in ("train", None))
     return TrainingPlan(
         config,
         network,

@@ -156,9 +156,9 @@ def _fit(model: keras.Model, plan: TrainingPlan, team: Team, done: int, callback
                 compile_for(model, plan, phase)
         last = epoch + 1 if offset else phase.end
         model.fit(
-            team.distribute(plan.training_data(done, team.share).map(targets), batch_size),
+            team.distribute(plan.training_data(done, team.shard).map(targets), batch_size),
             validation_data=team.distribute_whole(
-                plan.validation_data(team.share).map(targets), len(plan.validation), batch_size
+                plan.validation_data(team.shard).map(targets), len(plan.validation), batch_size
             ),
             steps_per_epoch=plan.steps - offset,
             initial_epoch=epoch,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Distortions of light and colour, on pixels from 0 to 255, as slim's inception_preprocessing draws them.
+"""Color augmentation of pixels in [0, 255], with the ranges of slim's inception_preprocessing.
 
-The kernels that turn saturation and hue scale with their input, so 0..255 gives what slim has on 0..1.
+The operations on saturation and hue are linear in their input, so [0, 255] gives the results of slim's [0, 1].
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-__all__ = ["PHOTOMETRIC", "FullPhotometric", "ReducedPhotometric"]
+__all__ = ["COLOR_AUGMENTATIONS", "FullColorAugmentation", "ReducedColorAugmentation"]
 
 # slim inception_preprocessing.distort_color
-BRIGHTNESS = 32.0  # added, of 255, at most
+BRIGHTNESS = 32.0  # added to pixels in [0, 255], at most
 SATURATION = (0.5, 1.5)  # factor on HSV's S
-HUE = 0.2  # turn of HSV's H, of a full circle, at most
+HUE = 0.2  # rotation of HSV's H, as a fraction of a full circle, at most
 CONTRAST = (0.5, 1.5)  # factor on the distance from each channel's mean
 
 
 @dataclass(frozen=True)
-class FullPhotometric:
-    """(H, W, 3) float32 0..255 → the same with brightness, saturation, hue and contrast changed in a random order.
+class FullColorAugmentation:
+    """Random brightness, saturation, hue and contrast, in a random order: (H, W, 3) float32 in [0, 255], and the same back.
 
-    The four orders are slim's, in which the published networks were trained, not all 24: each step
-    still comes early and late, and a graph holds 16 steps in place of 96.  Only the drawn order is
-    computed.  Values are clipped once, at the end, as in slim.
+    The orders are slim's four, with which the published networks were trained, rather than all 24: each
+    operation still occurs early and late, and the graph has 16 operations instead of 96.  Only the drawn
+    order is computed.  Values are clipped once, at the end, as in slim.
     """
 
     def __call__(self, image, seed):
@@ -43,12 +43,12 @@ class FullPhotometric:
 
 
 @dataclass(frozen=True)
-class ReducedPhotometric:
-    """(H, W, 3) float32 0..255 → the same with brightness, then saturation, changed: less than `FullPhotometric`.
+class ReducedColorAugmentation:
+    """Random brightness, then saturation: (H, W, 3) float32 in [0, 255], and the same back.
 
-    Ioffe, Szegedy 2015, section 4.2.1, reduce the photometric distortions, without numbers, since a
-    network with batch normalization sees each image fewer times.  Here that is slim's `fast_mode`:
-    the same ranges for brightness and saturation, no hue and no contrast, in one order.
+    Ioffe and Szegedy 2015, section 4.2.1, reduce the photometric distortions, without numbers, because a
+    network with batch normalization sees each image fewer times.  This is slim's `fast_mode`: the same
+    ranges for brightness and saturation, without hue and contrast.
     """
 
     def __call__(self, image, seed):
@@ -56,13 +56,13 @@ class ReducedPhotometric:
         return _clipped(_applied((steps.brightness, steps.saturation), image))
 
 
-# By the name that `data.photometric` gives them.
-PHOTOMETRIC = {"full": FullPhotometric, "reduced": ReducedPhotometric}
+# By the values of `data.photometric`.
+COLOR_AUGMENTATIONS = {"full": FullColorAugmentation, "reduced": ReducedColorAugmentation}
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """The four steps with their strengths taken from `draws`, numbers from 0 to 1."""
+    """The four operations with their strengths from `draws`, numbers in [0, 1)."""
 
     draws: tf.Tensor
 

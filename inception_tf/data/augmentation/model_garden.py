@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door to the Model Garden's `official.vision.ops.augment`: its distortions, drawn from seeds.
+"""The augmentations of the Model Garden's `official.vision.ops.augment`, with stateless randomness.
 
-Those classes draw from TensorFlow's stateful `tf.random`, so that no run could be repeated.  Here
-their module is executed a second time, as a copy of our own, and the name `tf` of that copy is
-TensorFlow with another `random`: its n-th draw is a function of the seed at hand and of n.  The
-Garden's own module stays as it is, and a kind of draw that is not among ours fails while it is traced.
+Those classes draw from TensorFlow's stateful `tf.random`, which makes a run irreproducible.  Here their
+module is executed a second time as a private copy, in which the name `tf` is TensorFlow with another
+`random`: its n-th draw is a function of the current seed and n.  The original module is unchanged, and
+an unsupported kind of draw fails during tracing.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import importlib.util
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -31,24 +32,24 @@ GARDEN = PrivateNames(
         PrivateName(f"{MODULE}.MixupAndCutmix", "_sample_from_beta", "cutmix"),
     ),
 )
-# The Garden's longest cut and longest move, pixels of an image of 224; a smaller image has them smaller.
+# The Garden's largest cutout and translation in pixels at 224 pixels; proportionally less on smaller images.
 LENGTHS = {"RandAugment": (40.0, 100.0), "AutoAugment": (100.0, 250.0)}
 LENGTHS_SIZE = 224
-# ImageNet's mean and deviation over all channels, of 255: two numbers, because TensorFlow takes ten
-# times as long over three.
+# ImageNet's mean and standard deviation in [0, 255] over all channels together: ten times as fast as
+# one per channel.
 MEAN, DEVIATION = 114.5, 57.6
 do_not_convert = tf.autograph.experimental.do_not_convert
 
 
 @dataclass(frozen=True)
 class RandAugment:
-    """(H, W, 3) float32 0..255 → whole numbers 0..255: `layers` of 16 operations, each at `magnitude` of 10.
+    """`layers` random operations out of 16: (H, W, 3) float32 in [0, 255] → integers in [0, 255] as float32.
 
-    Cubuk et al. 2019, arXiv 1909.13719.  `UserError` where the Model Garden is not installed.
+    Creating it raises a `UserError` if the Model Garden is not installed.  Cubuk et al. 2019, arXiv 1909.13719.
     """
 
-    layers: int
-    magnitude: float
+    layers: int  # operations per image
+    magnitude: float  # of each operation, in [0, 10]
 
     def __post_init__(self):
         _needed_by("data.auto_augment 'randaugment'")
@@ -60,12 +61,12 @@ class RandAugment:
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """(H, W, 3) float32 0..255 → whole numbers 0..255: one of the pairs of operations of a searched `policy`.
+    """A random pair of operations of a learned policy: (H, W, 3) float32 in [0, 255] → integers in [0, 255] as float32.
 
-    Cubuk et al. 2018, arXiv 1805.09501.  `UserError` where the Model Garden is not installed.
+    Creating it raises a `UserError` if the Model Garden is not installed.  Cubuk et al. 2018, arXiv 1805.09501.
     """
 
-    policy: str
+    policy: str  # a name of the Garden's, such as "v0"
 
     def __post_init__(self):
         _needed_by("data.auto_augment 'autoaugment'")
@@ -77,14 +78,14 @@ class AutoAugment:
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """(H, W, 3) float32 0..255 → the same, with a rectangle of 2 % to a third of it as noise, at `probability`.
+    """Noise in a random rectangle of 2 % to a third of the image: (H, W, 3) float32 in [0, 255], and the same back.
 
-    Zhong et al. 2017, arXiv 1708.04896.  The noise has ImageNet's mean and deviation, which is what
-    the Garden's unit noise means on the standardized images it expects; it is clipped to 0..255.
-    `UserError` where the Model Garden is not installed.
+    The noise has ImageNet's mean and deviation, as the Garden's unit noise has on the standardized images
+    that it expects; it is clipped to [0, 255].  Creating it raises a `UserError` if the Model Garden is not
+    installed.  Zhong et al. 2017, arXiv 1708.04896.
     """
 
-    probability: float
+    probability: float  # that an image is changed, in [0, 1]
 
     def __post_init__(self):
         _needed_by("data.random_erasing")
@@ -101,16 +102,16 @@ class RandomErasing:
 
 @dataclass(frozen=True)
 class MixupAndCutmix:
-    """(B, S, S, 3), (B, classes) one-hot → each image mixed with the one at the other end of the batch, labels alike.
+    """Mixup or cutmix of each image with the one at the opposite position of the batch, and of their labels.
 
-    Zhang et al. 2017, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899.  The alphas are those of
-    the beta distribution of the shares, 0 for none; with both, a batch gets one of them, by the toss
-    of a coin.  `UserError` where the Model Garden is not installed.
+    Images are (B, S, S, 3), labels (B, classes) one-hot.  With both alphas, each batch gets one of the two at
+    random.  Creating it raises a `UserError` if the Model Garden is not installed.  Zhang et al. 2017, arXiv
+    1710.09412; Yun et al. 2019, arXiv 1905.04899.
     """
 
     classes: int
-    mixup_alpha: float
-    cutmix_alpha: float
+    mixup_alpha: float  # of the beta distribution of the mixing ratios; 0 for no mixup
+    cutmix_alpha: float  # likewise; 0 for no cutmix
 
     def __post_init__(self):
         _needed_by(f"data.{'mixup' if self.mixup_alpha else 'cutmix'}_alpha")
@@ -124,11 +125,11 @@ class MixupAndCutmix:
         return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(shared, labels.shape)
 
 
-def _distorted(name: str, image, seed, *arguments):
-    """A policy of the Garden's on an image: its operations are for uint8, to which it would cut off, not round."""
+def _distorted(name: str, image: tf.Tensor, seed: tf.Tensor, *arguments: float | str) -> tf.Tensor:
+    """Apply a policy of the Garden's; its operations expect uint8, to which it would truncate instead of rounding."""
     pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
-    share = min(1.0, min(image.shape[:2]) / LENGTHS_SIZE)
-    cutout, translation = (share * length for length in LENGTHS[name])
+    scale = min(1.0, min(image.shape[:2]) / LENGTHS_SIZE)
+    cutout, translation = (scale * length for length in LENGTHS[name])
     with _drawing_from(seed):
         policy = getattr(_copy(), name)(
             *arguments, cutout_const=cutout, translate_const=translation
@@ -138,7 +139,7 @@ def _distorted(name: str, image, seed, *arguments):
 
 
 class _Draws:
-    """Seeds one after the other, each folded from the first with its number."""
+    """A sequence of seeds, each folded from the first with its number."""
 
     def __init__(self, seed):
         self.seed, self.count = seed, 0
@@ -148,7 +149,7 @@ class _Draws:
         return tf.random.experimental.stateless_fold_in(self.seed, self.count)
 
 
-# The draws of the distortion that this thread is tracing.
+# The draws of the augmentation that this thread is tracing.
 _draws: ContextVar[_Draws] = ContextVar("draws")
 
 
@@ -162,7 +163,7 @@ def _drawing_from(seed):
 
 
 class _SeededRandom:
-    """`tf.random` for the copy: the three draws that its classes for images make, with their signatures."""
+    """`tf.random` for the copy: the three kinds of draws that its image classes use, with their signatures."""
 
     @staticmethod
     @do_not_convert
@@ -181,14 +182,14 @@ class _SeededRandom:
 
 
 class _SeededTensorFlow:
-    """TensorFlow as the copy sees it."""
+    """TensorFlow for the copy."""
 
     random = _SeededRandom
 
     @staticmethod
     @do_not_convert
     def Assert(condition, data):
-        """Nothing: the policies are the Garden's own, yet 50 checks of them would run for each image."""
+        """No operation: the policies are the Garden's and valid, but 50 checks would run for each image."""
         return tf.no_op()
 
     def __getattr__(self, name):
@@ -203,11 +204,13 @@ def _needed_by(setting: str) -> None:
 
 
 @functools.cache
-def _copy():
-    """The Garden's module as a copy of our own, in which every draw comes from `_draws`."""
+def _copy() -> Any:
+    """A private copy of the Garden's module, in which every draw comes from `_draws`."""
     GARDEN.require("tf", "_cutmix", "_sample_from_beta")
     found = importlib.util.find_spec(MODULE)
-    copy = importlib.util.module_from_spec(found)
+    if found is None or found.loader is None:
+        raise ModuleNotFoundError(f"No module named '{MODULE}'", name=MODULE)
+    copy: Any = importlib.util.module_from_spec(found)
     found.loader.exec_module(copy)
     copy.tf = _SeededTensorFlow()
     copy.MixupAndCutmix._cutmix = _cutmix
@@ -215,25 +218,24 @@ def _copy():
 
 
 def _cutmix(self, images, labels):
-    """Cutmix for the copy, with labels shared as the pixels are.
+    """Cutmix for the copy, with labels mixed by the visible pixels.
 
-    The Garden's counts the rectangle's part outside the image as pasted; the paper's section 3.1
-    takes the share from what is seen.
+    The Garden also counts the part of the rectangle outside of the image; the paper's section 3.1 does not.
     """
     count, height, width = (tf.shape(images)[axis] for axis in range(3))
     ratio = tf.sqrt(1.0 - self._sample_from_beta(self.cutmix_alpha, self.cutmix_alpha, [count]))
 
     def pasted(length):
-        """(B, length) bool: the stretch around a random centre that lies inside the image."""
+        """(B, length) bool: the part of the interval around a random center that lies inside the image."""
         half = tf.cast(ratio * tf.cast(length, tf.float32), tf.int32) // 2
-        centre = _SeededRandom.uniform([count], 0, length, tf.int32)
-        return tf.abs(2 * (tf.range(length) - centre[:, None]) + 1) < 2 * half[:, None]
+        center = _SeededRandom.uniform([count], 0, length, tf.int32)
+        return tf.abs(2 * (tf.range(length) - center[:, None]) + 1) < 2 * half[:, None]
 
     rows, columns = pasted(height), pasted(width)
     mask = rows[:, :, None, None] & columns[:, None, :, None]
-    kept = 1.0 - _share(rows) * _share(columns)
+    kept = 1.0 - _fraction(rows) * _fraction(columns)
     return tf.where(mask, tf.reverse(images, [0]), images), labels, kept
 
 
-def _share(mask):
+def _fraction(mask):
     return tf.reduce_mean(tf.cast(mask, tf.float32), axis=1)

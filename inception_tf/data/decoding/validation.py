@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an encoded image says of itself, judged before anything of it is decoded."""
+"""Checks of an encoded image before it is decoded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from inception_tf.data.skipped import DAMAGED, OK
 
-__all__ = ["JPEG_MAGIC", "PIXEL_LIMIT", "check", "starts_with"]
+__all__ = ["JPEG_MAGIC", "PIXEL_LIMIT", "check_encoded", "starts_with"]
 
 PIXEL_LIMIT = 50_000_000  # height x width read from the header; 150 MB once decoded to RGB
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -16,26 +16,33 @@ CHUNK = 12  # bytes of a PNG chunk around its content: length, name, checksum
 LAST = int.from_bytes(b"IEND", "big")
 
 
-def check(data, pixel_limit: int = PIXEL_LIMIT):
-    """`ok`, or in a few words why an encoded image is refused before anything is decoded.
+def check_encoded(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
+    """Check the format, the size and, of a PNG, the chunks of an encoded image.
 
-    data: () string → () string.  Only the header is read; where it is torn the operation fails
-    with `InvalidArgumentError`, so callers run it where an error of one image stays with that image.
+    Only the header is read.  On a truncated header the operation fails with `InvalidArgumentError`, so that
+    callers run it where an error affects one image only, as in `images.with_fallback`.
+
+    Args:
+        data: () string.
+        pixel_limit: int. The largest height x width.
+
+    Returns:
+        () string: `ok`, or a short reason.
     """
     is_jpeg = starts_with(data, JPEG_MAGIC)
     is_png = starts_with(data, PNG_MAGIC)
 
-    def judge_size():
+    def check_size():
         height, width = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
 
         def too_large():
             size = (width, height, pixel_limit)
             return tf.strings.format("{}x{} pixels, at most {} are read", size)
 
-        def judge_chunks():
+        def check_chunks():
             return tf.where(_has_whole_chunks(data), OK, DAMAGED)
 
-        fits = tf.cond(is_png, judge_chunks, lambda: tf.constant(OK))
+        fits = tf.cond(is_png, check_chunks, lambda: tf.constant(OK))
         return tf.cond(height * width > pixel_limit, too_large, lambda: fits)
 
     return tf.case(
@@ -43,13 +50,21 @@ def check(data, pixel_limit: int = PIXEL_LIMIT):
             (tf.equal(tf.strings.length(data), 0), lambda: tf.constant("empty")),
             (tf.logical_not(is_jpeg | is_png), lambda: tf.constant("not a JPEG or PNG image")),
         ],
-        default=judge_size,
+        default=check_size,
         exclusive=False,
     )
 
 
-def starts_with(data, magic: bytes):
-    """Are these the first bytes of `data`, () string?  () bool."""
+def starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
+    """Whether a string starts with some bytes.
+
+    Args:
+        data: () string.
+        magic: The bytes.
+
+    Returns:
+        () bool.
+    """
     size = tf.minimum(tf.strings.length(data), len(magic))
     return tf.equal(tf.strings.substr(data, 0, size), magic)
 
@@ -67,18 +82,18 @@ def _png_size(data):
 
 
 def _has_whole_chunks(data):
-    """Does every chunk of a PNG end within its bytes?  libpng allocates what a chunk's length claims, up to 2 GB."""
+    """Whether every chunk of a PNG ends within the file; libpng allocates the length that a chunk states, up to 2 GB."""
     end = tf.strings.length(data)
 
-    def is_chunk(place):
-        return (place >= 0) & (place + CHUNK <= end)
+    def is_chunk(offset):
+        return (offset >= 0) & (offset + CHUNK <= end)
 
-    def next_chunk(place):
-        head = tf.io.decode_raw(tf.strings.substr(data, place, 8), tf.int32, little_endian=False)
+    def next_chunk(offset):
+        head = tf.io.decode_raw(tf.strings.substr(data, offset, 8), tf.int32, little_endian=False)
         length, kind = head[0], head[1]
-        fits = (length >= 0) & (length <= end - place - CHUNK)
-        # What follows the last chunk is nobody's.
-        after = tf.where(tf.equal(kind, LAST), end, place + CHUNK + length)
+        fits = (length >= 0) & (length <= end - offset - CHUNK)
+        # Bytes after the last chunk are ignored.
+        after = tf.where(tf.equal(kind, LAST), end, offset + CHUNK + length)
         return (tf.where(fits, after, -1),)
 
     return tf.while_loop(is_chunk, next_chunk, (len(PNG_MAGIC),))[0] >= 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class folders as a source: one folder a class, or `train/`, `validation/`, `test/` with class folders."""
+"""Class folders as a data source: one folder per class, or `train/`, `validation/`, `test/` with class folders."""
 
 from __future__ import annotations
 
@@ -13,13 +13,25 @@ from inception_tf.errors import UserError
 
 __all__ = ["open_folder"]
 
+SPLITS: tuple[str, ...] = ("train", "validation", "test")
 EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 
 def open_folder(name: str, root: Path) -> Source:
-    """`root` as a source called `name`; without a validation or test folder, a tenth is held out."""
+    """Open class folders; without a validation or test folder, a tenth of each class is held out.
+
+    Args:
+        name: str. The name of the source.
+        root: The folder.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: The folder is missing, or lacks classes or images.
+    """
     folders = _subfolders(root)
-    named = [part for part in ("train", "validation", "test") if part in folders]
+    named = [part for part in SPLITS if part in folders]
     if "train" in named:
         labels = _class_names(root / "train")
         splits = {part: _read_split(root / part, labels) for part in named}
@@ -37,10 +49,10 @@ def _subfolders(root: Path) -> list[str]:
             return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except FileNotFoundError as error:
         raise UserError(
-            f"there is no folder {root}; give folder:PATH with one folder a class"
+            f"there is no folder {root}; give folder:PATH with one folder per class"
         ) from error
     except NotADirectoryError as error:
-        raise UserError(f"{root} is a file; give folder:PATH with one folder a class") from error
+        raise UserError(f"{root} is a file; give folder:PATH with one folder per class") from error
     except OSError as error:
         raise UserError(f"cannot read folder {root}: {error.strerror}") from error
 
@@ -56,7 +68,7 @@ def _class_names(root: Path) -> tuple[str, ...]:
 def _read_split(root: Path, labels: tuple[str, ...]) -> Split:
     extra = set(_subfolders(root)) - set(labels)
     if extra:
-        raise UserError(f"{root} has class folders that train/ has not: {', '.join(sorted(extra))}")
+        raise UserError(f"{root} has class folders that train/ lacks: {', '.join(sorted(extra))}")
     paths, classes = [], []
     for index, label in enumerate(labels):
         folder = root / label
@@ -67,6 +79,6 @@ def _read_split(root: Path, labels: tuple[str, ...]) -> Split:
                 classes.append(index)
     if not paths:
         raise UserError(
-            f"{root} has no images; class folders hold files that end in {', '.join(EXTENSIONS)}"
+            f"{root} has no images; class folders must have files that end in {', '.join(EXTENSIONS)}"
         )
     return Split(np.array(paths), np.array(classes, np.int64))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images come from, by name: one description of all four kinds of data."""
+"""Opening a data source by name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,29 @@ import numpy as np
 from inception_tf.data.sources.splits import SPLIT_SEED, Source, Split
 from inception_tf.errors import UserError, missing_package, unknown
 
-__all__ = ["KINDS", "Source", "Split", "absolute", "open_source"]
+__all__ = ["KINDS", "Source", "Split", "open_source", "with_absolute_path"]
 
 KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB")
 DIGITS_TEST = 360  # images, of 1,797
 
 
 def open_source(name: str, *, label_offset: int = 0) -> Source:
-    """The data called `name`, one of `KINDS`; nothing is decoded yet.
+    """Open a data source; nothing is decoded yet.
 
-    label_offset: what is subtracted from the labels of TFRecord files, 1 where class 0 is a
-    background that no image has, as in slim's ImageNet.  Raises `UserError` where there is no such
-    data, with what is allowed.
+    Args:
+        name: str. One of `KINDS`: `digits`, `tfds:NAME`, `folder:PATH` or `tfrecord:GLOB`.
+        label_offset: int. Subtracted from the labels of TFRecord files; 1 if class 0 is a background
+            without images, as in slim's ImageNet.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: There is no such data, or it needs a package that is not installed.
+
+    Example:
+        >>> len(open_source("digits").split("train"))
+        1437
     """
     kind, _, rest = name.partition(":")
     if label_offset and kind != "tfrecord":
@@ -34,9 +45,9 @@ def open_source(name: str, *, label_offset: int = 0) -> Source:
 
         return open_folder(name, Path(rest).expanduser())
     if kind == "tfrecord" and rest:
-        from inception_tf.data.sources.tfrecords import open_records
+        from inception_tf.data.sources.tfrecords import open_tfrecords
 
-        return open_records(name, os.path.expanduser(rest), label_offset)
+        return open_tfrecords(name, os.path.expanduser(rest), label_offset)
     if kind == "tfds" and rest:
         from inception_tf.data.sources.tfds import open_tfds
 
@@ -46,8 +57,15 @@ def open_source(name: str, *, label_offset: int = 0) -> Source:
     raise unknown("data", name, KINDS)
 
 
-def absolute(name: str) -> str:
-    """`name` with its path made absolute, so that a run folder finds its data from anywhere."""
+def with_absolute_path(name: str) -> str:
+    """Make the path in a source's name absolute, so that a run folder finds its data from anywhere.
+
+    Args:
+        name: str. One of `KINDS`.
+
+    Returns:
+        The name; unchanged if it has no path.
+    """
     kind, colon, rest = name.partition(":")
     if kind in ("folder", "tfrecord") and rest:
         return kind + colon + os.path.abspath(os.path.expanduser(rest))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The nouns of a set of images: a split, and a source of splits with the names of its classes."""
+"""A data source, its splits, and the locations of TFRecords."""
 
 from __future__ import annotations
 
@@ -11,84 +11,114 @@ import numpy as np
 
 from inception_tf.errors import UserError, unknown
 
-__all__ = ["ALL", "HELD_OUT", "SPLIT_SEED", "Records", "Source", "Split", "hold_out"]
+__all__ = [
+    "ALL",
+    "HELD_OUT_FRACTION",
+    "SPLIT_SEED",
+    "Records",
+    "Source",
+    "Split",
+    "hold_out",
+    "split_of",
+]
 
-ALL = "all"  # the name under which every source gives all of its images
-SPLIT_SEED = 20150211  # of the permutations behind fixed splits: the same on every machine
-HELD_OUT = 0.1  # share of each class that becomes `validation` where a source has no splits
+ALL = "all"  # the split with all images of a source
+SPLIT_SEED = 20150211  # of the permutations for fixed splits: equal on every machine
+HELD_OUT_FRACTION = 0.1  # of each class, for `validation` if a source has no splits
 
 
 @dataclass(frozen=True)
 class Records:
-    """Places of tf.Examples in TFRecord files, so that each can be read without those before it.
+    """Locations of records in TFRecord files, so that any of them can be read alone."""
 
-    files: paths.  places: (N, 4) int64, each the file's index, the record's number in its file, its
-    offset and its length in bytes.  image_key: the feature that holds the encoded image; None where
-    the record is the image itself.
-    """
-
-    files: tuple[str, ...]
-    places: np.ndarray
-    image_key: str | None
+    files: tuple[str, ...]  # paths
+    # (N, 4) int64: index of the file, number of the record in it, offset and length in bytes.
+    locations: np.ndarray
+    image_key: (
+        str | None
+    )  # the feature with the encoded image; None if the record is the image itself
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
-    def __getitem__(self, chosen) -> Records:
-        return Records(self.files, self.places[chosen], self.image_key)
+    def __getitem__(self, chosen: np.ndarray) -> Records:
+        return Records(self.files, self.locations[chosen], self.image_key)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their classes; any of them can be read by its index alone.
+    """Images with their classes; any image can be read by its index alone."""
 
-    images: (N,) paths of encoded files, (N,) bytes, (N, H, W, 3) uint8, or `Records`.  classes: (N,)
-    int64 from 0.  origin: the split that this one is a faster copy of, which knows the names.
-    """
-
-    images: np.ndarray | Records
-    classes: np.ndarray
-    origin: Split | None = None
+    images: (
+        np.ndarray | Records
+    )  # (N,) paths, (N,) bytes of encoded images, (N, H, W, 3) uint8, or records
+    classes: np.ndarray  # (N,) int64 from 0
+    origin: Split | None = None  # the split that this is a cache of; it knows the images' names
 
     @property
     def decoded(self) -> bool:
-        """Are the images pixels already?"""
+        """Whether the images are pixels already."""
         return not isinstance(self.images, Records) and self.images.dtype == np.uint8
 
     def __len__(self) -> int:
         return len(self.classes)
 
-    def take(self, chosen) -> Split:
-        """The images at `chosen`: (M,) indices, or (N,) bool."""
+    def take(self, chosen: np.ndarray | list[int]) -> Split:
+        """A subset of the images.
+
+        Args:
+            chosen: (M,) indices or (N,) bool.
+
+        Returns:
+            The subset, in the order of `chosen`.
+        """
+        chosen = np.asarray(chosen)
         return Split(self.images[chosen], self.classes[chosen])
 
     def describe(self, index: int) -> str:
-        """What a person would look for to find image `index`: its path, or its record and file."""
+        """The name of an image for messages.
+
+        Args:
+            index: int. Its index.
+
+        Returns:
+            Its path, its file and the number of its record, or its number.
+        """
         if self.origin:
             return self.origin.describe(index)
         if isinstance(self.images, Records):
-            file, number, *_ = self.images.places[index]
+            file, number, *_ = self.images.locations[index]
             return f"{self.images.files[file]} record {number}"
         return f"image {index}" if self.decoded else str(self.images[index])
 
 
 @dataclass(frozen=True)
 class Source:
-    """A named set of images; every later step reads what it needs to know from here."""
+    """A named data set with its splits and classes."""
 
     name: str
-    labels: tuple[str, ...]
+    labels: tuple[str, ...]  # names of the classes
     splits: Mapping[str, Split]  # disjoint
-    named: bool = True  # False: the data names no classes, or not all, and numbers stand in
+    named: bool = True  # False: the data does not name all classes, and numbers are used instead
 
-    def unseen(self) -> str:
-        """The split that a training does not learn from: `validation`, or `test`; `all` where there is neither."""
+    def held_out_split(self) -> str:
+        """The name of the split for evaluation: `validation`, or `test`, or `all` if there is neither."""
         return next((part for part in ("validation", "test") if part in self.splits), ALL)
 
     def split(self, name: str | None = None) -> Split:
-        """The split of that name, `all` for every image; without a name, what is `unseen`."""
+        """A split by name.
+
+        Args:
+            name: str. A key of `splits`, or `all` for every image; None: the one of `held_out_split`.
+
+        Returns:
+            The split.
+
+        Raises:
+            UserError: There is no such split, or it is empty.
+        """
         if name is None:
-            name = self.unseen()
+            name = self.held_out_split()
         if name == ALL:
             return _joined(list(self.splits.values()))
         if name not in self.splits:
@@ -99,21 +129,34 @@ class Source:
 
 
 def hold_out(split: Split) -> dict[str, Split]:
-    """Every class loses the same share to `validation`, at least one image where it has two.
+    """Move the same fraction of each class to `validation`, at least one image if there are two.
 
-    The choice depends on the order of the images alone, not on a run's seed: networks trained with
-    different seeds can be scored, and averaged, on images that none of them has seen.
+    The choice depends on the order of the images alone, not on a run's seed, so that networks trained with
+    different seeds can be evaluated, and averaged, on images that none of them was trained on.
+
+    Args:
+        split: All images.
+
+    Returns:
+        `train` and `validation`.
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(len(split))
     held = np.zeros(len(split), bool)
     for index in np.unique(split.classes):
         members = order[split.classes[order] == index]
-        held[members[: max(len(members) > 1, round(len(members) * HELD_OUT))]] = True
+        held[members[: max(len(members) > 1, round(len(members) * HELD_OUT_FRACTION))]] = True
     return {"train": split.take(~held), "validation": split.take(held)}
 
 
 def split_of(file: str) -> str | None:
-    """The split that a TFRecord file's name states: `train-00000-of-00004`, `mnist-test.tfrecord-...`, or None."""
+    """The split that the name of a TFRecord file states.
+
+    Args:
+        file: str. A path such as `train-00000-of-00004` or `mnist-test.tfrecord-00000-of-00001`.
+
+    Returns:
+        `train`, `validation`, `test`, or None.
+    """
     words = "".join(c if c.isalpha() else " " for c in Path(file).name.lower()).split()
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
@@ -134,10 +177,10 @@ def _joined(splits: list[Split]) -> Split:
     images = [split.images for split in splits]
     if isinstance(images[0], Records):
         files = tuple(dict.fromkeys(file for part in images for file in part.files))
-        places = [part.places.copy() for part in images]
-        for part, own in zip(images, places, strict=True):
-            own[:, 0] = np.array([files.index(file) for file in part.files])[own[:, 0]]
-        joined = Records(files, np.concatenate(places), images[0].image_key)
+        locations = [part.locations.copy() for part in images]
+        for part, rows in zip(images, locations, strict=True):
+            rows[:, 0] = np.array([files.index(file) for file in part.files])[rows[:, 0]]
+        joined = Records(files, np.concatenate(locations), images[0].image_key)
     else:
         joined = np.concatenate(images)
     return Split(joined, np.concatenate([split.classes for split in splits]))

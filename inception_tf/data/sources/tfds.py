@@ -1,35 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow Datasets as a source: its API finds and describes the data, its files are read by place."""
+"""TensorFlow Datasets as a data source: its API finds and describes the data, and its records are read by location."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from inception_tf.data.sources.splits import Source, Split, hold_out
-from inception_tf.data.sources.tfrecords import index
+from inception_tf.data.sources.tfrecords import index_records
 from inception_tf.errors import UserError, did_you_mean, missing_package
 
 __all__ = ["open_tfds"]
 
 
 def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
-    """`dataset`, NAME or NAME/VERSION, from `TFDS_DATA_DIR` or ~/tensorflow_datasets.
+    """Open a data set of TensorFlow Datasets, in `TFDS_DATA_DIR` or ~/tensorflow_datasets.
 
-    A set that is not there yet is downloaded and prepared by TFDS, as `tfds.load` does.  folder: where
-    TFDS has prepared it already, in place of these; nothing is then fetched.
+    A data set that is not there is downloaded and prepared by TFDS, as `tfds.load` does.
+
+    Args:
+        name: str. The name of the source.
+        dataset: str. NAME or NAME/VERSION.
+        folder: str. Where TFDS has prepared it already; nothing is then downloaded.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: The data set is unknown, cannot be prepared, is no set of images with one class each, or TFDS
+            is not installed.
     """
     builder = _builder(dataset, folder)
     if not builder.is_prepared():
         if folder is not None:
             raise UserError(
-                f"{name} is not prepared in {folder}; name the folder that tfds.load had as data_dir,"
-                " or leave it out, and TFDS prepares it"
+                f"{name} is not prepared in {folder}; name the folder that was data_dir of tfds.load,"
+                " or omit it, and TFDS prepares the data"
             )
         _prepare(builder, name)
     features = builder.info.features
     keys = builder.info.supervised_keys or ("image", "label")
     if not set(keys) <= set(features) or not hasattr(features[keys[1]], "names"):
-        raise UserError(f"{name} is no set of images with one class each")
+        raise UserError(f"{name} is not a set of images with one class each")
     labels = tuple(features[keys[1]].names)
     splits = {part: _split(builder.info, part, keys) for part in builder.info.splits}
     if set(splits) == {"train"}:
@@ -37,12 +49,12 @@ def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
     return Source(name, labels, splits)
 
 
-def _builder(dataset: str, folder: str | None):
+def _builder(dataset: str, folder: str | None) -> Any:
     try:
         import tensorflow_datasets as tfds
     except ModuleNotFoundError as error:
         raise missing_package("data 'tfds:...'", "tensorflow-datasets", "train") from error
-    # TFDS itself writes NAME:VERSION.
+    # TFDS writes NAME:VERSION.
     spelled = re.sub(r"/(\d+\.\d+\.\d+)$", r":\1", dataset)
     try:
         return tfds.builder(spelled, data_dir=folder)
@@ -53,22 +65,22 @@ def _builder(dataset: str, folder: str | None):
         raise UserError(f"TFDS cannot open '{dataset}': {_first_line(error)}") from error
 
 
-def _prepare(builder, name: str) -> None:
+def _prepare(builder: Any, name: str) -> None:
     try:
         builder.download_and_prepare()
-    except Exception as error:  # TFDS lets through whatever its downloader raises
+    except Exception as error:  # TFDS raises what its downloader raises
         raise UserError(
             f"{name} is not in {builder.data_dir} and TFDS could not prepare it: {_first_line(error)}"
         ) from error
 
 
-def _split(info, part: str, keys: tuple[str, str]) -> Split:
+def _split(info: Any, part: str, keys: tuple[str, str]) -> Split:
     files = tuple(str(path) for path in info.splits[part].filepaths)
     if info.file_format.value != "tfrecord":
         raise UserError(
             f"{info.full_name} is stored as {info.file_format.value}; prepare it with file_format='tfrecord'"
         )
-    records, labels, _ = index(files, *keys)
+    records, labels, _ = index_records(files, *keys)
     return Split(records, labels)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TFRecord files of tf.Examples as a source: indexed once, then each record is read by its place.
+"""TFRecord files of tf.Examples as a data source: indexed once, then each record is read by its location.
 
-An index instead of a stream lets every epoch be a true permutation of all images, whatever their
-order in the files, and lets a stopped run go on at its exact position.
+An index instead of a stream makes every epoch a uniform permutation of all images, whatever their order in
+the files, and lets a stopped run resume at its exact position.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -21,36 +22,50 @@ import tensorflow as tf
 from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out, split_of
 from inception_tf.errors import UserError
 
-__all__ = ["index", "open_records", "read_records"]
+__all__ = ["index_records", "open_tfrecords", "read_records"]
 
 # (image, label): slim's and the Model Garden's names, then those of TFDS.
 KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
 TEXT = "image/class/text"
-NOT_RECORDS = (".csv", ".json", ".md", ".txt")  # what lies beside the records
+NOT_RECORDS = (".csv", ".json", ".md", ".txt")  # files beside the records
 LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and a checksum, a checksum
 
 
-def open_records(name: str, pattern: str, label_offset: int) -> Source:
-    """The files of `pattern`, sorted into splits by their names; without such names a tenth is held out.
+def open_tfrecords(name: str, pattern: str, label_offset: int) -> Source:
+    """Open TFRecord files, assigned to splits by their names; without such names a tenth is held out.
 
-    Class names come from a `labels.txt` or `labels.json` beside the files, else from the records.
+    Class names are read from a `labels.txt` or `labels.json` beside the files, or else from the records.
+
+    Args:
+        name: str. The name of the source.
+        pattern: str. A glob of the files.
+        label_offset: int. Subtracted from the labels.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: No file matches, or one is damaged or without images and labels.
     """
-    files = [f for f in sorted(glob.glob(pattern)) if not f.endswith(NOT_RECORDS)]
-    files = tuple(file for file in files if os.path.isfile(file))
+    files = tuple(
+        file
+        for file in sorted(glob.glob(pattern))
+        if not file.endswith(NOT_RECORDS) and os.path.isfile(file)
+    )
     if not files:
-        raise UserError(f"no file fits {pattern}; give tfrecord:GLOB, in quotes")
+        raise UserError(f"no file matches {pattern}; give tfrecord:GLOB, in quotes")
     image_key, label_key = _keys(files[0])
-    records, labels, texts = index(files, image_key, label_key)
+    records, labels, texts = index_records(files, image_key, label_key)
     classes = labels - label_offset
     low = int(labels.min())
     if low < label_offset:
         raise UserError(
-            f"{name} has label {low}, below the label offset {label_offset}; take {low} or less"
+            f"{name} has label {low}, below the label offset {label_offset}; use {low} or less"
         )
     names, named = _names(Path(files[0]).parent, classes, texts, label_offset)
     whole = Split(records, classes)
-    groups = np.array([split_of(file) or ALL for file in files])[records.places[:, 0]]
+    groups = np.array([split_of(file) or ALL for file in files])[records.locations[:, 0]]
     if ALL in groups:
         splits = hold_out(whole)
     else:
@@ -59,25 +74,41 @@ def open_records(name: str, pattern: str, label_offset: int) -> Source:
     return Source(name, names, splits, named)
 
 
-def index(
+def index_records(
     files: tuple[str, ...], image_key: str, label_key: str
 ) -> tuple[Records, np.ndarray, dict[int, str]]:
-    """Every record's place, (N,) int64 labels as they are stored, and the names that records give labels."""
-    places, labels, texts = [], [], {}
+    """Read all records once for their locations and labels.
+
+    Args:
+        files: Paths.
+        image_key: str. The feature with the encoded image.
+        label_key: str. The feature with the label.
+
+    Returns:
+        The locations, the labels as stored, (N,) int64, and label → name, as far as records name them.
+
+    Raises:
+        UserError: A file is damaged or empty, or a record has no single label.
+    """
+    locations: list[tuple[int, int, int, int]] = []
+    labels: list[int] = []
+    texts: dict[int, str] = {}
     for number, file in enumerate(files):
         for count, (offset, data) in enumerate(read_records(file)):
             feature = _features(data, f"{file} record {count}")
-            label = feature[label_key].int64_list.value if label_key in feature else ()
+            label: Sequence[int] = ()
+            if label_key in feature:
+                label = feature[label_key].int64_list.value
             if len(label) != 1:
                 raise UserError(f"{file} record {count} has no single integer '{label_key}'")
-            places.append((number, count, offset, len(data)))
+            locations.append((number, count, offset, len(data)))
             labels.append(label[0])
             if TEXT in feature and label[0] not in texts:
                 texts[label[0]] = b"".join(feature[TEXT].bytes_list.value).decode(errors="replace")
-    if not places:
+    if not locations:
         raise UserError(f"{', '.join(files)}: no record in it")
     return (
-        Records(files, np.array(places, np.int64), image_key),
+        Records(files, np.array(locations, np.int64), image_key),
         np.array(labels, np.int64),
         texts,
     )
@@ -90,12 +121,22 @@ def _keys(file: str) -> tuple[str, str]:
             if image_key in feature and label_key in feature:
                 return image_key, label_key
         wanted = " or ".join(f"'{image}' and '{label}'" for image, label in KEYS)
-        raise UserError(f"{file} holds {', '.join(sorted(feature)) or 'nothing'}, not {wanted}")
+        raise UserError(f"{file} has {', '.join(sorted(feature)) or 'nothing'}, not {wanted}")
     raise UserError(f"{file} is empty")
 
 
 def read_records(file: str) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each record; the checksums are left to the reader of the images."""
+    """Read a TFRecord file without verifying its checksums, which is done when the images are read.
+
+    Args:
+        file: str. The path.
+
+    Yields:
+        Offset and content of each record.
+
+    Raises:
+        UserError: The file cannot be read, is compressed or is truncated.
+    """
     try:
         size = os.path.getsize(file)
         with open(file, "rb") as stream:
@@ -107,7 +148,7 @@ def read_records(file: str) -> Iterator[tuple[int, bytes]]:
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else size
                 if offset + HEADER + length + FOOTER > size:
                     raise UserError(
-                        f"{file} is no TFRecord file, or it is cut off at byte {offset} of {size}"
+                        f"{file} is not a TFRecord file, or it is truncated at byte {offset} of {size}"
                     )
                 yield offset, stream.read(length)
                 stream.seek(FOOTER, os.SEEK_CUR)
@@ -116,19 +157,19 @@ def read_records(file: str) -> Iterator[tuple[int, bytes]]:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
 
 
-def _features(data: bytes, place: str):
+def _features(data: bytes, record: str) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
         return tf.train.Example.FromString(data).features.feature
     except DecodeError as error:
-        raise UserError(f"{place} is no tf.Example") from error
+        raise UserError(f"{record} is not a tf.Example") from error
 
 
 def _names(
     folder: Path, classes: np.ndarray, texts: dict[int, str], offset: int
 ) -> tuple[tuple[str, ...], bool]:
-    """The name of each class, and whether all of them are names of the data's own."""
+    """The name of each class, and whether the data names all of them."""
     highest = int(classes.max())
     for file in (folder / name for name in LABEL_FILES):
         if file.is_file():
