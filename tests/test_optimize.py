@@ -212,3 +212,154 @@ def test_a_pool_that_others_read_too_and_one_with_a_stride_stay_where_they_are()
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 6)).astype("float32")
     for ours, theirs in zip(optimized(x), model(x), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def block(name, side=8, channels=3):
+    """Convolution, normalization and activation as a model of its own, trained."""
+    keras.utils.set_random_seed(3)
+    image = keras.Input((side, side, channels))
+    x = keras.layers.Conv2D(4, 3, padding="same", use_bias=False, name="conv")(image)
+    x = keras.layers.BatchNormalization(name="bn")(x)
+    return trained(keras.Model(image, keras.layers.Activation("relu", name="act")(x), name=name))
+
+
+def head():
+    return [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
+
+
+def nested():
+    image = keras.Input((8, 8, 3))
+    x = block("base")(image * 0.5, training=False)
+    for layer in head():
+        x = layer(x)
+    return keras.Model(image, x)
+
+
+def nested_twice():
+    first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    base = block("base")
+    x = keras.layers.Concatenate()([base(first), base(second), block("other")(first)])
+    model = keras.Model([first, second], x)
+    image = keras.Input((8, 8, 3))
+    return keras.Model(image, keras.layers.GlobalMaxPooling2D()(model([image, image[:, ::-1]])))
+
+
+SEQUENTIAL = {
+    "sequential": lambda: keras.Sequential(
+        [keras.Input((8, 8, 3)), *block("base").layers[1:], *head()]
+    ),
+    "sequential of a model": lambda: keras.Sequential(
+        [keras.Input((8, 8, 3)), block("base"), *head()]
+    ),
+    "nested": nested,
+    "sequential in a model": lambda: keras.Model(
+        image := keras.Input((8, 8, 3)),
+        keras.Sequential([block("base"), keras.Sequential(head())])(image),
+    ),
+    "nested twice": nested_twice,
+}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("form", SEQUENTIAL)
+def test_models_inside_a_model_are_optimized_too(form, precision):
+    model = SEQUENTIAL[form]()
+    optimized = optimize_for_inference(model, precision)
+    # A convolution that is called twice keeps its normalization.
+    assert kinds(optimized).count("BatchNormalization") == (form == "nested twice")
+    assert not any(isinstance(layer, keras.Model) for layer in optimized.layers)
+    convolutions = [x for x in optimized.layers if isinstance(x, keras.layers.Conv2D)]
+    assert {layer.compute_dtype for layer in convolutions} == {precision}
+    tolerance = 1e-5 if precision == "float32" else 2e-2
+    np.testing.assert_allclose(optimized(images(8)), model(images(8)), atol=tolerance)
+    if form == "nested twice":
+        assert len(convolutions) == 2  # one of them called twice
+
+
+@pytest.mark.parametrize("name", ["inception_v1", "googlenet", "inception_resnet_v1"])
+def test_a_network_as_the_base_of_a_classifier_is_optimized(name):
+    base = trained(
+        inception_tf.create_model(
+            name, include_top=False, pooling="avg", input_shape=(96, 96, 3), width_multiplier=0.1
+        )
+    )
+    image = keras.Input((96, 96, 3))
+    model = keras.Model(image, keras.layers.Dense(3)(base(image, training=False)))
+    optimized = optimize_for_inference(model)
+    assert "BatchNormalization" not in kinds(optimized)
+    np.testing.assert_allclose(optimized(images(96)), model(images(96)), rtol=1e-3, atol=1e-4)
+
+
+def test_factors_of_lora_are_merged_into_the_kernels():
+    model = nested()
+    base, dense = model.layers[-3], model.layers[-1]
+    for layer in (base.get_layer("conv"), dense):
+        layer.enable_lora(2)
+        rng = np.random.default_rng(5)
+        for factor in (layer.lora_kernel_a, layer.lora_kernel_b):
+            factor.assign(rng.normal(0, 0.5, factor.shape))
+    optimized = optimize_for_inference(model)
+    assert not any("lora" in v.path for v in optimized.weights)
+    np.testing.assert_allclose(optimized(images(8)), model(images(8)), atol=1e-5)
+    plain = nested()
+    assert np.abs(optimized(images(8)) - plain(images(8))).max() > 0.01
+
+
+class Standardized(keras.layers.Conv2D):
+    """A convolution that computes something else than its kernel says."""
+
+    def call(self, x):
+        return super().call(x) / 2
+
+
+def test_a_convolution_of_channels_first_and_a_subclass_keep_their_normalization():
+    image = keras.Input((6, 4, 4))
+    x = keras.layers.Conv2D(4, 1, data_format="channels_first", name="first")(image)
+    y = Standardized(4, 1)(image)
+    outputs = [keras.layers.BatchNormalization()(x), keras.layers.BatchNormalization()(y)]
+    model = trained(keras.Model(image, outputs))
+    for network in (optimize_for_inference(model, merge=True), fold_batch_norm(model)):
+        assert len(norms(network)) == 2
+
+
+class Subclass(keras.Model):
+    def __init__(self):
+        super().__init__(name="mine")
+        self.base = block("base")
+
+    def call(self, x):
+        return self.base(x)
+
+
+def refused_models():
+    image = keras.Input((8, 8, 3))
+    quantized = nested()
+    quantized.layers[-1].quantize("int8")
+    inside = keras.Model(image, Subclass()(image))
+    frames = keras.Input((2, 8, 8, 3))
+    timed = keras.Model(frames, keras.layers.TimeDistributed(block("base"), name="frames")(frames))
+    built = Subclass()
+    built(images(8))
+    return {
+        "quantized": (quantized, "is quantized to int8; optimize the model before quantize()"),
+        "subclass": (built, "'mine' is a subclass of keras.Model with a call of its own"),
+        "subclass inside": (inside, "'mine' is a subclass of keras.Model with a call of its own"),
+        "wrapper": (
+            timed,
+            r"layer 'frames' \(TimeDistributed\) holds 5 layers that cannot be reached",
+        ),
+        "not built": (
+            keras.Sequential(head(), name="open"),
+            "'open' is not built; call it on an image",
+        ),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["quantized", "subclass", "subclass inside", "wrapper", "not built"]
+)
+def test_what_cannot_be_optimized_is_refused_in_a_sentence(kind):
+    model, sentence = refused_models()[kind]
+    for function in (optimize_for_inference, fold_batch_norm):
+        with pytest.raises(inception_tf.UserError, match=sentence):
+            function(model)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from inception_tf.errors import unknown
+from inception_tf.inference.flatten import flatten
 from inception_tf.nn.keras_internals import require
 
 __all__ = ["PRECISIONS", "fold_batch_norm", "in_precision", "optimize_for_inference"]
@@ -33,6 +34,7 @@ def optimize_for_inference(
     against 0.420 seconds of two AVX-512 cores.
     In float32 probabilities stay within 1e-4.  The model is neither trained further nor loaded into.
     """
+    model = flatten(model)
     pools = _pools_to_move(model)
     kinds = (keras.layers.BatchNormalization, keras.layers.Rescaling, keras.layers.Activation)
     taken = {}
@@ -56,7 +58,7 @@ def fold_batch_norm(model: keras.Model) -> keras.Model:
     it.  Probabilities stay within 1e-4.  A normalization that does not directly follow a convolution or
     a dense layer of its own is left as it is.  Layers keep their names.
     """
-    return _absorbing(model, (keras.layers.BatchNormalization,))
+    return _absorbing(flatten(model), (keras.layers.BatchNormalization,))
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:
@@ -68,8 +70,9 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
+    model = flatten(model)
     # An operation of `keras.ops` follows what it is given.
-    layers = [layer for layer in model.layers if isinstance(layer, keras.layers.Layer)]
+    layers = [layer for layer in model.layers if not isinstance(layer, keras.Model)]
     dtypes = {layer.name: "float32" if _is_head(layer) else precision for layer in layers}
     if all(layer.dtype_policy.name == dtypes[layer.name] for layer in layers if layer.weights):
         return model
@@ -83,7 +86,8 @@ def _absorbing(
     drop, change, weights = set(), {}, {}
     ends = {id(tensor) for tensor in keras.tree.flatten(model.output)}
     for layer in model.layers:
-        if not isinstance(layer, FOLDABLE) or not _is_linear(layer):
+        # A subclass may compute something else, and of channels first the last axis is no channel.
+        if type(layer) not in FOLDABLE or not _is_linear(layer) or _is_channels_first(layer):
             continue
         arrays, last = layer.get_weights(), layer
         has_bias, activation = layer.use_bias, None
@@ -184,6 +188,10 @@ def _is_link(layer) -> bool:
     return len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
 
 
+def _is_channels_first(layer: keras.layers.Layer) -> bool:
+    return getattr(layer, "data_format", "channels_last") != "channels_last"
+
+
 def _is_linear(layer) -> bool:
     return layer.activation is keras.activations.linear
 
@@ -193,6 +201,7 @@ def _is_pointwise(layer) -> bool:
         type(layer) is keras.layers.Conv2D
         and set(layer.kernel_size) == set(layer.strides) == {1}
         and layer.groups == 1
+        and not _is_channels_first(layer)
     )
 
 

@@ -40,6 +40,13 @@ KERAS = PrivateNames(
         PrivateName(
             *("keras.layers.Identity", "_outbound_nodes", "folding layers"), on_instances=True
         ),
+        PrivateName(
+            *("keras.src.ops.function.Function", "_nodes", "models inside models"),
+            set_by="__init__",
+        ),
+        PrivateName(
+            "keras.src.ops.function.Function", "_run_through_graph", "models inside models"
+        ),
         PrivateName("keras.Model", "_maybe_symbolic_build", "fit in several processes"),
     ),
 )
