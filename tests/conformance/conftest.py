@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every test of this folder that takes `network` runs once for each network of `list_models()`."""
+"""Every test of this folder that takes `network` runs once for each network of `list_models()`.
+
+What depends on the kinds of layers alone is marked `kinds`: by default it runs on `KINDS` only.
+"""
 
 from __future__ import annotations
 
 import functools
+from unittest import mock
 
+import keras
 import pytest
 import ramps
 from expected import EXPECTED
@@ -13,12 +18,19 @@ import inception_tf
 from inception_tf.models import NETWORKS
 
 CLASSES = 5
+# Together they have every kind of layer, which test_endpoints.py holds.
+KINDS = ("googlenet", "inception_v2", "inception_resnet_v1")
 
 
 def pytest_generate_tests(metafunc):
     if "network" in metafunc.fixturenames:
+        fast = KINDS if metafunc.definition.get_closest_marker("kinds") else NETWORKS
+        networks = [
+            pytest.param(network, id=name, marks=() if name in fast else pytest.mark.slow)
+            for name, network in NETWORKS.items()
+        ]
         # The scope makes pytest finish one network before the next, so that few models are alive.
-        metafunc.parametrize("network", NETWORKS.values(), ids=NETWORKS, scope="session")
+        metafunc.parametrize("network", networks, scope="session")
 
 
 @pytest.fixture
@@ -28,12 +40,18 @@ def row(network):
 
 @functools.lru_cache(maxsize=1)
 def _full(network):
-    return inception_tf.create_model(network.name, aux_logits=bool(network.auxiliaries))
+    # Asked for names, shapes and counts: zeros take no time to draw.
+    with mock.patch("keras.src.backend.random.truncated_normal", _zeros):
+        return inception_tf.create_model(network.name, aux_logits=bool(network.auxiliaries))
+
+
+def _zeros(shape, mean, stddev, dtype, seed):
+    return keras.ops.zeros(shape, dtype)
 
 
 @pytest.fixture
 def full(network):
-    """The published network with all its heads and 1,000 classes; shared, not to be changed."""
+    """The published network with all its heads and 1,000 classes, of zeros; shared, not to be changed."""
     return _full(network)
 
 
@@ -59,6 +77,13 @@ def small(network):
         return _small(network, **defaults | arguments)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def kinds():
+    """The classes of layers in the networks of `KINDS`."""
+    models = (inception_tf.create_model(name, width_multiplier=0.1) for name in KINDS)
+    return {type(layer) for model in models for layer in model.layers}
 
 
 @pytest.fixture

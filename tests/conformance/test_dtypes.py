@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+
+pytestmark = pytest.mark.kinds
 
 POLICY = "mixed_float16"  # the narrower one; test_models.py has the other
 

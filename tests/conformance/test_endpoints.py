@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import keras
+import pytest
 
 import inception_tf
 
@@ -29,6 +30,11 @@ def test_auxiliary_logits_are_an_endpoint(network, full):
     assert {tuple(ends[aux.name].shape) for aux in network.auxiliaries} <= {(None, 1000)}
 
 
+def test_three_networks_have_every_kind_of_layer(full, kinds):
+    assert {type(layer) for layer in full.layers} <= kinds
+
+
+@pytest.mark.kinds
 def test_an_endpoint_makes_a_model(network, small, images):
     model = small()
     name = network.backbone[-2][0]

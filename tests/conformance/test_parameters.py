@@ -66,6 +66,12 @@ def test_table_and_model_agree_at_another_size_and_width(network):
     assert_agree(model, spec.layer_costs(network, size, **arguments))
 
 
+def test_table_and_model_agree_at_the_least_size(network, small):
+    least = network.minimum
+    arguments = {"classes": 5, "width_multiplier": 0.25, "aux_logits": bool(network.auxiliaries)}
+    assert_agree(small(), spec.facts(network, (least, least), **arguments))
+
+
 def assert_agree(model, rows):
     layers = {layer.name: layer for layer in model.layers}
     assert {r.layer.name: (r.output, r.params, r.trainable, r.multiply_adds) for r in rows} == {

@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 
 import inception_tf
+
+pytestmark = pytest.mark.kinds
 
 
 def assert_same(ours, theirs):
