@@ -178,7 +178,7 @@ def test_a_machine_without_nvidia_smi_has_none(monkeypatch, tmp_path):
         ("raise RuntimeError('built for another libc')", "RuntimeError: built for another libc"),
         ("import os; os.abort()", "its process ended with SIGABRT"),
         ("raise SystemExit(3)", "its process ended with 3"),
-        ("print('hello'); raise SystemExit", "its process gave no answer"),
+        ("print('hello'); raise SystemExit", "its process gave no result"),
     ],
 )
 def test_a_framework_that_fails_harms_nobody(package, code, sentence):

@@ -213,7 +213,7 @@ def _result(child: subprocess.Popen) -> dict:
     try:
         out, err = child.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return {"error": f"no answer within {TIMEOUT_S} s"}
+        return {"error": f"no result within {TIMEOUT_S} s"}
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     if child.returncode < 0:
         return {"error": f"its process ended with {signal.Signals(-child.returncode).name}"}
@@ -222,7 +222,7 @@ def _result(child: subprocess.Popen) -> dict:
     try:
         return json.loads(out.splitlines()[-1])
     except (IndexError, ValueError):
-        return {"error": "its process gave no answer"}
+        return {"error": "its process gave no result"}
 
 
 def _keras_devices() -> dict:

@@ -52,7 +52,7 @@ def _commit() -> str | None:
     """The git commit of a source checkout; None where the package is installed without one."""
     here = Path(__file__).parent
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(here), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
@@ -60,4 +60,4 @@ def _commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
+    return result.stdout.strip() if result.returncode == 0 else None

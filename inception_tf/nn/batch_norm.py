@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +39,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     # Momentum at the current step as a function of `momentum`, where a recipe has one; not saved.
-    warm_up = None
+    warm_up: Callable[[Any], Any] | None = None
 
     def call(self, inputs, training=None, mask=None):
         fuses = self._fuses(inputs, mask)
