@@ -22,7 +22,7 @@ from inception_tf.weights.formats import native
 from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.sources import NATIVE, SOURCES
 
-__all__ = ["Classifier", "check_classes", "open_data", "open_classifier", "open_run"]
+__all__ = ["Classifier", "check_classes", "open_classifier", "open_data", "open_run"]
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,8 @@ class Classifier:
 
     name: str  # the path that it was opened from
     network: str
-    model: (
-        keras.Model
-    )  # (N, size, size, 3) float32, scaled as `preprocessing` says → (N, K) probabilities
+    # (N, size, size, 3) float32, scaled as `preprocessing` says → (N, K) probabilities
+    model: keras.Model
     classes: int  # K
     labels: tuple[str, ...] | None  # K class names; None where only their number is known
     preprocessing: Preprocessing

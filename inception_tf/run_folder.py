@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -14,6 +15,9 @@ from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
 from inception_tf.models import find_network
+
+if TYPE_CHECKING:
+    import keras
 
 __all__ = ["Run"]
 
@@ -90,7 +94,7 @@ class Run:
         model = self.config().model
         return model.size or find_network(model.name).size
 
-    def model(self):
+    def model(self) -> keras.Model:
         """Loads the trained network.
 
         Returns:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import find_network
 
-__all__ = ["BACKENDS", "COMPILES", "INPUTS", "KINDS", "PRECISIONS", "Case"]
+__all__ = ["BACKENDS", "COMPILES", "Case", "INPUTS", "KINDS", "PRECISIONS"]
 
 KINDS = {
     "forward": "Forward",

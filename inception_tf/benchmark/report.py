@@ -13,8 +13,8 @@ from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
 
 __all__ = [
     "BURN_IN",
-    "EVERY",
     "BenchmarkSettings",
+    "EVERY",
     "Timing",
     "least_bytes",
     "percentile",

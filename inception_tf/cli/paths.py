@@ -11,7 +11,7 @@ import click
 
 from inception_tf.errors import UserError
 
-__all__ = ["INPUT_SAVED_MODEL", "INPUT_WEIGHTS", "OUTPUT_FILE", "OUTPUT_FOLDER", "InputPath"]
+__all__ = ["INPUT_SAVED_MODEL", "INPUT_WEIGHTS", "InputPath", "OUTPUT_FILE", "OUTPUT_FOLDER"]
 
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 

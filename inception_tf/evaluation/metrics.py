@@ -20,13 +20,13 @@ from inception_tf.inference.optimize import optimize_for_inference
 
 __all__ = [
     "Predictions",
-    "per_class_accuracy",
+    "accuracy_metrics",
     "confusion_matrix",
     "ensemble",
     "in_top",
-    "wilson_interval",
+    "per_class_accuracy",
     "predict_split",
-    "accuracy_metrics",
+    "wilson_interval",
 ]
 
 NORMAL_95 = 1.959964  # standard deviations that hold 95 % of a normal distribution

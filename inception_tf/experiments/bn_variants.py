@@ -24,13 +24,13 @@ from inception_tf.run_folder import Run
 from inception_tf.training.recipes import read_recipe
 
 __all__ = [
+    "Design",
     "FULL",
     "QUICK",
     "RULE",
     "VARIANTS",
-    "Design",
-    "VariantSettings",
     "Variant",
+    "VariantSettings",
     "make_design",
     "train_variants",
 ]

@@ -17,10 +17,10 @@ from inception_tf.experiments.mnist import BinaryMnist
 from inception_tf.training.optim.recalibrate import recalibrate
 
 __all__ = [
+    "MnistSettings",
     "NETWORKS",
     "PERCENTILES",
     "TYPICAL",
-    "MnistSettings",
     "Trace",
     "build_network",
     "image_order",

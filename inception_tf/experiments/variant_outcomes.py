@@ -14,15 +14,15 @@ from inception_tf.run_folder import Run
 
 __all__ = [
     "BASELINE",
+    "Curve",
     "ENDED",
     "PAPER",
     "POINTS",
-    "Curve",
-    "rows_to_csv",
     "chance_bound",
     "figure2_rows",
     "figure3_rows",
     "read_curve",
+    "rows_to_csv",
 ]
 
 BASELINE = "inception"

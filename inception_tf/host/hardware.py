@@ -12,8 +12,8 @@ from pathlib import Path
 
 __all__ = [
     "Precision",
-    "has_vector_bfloat16",
     "device_name",
+    "has_vector_bfloat16",
     "machine_memory",
     "peak_memory",
     "processor_flags",

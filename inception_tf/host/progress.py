@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 __all__ = ["progress_bar"]
 
-TERMINAL_S, LOG_S = (
-    0.2,
-    5.0,
-)  # between two updates: a moving bar, or a line now and then in a log file
+# Seconds between two updates: a moving bar, or a line now and then in a log file.
+TERMINAL_S, LOG_S = 0.2, 5.0
 
 
 def progress_bar(total: int | None, desc: str, **options: Any) -> tqdm:

@@ -34,9 +34,8 @@ class Progress:
     step: int = 0  # batches used, skipped steps included
     seconds: float = 0.0  # of training so far
     history: list[dict] = field(default_factory=list)  # one row per finished epoch
-    metrics: list = field(
-        default_factory=list
-    )  # metric sums of an unfinished epoch; empty between two epochs
+    # Metric sums of an unfinished epoch; empty between two epochs.
+    metrics: list = field(default_factory=list)
     images: int | None = None  # in the training split, which the order of all images depends on
 
 

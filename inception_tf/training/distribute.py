@@ -26,10 +26,7 @@ require("_maybe_symbolic_build")
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 JOIN_TIMEOUT_S = 1800.0  # until the chief is up: a cluster starts workers as machines become free
-TRAINERS = (
-    "chief",
-    "worker",
-)  # task types that train, in the order in which TensorFlow numbers them
+TRAINERS = ("chief", "worker")  # task types that train, in TensorFlow's order
 
 # What TensorFlow raises where a worker is gone, restarted or does not respond.
 LOST = (

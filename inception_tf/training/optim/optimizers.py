@@ -10,9 +10,9 @@ from inception_tf.errors import unknown
 from inception_tf.nn.keras_internals import require
 
 __all__ = [
-    "SGD",
     "Adam",
     "LossScaleOptimizer",
+    "SGD",
     "TF1RMSprop",
     "WarmUp",
     "make_optimizer",

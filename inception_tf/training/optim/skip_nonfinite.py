@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -64,7 +65,7 @@ class FiniteSteps(LossScaleOptimizer):
         self.statistics = statistics
         self.guarded: list[keras.Variable] = []
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the counters and the copy of the statistics.
 
         Args:
@@ -87,7 +88,7 @@ class FiniteSteps(LossScaleOptimizer):
                 name="kept_statistics",
             )
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the loss where scaling is on.
 
         Args:
@@ -98,7 +99,7 @@ class FiniteSteps(LossScaleOptimizer):
         """
         return super().scale_loss(loss) if self.scaled else loss
 
-    def check_finite(self, grads):
+    def check_finite(self, grads: Sequence[tf.Tensor | None]) -> tf.Tensor:
         # One pass over each: a sum is finite only where all its parts are.
         """Whether all gradients are finite, on every replica.
 
@@ -133,12 +134,12 @@ class FiniteSteps(LossScaleOptimizer):
     def _flat(self):
         return keras.ops.concatenate([v.value for v in self.guarded])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         inner = keras.saving.serialize_keras_object(self.inner_optimizer)
         return {"optimizer": inner, "scaled": self.scaled, "name": self.name}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict | None = None) -> FiniteSteps:
         """Restores the wrapper and its inner optimizer, as Keras does.
 
         Args:
