@@ -9,6 +9,7 @@ import shutil
 import zipfile
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import ramps
@@ -98,6 +99,16 @@ def test_left_out_auxiliary_classifier_is_reported_as_unused(saved):
             for kind in ("conv", "bn")
         ),
     }
+
+
+@pytest.mark.parametrize("aux_logits", [False, True])
+def test_a_whole_model_in_hdf5_fits(saved, tmp_path, aux_logits):
+    model = build(aux_logits=True)
+    model.save(tmp_path / "whole.h5")
+    fresh = build(aux_logits=aux_logits, fill=False)
+    report = inception_tf.load_weights(fresh, tmp_path / "whole.h5")
+    assert len(report.used) == len(fresh.weights)
+    assert_equal(values(fresh), values(model))
 
 
 def test_left_out_top_is_reported_as_unused(saved):
@@ -314,6 +325,41 @@ def test_array_of_no_layer_is_refused(saved, tmp_path):
 
 
 # What is no weights file
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("form", ["functional", "sequential", "subclass"])
+def test_a_model_around_the_network_is_refused_and_the_network_named(saved, strict, form):
+    base = build("inception_v1", include_top=False, pooling="avg")
+    if form == "functional":
+        image = keras.Input(base.input_shape[1:])
+        model = keras.Model(image, keras.layers.Dense(3)(base(image)), name="mine")
+    elif form == "sequential":
+        model = keras.Sequential([base, keras.layers.Dense(3)], name="mine")
+    else:
+        model = keras.Model(name="mine")  # as a subclass, with an attribute
+        model.base = base
+    refused(
+        "model 'mine' contains the network 'inception_v1', and its layers have the file's names; give that"
+        " model, such as model.get_layer('inception_v1'), instead",
+        model,
+        saved[0],
+        strict=strict,
+    )
+    with pytest.raises(inception_tf.UserError, match="contains the network 'inception_v1'"):
+        inception_tf.endpoints(model)
+
+
+def test_a_file_of_which_nothing_fits_is_refused_without_strict_too(tmp_path):
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="elsewhere")])
+    other.save_weights(tmp_path / "other.weights.h5")
+    refused(
+        "none of the file's 2 arrays fits a variable of the model 'inception_v1'; nothing was loaded: give the"
+        " file of this network",
+        build("inception_v1"),
+        tmp_path / "other.weights.h5",
+        strict=False,
+    )
 
 
 def test_missing_file_is_refused(tmp_path):

@@ -14,9 +14,10 @@ from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn import builder
 from inception_tf.nn.builder import LayerConfig
+from inception_tf.nn.keras_internals import layers_of
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
 
-__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "endpoints"]
+__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "check_not_wrapped", "endpoints"]
 
 InputShape = tuple[int | None, int | None, int]  # height, width, channels
 
@@ -248,14 +249,39 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         >>> features.output.shape
         (None, 17, 17, 768)
     """
-    known = {GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS}
-    for network in NETWORKS.values():
-        known.update(name for name, _ in network.backbone)
-        for auxiliary in network.auxiliaries:
-            known.update((auxiliary.name, _auxiliary_predictions(auxiliary)))
-    found = {layer.name: layer.output for layer in model.layers if layer.name in known}
+    check_not_wrapped(model, "it has endpoints")
+    found = _endpoints(model)
     if not found:
         raise UserError(
             f"model '{model.name}' has no endpoints: it was not built by inception_tf.create_model"
         )
     return found
+
+
+def _endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    known = {GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS}
+    for network in NETWORKS.values():
+        known.update(name for name, _ in network.backbone)
+        for auxiliary in network.auxiliaries:
+            known.update((auxiliary.name, _auxiliary_predictions(auxiliary)))
+    return {layer.name: layer.output for layer in model.layers if layer.name in known}
+
+
+def check_not_wrapped(model: keras.Model, reason: str) -> None:
+    """Check that a model is not another one with a network of this package inside.
+
+    Args:
+        model: The model.
+        reason: str. What the network has that the model lacks, for the error.
+
+    Raises:
+        UserError: It is; the error names the network inside.
+    """
+    if _endpoints(model):
+        return
+    for layer in layers_of(model):
+        if isinstance(layer, keras.Model) and _endpoints(layer):
+            raise UserError(
+                f"model '{model.name}' contains the network '{layer.name}', and {reason}; give that model, such as"
+                f" model.get_layer('{layer.name}'), instead"
+            )

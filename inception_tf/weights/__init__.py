@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from inception_tf.errors import unknown
+from inception_tf.nn.network import check_not_wrapped
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.sources import SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign
@@ -34,7 +35,7 @@ def load_weights(
 
     Args:
         model: A model of `create_model`.
-        path: A `.weights.h5` or `.keras` file of this project, a checkpoint of slim
+        path: A `.weights.h5`, `.keras` or `.h5` file of this project, a checkpoint of slim
             (`inception_v3.ckpt`), an `.h5` file of `keras.applications` or its models saved by Keras 3
             (`.weights.h5`, `.keras`), a `.safetensors` or `.pth` state dict of torchvision or timm, or
             BVLC's GoogLeNet as `.npz` or `.caffemodel`.
@@ -52,8 +53,8 @@ def load_weights(
         of another shape.
 
     Raises:
-        UserError: The file is missing, damaged, not a weights file, or of another network; the model
-            is unchanged.
+        UserError: The file is missing, damaged, not a weights file, or of another network, none of its
+            arrays fits, or the network is inside of `model`; the model is unchanged.
 
     Example:
         >>> model = inception_tf.create_model("inception_v3")
@@ -67,6 +68,7 @@ def load_weights(
     check_weights_path(path)
     source = detect_source(path, SOURCES) if source == "auto" else source
     check_ema(ema, source)
+    check_not_wrapped(model, "its layers have the file's names")
     chosen = SOURCES[source]
     network = chosen.identify(model)
     file = chosen.read(path, ema)

@@ -89,7 +89,7 @@ def assign(
         The report.
 
     Raises:
-        UserError: With `strict`, the arrays do not fit; the model is unchanged.
+        UserError: None of the arrays fits, or with `strict` not all; the model is unchanged.
     """
     ours = {variable.path: variable for variable in model.weights}
     heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
@@ -111,6 +111,11 @@ def assign(
             [name for name in report.unused if name not in allowed],
             report.mismatched,
             unsupported_head(names, arrays),
+        )
+    if not report.used:
+        raise UserError(
+            f"none of the file's {len(report.read)} arrays fits a variable of the model '{model.name}'; nothing was"
+            " loaded: give the file of this network"
         )
     wrong = {path for path, _, _ in report.mismatched}
     for path in found.keys() - wrong:

@@ -6,20 +6,14 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats import native
 
-if TYPE_CHECKING:
-    import h5py
-
 __all__ = ["is_keras_applications", "read_keras_h5"]
 
-WHOLE_MODEL = "model_weights"  # the group of the weights if the file contains a whole model
-LAYERS, WEIGHTS = "layer_names", "weight_names"  # attributes of Keras 1 and 2
 BROKEN = (OSError, KeyError, RuntimeError, zipfile.BadZipFile)
 
 # Keras 3 numbers a layer's variables: those of a batch normalization without gamma, and of any other layer.
@@ -40,8 +34,8 @@ def is_keras_applications(path: str) -> bool:
 
     try:
         with h5py.File(native.locate_hdf5(path), "r") as file:
-            if LAYERS in file.get(WHOLE_MODEL, file).attrs:
-                return True
+            if whole := native.whole_model_layers(file):
+                return not any(map(_is_ours, whole))
             layers = native.layer_names(file)
     except BROKEN:
         return False
@@ -70,22 +64,17 @@ def read_keras_h5(path: str) -> dict[str, np.ndarray]:
         raise UserError(f"no weights file at '{path}'; give the .h5 file of keras.applications")
     try:
         with h5py.File(native.locate_hdf5(path), "r") as file:
-            root = file.get(WHOLE_MODEL, file)
-            if LAYERS in root.attrs:
-                return _by_layer(root)
+            if whole := native.whole_model_layers(file):
+                return {
+                    f"{layer}/{_kind(weight)}": dataset[()]
+                    for layer, weights in whole.items()
+                    for weight, dataset in weights.items()
+                }
     except BROKEN as error:
         raise UserError(
             f"'{path}' is damaged or not an .h5 file of keras.applications; give a complete one"
         ) from error
     return {_with_kind(name): array for name, array in native.read_native(path).items()}
-
-
-def _by_layer(root: h5py.Group) -> dict[str, np.ndarray]:
-    return {
-        f"{_text(layer)}/{_kind(weight)}": root[_text(layer)][_text(weight)][()]
-        for layer in root.attrs[LAYERS]
-        for weight in root[_text(layer)].attrs[WEIGHTS]
-    }
 
 
 def _with_kind(name: str) -> str:
@@ -96,10 +85,6 @@ def _with_kind(name: str) -> str:
     return f"{layer}/{kinds.get(int(number), number)}"
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _kind(weight: str | bytes) -> str:
+def _kind(weight: str) -> str:
     """`conv2d_1/kernel:0` → `kernel`."""
-    return _text(weight).rsplit("/", 1)[-1].split(":")[0]
+    return weight.rsplit("/", 1)[-1].split(":")[0]

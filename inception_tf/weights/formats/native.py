@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This project's weight files, `.weights.h5` and `.keras`, read by layer name.
+"""This project's weight files, `.weights.h5`, `.keras` and `.h5`, read by layer name.
 
 Keras itself matches layers by class and order, so that two swapped branches of equal shapes load into
 each other without an error.  It does store the layers' names, and those are used here.
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     import h5py
     import keras
 
-__all__ = ["layer_names", "locate_hdf5", "native_names", "read_native"]
+__all__ = ["layer_names", "locate_hdf5", "native_names", "read_native", "whole_model_layers"]
 
+# Of `model.save("x.h5")`: the group of the weights, and the attributes with the names.
+WHOLE_MODEL, LAYERS, WEIGHTS = "model_weights", "layer_names", "weight_names"
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 
 # Where Keras 3 stores a layer's variables; optimizer, metrics and seeds are elsewhere.
@@ -35,7 +37,7 @@ def read_native(path: str) -> dict[str, np.ndarray]:
     """The weights of a file that Keras 3 wrote, by layer name.
 
     Args:
-        path: str. A `.weights.h5` or `.keras` file.
+        path: str. A `.weights.h5` or `.keras` file, or an `.h5` file of `model.save`.
 
     Returns:
         Layer and number of the variable in it, such as `Mixed_5b_b1_0_conv/0` → array.
@@ -100,10 +102,40 @@ def layer_names(file: h5py.File) -> list[str]:
 
 def _layers(file: h5py.File) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Name and numbered variables of each layer that has both."""
+    if whole := whole_model_layers(file):
+        return [
+            (layer, {str(number): _array(one) for number, one in enumerate(weights.values())})
+            for layer, weights in whole.items()
+            if weights
+        ]
     return [
         (group.attrs["name"], {number: _array(dataset) for number, dataset in group.items()})
         for group in _groups(file)
     ]
+
+
+def whole_model_layers(file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
+    """The variables in the format of Keras 1 and 2, which Keras 3 writes for `model.save("x.h5")`.
+
+    Args:
+        file: The open file.
+
+    Returns:
+        Layer → name such as `conv2d_1/kernel:0` → dataset, both in the order of the file; nothing for a
+        file of another format.
+    """
+    root = file.get(WHOLE_MODEL, file)
+    return {
+        _text(layer): {
+            _text(weight): root[_text(layer)][_text(weight)]
+            for weight in root[_text(layer)].attrs[WEIGHTS]
+        }
+        for layer in root.attrs.get(LAYERS, ())
+    }
+
+
+def _text(name: str | bytes) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
 
 
 def _groups(file: h5py.File) -> list[h5py.Group]:
