@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -881,11 +882,18 @@ def preprocess_input(
 
     scale = SCALES[find_release(model, release).preprocessing.scale if release else "unit"]
     mean, deviation = np.float32(scale.mean), np.float32(scale.deviation)
+    # `tf.data` maps tensors of TensorFlow, whichever backend Keras has.
+    tf = sys.modules.get("tensorflow")
     if keras.ops.is_tensor(x) or keras.utils.is_keras_tensor(x):
         x = keras.ops.cast(x, "float32")
+        x = keras.ops.flip(x, axis=-1) if scale.bgr else x
     else:
-        x = np.asarray(x, np.float32)
-    return ((x[..., ::-1] if scale.bgr else x) - mean) / deviation
+        if tf is not None and tf.is_tensor(x):
+            x = tf.cast(x, tf.float32)
+        else:
+            x = np.asarray(x, np.float32)
+        x = x[..., ::-1] if scale.bgr else x
+    return (x - mean) / deviation
 
 
 def decode_predictions(

@@ -39,6 +39,23 @@ def test_preprocessing_takes_pixels_to_minus_one_and_one_and_leaves_its_input_al
     np.testing.assert_allclose(gluon, [[2.2489, 2.4286, 2.64]], atol=1e-3)
 
 
+def test_preprocessing_in_a_pipeline_of_tensorflow_works_on_another_backend():
+    program = """
+import keras, numpy, tensorflow as tf, inception_tf
+pixels = numpy.arange(24, dtype="float32").reshape(2, 4, 3)
+for release in (None, "bvlc"):  # the latter with blue first
+    network = "googlenet" if release else "inception_v3"
+    scale = lambda x: inception_tf.preprocess_input(x, network, release)
+    expected = scale(pixels)
+    data = tf.data.Dataset.from_tensor_slices(pixels.astype("uint8")).map(scale)
+    numpy.testing.assert_allclose(numpy.stack(list(data)), expected, rtol=1e-6)
+assert keras.backend.backend() == "openvino"
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "KERAS_BACKEND": "openvino"}, check=True
+    )
+
+
 def test_predictions_are_decoded_with_and_without_a_background_class(test_data, tmp_path):
     """In a process of its own: Keras reads its cache folder once, and the list of names lies there already."""
     (tmp_path / "models").mkdir()

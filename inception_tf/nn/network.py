@@ -13,6 +13,7 @@ from inception_tf.arch.spec import Auxiliary, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn import builder
+from inception_tf.nn.auxiliary import ModelWithAuxiliaries
 from inception_tf.nn.builder import LayerConfig
 from inception_tf.nn.keras_internals import layers_of
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
@@ -87,7 +88,8 @@ def build_model(
     elif pooling:
         x = builder.global_pool(x, pooling, GLOBAL_POOL)
 
-    return keras.Model(_source(image), x, name=name or network.name)
+    model_class = ModelWithAuxiliaries if isinstance(x, dict) else keras.Model
+    return model_class(_source(image), x, name=name or network.name)
 
 
 def _auxiliary(

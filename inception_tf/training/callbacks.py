@@ -167,12 +167,17 @@ class ProgressBar(keras.callbacks.Callback):
         self.updated = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
+        steps = self.params.get("steps")  # None for data of unknown length
+        # tqdm's own format switches to seconds per image where a step is slow.
+        amount = (
+            "{n_fmt} images, {elapsed}"
+            if steps is None
+            else "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left"
+        )
         self.bar = progress_bar(
-            self.params["steps"] * self.batch_size,
+            None if steps is None else steps * self.batch_size,
             f"epoch {epoch + 1}/{self.epochs}",
-            # tqdm's own format switches to seconds per image where a step is slow.
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}, {remaining} left,"
-            " {rate_noinv_fmt}{postfix}",
+            bar_format=f"{{desc}}: {amount}, {{rate_noinv_fmt}}{{postfix}}",
         )
         self.updated = 0.0
 

@@ -18,7 +18,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.errors import UserError
-from inception_tf.nn.keras_internals import require
+from inception_tf.nn.keras_internals import require, saved_as
 
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
@@ -322,6 +322,8 @@ def _reach_chief(cluster: Cluster) -> None:
             return
 
 
+# A compiled model is saved with its class; without this module it loads as Keras' functional model.
+@saved_as("keras.src.models.Functional")
 class DistributedModel(keras.Model):
     """A functional model that `fit` and `evaluate` can also train in several processes.
 
