@@ -124,7 +124,7 @@ def measure(
     from inception_tf import create_model, models
     from inception_tf.arch import spec
     from inception_tf.host.hardware import device_name
-    from inception_tf.inference.constant_graph import one_graph
+    from inception_tf.inference.constant_graph import make_graph
     from inception_tf.inference.optimize import optimize_for_inference
     from inception_tf.nn.network import endpoints
 
@@ -141,7 +141,7 @@ def measure(
         end = ends[names[-1]] if names else whole.outputs[0]
         part = keras.Model(tensor, end)
         feed = tf.cast(tf.random.uniform((batch_size, *tensor.shape[1:]), 0, 1), tensor.dtype)
-        calls[grid] = (one_graph(part, batch_size), feed)
+        calls[grid] = (make_graph(part, batch_size), feed)
         chosen = (
             [row for row in costs if row.layer.endpoint in names]
             if names
@@ -153,7 +153,7 @@ def measure(
         )
         tensor = end
     calls["whole"] = (
-        one_graph(whole, batch_size),
+        make_graph(whole, batch_size),
         tf.random.uniform((batch_size, size, size, 3), -1, 1),
     )
     times = {name: [] for name in calls}

@@ -168,7 +168,7 @@ def among_bad(address: str, requests: int, images: list[bytes], clean: list) -> 
 def main(model, size, rounds, requests, each):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.serving import Client
-    from inception_tf.serving.local_server import Batching, serving
+    from inception_tf.serving.local_server import Batching, run_local_server
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "jpegs"
@@ -181,8 +181,8 @@ def main(model, size, rounds, requests, each):
         )
         exported = export_network(Path(temporary), model, size)
         with (
-            serving(exported) as plain,
-            serving(exported, batching=Batching(**BATCHING)) as batched,
+            run_local_server(exported) as plain,
+            run_local_server(exported, batching=Batching(**BATCHING)) as batched,
         ):
             with Client(plain.grpc, batch_size=1) as client:
                 clean = client.predict(images)

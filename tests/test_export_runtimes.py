@@ -18,7 +18,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.export import runtimes as exporter
-from inception_tf.export.parity import compare, pictures, some
+from inception_tf.export.parity import compare_outputs, image_batches, sample_split
 from inception_tf.export.runtimes import export_runtime
 from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
@@ -90,7 +90,7 @@ def test_a_folder_holds_the_model_and_all_that_a_client_needs(exports, format, i
     assert folder.name == "1"
     assert [path.name for path in folder.parent.iterdir()] == ["1"]
     described = {"labels.txt", "preprocessing.json", "report.json"}
-    files = set(runtimes.find(format).FILES)
+    files = set(runtimes.find_runtime(format).FILES)
     assert {path.name for path in folder.iterdir()} == described | files
     assert report.files == {name: (folder / name).stat().st_size for name in files}
     assert (folder / "labels.txt").read_text().split() == [str(digit) for digit in range(10)]
@@ -109,7 +109,7 @@ def test_the_report_tells_versions_and_agreement_on_the_images_not_trained_on(
     told = json.loads((folder / "report.json").read_text())
     assert told == dataclasses.asdict(report)
     assert (told["format"], told["data"], told["split"]) == (format, "digits", "test")
-    assert {"tensorflow", *runtimes.find(format).PACKAGES} <= set(told["environment"])
+    assert {"tensorflow", *runtimes.find_runtime(format).PACKAGES} <= set(told["environment"])
     found = report.agreement
     assert found.images == 360
     assert found.top1_before > 0.8
@@ -128,7 +128,7 @@ def test_the_report_tells_versions_and_agreement_on_the_images_not_trained_on(
 def test_int8_is_smaller_and_still_takes_and_gives_float32(exports, format):
     small, large = (sum(exports[format, int8][1].files.values()) for int8 in (True, False))
     assert small < 0.5 * large
-    run = runtimes.find(format).load(exports[format, True][0])
+    run = runtimes.find_runtime(format).load(exports[format, True][0])
     found = run(np.zeros((2, 32, 32, 3), np.float32))
     assert (found.shape, found.dtype) == ((2, 10), np.float32)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-3)
@@ -240,7 +240,7 @@ def test_equal_scores_are_no_answer_and_a_won_image_is_a_negative_drop():
             return np.full((len(pixels), 2), 0.5, np.float32)
 
     batches = [(np.zeros((3, 4, 4, 3), np.float32), np.array([0, 0, 1]))]
-    found = compare(Uniform, lambda pixels: np.array([[0.9, 0.1]] * 3, np.float32), batches)
+    found = compare_outputs(Uniform, lambda pixels: np.array([[0.9, 0.1]] * 3, np.float32), batches)
     assert (found.images, found.top1_before, found.same_top1) == (3, 0, 1)
     assert found.top1_after == found.same_top1 * 2 / 3 == -found.drop
     assert found.largest_difference == pytest.approx(0.4)
@@ -248,11 +248,11 @@ def test_equal_scores_are_no_answer_and_a_won_image_is_a_negative_drop():
 
 def test_images_are_drawn_from_the_whole_split_the_same_each_time():
     split = Split(np.arange(1000), np.arange(1000))
-    chosen = some(split, 50).classes
+    chosen = sample_split(split, 50).classes
     assert len(set(chosen)) == 50
-    assert list(chosen) == sorted(chosen) == list(some(split, 50).classes)
+    assert list(chosen) == sorted(chosen) == list(sample_split(split, 50).classes)
     assert chosen.max() - chosen.min() > 800
-    assert len(some(split, 5000)) == 1000
+    assert len(sample_split(split, 5000)) == 1000
 
 
 def test_int8_needs_a_format_that_has_it(member, digits, tmp_path):
@@ -291,14 +291,14 @@ def test_images_that_cannot_be_read_are_few_or_an_error(member, digits):
     files = np.array([tf.io.encode_png(image).numpy() for image in test.images[:40]], object)
     files[7] = b"GIF89a"
     split = Split(files, test.classes[:40])
-    batches = list(pictures(split, member.preprocessing, batch_size=32, max_bad=0.1))
+    batches = list(image_batches(split, member.preprocessing, batch_size=32, max_bad=0.1))
     assert [len(pixels) for pixels, _ in batches] == [32, 7]
     truth = np.concatenate([classes for _, classes in batches])
     np.testing.assert_array_equal(truth, np.delete(test.classes[:40], 7))
     with pytest.raises(UserError, match=r"1 of 40 images cannot be read, more than 1\.00%"):
-        list(pictures(split, member.preprocessing, batch_size=32, max_bad=0.01))
+        list(image_batches(split, member.preprocessing, batch_size=32, max_bad=0.01))
     with pytest.raises(UserError, match="none of the 1 images can be read"):
-        list(pictures(split.take([7]), member.preprocessing, batch_size=32, max_bad=1))
+        list(image_batches(split.take([7]), member.preprocessing, batch_size=32, max_bad=1))
 
 
 def test_the_command_prints_its_result_alone(run_folder, tmp_path, capfd, monkeypatch):

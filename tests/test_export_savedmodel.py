@@ -24,7 +24,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, sample_requests, warmup
 from inception_tf.export import savedmodel as exporter
 from inception_tf.export.savedmodel import export
-from inception_tf.savedmodel.versions import newest_version, publish
+from inception_tf.savedmodel.versions import newest_version, publish_version
 from inception_tf.verify import runtime_checks
 
 SIZE = 64
@@ -103,7 +103,7 @@ def test_a_folded_export_answers_as_one_with_batch_normalization(tmp_path):
 @pytest.mark.parametrize("batches", [(1, 4, 8), (2,)])
 def test_the_warm_up_log_covers_every_signature_at_each_batch_size(tmp_path, batches):
     chosen = {} if batches == exporter.WARM_UP else {"warm_up": batches}
-    calls = warmup.read(export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), **chosen))
+    calls = warmup.read_warmup(export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), **chosen))
     found = {(call.signature, len(*call.inputs.values())) for call in calls}
     names = ("serving_default", "image_tensor", "classify")
     assert found == {(name, batch) for name in names for batch in batches}
@@ -122,7 +122,7 @@ def wide(tmp_path_factory):
 def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(wide, tmp_path, precision):
     model, wide = wide
     narrow = export(model, LABELS, tmp_path, Preprocessing(64), precision=precision)
-    images = tf.constant(sample_requests.images(4))
+    images = tf.constant(sample_requests.sample_images(4))
     answers = [
         tf.saved_model.load(folder).signatures["image_tensor"](images=images)
         for folder in (wide, narrow)
@@ -144,7 +144,7 @@ def test_a_network_trained_in_mixed_precision_is_exported_in_float32(tmp_path):
     plain = create_model("inception_v1", **arguments)
     plain.set_weights(mixed.get_weights())
     folder = export(mixed, LABELS, tmp_path, Preprocessing(32))
-    images = tf.constant(sample_requests.images(2))
+    images = tf.constant(sample_requests.sample_images(2))
     served = tf.saved_model.load(folder)
     answer = served.signatures["image_tensor"](images=images)["probabilities"]
     np.testing.assert_allclose(answer, plain(served.prepare(images), training=False), atol=1e-5)
@@ -198,15 +198,15 @@ def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     folder = export(
         tiny(), LABELS, tmp_path / "demo", preprocessing, pixel_limit=10**6, origin=origin
     )
-    found = metadata.read(folder)
+    found = metadata.read_metadata(folder)
     assert (found.network, found.preprocessing, found.pixel_limit) == ("tiny", preprocessing, 10**6)
     assert found.origin == origin
     assert found.origin.is_unchanged()
     weights.write_bytes(b"others")
     assert not found.origin.is_unchanged()
-    (folder / metadata.FILE).write_text("{}")
+    (folder / metadata.METADATA_FILE).write_text("{}")
     with pytest.raises(UserError, match=r"export\.json is not what export writes"):
-        metadata.read(folder)
+        metadata.read_metadata(folder)
 
 
 def test_versions_count_up_and_the_newest_is_found(tmp_path):
@@ -237,7 +237,7 @@ def test_exports_at_the_same_time_each_get_a_number(tmp_path):
         path.mkdir()
         (path / "saved_model.pb").touch()
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda path: publish(path, tmp_path, None), built))
+        list(pool.map(lambda path: publish_version(path, tmp_path, None), built))
     assert {path.name for path in tmp_path.iterdir()} == {str(i) for i in range(1, 17)}
 
 
@@ -246,7 +246,7 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch, there):
     def fail(*_):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(warmup, "write", fail)
+    monkeypatch.setattr(warmup, "write_warmup", fail)
     to = tmp_path / "demo"
     if there:
         to.mkdir()

@@ -78,7 +78,7 @@ def ask(served, name: str, value) -> dict[str, np.ndarray]:
 
 
 def example(data: bytes) -> bytes:
-    return sample_requests.encoded_calls([data])[1].inputs["inputs"][0]
+    return sample_requests.sample_encoded_calls([data])[1].inputs["inputs"][0]
 
 
 def test_an_export_passes_every_check(network, folder):
@@ -175,8 +175,8 @@ def bomb(width: int, height: int, bits: int = 8) -> bytes:
 
 def in_the_server(folder, batches) -> tuple[list[dict[str, np.ndarray]], int]:
     """Outputs of `serving_default` in TensorFlow Serving's loader, and the bytes that its process held."""
-    calls = [sample_requests.encoded_calls(batch)[0] for batch in batches]
-    answers, peak = subprocess_loader.run(folder, calls)
+    calls = [sample_requests.sample_encoded_calls(batch)[0] for batch in batches]
+    answers, peak = subprocess_loader.run_saved_model(folder, calls)
     assert [answer.error for answer in answers] == [""] * len(calls)
     return [answer.outputs for answer in answers], peak
 

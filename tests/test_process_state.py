@@ -78,7 +78,7 @@ def test_a_demo_that_does_not_start_leaves_the_environment_alone(tmp_path, monke
     monkeypatch.setattr(demo, "find_model", lambda path: tmp_path)
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match="demo needs gradio"):
-        demo.serve(tmp_path, port=0, top=1, ready=print)
+        demo.serve_demo(tmp_path, port=0, top=1, ready=print)
     assert "GRADIO_TEMP_DIR" not in os.environ
 
 

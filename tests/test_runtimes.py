@@ -16,7 +16,7 @@ import ramps
 from inception_tf import UserError, create_model
 from inception_tf.host.silence import silence
 from inception_tf.inference import runtimes
-from inception_tf.inference.runtimes.graph import plain
+from inception_tf.inference.runtimes.graph import conversion_model
 from inception_tf.inference.runtimes.openvino import EXACT, to_openvino
 
 TOLERANCE = 1e-5
@@ -53,16 +53,16 @@ def answers(model, images):
 
 def test_a_runtime_that_is_not_known_is_named_with_the_nearest():
     with pytest.raises(UserError, match="unknown format 'openvina'; .*; did you mean 'openvino'?"):
-        runtimes.find("openvina")
+        runtimes.find_runtime("openvina")
 
 
 @pytest.mark.parametrize(("format", "name"), CASES)
 def test_every_kind_of_network_answers_as_in_keras_at_any_batch_size(format, name, tmp_path):
     model = network(name, **NETWORKS[name])
-    runtime = runtimes.find(format)
-    runtime.write(model, tmp_path)
+    runtime = runtimes.find_runtime(format)
+    runtime.write_model(model, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == set(runtime.FILES)
-    run, images = runtime.load(tmp_path), ramps.images(3, *model.input_shape[1:])
+    run, images = runtime.load_model(tmp_path), ramps.images(3, *model.input_shape[1:])
     expected = answers(model, images)
     assert np.ptp(expected) > 0.01
     first = run(images)
@@ -75,16 +75,16 @@ def test_every_kind_of_network_answers_as_in_keras_at_any_batch_size(format, nam
 @pytest.mark.parametrize("format", runtimes.FORMATS)
 def test_a_network_of_16_bits_is_converted_from_a_float32_rebuild(format, tmp_path):
     model, rebuilt = network(dtype="mixed_bfloat16"), network()
-    runtimes.find(format).write(model, tmp_path)
+    runtimes.find_runtime(format).write(model, tmp_path)
     images = ramps.images(2, SIDE, SIDE, 3)
-    found = runtimes.find(format).load(tmp_path)(images)
+    found = runtimes.find_runtime(format).load(tmp_path)(images)
     np.testing.assert_allclose(found, answers(rebuilt, images), rtol=0, atol=TOLERANCE)
     assert np.abs(found - answers(model, images)).max() > TOLERANCE
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"])
 def test_what_is_converted_computes_in_float32_and_has_no_batch_normalization(policy):
-    for layer in plain(network(dtype=policy)).layers:
+    for layer in conversion_model(network(dtype=policy)).layers:
         assert (layer.compute_dtype, layer.variable_dtype) == ("float32", "float32"), layer.name
         assert not isinstance(layer, keras.layers.BatchNormalization)
 
@@ -123,7 +123,7 @@ def test_an_openvino_model_outlives_the_keras_model():
 def test_an_onnx_file_states_a_free_batch_and_an_opset(tmp_path):
     import onnx
 
-    runtimes.find("onnx").write(network(), tmp_path)
+    runtimes.find_runtime("onnx").write(network(), tmp_path)
     model = onnx.load(tmp_path / "model.onnx")
     (images,), (probabilities,) = model.graph.input, model.graph.output
     assert (images.name, probabilities.name) == ("images", "probabilities")
@@ -157,8 +157,8 @@ for name in runtimes.FORMATS:
     runtime = runtimes.find(name)
     runtime.check_installed(bool(runtime.INT8))
     folder = pathlib.Path(tempfile.mkdtemp())
-    runtime.write(model, folder, [images] if runtime.INT8 else None)
-    assert runtime.load(folder)(images).shape == (4, 3)
+    runtime.write_model(model, folder, [images] if runtime.INT8 else None)
+    assert runtime.load_model(folder)(images).shape == (4, 3)
 assert "openvino_telemetry" not in sys.modules
 print("done")
 """
@@ -198,7 +198,7 @@ def test_a_missing_package_is_a_sentence_that_says_what_to_install(
     monkeypatch.setitem(sys.modules, module, None)
     words = f"needs {package}: pip install 'inception_tf\\[{format}\\]'"
     with pytest.raises(UserError, match=words):
-        runtimes.find(format).check_installed(int8)
+        runtimes.find_runtime(format).check_installed(int8)
 
 
 def test_talk_is_kept_back_from_python_and_from_below(capfd):

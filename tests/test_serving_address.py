@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from inception_tf import UserError
-from inception_tf.serving.client.address import is_address, parse
+from inception_tf.serving.client.address import is_address, parse_address
 
 URLS = (
     "http://host:8501/v1/models/digits",
@@ -21,7 +21,7 @@ URLS = (
 @pytest.mark.parametrize("url", URLS)
 def test_an_address_is_read_and_written_again(url):
     assert is_address(url)
-    assert parse(url).url == url
+    assert parse_address(url).url == url
 
 
 def test_model_version_and_label_may_stand_beside_the_address():
@@ -31,12 +31,12 @@ def test_model_version_and_label_may_stand_beside_the_address():
         ("http://host:1/", {"model": "m", "version": 3}),
         ("http://host:1/v1/models/m/versions/3/", {"model": "m"}),
     ):
-        assert parse(url, **more).url == "http://host:1/v1/models/m/versions/3"
-    assert parse("grpc://h:1", "m", label="new").path == "/v1/models/m/labels/new"
+        assert parse_address(url, **more).url == "http://host:1/v1/models/m/versions/3"
+    assert parse_address("grpc://h:1", "m", label="new").path == "/v1/models/m/labels/new"
 
 
 def test_a_sentence_does_not_tell_the_password():
-    assert str(parse("http://user:word@host:1/v1/models/m")) == "http://host:1/v1/models/m"
+    assert str(parse_address("http://user:word@host:1/v1/models/m")) == "http://host:1/v1/models/m"
 
 
 REFUSED = {
@@ -57,15 +57,15 @@ REFUSED = {
 @pytest.mark.parametrize("url", REFUSED)
 def test_another_form_is_refused(url):
     with pytest.raises(UserError, match=REFUSED[url]):
-        parse(url)
+        parse_address(url)
 
 
 def test_what_is_said_twice_is_refused():
     with pytest.raises(UserError, match="name two models"):
-        parse("http://host/v1/models/a", model="b")
+        parse_address("http://host/v1/models/a", model="b")
     for more in ({"version": 1}, {"label": "x"}):
         with pytest.raises(UserError, match="more than one version or label"):
-            parse("http://host/v1/models/a/versions/2", **more)
+            parse_address("http://host/v1/models/a/versions/2", **more)
 
 
 def test_a_path_is_no_address():

@@ -191,7 +191,7 @@ def test_two_attempts_at_once_leave_one_whole_file(tmp_path):
     with shards.atomic_file(output, path) as one, shards.atomic_file(output, path) as other:
         for file in (one, other):
             file.write(b"the same\n")
-    shards.clear(output)
+    shards.remove_unfinished(output)
     assert contents(tmp_path) == {"p-00000-of-00001.jsonl": b"the same\n"}
 
 
@@ -204,8 +204,8 @@ def one_shard(model, sixty, tmp_path):
         shutil.copy(sixty / name, images)
     output = shards.parse_output(f"{tmp_path}/out/p.jsonl")
     lines = shards.list_images(f"{images}/*", output)
-    plan = shards.Plan(len(lines), shards.fingerprint(lines), "model", "jsonl", 2, 10)
-    (shard,) = shards.begin(output, plan, lines)
+    plan = shards.BatchPlan(len(lines), shards.hash_image_list(lines), "model", "jsonl", 2, 10)
+    (shard,) = shards.start_or_resume(output, plan, lines)
     step = PredictShard(str(model), output, plan, 3)
     step.setup()
     return images, shard, lambda: list(step.process(shard))
@@ -313,7 +313,7 @@ def test_another_runner_is_taken_by_beams_options(model, sixty, tmp_path):
 
 @pytest.mark.parametrize("words", [[], ["--runner=DirectRunner"]])
 def test_the_runner_here_is_not_the_one_that_beam_downloads(words):
-    with runner.pipeline(runner.parse(words, workers=1)) as steps:
+    with runner.run_pipeline(runner.parse_options(words, workers=1)) as steps:
         assert type(steps.runner) is FnApiRunner
 
 

@@ -37,7 +37,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import sample_requests
 from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
-from inception_tf.serving.local_server import Batching, serving
+from inception_tf.serving.local_server import Batching, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.model import LocalModel
 
@@ -62,7 +62,10 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def servers(folder):
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        starting = serving(folder, "flowers"), serving(folder.parent, "flowers", BATCHING)
+        starting = (
+            run_local_server(folder, "flowers"),
+            run_local_server(folder.parent, "flowers", BATCHING),
+        )
         yield list(pool.map(stack.enter_context, starting))
 
 
@@ -326,7 +329,7 @@ def test_grpc_has_every_signature(stub, signatures, flowers):
 
     classify = classification_pb2.ClassificationRequest()
     classify.model_spec.name, classify.model_spec.signature_name = "flowers", "classify"
-    for serialized in sample_requests.encoded_calls(data)[1].inputs["inputs"]:
+    for serialized in sample_requests.sample_encoded_calls(data)[1].inputs["inputs"]:
         classify.input.example_list.examples.add().ParseFromString(serialized)
     good, refused = stub.Classify(classify).result.classifications
     assert [c.label.encode() for c in good.classes] == direct["top_classes"].numpy()[0].tolist()
@@ -420,7 +423,9 @@ def test_requests_at_the_same_time_run_as_one_batch(folder, flowers):
 
     def ask(path):
         start = time.monotonic()
-        model.run("serving_default", {"image_bytes": sample_requests.texts([path.read_bytes()])})
+        model.run(
+            "serving_default", {"image_bytes": sample_requests.bytes_array([path.read_bytes()])}
+        )
         return time.monotonic() - start
 
     assert ask(flowers[0]) > 0.5
@@ -479,14 +484,14 @@ def test_it_listens_on_this_machine_alone(plain):
 def test_a_server_that_does_not_start_says_why(tmp_path):
     with (
         pytest.raises(UserError, match=r"has neither a saved_model\.pb nor a numbered version"),
-        serving(tmp_path),
+        run_local_server(tmp_path),
     ):
         pass
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"torn")
     with (
         pytest.raises(RuntimeError, match=r"process ended with 2: .*Cannot parse file"),
-        serving(tmp_path),
+        run_local_server(tmp_path),
     ):
         pass
 

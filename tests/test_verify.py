@@ -23,8 +23,8 @@ from inception_tf.export import metadata, signatures, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel import c_api
 from inception_tf.verify import runtime_checks
-from inception_tf.verify.runtime_checks import Trial
-from inception_tf.verify.subprocess_loader import Answer, Call
+from inception_tf.verify.runtime_checks import SampleRun
+from inception_tf.verify.subprocess_loader import Call, CallResult
 from inception_tf.verify.verify import verify
 
 SIZE = 32
@@ -210,7 +210,7 @@ def test_a_signature_that_is_not_the_contracts_is_found(copy, change, monkeypatc
     def no_run(*_):
         raise c_api.NoLoaderError("not needed in this test")
 
-    monkeypatch.setattr(runtime_checks, "start", no_run)
+    monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)
     edit(copy, change)
     assert failed(copy) == {"signatures"}
 
@@ -271,14 +271,14 @@ def test_a_graph_in_which_a_bad_image_fails_the_batch_is_found(tmp_path, monkeyp
 
 
 def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
-    (copy / warmup.FILE).write_bytes(b"garbage")
+    (copy / warmup.WARMUP_FILE).write_bytes(b"garbage")
     assert failed(copy) == {"warm-up"}
 
 
 def test_a_warm_up_record_that_does_not_run_fails_its_check_alone(copy):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "serve"
-    with tf.io.TFRecordWriter(str(copy / warmup.FILE)) as file:
+    with tf.io.TFRecordWriter(str(copy / warmup.WARMUP_FILE)) as file:
         file.write(log.SerializeToString())
     assert failed(copy) == {"warm-up"}
 
@@ -301,15 +301,15 @@ def test_what_cannot_be_checked_here_is_named_and_not_passed(sound, monkeypatch)
     assert "pip install" in found["warm-up"].detail
 
 
-def answered(call: Call, **outputs) -> Trial:
+def answered(call: Call, **outputs) -> SampleRun:
     """A trial with one call, answered as the test says."""
     arrays = {name: np.array(rows) for name, rows in outputs.items()}
-    return Trial(((call, Answer(arrays)),), (), (), ())
+    return SampleRun(((call, CallResult(arrays)),), (), (), ())
 
 
 @pytest.mark.parametrize("row", [[0.5, float("nan")], [0.7, 0.7], [1.5, -0.5]])
 def test_rows_that_are_no_probabilities_are_found(row):
-    with pytest.raises(runtime_checks.FaultError, match="end"):
+    with pytest.raises(runtime_checks.CheckFailedError, match="end"):
         runtime_checks.are_probabilities(answered(Call("image_tensor", {}), probabilities=[row]))
 
 
@@ -321,7 +321,7 @@ def test_names_that_are_not_those_of_the_scores_are_found(names):
         top_classes=np.array([names], object),
         top_scores=[[0.9, 0.1]],
     )
-    with pytest.raises(runtime_checks.FaultError, match="do not fit"):
+    with pytest.raises(runtime_checks.CheckFailedError, match="do not fit"):
         runtime_checks.names_follow_scores(tried, ("cat", "dog"))
 
 

@@ -35,14 +35,14 @@ def sound(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def log(tmp_path) -> Path:
-    path = tmp_path / warmup.FILE
+    path = tmp_path / warmup.WARMUP_FILE
     path.parent.mkdir()
     return path
 
 
 def test_the_loader_answers_each_call_or_says_why_not(sound):
-    images = {"images": sample_requests.images(2)}
-    answers, peak = subprocess_loader.run(
+    images = {"images": sample_requests.sample_images(2)}
+    answers, peak = subprocess_loader.run_saved_model(
         sound,
         [
             Call("image_tensor", images),
@@ -63,10 +63,10 @@ def test_the_loader_answers_each_call_or_says_why_not(sound):
 
 def test_the_loader_reports_a_process_that_does_not_end_or_fails(sound, monkeypatch):
     with pytest.raises(subprocess_loader.LoaderError, match=r"did not end within 0\.01 seconds"):
-        subprocess_loader.run(sound, sample_requests.calls(1), timeout=0.01)
+        subprocess_loader.run_saved_model(sound, sample_requests.sample_calls(1), timeout=0.01)
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(subprocess_loader.LoaderError, match="ended with code 1"):
-        subprocess_loader.run(sound, sample_requests.calls(1))
+        subprocess_loader.run_saved_model(sound, sample_requests.sample_calls(1))
 
 
 def test_the_loaders_process_does_not_import_tensorflow():
@@ -106,16 +106,16 @@ def test_a_warm_up_log_that_the_server_would_refuse_is_refused(log, records, sen
         for record in records:
             file.write(record)
     with pytest.raises(ValueError, match=sentence):
-        warmup.read(log.parents[1])
+        warmup.read_warmup(log.parents[1])
 
 
 def test_a_torn_warm_up_log_is_refused(sound, log):
-    data = (sound / warmup.FILE).read_bytes()
+    data = (sound / warmup.WARMUP_FILE).read_bytes()
     log.write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="not a TFRecord file"):
-        warmup.read(log.parents[1])
+        warmup.read_warmup(log.parents[1])
 
 
 def test_a_missing_warm_up_log_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"there is no assets\.extra/tf_serving_warmup_requests"):
-        warmup.read(tmp_path)
+        warmup.read_warmup(tmp_path)

@@ -20,7 +20,7 @@ from inception_tf.benchmark.case import Case
 from inception_tf.errors import UserError
 from inception_tf.host.environment import version_of
 from inception_tf.host.hardware import Precision, resolve_precision
-from inception_tf.inference.constant_graph import one_graph
+from inception_tf.inference.constant_graph import make_graph
 from inception_tf.inference.optimize import optimize_for_inference
 from inception_tf.models import find_network
 from inception_tf.training.model_plan import ModelPlan
@@ -182,7 +182,7 @@ def _forward(case: Case, network: keras.Model | None) -> tuple[Callable, int, No
     parameters = model.count_params()
     model = optimize_for_inference(model, case.precision)  # frees the original
     if case.backend == "tensorflow" and case.compile == "graph":
-        call = one_graph(model, case.batch_size)
+        call = make_graph(model, case.batch_size)
         return lambda: np.asarray(call(images())), parameters, None
     call = passes.forward(model, case.compilation)
     return lambda: call(images()), parameters, None
@@ -269,11 +269,11 @@ def _openvino(case: Case) -> Prepared:
     constant, draws = _constant(shape), np.random.default_rng(SEED)
     # The weights are random: the calibration images of int8 do not change its time.
     calibration = [constant[:1]] if case.precision == "int8" else None
-    run = openvino.compiled(model, calibration, case.precision, case.threads)
+    run = openvino.compile_for_cpu(model, calibration, case.precision, case.threads)
 
     def step():
         if case.input == "constant":
             return run(constant)
         return run(draws.random(shape, np.float32) * 2 - 1)
 
-    return Prepared(step, model.count_params(), f"OpenVINO {openvino.version()}")
+    return Prepared(step, model.count_params(), f"OpenVINO {openvino.openvino_version()}")

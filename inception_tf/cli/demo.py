@@ -39,7 +39,7 @@ def command(saved_model, port, open_browser, top):
     \b
     inception-tf demo saved_models/digits
     """
-    from inception_tf.serving.demo import serve
+    from inception_tf.serving.demo import serve_demo
 
     def ready(address: str) -> None:
         click.echo(f"{saved_model} is served at {address} until Ctrl-C")
@@ -49,6 +49,6 @@ def command(saved_model, port, open_browser, top):
     try:
         # The server raises the signal that ended it again; as Ctrl-C it lets the uploads be removed.
         with signal_handler(signal.SIGTERM, signal.default_int_handler):
-            serve(saved_model, port=port, top=top, ready=ready)
+            serve_demo(saved_model, port=port, top=top, ready=ready)
     except KeyboardInterrupt:
         return  # the usual way to stop it

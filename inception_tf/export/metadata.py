@@ -12,9 +12,9 @@ from pathlib import Path
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 
-__all__ = ["FILE", "Origin", "Record", "read", "write"]
+__all__ = ["METADATA_FILE", "Origin", "ExportMetadata", "read_metadata", "write_metadata"]
 
-FILE = "assets.extra/export.json"
+METADATA_FILE = "assets.extra/export.json"
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Record:
+class ExportMetadata:
     """The settings of an export and where its network came from."""
 
     network: str  # the Keras model's name
@@ -47,15 +47,15 @@ class Record:
     environment: dict[str, str | None]  # versions, and the commit of the code
 
 
-def write(folder: Path, record: Record) -> None:
-    path = folder / FILE
+def write_metadata(folder: Path, record: ExportMetadata) -> None:
+    path = folder / METADATA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
 
 
-def read(folder: Path) -> Record | None:
+def read_metadata(folder: Path) -> ExportMetadata | None:
     """None where another exporter made the SavedModel; `UserError` where the file cannot be read."""
-    path = folder / FILE
+    path = folder / METADATA_FILE
     if not path.is_file():
         return None
     try:
@@ -63,7 +63,9 @@ def read(folder: Path) -> Record | None:
         origin = values["origin"] and Origin(**values["origin"])
         # Exports of versions before this name of the field say `view`.
         prepared = values.pop("view", None) or values["preprocessing"]
-        return Record(**values | {"preprocessing": Preprocessing(**prepared), "origin": origin})
+        return ExportMetadata(
+            **values | {"preprocessing": Preprocessing(**prepared), "origin": origin}
+        )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is not what export writes ({error}); export it again") from error
 

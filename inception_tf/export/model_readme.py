@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inception_tf.export.metadata import Record
+from inception_tf.export.metadata import ExportMetadata
 
-__all__ = ["CONFIG", "README", "write"]
+__all__ = ["MODEL_CONFIG_FILE", "README_FILE", "write_model_readme"]
 
-CONFIG, README = "model.config", "README.md"
+MODEL_CONFIG_FILE, README_FILE = "model.config", "README.md"
 IMAGE = "tensorflow/serving"  # on Docker Hub
 
 _CONFIG = """\
@@ -80,15 +80,15 @@ limits the size of a request.
 """
 
 
-def write(folder: Path, name: str, classes: int, record: Record) -> None:
+def write_model_readme(folder: Path, name: str, classes: int, record: ExportMetadata) -> None:
     """Both files into `folder`, for a model that is served as `name`."""
-    (folder / CONFIG).write_text(_CONFIG.format(name=name), encoding="utf-8")
+    (folder / MODEL_CONFIG_FILE).write_text(_CONFIG.format(name=name), encoding="utf-8")
     text = _README.format(
         name=name,
         network=record.network,
         classes=classes,
         image=IMAGE,
-        config=CONFIG,
+        config=MODEL_CONFIG_FILE,
         pixels=record.pixel_limit,
     )
-    (folder / README).write_text(text, encoding="utf-8")
+    (folder / README_FILE).write_text(text, encoding="utf-8")

@@ -18,11 +18,11 @@ from inception_tf.data.sources.splits import SPLIT_SEED, Split
 from inception_tf.errors import UserError
 from inception_tf.evaluation.metrics import in_top
 
-__all__ = ["Agreement", "compare", "pictures", "some"]
+__all__ = ["Parity", "compare_outputs", "image_batches", "sample_split"]
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """What the same images gave in Keras, before, and in another form, after; shares are from 0 to 1."""
 
     images: int
@@ -37,11 +37,11 @@ class Agreement:
         return self.top1_before - self.top1_after
 
 
-def compare(
+def compare_outputs(
     model: keras.Model,
     run: Callable[[np.ndarray], np.ndarray],
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
-) -> Agreement:
+) -> Parity:
     """Asks both about each batch (pixels (B, H, W, 3) float32, classes (B,)); `run` gives (B, K) as `model` does.
 
     Equal scores for several classes are no answer, neither before nor after.
@@ -52,7 +52,7 @@ def compare(
         after.append(run(pixels))
         classes.append(truth)
     old, new, truth = (np.concatenate(parts) for parts in (before, after, classes))
-    return Agreement(
+    return Parity(
         images=len(truth),
         largest_difference=float(np.abs(new - old).max()),
         same_top1=float((new.argmax(axis=1) == old.argmax(axis=1)).mean()),
@@ -61,13 +61,13 @@ def compare(
     )
 
 
-def some(split: Split, count: int) -> Split:
+def sample_split(split: Split, count: int) -> Split:
     """At most `count` images of a split, the same at every call, drawn from all of it."""
     order = np.random.RandomState(SPLIT_SEED).permutation(len(split))
     return split.take(np.sort(order[:count]))
 
 
-def pictures(
+def image_batches(
     split: Split, preprocessing: Preprocessing, *, batch_size: int, max_bad: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches (pixels (B, size, size, 3) float32 as `preprocessing` scales them, classes (B,) int64) of all readable images.

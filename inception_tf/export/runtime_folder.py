@@ -19,26 +19,32 @@ from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
 from inception_tf.inference import runtimes
-from inception_tf.inference.runtimes.graph import INPUT, OUTPUT
-from inception_tf.savedmodel.versions import GRAPH_FILE, versions
+from inception_tf.inference.runtimes.graph import INPUT_NAME, OUTPUT_NAME
+from inception_tf.savedmodel.versions import GRAPH_FILE, list_versions
 
-__all__ = ["REPORT", "describe", "find", "form_of", "open_folder"]
+__all__ = [
+    "REPORT_FILE",
+    "write_description",
+    "find_runtime_folder",
+    "read_format",
+    "open_runtime_folder",
+]
 
-LABELS, PREPROCESSING, REPORT = "labels.txt", "preprocessing.json", "report.json"
+LABELS, PREPROCESSING, REPORT_FILE = "labels.txt", "preprocessing.json", "report.json"
 SAVED_MODEL = "saved_model"
 
 
-def describe(folder: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
+def write_description(folder: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
     """Writes the labels, and how a client prepares an image, in words and in numbers."""
     write_labels(folder / LABELS, labels)
     scale = SCALES[preprocessing.scale]
     content = {
         "input": {
-            "name": INPUT,
+            "name": INPUT_NAME,
             "dtype": "float32",
             "shape": [None, preprocessing.size, preprocessing.size, 3],
         },
-        "output": {"name": OUTPUT, "dtype": "float32", "shape": [None, len(labels)]},
+        "output": {"name": OUTPUT_NAME, "dtype": "float32", "shape": [None, len(labels)]},
         "steps": _steps(preprocessing),
         "channels": "BGR" if scale.bgr else "RGB",
         "mean": scale.mean,
@@ -69,27 +75,27 @@ def _steps(preprocessing: Preprocessing) -> list[str]:
     return [*steps, f"(value - {scale.mean}) / {scale.deviation}, values from 0 to 255"]
 
 
-def find(path: Path) -> Path | None:
+def find_runtime_folder(path: Path) -> Path | None:
     """The folder `path`, or its newest version, where it holds a network for another runtime; else None."""
     if (path / PREPROCESSING).is_file():
         return path
-    numbered = versions(path) if path.is_dir() else {}
+    numbered = list_versions(path) if path.is_dir() else {}
     newest = numbered[max(numbered)] if numbered else path
     return newest if (newest / PREPROCESSING).is_file() else None
 
 
-def form_of(folder: Path) -> str | None:
+def read_format(folder: Path) -> str | None:
     """`saved_model`, the runtime that the version in `folder` is for, or None where it is neither."""
     if (folder / GRAPH_FILE).is_file():
         return SAVED_MODEL
-    return _read(folder / REPORT)["format"] if (folder / REPORT).is_file() else None
+    return _read(folder / REPORT_FILE)["format"] if (folder / REPORT_FILE).is_file() else None
 
 
-def open_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
+def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     """(N,) encoded images → (N, K) probabilities and (N,) statuses, as the SavedModel's signature; and the labels."""
-    runtime = runtimes.find(_read(folder / REPORT)["format"])
+    runtime = runtimes.find_runtime(_read(folder / REPORT_FILE)["format"])
     runtime.check_installed()
-    run = runtime.load(folder)
+    run = runtime.load_model(folder)
     noted = _read(folder / PREPROCESSING)
     preprocessing = Preprocessing(
         **{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)}

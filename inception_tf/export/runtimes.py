@@ -20,17 +20,29 @@ from inception_tf.data.skipped import LIMIT
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
 from inception_tf.export.metadata import Origin
-from inception_tf.export.parity import Agreement, compare, pictures, some
-from inception_tf.export.runtime_folder import REPORT, describe, form_of
+from inception_tf.export.parity import Parity, compare_outputs, image_batches, sample_split
+from inception_tf.export.runtime_folder import REPORT_FILE, read_format, write_description
 from inception_tf.export.served_network import check_labels, is_untrained, served_network
 from inception_tf.host.environment import environment
 from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
-from inception_tf.savedmodel.versions import atomic_version, check_free, publish, versions
+from inception_tf.savedmodel.versions import (
+    atomic_version,
+    check_version_free,
+    list_versions,
+    publish_version,
+)
 
-__all__ = ["CALIBRATION_IMAGES", "IMAGES", "MAX_DROP", "TOLERANCE", "Report", "export_runtime"]
+__all__ = [
+    "CALIBRATION_IMAGES",
+    "PARITY_IMAGES",
+    "MAX_DROP",
+    "TOLERANCE",
+    "RuntimeReport",
+    "export_runtime",
+]
 
-IMAGES = 500  # that the answers are compared on
+PARITY_IMAGES = 500  # that the answers are compared on
 CALIBRATION_IMAGES = 300  # as many as NNCF takes by itself
 MAX_DROP = 0.01  # of top-1, as a share of the images
 TOLERANCE = 1e-4  # between float32 probabilities, here and there
@@ -40,7 +52,7 @@ TRAIN = "train"
 
 
 @dataclass(frozen=True)
-class Report:
+class RuntimeReport:
     """How a network was converted and what came of it, as it lies in `report.json`."""
 
     format: str
@@ -49,7 +61,7 @@ class Report:
     files: dict[str, int]  # bytes
     data: str
     split: str  # that the answers were compared on
-    agreement: Agreement
+    agreement: Parity
     max_drop: float  # that was allowed, as a share of the images
     tolerance: float | None  # of the largest difference; None for int8
     origin: Origin | None
@@ -63,14 +75,14 @@ def export_runtime(
     *,
     format: str,
     int8: bool = False,
-    images: int = IMAGES,
+    images: int = PARITY_IMAGES,
     max_drop: float = MAX_DROP,
     version: int | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     max_bad: float = LIMIT,
     origin: Origin | None = None,
     tell: Callable[[str], None] = lambda line: None,
-) -> tuple[Path, Report]:
+) -> tuple[Path, RuntimeReport]:
     """Writes `to/<version>` and returns its path and report; `version=None` takes the number after the highest.
 
     format: a name in `runtimes.FORMATS`.  int8: weights and feature maps, their ranges from
@@ -83,7 +95,7 @@ def export_runtime(
     """
     runtime = _runtime(format, int8)
     to = Path(to)
-    check_free(to, version)
+    check_version_free(to, version)
     _check_kin(to, format)
     network = served_network(member.model, member.preprocessing.size)
     check_labels(member.labels or (), network.output_shape[-1])
@@ -93,7 +105,7 @@ def export_runtime(
         warnings.warn(
             f"'{network.name}' is untrained: agreement says nothing of a trained one", stacklevel=2
         )
-    read = partial(pictures, preprocessing=member.preprocessing, max_bad=max_bad)
+    read = partial(image_batches, preprocessing=member.preprocessing, max_bad=max_bad)
 
     with atomic_version(to) as building:
         folder = building / "model"
@@ -101,18 +113,18 @@ def export_runtime(
         calibration = None
         if training:
             tell(f"reads images of {source.name} to calibrate with")
-            batches = read(some(training, calibration_images), batch_size=CALIBRATION_BATCH)
+            batches = read(sample_split(training, calibration_images), batch_size=CALIBRATION_BATCH)
             calibration = [pixels for pixels, _ in batches]
         tell(f"converts {network.name} for {format}")
-        runtime.write(network, folder, calibration)
+        runtime.write_model(network, folder, calibration)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         tell(f"compares with Keras on {source.name}")
-        agreement = compare(
+        agreement = compare_outputs(
             in_precision(network, "float32"),
-            runtime.load(folder),
-            read(some(split, images), batch_size=BATCH_SIZE),
+            runtime.load_model(folder),
+            read(sample_split(split, images), batch_size=BATCH_SIZE),
         )
-        report = Report(
+        report = RuntimeReport(
             format=format,
             network=network.name,
             int8=runtime.INT8 | {"images": sum(map(len, calibration))} if int8 else None,
@@ -126,16 +138,16 @@ def export_runtime(
             environment=environment() | _versions(runtime.PACKAGES),
         )
         _check_agreement(report)
-        describe(folder, member.labels, member.preprocessing)
+        write_description(folder, member.labels, member.preprocessing)
         text = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
-        (folder / REPORT).write_text(text, encoding="utf-8")
-        return publish(folder, to, version), report
+        (folder / REPORT_FILE).write_text(text, encoding="utf-8")
+        return publish_version(folder, to, version), report
 
 
 def _runtime(format: str, int8: bool) -> ModuleType:
-    runtime = runtimes.find(format)
+    runtime = runtimes.find_runtime(format)
     if int8 and runtime.INT8 is None:
-        able = [name for name in runtimes.FORMATS if runtimes.find(name).INT8]
+        able = [name for name in runtimes.FORMATS if runtimes.find_runtime(name).INT8]
         raise UserError(f"format '{format}' has no int8; these have: {', '.join(able)}")
     runtime.check_installed(int8)
     return runtime
@@ -143,8 +155,8 @@ def _runtime(format: str, int8: bool) -> ModuleType:
 
 def _check_kin(to: Path, format: str) -> None:
     """Raises `UserError` where `to` holds versions of another form: who reads the newest would find the wrong one."""
-    for folder in versions(to).values() if to.is_dir() else ():
-        form = form_of(folder)
+    for folder in list_versions(to).values() if to.is_dir() else ():
+        form = read_format(folder)
         if form not in (None, format):
             raise UserError(
                 f"'{to}' holds versions for {form}, and a reader of the newest would meet one for"
@@ -162,7 +174,7 @@ def _training(source: Source) -> Split:
     return source.split(TRAIN)
 
 
-def _check_agreement(report: Report) -> None:
+def _check_agreement(report: RuntimeReport) -> None:
     found, what = report.agreement, f"{report.format}{' in int8' if report.int8 else ''}"
     if not math.isfinite(found.largest_difference):
         raise UserError(f"{what} gives numbers that are not finite; nothing was exported")

@@ -16,13 +16,18 @@ from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.export import model_readme, warmup
-from inception_tf.export.metadata import Origin, Record
-from inception_tf.export.metadata import write as write_record
+from inception_tf.export.metadata import ExportMetadata, Origin
+from inception_tf.export.metadata import write_metadata as write_record
 from inception_tf.export.served_network import check_labels, is_untrained, served_network
 from inception_tf.export.signatures import CONTRACT, ServingModule
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
-from inception_tf.savedmodel.versions import VERSION_LIMIT, atomic_version, check_free, publish
+from inception_tf.savedmodel.versions import (
+    VERSION_LIMIT,
+    atomic_version,
+    check_version_free,
+    publish_version,
+)
 
 __all__ = ["export"]
 
@@ -55,29 +60,31 @@ def export(
     Raises `UserError` for an argument outside its range and for a version that is there already; warns of
     weights that no training has touched.
     """
-    warmup.check_installed()
+    warmup.import_prediction_log()
     labels, to = tuple(labels), Path(to)
     _check_settings(preprocessing, top, precision, pixel_limit, warm_up)
     network = served_network(model, preprocessing.size)
     check_labels(labels, network.output_shape[-1])
-    check_free(to, version)
+    check_version_free(to, version)
     if is_untrained(network):
         warnings.warn(
             f"'{model.name}' is untrained: its weights are as they were first drawn", stacklevel=2
         )
     prepared = optimize_for_inference if fold else in_precision
     network = prepared(network, precision)
-    record = Record(model.name, preprocessing, precision, pixel_limit, fold, origin, environment())
+    record = ExportMetadata(
+        model.name, preprocessing, precision, pixel_limit, fold, origin, environment()
+    )
 
     with atomic_version(to) as building:
         built, notes = building / "model", building / "notes"
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, preprocessing, **settings)
         write_record(built, record)
-        warmup.write(built, to.absolute().name, warm_up)
+        warmup.write_warmup(built, to.absolute().name, warm_up)
         notes.mkdir()
-        model_readme.write(notes, to.absolute().name, len(labels), record)
-        folder = publish(built, to, version)
+        model_readme.write_model_readme(notes, to.absolute().name, len(labels), record)
+        folder = publish_version(built, to, version)
         for note in notes.iterdir():
             if not (to / note.name).exists():  # somebody's edits are kept
                 note.replace(to / note.name)

@@ -13,28 +13,28 @@ from inception_tf.errors import missing_package
 from inception_tf.export import sample_requests
 from inception_tf.savedmodel.call import Call
 
-__all__ = ["FILE", "RECORD_LIMIT", "check_installed", "read", "write"]
+__all__ = ["WARMUP_FILE", "RECORD_LIMIT", "import_prediction_log", "read_warmup", "write_warmup"]
 
-FILE = "assets.extra/tf_serving_warmup_requests"  # the server looks for this name
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"  # the server looks for this name
 RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server refuses a model with more
 CLASSIFY = "classify"
 
 
-def write(folder: Path, name: str, batches: Sequence[int]) -> None:
+def write_warmup(folder: Path, name: str, batches: Sequence[int]) -> None:
     """A request of every signature and batch size into the SavedModel in `folder`, served as `name`."""
-    path = folder / FILE
+    path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as file:
         for batch in batches:
-            for call in sample_requests.calls(batch):
+            for call in sample_requests.sample_calls(batch):
                 file.write(_log(call, name).SerializeToString())
 
 
-def read(folder: Path) -> tuple[Call, ...]:
+def read_warmup(folder: Path) -> tuple[Call, ...]:
     """The log as calls; ValueError with a sentence where the server would refuse it."""
-    path = folder / FILE
+    path = folder / WARMUP_FILE
     if not path.is_file():
-        raise ValueError(f"there is no {FILE}")
+        raise ValueError(f"there is no {WARMUP_FILE}")
     try:
         records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
     except tf.errors.DataLossError as error:
@@ -44,7 +44,7 @@ def read(folder: Path) -> tuple[Call, ...]:
     return tuple(_call(number, record) for number, record in enumerate(records))
 
 
-def check_installed():
+def import_prediction_log():
     """The module of the log's messages; `UserError` where it is not installed."""
     try:
         from tensorflow_serving.apis import prediction_log_pb2
@@ -54,7 +54,7 @@ def check_installed():
 
 
 def _log(call: Call, name: str):
-    log = check_installed().PredictionLog()
+    log = import_prediction_log().PredictionLog()
     if call.signature == CLASSIFY:
         request = log.classify_log.request
         for serialized in call.inputs["inputs"]:
@@ -69,7 +69,7 @@ def _log(call: Call, name: str):
 
 
 def _call(number: int, record: bytes) -> Call:
-    log = check_installed().PredictionLog()
+    log = import_prediction_log().PredictionLog()
     try:
         log.ParseFromString(record)
     except DecodeError as error:
@@ -81,7 +81,7 @@ def _call(number: int, record: bytes) -> Call:
     elif kind == "classify_log":
         request = log.classify_log.request
         serialized = [e.SerializeToString() for e in request.input.example_list.examples]
-        inputs = {"inputs": sample_requests.texts(serialized)}
+        inputs = {"inputs": sample_requests.bytes_array(serialized)}
     else:
         raise ValueError(f"record {number} holds {kind}; predict_log and classify_log are known")
     return Call(request.model_spec.signature_name, inputs)

@@ -10,9 +10,11 @@ import numpy as np
 
 from inception_tf.host.silence import silence
 
-__all__ = ["frozen", "one_graph"]
+__all__ = ["make_constant_graph", "make_graph"]
 
-FROZEN = 8  # images a batch up to which constant weights save time, and are worth their memory
+CONSTANT_BATCH_LIMIT = (
+    8  # images a batch up to which constant weights save time, and are worth their memory
+)
 
 # Grappler's passes, each of which copies the graph with its constants.  Only the remapper is left on, which joins
 # a convolution with its bias and activation: `optimize_for_inference` has done what the others would.
@@ -30,19 +32,19 @@ OFF = (
 )
 
 
-def one_graph(model: keras.Model, batch_size: int) -> Callable:
+def make_graph(model: keras.Model, batch_size: int) -> Callable:
     """A model with one input and one output as one TensorFlow graph, frozen where the batch is small.
 
     (batch_size, H, W, C) array or tensor → the output, which `np.asarray` takes.
     """
     import tensorflow as tf
 
-    if batch_size <= FROZEN:
-        return frozen(model, batch_size)
+    if batch_size <= CONSTANT_BATCH_LIMIT:
+        return make_constant_graph(model, batch_size)
     return tf.function(lambda images: model(images, training=False), autograph=False)
 
 
-def frozen(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
+def make_constant_graph(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
     """A model with one input and one output as one TensorFlow graph whose weights are constants.
 
     (batch_size, H, W, C) array or tensor of the input's dtype → the output as an array.  oneDNN brings a constant

@@ -16,17 +16,17 @@ __all__ = [
     "GRAPH_FILE",
     "VERSION_LIMIT",
     "atomic_version",
-    "check_free",
+    "check_version_free",
     "newest_version",
-    "publish",
-    "versions",
+    "publish_version",
+    "list_versions",
 ]
 
 GRAPH_FILE = "saved_model.pb"
 VERSION_LIMIT = 2**63  # TensorFlow Serving reads versions as int64
 
 
-def versions(folder: Path) -> dict[int, Path]:
+def list_versions(folder: Path) -> dict[int, Path]:
     """{number: path} of what TensorFlow Serving would take for versions: children whose name is a number."""
     names = (path for path in folder.iterdir() if path.name.isascii() and path.name.isdecimal())
     return {int(path.name): path for path in names}
@@ -44,7 +44,7 @@ def newest_version(path: str | Path) -> Path:
         )
     if (path / GRAPH_FILE).is_file():
         return path
-    numbered = versions(path)
+    numbered = list_versions(path)
     if not numbered:
         raise UserError(
             f"'{path}' has neither a {GRAPH_FILE} nor a numbered version folder;"
@@ -56,14 +56,14 @@ def newest_version(path: str | Path) -> Path:
     return newest
 
 
-def check_free(to: Path, version: int | None) -> None:
+def check_version_free(to: Path, version: int | None) -> None:
     """Raises `UserError` where `to` cannot hold versions, or has this one already, and for a number that is none."""
     is_number = isinstance(version, int) and not isinstance(version, bool)
     if version is not None and not (is_number and 0 < version < VERSION_LIMIT):
         raise UserError(f"version takes a whole number of at least 1, got {version!r}")
     if to.exists() and not to.is_dir():
         raise UserError(f"'{to}' is a file; give the folder that holds the versions")
-    if version is not None and to.exists() and version in versions(to):
+    if version is not None and to.exists() and version in list_versions(to):
         raise _taken(to, version)
 
 
@@ -83,7 +83,7 @@ def atomic_version(to: Path) -> Iterator[Path]:
                 to.rmdir()
 
 
-def publish(built: Path, to: Path, version: int | None) -> Path:
+def publish_version(built: Path, to: Path, version: int | None) -> Path:
     """Moves the finished folder under its number; where another export just took it, under the next."""
     number = version or _next(to)
     while True:
@@ -100,7 +100,7 @@ def publish(built: Path, to: Path, version: int | None) -> Path:
 
 
 def _next(to: Path) -> int:
-    return max(versions(to), default=0) + 1
+    return max(list_versions(to), default=0) + 1
 
 
 def _taken(to: Path, version: int) -> UserError:

@@ -13,9 +13,9 @@ from inception_tf.errors import missing_package
 from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.process_state import environment_variables
 from inception_tf.serving.loopback import HOST, listen
-from inception_tf.serving.predict import Ask, find_model, open_model
+from inception_tf.serving.predict import PredictFunction, find_model, open_model
 
-__all__ = ["serve"]
+__all__ = ["serve_demo"]
 
 PATIENCE = 1  # seconds for open pages at the end; each keeps a connection
 CSS = """
@@ -30,7 +30,9 @@ GRADIO = PrivateNames(
 )
 
 
-def serve(saved_model: str | Path, *, port: int, top: int, ready: Callable[[str], None]) -> None:
+def serve_demo(
+    saved_model: str | Path, *, port: int, top: int, ready: Callable[[str], None]
+) -> None:
     """Shows the page at 127.0.0.1:`port` until Ctrl-C.
 
     saved_model: saved_models/NAME, its newest version, or NAME/VERSION.  port: 0 for any that is
@@ -74,7 +76,7 @@ def serve(saved_model: str | Path, *, port: int, top: int, ready: Callable[[str]
         server.run([listening])
 
 
-def _page(folder: Path, ask: Ask, top: int):
+def _page(folder: Path, ask: PredictFunction, top: int):
     """The page as Gradio's blocks: a place for the image, the best classes, and the reason where there are none."""
     import gradio
 

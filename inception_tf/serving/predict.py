@@ -18,20 +18,22 @@ from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
 from inception_tf.savedmodel.signature_def import Signature, read_signatures
 from inception_tf.savedmodel.versions import newest_version
-from inception_tf.serving.client.answers import Answer, read_image
+from inception_tf.serving.client.prediction import Prediction, read_image
 
-__all__ = ["Answer", "Ask", "find_model", "open_model", "predict"]
+__all__ = ["Answer", "PredictFunction", "find_model", "open_model", "predict"]
 
 BATCH_SIZE = 32
 SIGNATURE, INPUT, OUTPUTS = "serving_default", "image_bytes", ("probabilities", "status")
 
-Named = tuple[str, tuple[tuple[str, float], ...]]  # status, and the best classes with their scores
-Ask = Callable[[Sequence[bytes], int], list[Named]]
+ClassScores = tuple[
+    str, tuple[tuple[str, float], ...]
+]  # status, and the best classes with their scores
+PredictFunction = Callable[[Sequence[bytes], int], list[ClassScores]]
 # (N,) encoded images, an object array → (N, K) probabilities and (N,) statuses, of bytes.
-Network = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+RunFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answer]:
+def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Prediction]:
     """One answer an image, in order; an image that cannot be read has a status and no classes.
 
     path: a run folder, a SavedModel's version folder or one for another runtime, or the folder above it
@@ -45,14 +47,14 @@ def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Answe
     return answers
 
 
-def open_model(path: str | Path) -> Ask:
+def open_model(path: str | Path) -> PredictFunction:
     """What `path` answers: (N encoded images, how many classes) → status and best classes of each.
 
     path: as `predict` takes it.  A status other than `ok` comes with no classes.
     """
     network, labels = _open(Path(path))
 
-    def ask(data: Sequence[bytes], top: int) -> list[Named]:
+    def ask(data: Sequence[bytes], top: int) -> list[ClassScores]:
         images = np.empty(len(data), object)
         images[:] = data
         probabilities, statuses = network(images)
@@ -85,15 +87,15 @@ def _signature(folder: Path) -> Signature:
     return signature
 
 
-def _ask(ask: Ask, images: Sequence[str], top: int) -> list[Answer]:
+def _ask(ask: PredictFunction, images: Sequence[str], top: int) -> list[Prediction]:
     data, unread = zip(*map(read_image, images), strict=True)
     return [
-        Answer(image, reason or status, best)
+        Prediction(image, reason or status, best)
         for image, reason, (status, best) in zip(images, unread, ask(data, top), strict=True)
     ]
 
 
-def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
+def _open(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
     """What a run, a SavedModel or another runtime's folder computes, and its labels."""
     # Importing TensorFlow's Python takes longer than all else that a SavedModel's first answer needs.
     if Run(path).config_file.is_file():
@@ -103,10 +105,10 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
     except UserError:
         from inception_tf.export import runtime_folder
 
-        converted = runtime_folder.find(path)
+        converted = runtime_folder.find_runtime_folder(path)
         if converted is None:
             raise
-        return runtime_folder.open_folder(converted)
+        return runtime_folder.open_runtime_folder(converted)
     labels = read_labels(folder / "assets" / "labels.txt")
     try:
         return _open_session(folder), labels
@@ -114,7 +116,7 @@ def _open(path: Path) -> tuple[Network, tuple[str, ...]]:
         return _open_module(folder), labels
 
 
-def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
+def _open_run(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
     from inception_tf.classifiers import open_run
     from inception_tf.export.signatures import ServingModule
     from inception_tf.inference.optimize import optimize_for_inference
@@ -126,7 +128,7 @@ def _open_run(path: Path) -> tuple[Network, tuple[str, ...]]:
     return _eager(lambda images: module.serving_default(images)), member.labels
 
 
-def _open_session(folder: Path) -> Network:
+def _open_session(folder: Path) -> RunFunction:
     """The SavedModel in TensorFlow's C++ session."""
     signature = _signature(folder)
     with silence(), _broken(folder):  # one line of C++'s log does not heed TF_CPP_MIN_LOG_LEVEL
@@ -154,7 +156,7 @@ def _broken(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_module(folder: Path) -> Network:
+def _open_module(folder: Path) -> RunFunction:
     """The SavedModel in TensorFlow's Python, where its wheel has no C++ library to call."""
     import tensorflow as tf
 
@@ -163,7 +165,7 @@ def _open_module(folder: Path) -> Network:
     return _eager(lambda images: loaded.signatures[SIGNATURE](**{INPUT: images}))
 
 
-def _eager(call: Callable) -> Network:
+def _eager(call: Callable) -> RunFunction:
     """A function of tensors that gives outputs by name, as one of NumPy arrays that gives two of them."""
     import tensorflow as tf
 

@@ -18,12 +18,12 @@ import tensorflow as tf
 from inception_tf.data.skipped import OK
 from inception_tf.export import sample_requests
 from inception_tf.verify import subprocess_loader
-from inception_tf.verify.subprocess_loader import Answer, Call
+from inception_tf.verify.subprocess_loader import Call, CallResult
 
 __all__ = [
-    "FaultError",
-    "NotDoneError",
-    "Trial",
+    "CheckFailedError",
+    "CheckSkippedError",
+    "SampleRun",
     "are_probabilities",
     "as_in_keras",
     "as_in_python",
@@ -31,7 +31,7 @@ __all__ = [
     "every_signature_runs",
     "load_in_python",
     "names_follow_scores",
-    "start",
+    "run_sample_requests",
     "warm_up_replays",
 ]
 
@@ -41,19 +41,19 @@ ROUNDING = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 1e-1}
 SUM_TOLERANCE = 1e-3  # of a row's sum, over 1,000 classes
 BATCHES = (1, 3)
 
-Pairs = tuple[tuple[Call, Answer], ...]
+Pairs = tuple[tuple[Call, CallResult], ...]
 
 
-class FaultError(Exception):
+class CheckFailedError(Exception):
     """A check's finding that something is wrong."""
 
 
-class NotDoneError(Exception):
+class CheckSkippedError(Exception):
     """A check that could not be made; the text says what stood in the way."""
 
 
 @dataclass(frozen=True)
-class Trial:
+class SampleRun:
     """Calls and their answers, by what they are for."""
 
     plain: Pairs  # good images, every signature
@@ -63,52 +63,54 @@ class Trial:
     peak: int = 0  # bytes that the process held at most
 
 
-def start(folder: Path, warm: Sequence[Call]) -> Trial:
+def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
     """One child process for all calls; raises `loader.LoaderError` where the model does not load."""
-    good = [sample_requests.jpeg(image) for image in sample_requests.images(5)]
+    good = [sample_requests.encode_jpeg(image) for image in sample_requests.sample_images(5)]
     bad = [good[0], b"", b"not an image", good[0][: len(good[0]) // 2], good[-1]]
     groups = (
-        [call for batch in BATCHES for call in sample_requests.calls(batch)],
-        sample_requests.encoded_calls(good),
-        sample_requests.encoded_calls(bad),
+        [call for batch in BATCHES for call in sample_requests.sample_calls(batch)],
+        sample_requests.sample_encoded_calls(good),
+        sample_requests.sample_encoded_calls(bad),
         warm,
     )
-    ran = subprocess_loader.run(folder, [call for group in groups for call in group])
+    ran = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
     answers = iter(ran.answers)
-    return Trial(*(tuple((call, next(answers)) for call in group) for group in groups), ran.peak)
+    return SampleRun(
+        *(tuple((call, next(answers)) for call in group) for group in groups), ran.peak
+    )
 
 
-def every_signature_runs(trial: Trial) -> str:
+def every_signature_runs(trial: SampleRun) -> str:
     for call, answer in trial.plain:
         if answer.error:
-            raise FaultError(f"{call.signature}: {answer.error}")
+            raise CheckFailedError(f"{call.signature}: {answer.error}")
     held = f", in {trial.peak / 2**20:,.0f} MiB" if trial.peak else ""
     return f"every signature runs at batch {' and '.join(map(str, BATCHES))}{held}"
 
 
-def are_probabilities(trial: Trial) -> str:
+def are_probabilities(trial: SampleRun) -> str:
     for call, outputs in _outputs(trial.plain):
         if "probabilities" not in outputs:
             continue
         rows = outputs["probabilities"]
         # Written so that NaN fails.
         if not (np.all(rows >= 0) and np.all(np.abs(rows.sum(-1) - 1) <= SUM_TOLERANCE)):
-            raise FaultError(
+            raise CheckFailedError(
                 f"{call.signature}: rows sum to {rows.sum(-1).tolist()}, least {rows.min()};"
                 " export a network that ends in softmax"
             )
     return "rows are not negative and sum to 1"
 
 
-def names_follow_scores(trial: Trial, labels: Sequence[str]) -> str:
+def names_follow_scores(trial: SampleRun, labels: Sequence[str]) -> str:
     """Best first, and each name is that of a class with this score."""
-    names = sample_requests.texts([label.encode() for label in labels])
+    names = sample_requests.bytes_array([label.encode() for label in labels])
     probabilities = None
     for call, outputs in _outputs(trial.plain):
         # `classify` has none of its own; it follows `serving_default` on the same images.
         probabilities = outputs.get("probabilities", probabilities)
         if probabilities.shape[-1] != len(labels):
-            raise NotDoneError(
+            raise CheckSkippedError(
                 f"there are {len(labels)} labels for {probabilities.shape[-1]} classes"
             )
         prefix = "" if call.signature == "classify" else "top_"
@@ -119,13 +121,13 @@ def names_follow_scores(trial: Trial, labels: Sequence[str]) -> str:
             near = np.abs(row - scores[:, np.newaxis]) <= TOLERANCE
             named = names == classes[:, np.newaxis]
             if np.abs(best - scores).max() > TOLERANCE or not (near & named).any(-1).all():
-                raise FaultError(
+                raise CheckFailedError(
                     f"{call.signature}: {classes.tolist()} do not fit {scores.tolist()}"
                 )
     return "best first, named as in labels.txt"
 
 
-def as_in_python(trial: Trial, loaded: Any) -> str:
+def as_in_python(trial: SampleRun, loaded: Any) -> str:
     """Finds the same answers by TensorFlow's Python.
 
     Args:
@@ -142,18 +144,18 @@ def as_in_python(trial: Trial, loaded: Any) -> str:
     return _judge(distances)
 
 
-def as_in_keras(trial: Trial, loaded: Any, model: keras.Model, precision: str) -> str:
+def as_in_keras(trial: SampleRun, loaded: Any, model: keras.Model, precision: str) -> str:
     """The network itself, in float32, on the pixels that the SavedModel prepares."""
     prepare = getattr(loaded, "prepare", None)
     if prepare is None:
-        raise NotDoneError("it has no function `prepare`; only exports of this package have")
+        raise CheckSkippedError("it has no function `prepare`; only exports of this package have")
     distances = []
     for call, outputs in _outputs(trial.plain):
         if call.signature == "image_tensor":
             with _on_cpu():
                 images = prepare(tf.constant(call.inputs["images"]))
                 if not images.shape.is_compatible_with(model.input_shape):
-                    raise FaultError(
+                    raise CheckFailedError(
                         f"the network takes {model.input_shape}, the export gives it {images.shape}"
                     )
                 found = model(images, training=False)
@@ -163,31 +165,35 @@ def as_in_keras(trial: Trial, loaded: Any, model: keras.Model, precision: str) -
     return _judge(distances, ROUNDING[precision])
 
 
-def bad_image_fails_alone(trial: Trial) -> str:
+def bad_image_fails_alone(trial: SampleRun) -> str:
     for (call, clean), (_, damaged) in zip(_outputs(trial.clean), trial.damaged, strict=True):
         if damaged.error:
-            raise FaultError(f"{call.signature}: bad images fail the whole call: {damaged.error}")
+            raise CheckFailedError(
+                f"{call.signature}: bad images fail the whole call: {damaged.error}"
+            )
         for name, rows in damaged.outputs.items():
             if not np.array_equal(rows[[0, -1]], clean[name][[0, -1]]):
-                raise FaultError(f"{call.signature}: {name} of good images change beside bad ones")
+                raise CheckFailedError(
+                    f"{call.signature}: {name} of good images change beside bad ones"
+                )
             bad = rows[1:-1]
             wrong = bad == OK.encode() if name == "status" else bad.astype(bool)  # NaN is wrong too
             if wrong.any():
-                raise FaultError(f"{call.signature}: {name} of bad images are {bad.tolist()}")
+                raise CheckFailedError(f"{call.signature}: {name} of bad images are {bad.tolist()}")
     return "3 bad of 5: zeros for these, the others bit for bit as without"
 
 
-def warm_up_replays(trial: Trial) -> str:
+def warm_up_replays(trial: SampleRun) -> str:
     for number, (call, answer) in enumerate(trial.warm):
         if answer.error:
-            raise FaultError(f"record {number}, {call.signature}: {answer.error}")
+            raise CheckFailedError(f"record {number}, {call.signature}: {answer.error}")
     return f"{len(trial.warm)} records replayed"
 
 
 def _outputs(pairs: Pairs) -> Iterator[tuple[Call, dict[str, np.ndarray]]]:
     for call, answer in pairs:
         if answer.error:
-            raise NotDoneError(f"{call.signature} did not run: {answer.error}")
+            raise CheckSkippedError(f"{call.signature} did not run: {answer.error}")
         yield call, answer.outputs
 
 
@@ -207,7 +213,7 @@ def load_in_python(folder: Path) -> Any:
         with _on_cpu():
             return tf.saved_model.load(str(folder))
     except (tf.errors.OpError, OSError, ValueError) as error:
-        raise FaultError(f"tf.saved_model.load: {error}") from error
+        raise CheckFailedError(f"tf.saved_model.load: {error}") from error
 
 
 def _on_cpu():
@@ -217,12 +223,12 @@ def _on_cpu():
 
 def _distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
-        raise FaultError(f"shapes differ, {ours.shape} and {theirs.shape}")
+        raise CheckFailedError(f"shapes differ, {ours.shape} and {theirs.shape}")
     return float(np.abs(ours - theirs).max())
 
 
 def _judge(distances: Sequence[float], allowed: float = TOLERANCE) -> str:
     worst = np.max(distances)  # NaN where there is one
     if not worst <= allowed:
-        raise FaultError(f"differs by {worst:.2g}, at most {allowed:g} is allowed")
+        raise CheckFailedError(f"differs by {worst:.2g}, at most {allowed:g} is allowed")
     return f"largest difference {worst:.2g}"

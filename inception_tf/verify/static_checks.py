@@ -13,9 +13,16 @@ import tensorflow as tf
 from inception_tf.data.labels import read_labels
 from inception_tf.export.signatures import CONTRACT
 from inception_tf.savedmodel.versions import GRAPH_FILE
-from inception_tf.verify.runtime_checks import FaultError, NotDoneError
+from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError
 
-__all__ = ["LABELS_FILE", "inference_only", "labels", "no_forced_xla", "signatures", "sizes"]
+__all__ = [
+    "LABELS_FILE",
+    "check_inference_only",
+    "check_labels_file",
+    "check_no_forced_xla",
+    "check_signatures",
+    "check_variables",
+]
 
 LABELS_FILE = "assets/labels.txt"
 VARIABLES = "variables/variables"
@@ -25,13 +32,13 @@ CHECKPOINT = "__inference__traced_"  # functions that save and restore variables
 TRAINING_OPS = ("Assign", "Random", "ResourceApply", "ResourceSparseApply", "StatelessRandom")
 
 
-def signatures(graph) -> str:
+def check_signatures(graph) -> str:
     """Names, dtypes, shapes and the batch's dimension are those of `CONTRACT`."""
     sizes: dict[str, int] = {}
     for name, sides in CONTRACT.items():
         if name not in graph.signature_def:
             known = ", ".join(sorted(graph.signature_def))
-            raise FaultError(f"no signature '{name}'; there are: {known}")
+            raise CheckFailedError(f"no signature '{name}'; there are: {known}")
         signature = graph.signature_def[name]
         for wanted, found in zip(sides, (signature.inputs, signature.outputs), strict=True):
             _compare_tensors(name, wanted, found, sizes)
@@ -41,7 +48,7 @@ def signatures(graph) -> str:
 def _compare_tensors(signature: str, wanted: dict, found, sizes: dict[str, int]) -> None:
     """One side of a signature; `sizes` keeps what "K" and "k" were first, the same in all signatures."""
     if set(wanted) != set(found):
-        raise FaultError(f"'{signature}' has {sorted(found)}, not {sorted(wanted)}")
+        raise CheckFailedError(f"'{signature}' has {sorted(found)}, not {sorted(wanted)}")
     for name, (dtype, shape) in wanted.items():
         given = tf.TensorShape(found[name].tensor_shape)
         dims = tuple(given) if given.rank == len(shape) else ()
@@ -51,53 +58,53 @@ def _compare_tensors(signature: str, wanted: dict, found, sizes: dict[str, int])
         expected = tuple(sizes.get(side, side) for side in shape)
         found_dtype = tf.as_dtype(found[name].dtype)
         if (found_dtype, dims) != (dtype, expected):
-            raise FaultError(
+            raise CheckFailedError(
                 f"'{signature}' {name} is {found_dtype.name} {given}, not {dtype.name} {expected}"
             )
 
 
-def labels(folder: Path, graph) -> str:
+def check_labels_file(folder: Path, graph) -> str:
     """The label file is an asset of the graph, is there, and has a line for each class."""
     if Path(LABELS_FILE).name not in [asset.filename for asset in graph.asset_file_def]:
-        raise FaultError("the graph has no asset labels.txt")
+        raise CheckFailedError("the graph has no asset labels.txt")
     if not (folder / LABELS_FILE).is_file():
-        raise FaultError(f"there is no {LABELS_FILE}")
+        raise CheckFailedError(f"there is no {LABELS_FILE}")
     signature = graph.signature_def.get("image_tensor")
     if signature is None or "probabilities" not in signature.outputs:
-        raise NotDoneError("no signature says how many classes there are")
+        raise CheckSkippedError("no signature says how many classes there are")
     dims = signature.outputs["probabilities"].tensor_shape.dim
     classes = dims[-1].size if dims else "an unknown number of"
     lines = len(read_labels(folder / LABELS_FILE))
     if lines != classes:
-        raise FaultError(f"{lines} labels for {classes} classes")
+        raise CheckFailedError(f"{lines} labels for {classes} classes")
     return f"{lines} labels"
 
 
-def no_forced_xla(graph) -> str:
+def check_no_forced_xla(graph) -> str:
     """No function was compiled by force."""
     # The server leaves XLA off unless it is asked for, and then cannot run such a function.
     for function in graph.graph_def.library.function:
         if function.attr["_XlaMustCompile"].b:
-            raise FaultError(
+            raise CheckFailedError(
                 f"function {function.signature.name} runs only with XLA; export without jit_compile"
             )
     return "no function needs XLA"
 
 
-def sizes(folder: Path) -> str:
+def check_variables(folder: Path) -> str:
     """Every variable can be read, its checksum right; how large graph and variables are."""
     try:
         reader = tf.train.load_checkpoint(str(folder / VARIABLES))
         for name in reader.get_variable_to_shape_map():
             reader.get_tensor(name)
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        raise FaultError(f"{VARIABLES} cannot be read: {error}") from error
+        raise CheckFailedError(f"{VARIABLES} cannot be read: {error}") from error
     variables = sum(path.stat().st_size for path in folder.glob(f"{VARIABLES}.*"))
     graph = (folder / GRAPH_FILE).stat().st_size
     return f"graph {graph / MIB:.1f} MiB, variables {variables / MIB:.1f} MiB, all read"
 
 
-def inference_only(graph) -> str:
+def check_inference_only(graph) -> str:
     """No random numbers, as dropout draws, and no variable that a request would change: no optimizer, no new statistics."""
     for function in graph.graph_def.library.function:
         if CHECKPOINT in function.signature.name:
@@ -105,7 +112,7 @@ def inference_only(graph) -> str:
         for node in function.node_def:
             by_batch = node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b
             if by_batch or node.op.startswith(TRAINING_OPS):
-                raise FaultError(
+                raise CheckFailedError(
                     f"the graph trains: {node.name} is a {node.op}; export the network for inference"
                 )
     return "no dropout, no optimizer, no statistics of the batch"

@@ -25,27 +25,29 @@ from inception_tf.savedmodel.c_api import LoaderError, Session, find_libraries
 from inception_tf.savedmodel.call import Call
 from inception_tf.savedmodel.signature_def import Signature, read_signatures
 
-__all__ = ["Answer", "Call", "Ran", "run"]
+__all__ = ["CallResult", "Call", "LoaderResult", "run_saved_model"]
 
 TIMEOUT = 300.0  # seconds for one child process; Inception-v3 is loaded and has answered in 3, on two cores
 
 
 @dataclass(frozen=True)
-class Answer:
+class CallResult:
     """What one call gave: its outputs, or the message of the error that it ended with."""
 
     outputs: dict[str, np.ndarray]
     error: str = ""
 
 
-class Ran(NamedTuple):
+class LoaderResult(NamedTuple):
     """What one process answered, and the most memory that it held."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[CallResult, ...]
     peak: int  # bytes, with TensorFlow's libraries; 0 where the system does not say
 
 
-def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> Ran:
+def run_saved_model(
+    folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT
+) -> LoaderResult:
     """`calls`, one after another on the SavedModel in `folder` in one process, an answer for each.
 
     Raises `NoLoaderError` where TensorFlow has no C++ library to call, and `LoaderError` with
@@ -63,10 +65,10 @@ def run(folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT) -> 
     if "error" in plan:
         raise LoaderError(plan["error"])
     answers = tuple(
-        Answer({name: tensors[i] for name, i in answer["outputs"].items()}, answer["error"])
+        CallResult({name: tensors[i] for name, i in answer["outputs"].items()}, answer["error"])
         for answer in plan["answers"]
     )
-    return Ran(answers, plan["peak"])
+    return LoaderResult(answers, plan["peak"])
 
 
 def _task(call: Call, signatures: dict[str, Signature], pack: _Pack) -> dict:

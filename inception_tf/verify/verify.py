@@ -19,7 +19,7 @@ from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError
 from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.savedmodel.versions import newest_version
 from inception_tf.verify import runtime_checks, static_checks
-from inception_tf.verify.runtime_checks import FaultError, NotDoneError, Trial
+from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError, SampleRun
 
 __all__ = ["NOT_COVERED", "Check", "verify"]
 
@@ -44,16 +44,16 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
     """
     folder = newest_version(path)
     if isinstance(model, str):
-        model = _open(model, metadata.read(folder))
+        model = _open(model, metadata.read_metadata(folder))
     graph = read_meta_graph(folder)
-    signatures = _check("signatures", static_checks.signatures, graph)
+    signatures = _check("signatures", static_checks.check_signatures, graph)
     return (
         Check("SavedModel", True, f"TensorFlow {graph.meta_info_def.tensorflow_version}"),
         signatures,
-        _check("labels", static_checks.labels, folder, graph),
-        _check("sizes", static_checks.sizes, folder),
-        _check("inference only", static_checks.inference_only, graph),
-        _check("no forced XLA", static_checks.no_forced_xla, graph),
+        _check("labels", static_checks.check_labels_file, folder, graph),
+        _check("sizes", static_checks.check_variables, folder),
+        _check("inference only", static_checks.check_inference_only, graph),
+        _check("no forced XLA", static_checks.check_no_forced_xla, graph),
         *_running(folder, model, bool(signatures.passed)),
     )
 
@@ -61,9 +61,9 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
 def _check(name: str, finding: Callable[..., str], *arguments) -> Check:
     try:
         return Check(name, True, finding(*arguments))
-    except (NotDoneError, NoLoaderError) as reason:
+    except (CheckSkippedError, NoLoaderError) as reason:
         return Check(name, None, _first_line(reason))
-    except (FaultError, LoaderError, UserError) as fault:
+    except (CheckFailedError, LoaderError, UserError) as fault:
         return Check(name, False, _first_line(fault))
 
 
@@ -77,17 +77,21 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
     known: the signatures are the contract's, so that answers can be read.
     """
     log = _check("warm-up", _read_log, folder)
-    tried: list[Trial] = []
+    tried: list[SampleRun] = []
 
     def run() -> str:
-        tried.append(runtime_checks.start(folder, warmup.read(folder) if log.passed else ()))
+        tried.append(
+            runtime_checks.run_sample_requests(
+                folder, warmup.read_warmup(folder) if log.passed else ()
+            )
+        )
         return runtime_checks.every_signature_runs(tried[0])
 
     def of_trial(finding, *arguments) -> str:
         if not tried:
-            raise NotDoneError("the C++ loader did not load it")
+            raise CheckSkippedError("the C++ loader did not load it")
         if not known:
-            raise NotDoneError("the signatures are others")
+            raise CheckSkippedError("the signatures are others")
         return finding(tried[0], *arguments)
 
     yield _check("C++ loader", run)
@@ -103,42 +107,42 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
 
 def _read_log(folder: Path) -> str:
     try:
-        return f"{len(warmup.read(folder))} records"
+        return f"{len(warmup.read_warmup(folder))} records"
     except UserError as error:
-        raise NotDoneError(str(error)) from error
+        raise CheckSkippedError(str(error)) from error
     except ValueError as error:
-        raise FaultError(str(error)) from error
+        raise CheckFailedError(str(error)) from error
 
 
-def _names_follow_scores(tried: Trial, folder: Path) -> str:
+def _names_follow_scores(tried: SampleRun, folder: Path) -> str:
     return runtime_checks.names_follow_scores(
         tried, read_labels(folder / static_checks.LABELS_FILE)
     )
 
 
-def _as_in_python(tried: Trial, load: Callable[[], Any]) -> str:
+def _as_in_python(tried: SampleRun, load: Callable[[], Any]) -> str:
     return runtime_checks.as_in_python(tried, load())
 
 
 def _as_in_keras(
-    tried: Trial, folder: Path, load: Callable[[], Any], model: keras.Model | None
+    tried: SampleRun, folder: Path, load: Callable[[], Any], model: keras.Model | None
 ) -> str:
-    kept = metadata.read(folder)
+    kept = metadata.read_metadata(folder)
     model = model or _open(_origin(kept), kept)
     return runtime_checks.as_in_keras(tried, load(), model, kept.precision if kept else "float32")
 
 
-def _open(path: str, kept: metadata.Record | None) -> keras.Model:
+def _open(path: str, kept: metadata.ExportMetadata | None) -> keras.Model:
     """The network of a run folder, or of a weights file, which belongs to the network that was exported."""
     is_run = Path(path).is_dir()
     return open_classifier(path, None if is_run or kept is None else kept.network).model
 
 
-def _origin(kept: metadata.Record | None) -> str:
+def _origin(kept: metadata.ExportMetadata | None) -> str:
     if kept is None or kept.origin is None:
-        raise NotDoneError("the export does not say where it came from; name it with --run")
+        raise CheckSkippedError("the export does not say where it came from; name it with --run")
     if not kept.origin.is_unchanged():
-        raise NotDoneError(
+        raise CheckSkippedError(
             f"{kept.origin.weights} is not here or has changed since; name the run with --run"
         )
     return kept.origin.path

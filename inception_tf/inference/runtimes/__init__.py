@@ -12,12 +12,12 @@ from types import ModuleType
 
 from inception_tf.errors import unknown
 
-__all__ = ["FORMATS", "find"]
+__all__ = ["FORMATS", "find_runtime"]
 
 FORMATS = ("litert", "onnx", "openvino")
 
 
-def find(name: str) -> ModuleType:
+def find_runtime(name: str) -> ModuleType:
     """The module of the runtime called `name`, one of `FORMATS`."""
     if name not in FORMATS:
         raise unknown("format", name, FORMATS)

@@ -9,12 +9,12 @@ import tensorflow as tf
 from inception_tf.inference.optimize import in_precision, optimize_for_inference
 from inception_tf.nn.builder import LRN
 
-__all__ = ["INPUT", "OUTPUT", "concrete", "input_spec", "plain"]
+__all__ = ["INPUT_NAME", "OUTPUT_NAME", "concrete_function", "input_spec", "conversion_model"]
 
-INPUT, OUTPUT = "images", "probabilities"  # names of the tensors in every format
+INPUT_NAME, OUTPUT_NAME = "images", "probabilities"  # names of the tensors in every format
 
 
-class OneOperation(keras.layers.Layer):
+class FusedLocalResponseNormalization(keras.layers.Layer):
     """Local response normalization by TensorFlow's own operation, for which every runtime has one.
 
     Computed by its parts `googlenet` took 1.4 times as long in OpenVINO.
@@ -25,7 +25,7 @@ class OneOperation(keras.layers.Layer):
         return tf.nn.local_response_normalization(x, 2, 1.0, 1e-4 / 5, 0.75)
 
 
-def plain(model: keras.Model) -> keras.Model:
+def conversion_model(model: keras.Model) -> keras.Model:
     """A copy for conversion of a functional model, (N, H, W, C) → (N, K), both float32.
 
     Float32 whatever the model computes in: what the converters make of bfloat16 layers does not run or
@@ -36,7 +36,7 @@ def plain(model: keras.Model) -> keras.Model:
 
     def copy(layer):
         if isinstance(layer, keras.Model) and layer.name.endswith(LRN):
-            return OneOperation(name=layer.name)
+            return FusedLocalResponseNormalization(name=layer.name)
         return type(layer).from_config(layer.get_config())
 
     result = keras.models.clone_model(network, clone_function=copy)
@@ -46,14 +46,14 @@ def plain(model: keras.Model) -> keras.Model:
 
 def input_spec(model: keras.Model) -> tf.TensorSpec:
     """The images that `model` takes, of any number."""
-    return tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=INPUT)
+    return tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=INPUT_NAME)
 
 
-def concrete(model: keras.Model):
+def concrete_function(model: keras.Model):
     """The inference of `model` as one concrete function of TensorFlow: `images` → {`probabilities`}."""
 
     @tf.function(input_signature=[input_spec(model)], autograph=False)
     def network(images):
-        return {OUTPUT: model(images, training=False)}
+        return {OUTPUT_NAME: model(images, training=False)}
 
     return network.get_concrete_function()

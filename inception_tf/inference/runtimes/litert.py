@@ -14,18 +14,23 @@ import tensorflow as tf
 from inception_tf.host.hardware import usable_cores
 from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.silence import silence
-from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, concrete, plain
-from inception_tf.inference.runtimes.packages import imported
+from inception_tf.inference.runtimes.graph import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    concrete_function,
+    conversion_model,
+)
+from inception_tf.inference.runtimes.packages import import_package
 
 __all__ = [
     "FILES",
     "INT8",
     "PACKAGES",
     "check_installed",
-    "load",
-    "quantized",
+    "load_model",
+    "quantize_litert",
     "to_litert",
-    "write",
+    "write_model",
 ]
 
 FILES = ("model.tflite",)
@@ -58,9 +63,11 @@ QUANTIZER = PrivateNames(
 
 def check_installed(int8: bool = False) -> None:
     """Raises `UserError` where a package is missing."""
-    imported("ai_edge_litert.interpreter", "format 'litert'", "ai-edge-litert", "litert")
+    import_package("ai_edge_litert.interpreter", "format 'litert'", "ai-edge-litert", "litert")
     if int8:
-        imported("ai_edge_quantizer.quantizer", "int8 for LiteRT", "ai-edge-quantizer", "litert")
+        import_package(
+            "ai_edge_quantizer.quantizer", "int8 for LiteRT", "ai-edge-quantizer", "litert"
+        )
 
 
 def to_litert(model: keras.Model) -> bytes:
@@ -68,17 +75,17 @@ def to_litert(model: keras.Model) -> bytes:
 
     Float32, batch normalization folded, of any batch size, in TFLite's own operations alone.
     """
-    network = plain(model)
+    network = conversion_model(model)
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
-    module.network = concrete(network)
+    module.network = concrete_function(network)
     with tempfile.TemporaryDirectory() as scratch, silence():
         # By way of a SavedModel: only that gives the file a signature, whose tensors have names.
         tf.saved_model.save(module, scratch, signatures={SIGNATURE: module.network})
         return tf.lite.TFLiteConverter.from_saved_model(scratch).convert()
 
 
-def quantized(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
+def quantize_litert(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
     """A TFLite file with int8 weights and feature maps, their ranges from batches (N, H, W, C) float32."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
@@ -98,21 +105,21 @@ def quantized(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
             mode=QUANTIZER.get("CalibrationMode").CALIBRATION_PROFILER_BASED,
             qsv_update_func=QUANTIZER.get("min_max_update"),
         )
-        ranges.calibrate({SIGNATURE: [{INPUT: batch} for batch in calibration]}, recipes)
+        ranges.calibrate({SIGNATURE: [{INPUT_NAME: batch} for batch in calibration]}, recipes)
         return bytes(job.quantize(ranges.get_model_qsvs()).quantized_model)
 
 
-def write(
+def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
     """`FILES` of a functional Keras model into `folder`; in int8 where there are images to calibrate with."""
     converted = to_litert(model)
     if calibration:
-        converted = quantized(converted, calibration)
+        converted = quantize_litert(converted, calibration)
     (folder / FILES[0]).write_bytes(converted)
 
 
-def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """What the file in `folder` computes, on the processor."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -120,4 +127,4 @@ def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
         interpreter = Interpreter(str(folder / FILES[0]), num_threads=usable_cores())
         interpreter.allocate_tensors()  # announces itself
         runner = interpreter.get_signature_runner(SIGNATURE)
-    return lambda images: runner(**{INPUT: images})[OUTPUT]
+    return lambda images: runner(**{INPUT_NAME: images})[OUTPUT_NAME]

@@ -13,10 +13,15 @@ import numpy as np
 
 from inception_tf.host.process_state import environment_variables
 from inception_tf.host.silence import silence
-from inception_tf.inference.runtimes.graph import INPUT, OUTPUT, input_spec, plain
-from inception_tf.inference.runtimes.packages import imported
+from inception_tf.inference.runtimes.graph import (
+    INPUT_NAME,
+    OUTPUT_NAME,
+    conversion_model,
+    input_spec,
+)
+from inception_tf.inference.runtimes.packages import import_package
 
-__all__ = ["FILES", "INT8", "PACKAGES", "check_installed", "load", "to_onnx", "write"]
+__all__ = ["FILES", "INT8", "PACKAGES", "check_installed", "load_model", "to_onnx", "write_model"]
 
 FILES = ("model.onnx",)
 PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
@@ -40,8 +45,8 @@ def to_onnx(model: keras.Model):
     """
     import onnx
 
-    network = plain(model)
-    network = keras.Model(network.inputs, {OUTPUT: network.output})
+    network = conversion_model(model)
+    network = keras.Model(network.inputs, {OUTPUT_NAME: network.output})
     with tempfile.TemporaryDirectory() as scratch, silence():
         path = Path(scratch, FILES[0])
         network.export(
@@ -58,7 +63,7 @@ def to_onnx(model: keras.Model):
     return converted
 
 
-def write(
+def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
     """`FILES` of a functional Keras model into `folder`."""
@@ -67,15 +72,15 @@ def write(
     onnx.save(to_onnx(model), folder / FILES[0])
 
 
-def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """What the file in `folder` computes in ONNX Runtime, on the processor."""
     session = _imported("onnxruntime").InferenceSession(
         folder / FILES[0], providers=["CPUExecutionProvider"]
     )
-    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+    return lambda images: session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
 
 
 def _imported(package: str):
     # "0" in the environment is a user's own choice.
     with environment_variables(**{NO_TELEMETRY: os.environ.get(NO_TELEMETRY, "1")}):
-        return imported(package, "format 'onnx'", package, "onnx")
+        return import_package(package, "format 'onnx'", package, "onnx")

@@ -13,20 +13,20 @@ import numpy as np
 
 from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.silence import silence
-from inception_tf.inference.runtimes.graph import concrete, plain
-from inception_tf.inference.runtimes.packages import imported
+from inception_tf.inference.runtimes.graph import concrete_function, conversion_model
+from inception_tf.inference.runtimes.packages import import_package
 
 __all__ = [
     "FILES",
     "INT8",
     "PACKAGES",
     "check_installed",
-    "compiled",
-    "load",
-    "quantized",
+    "compile_for_cpu",
+    "load_model",
+    "quantize_openvino",
     "to_openvino",
-    "version",
-    "write",
+    "openvino_version",
+    "write_model",
 ]
 
 FILES = ("model.xml", "model.bin")
@@ -71,10 +71,12 @@ def to_openvino(model: keras.Model):
     openvino = _openvino()
     with silence():
         # Sharing weights would leave a model that reads memory of the Keras model's.
-        return openvino.convert_model(concrete(plain(model)), share_weights=False)
+        return openvino.convert_model(
+            concrete_function(conversion_model(model)), share_weights=False
+        )
 
 
-def quantized(converted, calibration: Sequence[np.ndarray]):
+def quantize_openvino(converted, calibration: Sequence[np.ndarray]):
     """An `openvino.Model` with int8 convolutions and dense layers, their ranges from batches (N, H, W, C) float32."""
     nncf = _nncf()
     ranges = NNCF.get("RangeEstimatorParametersSet").MINMAX
@@ -91,25 +93,25 @@ def quantized(converted, calibration: Sequence[np.ndarray]):
         )
 
 
-def write(
+def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
     """`FILES` of a functional Keras model into `folder`; in int8 where there are images to calibrate with."""
     converted = to_openvino(model)
     if calibration:
-        converted = quantized(converted, calibration)
+        converted = quantize_openvino(converted, calibration)
     # Half of the bits, which is OpenVINO's default, would cost 1e-3 of a probability.
     _openvino().save_model(converted, folder / FILES[0], compress_to_fp16=False)
 
 
-def load(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """What the files in `folder` compute, on the processor."""
-    compiled = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
-    request = compiled.create_infer_request()
+    network = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
+    request = network.create_infer_request()
     return lambda images: request.infer([images])[0].copy()  # the next call writes there again
 
 
-def compiled(
+def compile_for_cpu(
     model: keras.Model,
     calibration: Sequence[np.ndarray] | None,
     precision: str,
@@ -122,24 +124,24 @@ def compiled(
     """
     converted = to_openvino(model)
     if calibration:
-        converted = quantized(converted, calibration)
+        converted = quantize_openvino(converted, calibration)
     settings = {HINT: HINTS[precision]} | ({THREADS: threads} if threads else {})
     request = _openvino().compile_model(converted, "CPU", settings).create_infer_request()
     return lambda images: request.infer([images])[0].copy()
 
 
-def version() -> str:
+def openvino_version() -> str:
     return _openvino().__version__.partition("-")[0]
 
 
 def _openvino():
     with _without_telemetry():
-        return imported("openvino", "format 'openvino'", "openvino", "openvino")
+        return import_package("openvino", "format 'openvino'", "openvino", "openvino")
 
 
 def _nncf():
     with _without_telemetry():
-        return imported("nncf", "int8 for OpenVINO", "nncf", "openvino")
+        return import_package("nncf", "int8 for OpenVINO", "nncf", "openvino")
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from types import ModuleType
 from inception_tf.errors import missing_package
 from inception_tf.host.silence import silence
 
-__all__ = ["imported"]
+__all__ = ["import_package"]
 
 
-def imported(module: str, what: str, package: str, extra: str) -> ModuleType:
+def import_package(module: str, what: str, package: str, extra: str) -> ModuleType:
     """The module of that name, imported in silence; `UserError` with what to install where it is missing."""
     try:
         with silence():

@@ -20,10 +20,10 @@ from apache_beam.utils.shared import Shared
 
 from inception_tf.data.skipped import OK
 from inception_tf.serving.batch import runner, shards
-from inception_tf.serving.batch.shards import Output, Plan, Shard
+from inception_tf.serving.batch.shards import BatchPlan, OutputFiles, Shard
 from inception_tf.serving.predict import find_model, open_model
 
-__all__ = ["Result", "batch_predict"]
+__all__ = ["BatchResult", "batch_predict"]
 
 THREADS = 32  # for questions to a file system, which may be far away
 
@@ -39,7 +39,7 @@ SCHEMA = pyarrow.schema(
 
 
 @dataclass(frozen=True)
-class Result:
+class BatchResult:
     """What lies there after a call, and how much of it this call did."""
 
     images: int
@@ -54,7 +54,7 @@ class Result:
 class PredictShard(beam.DoFn):
     """Shard → its number, once its two files are written."""
 
-    def __init__(self, model: str, output: Output, plan: Plan, batch_size: int):
+    def __init__(self, model: str, output: OutputFiles, plan: BatchPlan, batch_size: int):
         self._model, self._output, self._plan = model, output, plan
         self._batch_size = batch_size
         self._shared = Shared()  # one model a process, however many threads it has
@@ -100,7 +100,7 @@ def batch_predict(
     batch_size: int = 32,
     workers: int = 1,
     options: Sequence[str] = (),
-) -> Result:
+) -> BatchResult:
     """Names what each of `images` shows, in files that hold `shard_size` images each.
 
     saved_model: its folder, where all workers see it.  images: a pattern.  output: NAME.parquet or
@@ -110,27 +110,27 @@ def batch_predict(
     A shard that is there already is left as it is.  Raises `UserError` where what lies there is of
     other images, another model, another `top` or `shard_size`.
     """
-    beam_options = runner.parse(options, workers)
+    beam_options = runner.parse_options(options, workers)
     folder = find_model(saved_model)
     target = shards.parse_output(output)
     lines = shards.list_images(images, target)
-    plan = Plan(
+    plan = BatchPlan(
         images=len(lines),
-        input=shards.fingerprint(lines),
+        input=shards.hash_image_list(lines),
         model=_fingerprint(folder),
         form=target.form,
         top=top,
         shard_size=shard_size,
     )
-    pieces = shards.begin(target, plan, lines)
+    pieces = shards.start_or_resume(target, plan, lines)
     todo = [piece for piece, done in zip(pieces, _done(target, plan), strict=True) if not done]
     if todo:
         predict = PredictShard(os.path.abspath(folder), target, plan, batch_size)
-        with runner.pipeline(beam_options) as steps:
+        with runner.run_pipeline(beam_options) as steps:
             # Reshuffled, so that the shards are spread over the workers.
             _ = steps | beam.Create(todo) | beam.Reshuffle() | beam.ParDo(predict)
-    shards.clear(target)
-    return Result(
+    shards.remove_unfinished(target)
+    return BatchResult(
         images=plan.images,
         bad=_count_bad(target, plan),
         shards=plan.shards,
@@ -152,16 +152,16 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _done(output: Output, plan: Plan) -> list[bool]:
+def _done(output: OutputFiles, plan: BatchPlan) -> list[bool]:
     parts = [output.part(number, plan.shards) for number in range(plan.shards)]
     with ThreadPoolExecutor(THREADS) as pool:
         return list(pool.map(FileSystems.exists, parts))
 
 
-def _count_bad(output: Output, plan: Plan) -> int:
+def _count_bad(output: OutputFiles, plan: BatchPlan) -> int:
     paths = [output.bad(number, plan.shards) for number in range(plan.shards)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return sum(data.count(b"\n") for data in pool.map(shards.read, paths))
+        return sum(data.count(b"\n") for data in pool.map(shards.read_file, paths))
 
 
 def _read(paths: Sequence[str]) -> tuple[list[bytes], dict[str, str]]:
@@ -169,7 +169,7 @@ def _read(paths: Sequence[str]) -> tuple[list[bytes], dict[str, str]]:
     data, unread = [], {}
     for path in paths:
         try:
-            data.append(shards.read(path))
+            data.append(shards.read_file(path))
         except (FileNotFoundError, PermissionError) as error:
             data.append(b"")
             unread[path] = f"cannot be read: {error.strerror}"

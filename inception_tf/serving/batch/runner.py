@@ -18,9 +18,9 @@ from apache_beam.runners import PipelineRunner, create_runner
 
 from inception_tf.errors import UserError, did_you_mean
 from inception_tf.serving.batch.beam_internals import BEAM
-from inception_tf.serving.batch.workers import Processes
+from inception_tf.serving.batch.workers import WorkerProcesses
 
-__all__ = ["parse", "pipeline"]
+__all__ = ["parse_options", "run_pipeline"]
 
 GO_ON = "what is done stays, call again to go on"
 _ONE_PIPELINE = threading.Lock()
@@ -28,7 +28,7 @@ LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
 @contextlib.contextmanager
-def pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
+def run_pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     """A pipeline to add steps to; at the end it is run.
 
     Raises `UserError` for what a step could not read or write, `RuntimeError` for another failure.
@@ -52,7 +52,7 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
     # With this mode the runner would take its own way to start processes, not the one it is given.
     direct.direct_running_mode = "in_memory"
     direct.direct_num_workers = direct.direct_num_workers or os.cpu_count()
-    return runner(default_environment=Processes(direct.direct_num_workers))
+    return runner(default_environment=WorkerProcesses(direct.direct_num_workers))
 
 
 def _failure(error: RuntimeError) -> BaseException:
@@ -102,7 +102,7 @@ class _LoopbackGrpc:
         return made
 
 
-def parse(words: Sequence[str], workers: int) -> PipelineOptions:
+def parse_options(words: Sequence[str], workers: int) -> PipelineOptions:
     """Beam's options; `UserError` for one that it does not take."""
     if workers > 1:
         words = [

@@ -25,16 +25,16 @@ from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import fsync
 
 __all__ = [
-    "Output",
-    "Plan",
+    "OutputFiles",
+    "BatchPlan",
     "Shard",
     "atomic_file",
-    "begin",
-    "clear",
-    "fingerprint",
+    "start_or_resume",
+    "remove_unfinished",
+    "hash_image_list",
     "list_images",
     "parse_output",
-    "read",
+    "read_file",
 ]
 
 FORMS = ("parquet", "jsonl")
@@ -43,7 +43,7 @@ AS_IT_IS = CompressionTypes.UNCOMPRESSED  # an image called x.gz is not unpacked
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputFiles:
     """The names of one batch prediction's files."""
 
     stem: str  # path without the ending
@@ -72,7 +72,7 @@ class Output:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """All that decides what is written; a second call goes on only with the same."""
 
     images: int
@@ -96,14 +96,14 @@ class Shard:
     begin: int
     size: int
 
-    def paths(self, output: Output) -> list[str]:
+    def paths(self, output: OutputFiles) -> list[str]:
         """The shard's images, read from the list."""
         with FileSystems.open(output.images, compression_type=AS_IT_IS) as file:
             file.seek(self.begin)
             return [json.loads(line)[0] for line in file.read(self.size).splitlines()]
 
 
-def parse_output(output: str) -> Output:
+def parse_output(output: str) -> OutputFiles:
     """`photos.parquet` or `photos.jsonl`, a local path or one with a scheme, as the names of its files."""
     stem, dot, form = output.rpartition(".")
     if not dot or form not in FORMS or not os.path.basename(stem):
@@ -112,10 +112,10 @@ def parse_output(output: str) -> Output:
         )
     if set(output) & set(PATTERN):
         raise UserError(f"the output '{output}' has one of {PATTERN} in it; give another name")
-    return Output(_absolute(stem), form)
+    return OutputFiles(_absolute(stem), form)
 
 
-def list_images(pattern: str, output: Output) -> list[bytes]:
+def list_images(pattern: str, output: OutputFiles) -> list[bytes]:
     """What `pattern` matches, sorted by path, as lines of the list of images.
 
     pattern: a path with *, ?, [...] within one folder's names and ** across folders.  Raises
@@ -138,13 +138,13 @@ def list_images(pattern: str, output: Output) -> list[bytes]:
     return [f"{json.dumps(row)}\n".encode() for row in rows]
 
 
-def begin(output: Output, plan: Plan, lines: Sequence[bytes]) -> list[Shard]:
+def start_or_resume(output: OutputFiles, plan: BatchPlan, lines: Sequence[bytes]) -> list[Shard]:
     """All shards of `plan`, which is written with the list of images where this is the first call.
 
     Raises `UserError` where another prediction lies there already.
     """
     try:
-        begun = json.loads(read(output.plan)) if FileSystems.exists(output.plan) else None
+        begun = json.loads(read_file(output.plan)) if FileSystems.exists(output.plan) else None
         if begun is None:
             # The plan comes last: where it is, the list is whole.
             with atomic_file(output, output.images) as file:
@@ -163,7 +163,7 @@ def begin(output: Output, plan: Plan, lines: Sequence[bytes]) -> list[Shard]:
     return shards
 
 
-def fingerprint(lines: Sequence[bytes]) -> str:
+def hash_image_list(lines: Sequence[bytes]) -> str:
     """SHA-256 of a list of images."""
     digest = hashlib.sha256()
     for line in lines:
@@ -172,7 +172,7 @@ def fingerprint(lines: Sequence[bytes]) -> str:
 
 
 @contextlib.contextmanager
-def atomic_file(output: Output, path: str) -> Iterator[io.BufferedIOBase]:
+def atomic_file(output: OutputFiles, path: str) -> Iterator[io.BufferedIOBase]:
     """A file to write to, which has the name `path` when it is whole and on the disk."""
     # Its own name for each attempt: a runner may try one shard twice at the same time.
     temporary = f"{output.unfinished}/{uuid.uuid4().hex}"
@@ -184,13 +184,13 @@ def atomic_file(output: Output, path: str) -> Iterator[io.BufferedIOBase]:
     FileSystems.rename([temporary], [path])
 
 
-def clear(output: Output) -> None:
+def remove_unfinished(output: OutputFiles) -> None:
     """Removes what attempts that were killed left behind."""
     if FileSystems.exists(output.unfinished):
         FileSystems.delete([output.unfinished])
 
 
-def read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """A whole file, as it is."""
     with FileSystems.open(path, compression_type=AS_IT_IS) as file:
         return file.read()
@@ -200,7 +200,7 @@ def _digits(number: int | None) -> str:
     return "*" if number is None else f"{number:05}"
 
 
-def _compare(output: Output, begun: dict, plan: Plan) -> None:
+def _compare(output: OutputFiles, begun: dict, plan: BatchPlan) -> None:
     for name, value in dataclasses.asdict(plan).items():
         if begun.get(name) == value:
             continue

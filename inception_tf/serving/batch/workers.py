@@ -17,7 +17,7 @@ from google.protobuf import text_format
 from inception_tf.errors import UserError
 from inception_tf.serving.batch.beam_internals import BEAM
 
-__all__ = ["Processes"]
+__all__ = ["WorkerProcesses"]
 
 BEAM.require("start_worker", "stop_worker", "close", "control_api_service_descriptor", "abort")
 
@@ -27,7 +27,7 @@ PROGRAM = "inception_tf.serving.batch.worker_process"
 PATIENCE = 0.2  # seconds between two answers to those who wait for a lost worker
 
 
-class Processes(BEAM.get("Environment")):
+class WorkerProcesses(BEAM.get("Environment")):
     """For Beam's local runner: `workers` processes of this Python, with a share of the cores each."""
 
     def __init__(self, workers: int):

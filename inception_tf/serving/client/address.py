@@ -9,9 +9,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from inception_tf.errors import UserError
 
-__all__ = ["FORM", "Address", "is_address", "parse"]
+__all__ = ["ADDRESS_FORM", "Address", "is_address", "parse_address"]
 
-FORM = "http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME"
+ADDRESS_FORM = "http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME"
 SCHEMES = ("http", "https", "grpc", "grpcs")
 # As TensorFlow Serving's own pattern, after whatever path a proxy puts before it.
 PATH = re.compile(
@@ -52,7 +52,7 @@ def is_address(text: str) -> bool:
     return str(text).lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
 
 
-def parse(
+def parse_address(
     text: str, model: str | None = None, version: int | None = None, label: str | None = None
 ) -> Address:
     """`http(s)://host:8501/v1/models/NAME[/versions/V|/labels/L]`, or grpc, grpcs and a port.
@@ -63,14 +63,14 @@ def parse(
     parts = _split(text)
     if parts.path in ("", "/"):
         if model is None:
-            raise UserError(f"'{text}' names no model; give {FORM}")
+            raise UserError(f"'{text}' names no model; give {ADDRESS_FORM}")
         found = PATH.fullmatch(f"/v1/models/{model}")
     else:
         found = PATH.fullmatch(parts.path.rstrip("/"))
         if found and model not in (None, found["model"]):
             raise UserError(f"'{text}' and model='{model}' name two models; give one")
     if not found or parts.query or parts.fragment:
-        raise UserError(f"'{text}' is not the address of a served model; give {FORM}")
+        raise UserError(f"'{text}' is not the address of a served model; give {ADDRESS_FORM}")
     if len([x for x in (found["version"], found["label"], version, label) if x is not None]) > 1:
         raise UserError(f"'{text}' has more than one version or label; give one")
     address = Address(
@@ -82,7 +82,9 @@ def parse(
         found["label"] or label,
     )
     if parts.scheme.startswith("grpc") and (address.prefix or "@" in parts.netloc):
-        raise UserError(f"gRPC has neither paths nor passwords; got '{address}', give {FORM}")
+        raise UserError(
+            f"gRPC has neither paths nor passwords; got '{address}', give {ADDRESS_FORM}"
+        )
     return address
 
 
@@ -91,9 +93,9 @@ def _split(text: str) -> SplitResult:
         parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise UserError(f"'{text}' is not an address: {error}; give {FORM}") from error
+        raise UserError(f"'{text}' is not an address: {error}; give {ADDRESS_FORM}") from error
     if parts.scheme not in SCHEMES or not host:
-        raise UserError(f"'{text}' is not the address of a server; give {FORM}")
+        raise UserError(f"'{text}' is not the address of a server; give {ADDRESS_FORM}")
     if parts.scheme.startswith("grpc") and port is None:
-        raise UserError(f"'{text}' has no port, which gRPC needs; give {FORM}")
+        raise UserError(f"'{text}' has no port, which gRPC needs; give {ADDRESS_FORM}")
     return parts

@@ -18,9 +18,9 @@ import numpy as np
 
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
-from inception_tf.serving.client.address import Address, parse
-from inception_tf.serving.client.answers import Answer, read_image
-from inception_tf.serving.client.errors import foreign
+from inception_tf.serving.client.address import Address, parse_address
+from inception_tf.serving.client.errors import unexpected_reply
+from inception_tf.serving.client.prediction import Prediction, read_image
 
 __all__ = ["Client"]
 
@@ -70,7 +70,7 @@ class Client:
         request_bytes: int = REQUEST_BYTES,
         parallel: int = PARALLEL,
     ):
-        self.address: Address = parse(address, model, version, label)
+        self.address: Address = parse_address(address, model, version, label)
         if not timeout > 0:
             raise UserError(f"timeout takes seconds above 0, got {timeout!r}")
         for name, value, least in (
@@ -84,17 +84,17 @@ class Client:
         self._batch_size, self._parallel = batch_size, parallel
         self._request_bytes = request_bytes
         if self.address.scheme.startswith("grpc"):
-            from inception_tf.serving.client.rpc import Rpc
+            from inception_tf.serving.client.rpc import GrpcConnection
 
-            self._server = Rpc(self.address, timeout, retries, request_bytes)
+            self._server = GrpcConnection(self.address, timeout, retries, request_bytes)
         else:
-            from inception_tf.serving.client.rest import Rest
+            from inception_tf.serving.client.rest import RestConnection
 
-            self._server = Rest(self.address, timeout, retries)
+            self._server = RestConnection(self.address, timeout, retries)
 
     def predict(
         self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5
-    ) -> list[Answer]:
+    ) -> list[Prediction]:
         """One answer an image, in order; an image that cannot be read has a status and no classes.
 
         images: paths, encoded JPEGs or PNGs, or (H, W, 3) uint8 arrays; an answer names an image by
@@ -108,7 +108,7 @@ class Client:
             )
         if top < 1:
             raise UserError(f"top takes at least 1, got {top}")
-        answers: list[Answer] = []
+        answers: list[Prediction] = []
         waiting: deque = deque()
         with ThreadPoolExecutor(self._parallel) as pool:
             try:
@@ -156,20 +156,20 @@ class Client:
         if batch:
             yield batch
 
-    def _ask(self, batch: list[_Image], top: int) -> list[Answer]:
+    def _ask(self, batch: list[_Image], top: int) -> list[Prediction]:
         sent = [image.data for image in batch if not image.reason]
         rows = self._server.ask(sent) if sent else []
         if len(rows) != len(sent):
-            raise foreign(self.address, f"{len(rows)} answers for {len(sent)} images")
+            raise unexpected_reply(self.address, f"{len(rows)} answers for {len(sent)} images")
         answered = iter(rows)
         return [
-            Answer(image.name, image.reason, ())
+            Prediction(image.name, image.reason, ())
             if image.reason
             else self._answer(image.name, next(answered), top)
             for image in batch
         ]
 
-    def _answer(self, name: str, row: dict, top: int) -> Answer:
+    def _answer(self, name: str, row: dict, top: int) -> Prediction:
         try:
             status, labels, classes = row["status"], row["top_classes"], len(row["probabilities"])
             # JSON has a number's shortest form; as float32 it is again what the network gave.
@@ -177,15 +177,15 @@ class Client:
             best = tuple(zip(labels, scores, strict=True))
         except (KeyError, TypeError, ValueError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise foreign(self.address, what) from error
+            raise unexpected_reply(self.address, what) from error
         if status != OK:
-            return Answer(name, status, ())
+            return Prediction(name, status, ())
         if len(best) < min(top, classes):
             raise UserError(
                 f"{self.address} names the {len(best)} best of {classes} classes, not {top};"
                 f" ask for top {len(best)}"
             )
-        return Answer(name, OK, best[:top])
+        return Prediction(name, OK, best[:top])
 
 
 def _read(image: str | Path | bytes | np.ndarray, index: int) -> _Image:

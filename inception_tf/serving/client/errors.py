@@ -8,9 +8,16 @@ import json
 from inception_tf.errors import UserError
 from inception_tf.serving.client.address import Address
 
-__all__ = ["HTTP_CODES", "RETRIED", "foreign", "late", "refusal", "words_of"]
+__all__ = [
+    "HTTP_CODES",
+    "RETRIED_CODES",
+    "unexpected_reply",
+    "timeout_error",
+    "error_reply",
+    "error_message",
+]
 
-RETRIED = (429, 503)  # overloaded, or not ready: another try may do
+RETRIED_CODES = (429, 503)  # overloaded, or not ready: another try may do
 WORDS_LIMIT = 300  # characters of a server's own words in a sentence
 
 # gRPC's status → HTTP's code, as TensorFlow Serving's REST API translates it; 500 for the others.
@@ -40,7 +47,7 @@ NEXT_STEP = {
 }
 
 
-def refusal(address: Address, code: int, words: str, name: str = "") -> UserError:
+def error_reply(address: Address, code: int, words: str, name: str = "") -> UserError:
     """`http://... answers 404, Servable not found for request: Latest(x); check the model's name ...`
 
     code: HTTP's.  words: the server's own.  name: the code's in gRPC.
@@ -50,19 +57,19 @@ def refusal(address: Address, code: int, words: str, name: str = "") -> UserErro
     return UserError(f"{address} answers {name or code}, {words}; {step}")
 
 
-def late(address: Address, timeout: float) -> UserError:
+def timeout_error(address: Address, timeout: float) -> UserError:
     """The sentence for a server that did not answer in time, in seconds."""
     return UserError(f"{address} gave no answer within {timeout:g} seconds; {NEXT_STEP[504]}")
 
 
-def foreign(address: Address, what: str) -> UserError:
+def unexpected_reply(address: Address, what: str) -> UserError:
     """The sentence for an answer that an export of this package does not give."""
     return UserError(
         f"{address} does not answer as a model of inception-tf export does: {what}; serve such a model"
     )
 
 
-def words_of(body: bytes) -> str:
+def error_message(body: bytes) -> str:
     """The message in an error's body: `{"error": "..."}`, and any text where it is not that."""
     text = body.decode(errors="replace")
     # TensorFlow Serving escapes as C does, and JSON has no escape for an apostrophe.

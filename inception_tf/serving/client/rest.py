@@ -9,7 +9,13 @@ from collections.abc import Sequence
 
 from inception_tf.errors import UserError, missing_package
 from inception_tf.serving.client.address import Address
-from inception_tf.serving.client.errors import RETRIED, foreign, late, refusal, words_of
+from inception_tf.serving.client.errors import (
+    RETRIED_CODES,
+    error_message,
+    error_reply,
+    timeout_error,
+    unexpected_reply,
+)
 
 try:
     import requests
@@ -17,7 +23,7 @@ try:
 except ImportError as error:
     raise missing_package("asking a server", "requests", "serve") from error
 
-__all__ = ["Rest"]
+__all__ = ["RestConnection"]
 
 BACKOFF = (
     0.25  # seconds before the second retry, doubled for each further one; the first is at once
@@ -29,7 +35,7 @@ TIMEOUTS = (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeo
 ROW = len('{"b64": ""}, ')  # bytes around an image in a request
 
 
-class Rest:
+class RestConnection:
     """One model of a server; several threads may ask at the same time."""
 
     def __init__(self, address: Address, timeout: float, retries: int):
@@ -40,7 +46,7 @@ class Rest:
             max_retries=_Retries(
                 retries,
                 allowed_methods=None,  # a prediction changes nothing: POST may be repeated
-                status_forcelist=RETRIED,
+                status_forcelist=RETRIED_CODES,
                 raise_on_status=False,
                 backoff_factor=BACKOFF,
                 backoff_max=BACKOFF_LIMIT,
@@ -61,7 +67,7 @@ class Rest:
         reply = self._send("POST", ":predict", json.dumps({"instances": rows}).encode())
         predictions = self._json(reply).get("predictions")
         if not isinstance(predictions, list):
-            raise foreign(self._address, "no list of predictions")
+            raise unexpected_reply(self._address, "no list of predictions")
         return predictions
 
     def status(self) -> dict[int | None, str]:
@@ -72,7 +78,7 @@ class Rest:
             return {int(version["version"]): version["state"] for version in versions}
         if found.get("ready") is True:
             return {None: "AVAILABLE"}
-        raise foreign(self._address, "no model_version_status")
+        raise unexpected_reply(self._address, "no model_version_status")
 
     def close(self) -> None:
         self._session.close()
@@ -88,13 +94,13 @@ class Rest:
                 allow_redirects=False,  # a redirected POST would come back as a GET
             )
         except (requests.Timeout, *TIMEOUTS) as error:
-            raise late(self._address, self._timeout) from error
+            raise timeout_error(self._address, self._timeout) from error
         except requests.RequestException as error:
             raise UserError(
                 f"{self._address} cannot be reached: {_reason(error)}; see that the server runs there"
             ) from error
         if reply.status_code != 200:
-            raise refusal(self._address, reply.status_code, words_of(reply.content))
+            raise error_reply(self._address, reply.status_code, error_message(reply.content))
         return reply
 
     def _json(self, reply: requests.Response) -> dict:
@@ -104,7 +110,7 @@ class Rest:
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise foreign(self._address, f"no JSON object, but '{reply.text[:80]}'")
+            raise unexpected_reply(self._address, f"no JSON object, but '{reply.text[:80]}'")
         return found
 
 

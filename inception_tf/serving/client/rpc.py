@@ -8,7 +8,12 @@ from collections.abc import Sequence
 
 from inception_tf.errors import missing_package
 from inception_tf.serving.client.address import Address
-from inception_tf.serving.client.errors import HTTP_CODES, foreign, late, refusal
+from inception_tf.serving.client.errors import (
+    HTTP_CODES,
+    error_reply,
+    timeout_error,
+    unexpected_reply,
+)
 
 try:
     import grpc
@@ -23,14 +28,14 @@ except ImportError as error:
 
 import tensorflow as tf
 
-__all__ = ["Rpc"]
+__all__ = ["GrpcConnection"]
 
 SIGNATURE, INPUT = "serving_default", "image_bytes"
 ROW = 16  # bytes around an image in a request, at most
 RETRY_LIMIT = 4  # gRPC makes no more than five tries
 
 
-class Rpc:
+class GrpcConnection:
     """One model of a server; several threads may ask at the same time."""
 
     def __init__(self, address: Address, timeout: float, retries: int, request_bytes: int):
@@ -61,7 +66,7 @@ class Rpc:
             rows = zip(*columns.values(), strict=True)
             return [dict(zip(columns, row, strict=True)) for row in rows]
         except (TypeError, ValueError) as error:
-            raise foreign(self._address, f"outputs that are no rows ({error})") from error
+            raise unexpected_reply(self._address, f"outputs that are no rows ({error})") from error
 
     def status(self) -> dict[int | None, str]:
         """{version: state} as the server tells."""
@@ -86,10 +91,10 @@ class Rpc:
             return call(request, timeout=self._timeout)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-                raise late(self._address, self._timeout) from error
+                raise timeout_error(self._address, self._timeout) from error
             name = error.code().name
             code = HTTP_CODES.get(name, 500)
-            raise refusal(self._address, code, error.details() or "", name) from error
+            raise error_reply(self._address, code, error.details() or "", name) from error
 
 
 def _options(retries: int, request_bytes: int) -> list[tuple[str, object]]:

@@ -33,7 +33,7 @@ from pathlib import Path
 
 from inception_tf.savedmodel.versions import newest_version
 
-__all__ = ["Batching", "Served", "serving"]
+__all__ = ["Batching", "ServerAddresses", "run_local_server"]
 
 START_TIMEOUT = 120.0  # seconds; Inception-v3 is loaded and warm in 15, on two cores
 STOP_TIMEOUT = 20.0  # seconds
@@ -51,7 +51,7 @@ class Batching:
 
 
 @dataclass(frozen=True)
-class Served:
+class ServerAddresses:
     """Addresses for `inception_tf.serving.Client`."""
 
     rest: str
@@ -59,9 +59,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(
+def run_local_server(
     folder: str | Path, name: str = "model", batching: Batching | None = None
-) -> Iterator[Served]:
+) -> Iterator[ServerAddresses]:
     """The SavedModel in `folder` at free ports of 127.0.0.1, as long as the block lasts.
 
     folder: a version's, or the one above it, of which the newest version is taken.
@@ -99,11 +99,11 @@ def _environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def _wait(child: subprocess.Popen, ready: Path, log: Path) -> Served:
+def _wait(child: subprocess.Popen, ready: Path, log: Path) -> ServerAddresses:
     end = time.monotonic() + START_TIMEOUT
     while time.monotonic() < end and child.poll() is None:
         if ready.exists():
-            return Served(**json.loads(ready.read_text()))
+            return ServerAddresses(**json.loads(ready.read_text()))
         time.sleep(LOOK_EVERY)
     state = "did not start in time" if child.poll() is None else f"ended with {child.returncode}"
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]

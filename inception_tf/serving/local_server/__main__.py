@@ -100,7 +100,7 @@ def _serve(asked: argparse.Namespace) -> None:
         logging.getLogger("kserve").setLevel(logging.CRITICAL)  # a traceback for each refusal
         # KServe's own choice, of a class that FastAPI would have it leave.
         warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
-        server, port = rpc.start(model, f"{HOST}:{asked.grpc_port}", THREADS)
+        server, port = rpc.start_grpc(model, f"{HOST}:{asked.grpc_port}", THREADS)
         path = f"/v1/models/{asked.name}"
         _announce(
             asked.ready,
@@ -108,7 +108,7 @@ def _serve(asked: argparse.Namespace) -> None:
             grpc=f"grpc://{HOST}:{port}{path}",
         )
         try:
-            rest.serve(model, listening, THREADS)
+            rest.serve_rest(model, listening, THREADS)
         finally:
             server.stop(None).wait()
 

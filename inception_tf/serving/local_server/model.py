@@ -43,8 +43,8 @@ class LocalModel:
         if batching:
             for signature, function in self._loaded.signatures.items():
                 self._functions[signature] = _batched(signature, function, batching)
-        if (self.folder / warmup.FILE).is_file():
-            for call in warmup.read(self.folder):
+        if (self.folder / warmup.WARMUP_FILE).is_file():
+            for call in warmup.read_warmup(self.folder):
                 self.run(call.signature, call.inputs)
 
     def specs(self, signature: str) -> dict[str, tf.TensorSpec]:

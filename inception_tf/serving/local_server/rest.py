@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from inception_tf.errors import missing_package
-from inception_tf.export.sample_requests import texts
+from inception_tf.export.sample_requests import bytes_array
 from inception_tf.serving.client.errors import HTTP_CODES
 from inception_tf.serving.local_server.kserve_internals import KSERVE
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
@@ -26,10 +26,10 @@ try:
 except ImportError as error:
     raise missing_package("the local server", "kserve", "kserve") from error
 
-__all__ = ["serve"]
+__all__ = ["serve_rest"]
 
 
-def serve(model: LocalModel, listening: socket.socket, threads: int) -> None:
+def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> None:
     """Answers requests until SIGTERM.  listening: bound and listening, for KServe itself would bind 0.0.0.0."""
     repository = kserve.ModelRepository()
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
@@ -116,7 +116,7 @@ def _only(specs: dict) -> str:
 def _array(value) -> np.ndarray:
     """Nested lists → numbers as they are, strings and `{"b64": ...}` as an object array of bytes."""
     if isinstance(value, list) and value and isinstance(value[0], str | dict):
-        return texts([_bytes(item) for item in value])
+        return bytes_array([_bytes(item) for item in value])
     try:
         return np.array(value)
     except ValueError as error:

@@ -20,14 +20,14 @@ from tensorflow_serving.apis import (
 )
 
 from inception_tf.errors import UserError
-from inception_tf.export.sample_requests import texts
+from inception_tf.export.sample_requests import bytes_array
 from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
 
-__all__ = ["start"]
+__all__ = ["start_grpc"]
 
 
-def start(model: LocalModel, place: str, threads: int) -> tuple[grpc.Server, int]:
+def start_grpc(model: LocalModel, place: str, threads: int) -> tuple[grpc.Server, int]:
     """A server that answers at `place`, HOST:PORT with 0 for any free port, and its port."""
     server = grpc.server(
         ThreadPoolExecutor(threads),
@@ -64,7 +64,7 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             _check(self._model, request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             examples = [e.SerializeToString() for e in request.input.example_list.examples]
-            outputs = self._model.run(signature, {"inputs": texts(examples)})
+            outputs = self._model.run(signature, {"inputs": bytes_array(examples)})
             reply = classification_pb2.ClassificationResponse()
             for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
                 classes = reply.result.classifications.add().classes

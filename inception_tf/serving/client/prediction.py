@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Answer", "read_image"]
+__all__ = ["Prediction", "read_image"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What one image shows: the best classes with their probabilities, or why it was refused."""
 
     image: str
