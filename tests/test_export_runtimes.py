@@ -181,7 +181,7 @@ def test_auxiliary_classifiers_stay_behind_and_an_untrained_network_is_warned_of
         for name in ("predictions", "aux_predictions")
     }
     model = keras.Model(image, heads, name="tiny")
-    with pytest.warns(UserWarning, match="'tiny' is untrained: agreement says nothing"):
+    with pytest.warns(UserWarning, match="'tiny' is untrained: its parity says nothing"):
         folder, _ = export_runtime(of(model), digits, tmp_path, **OPENVINO, images=8)
     kernels = 4 * (4 * 27 + 4 * 10)  # bytes of the convolution and of one classifier
     assert kernels <= (folder / "model.bin").stat().st_size < kernels + 100
@@ -199,7 +199,7 @@ def test_a_drop_above_the_bound_is_an_error_and_leaves_nothing(member, digits, t
     to = tmp_path / "new" / "digits"
     sentence = (
         rf"{format} in int8 has a top-1 accuracy of \d+\.\d\d% on 360 images, the Keras model"
-        r" \d\d\.\d\d%: \d+\.\d\d% less, and 2\.00% are allowed; nothing was exported"
+        r" \d\d\.\d\d%: \d+\.\d\d% less, at most 2\.00% is allowed; nothing was exported"
     )
     with pytest.raises(UserError, match=sentence):
         export_runtime(
@@ -280,7 +280,7 @@ def test_versions_count_up_and_another_form_is_kept_apart(member, digits, export
     (tmp_path / "3" / "saved_model.pb").unlink()
     with pytest.raises(UserError, match="version 3 is in"):
         export_runtime(member, digits, tmp_path, **OPENVINO, version=3)
-    with pytest.raises(UserError, match="version takes a whole number of at least 1, got -1"):
+    with pytest.raises(UserError, match="version must be an integer of at least 1, got -1"):
         export_runtime(member, digits, tmp_path, **OPENVINO, version=-1)
     folder, _ = export_runtime(member, digits, tmp_path, **OPENVINO, images=8)
     assert folder.name == "4"

@@ -193,7 +193,7 @@ def test_beside_the_versions_lie_the_servers_settings_and_a_readme(tmp_path):
 def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     weights = tmp_path / "w.weights.h5"
     weights.write_bytes(b"some weights")
-    origin = metadata.Origin.of("runs/demo", weights)
+    origin = metadata.Origin.from_files("runs/demo", weights)
     preprocessing = Preprocessing(SIZE, None)
     folder = export(
         tiny(), LABELS, tmp_path / "demo", preprocessing, pixel_limit=10**6, origin=origin
@@ -288,15 +288,15 @@ REFUSED = {
     r"2 labels for 3 classes": {"labels": ("a", "b")},
     r"label 'a\\nb' is not one line of text": {"labels": ("a\nb", "c", "d")},
     r"label '' is not one line of text": {"labels": ("", "c", "d")},
-    r"size takes a whole number of at least 1, got 0": {"preprocessing": Preprocessing(0)},
-    r"top takes a whole number of at least 1, got 2\.5": {"top": 2.5},
-    r"version takes a whole number of at least 1, got -1": {"version": -1},
-    r"version takes a whole number of at least 1, got True": {"version": True},
-    r"crop takes a share of each side above 0 and up to 1, or None, got 1\.5": {
+    r"size must be an integer of at least 1, got 0": {"preprocessing": Preprocessing(0)},
+    r"top must be an integer of at least 1, got 2\.5": {"top": 2.5},
+    r"version must be an integer of at least 1, got -1": {"version": -1},
+    r"version must be an integer of at least 1, got True": {"version": True},
+    r"crop must be in \(0, 1\], a fraction of each side, or None, got 1\.5": {
         "preprocessing": Preprocessing(SIZE, 1.5)
     },
-    r"pixel_limit takes a whole number of at least 1, got 0": {"pixel_limit": 0},
-    r"warm_up takes a whole number of at least 1, got 0": {"warm_up": (1, 0)},
+    r"pixel_limit must be an integer of at least 1, got 0": {"pixel_limit": 0},
+    r"warm_up must be an integer of at least 1, got 0": {"warm_up": (1, 0)},
     r"warm_up takes 1 to 333 batch sizes, got 0": {"warm_up": ()},
     r"unknown precision 'bfloat'; known: float32, bfloat16, float16; did you mean 'bfloat16'\?": {
         "precision": "bfloat"

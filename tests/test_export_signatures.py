@@ -201,7 +201,9 @@ def test_the_largest_images_let_in_stay_within_the_memory_that_is_stated(folder,
     heavy = tf.io.encode_jpeg(black, progressive=True, chroma_downsampling=False).numpy()
     (answer,), peak = in_the_server(folder, [[heavy] * 8])
     assert set(answer["status"]) == {b"ok"}
-    assert peak - usual < signatures.PARALLEL * signatures.BYTES_A_PIXEL * pixels.PIXEL_LIMIT
+    assert (
+        peak - usual < signatures.PARALLEL_IMAGES * signatures.BYTES_PER_PIXEL * pixels.PIXEL_LIMIT
+    )
 
 
 def test_the_pixel_limit_is_a_setting_of_the_export(network, tmp_path, good):

@@ -22,9 +22,10 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, signatures, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel import c_api
+from inception_tf.savedmodel.call import Call
 from inception_tf.verify import runtime_checks
 from inception_tf.verify.runtime_checks import SampleRun
-from inception_tf.verify.subprocess_loader import Call, CallResult
+from inception_tf.verify.subprocess_loader import CallResult
 from inception_tf.verify.verify import verify
 
 SIZE = 32
@@ -158,7 +159,7 @@ def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_
     ramps.fill(model)
     weights = tmp_path / "v1.keras"
     model.save(weights)
-    origin = metadata.Origin.of(weights, weights)
+    origin = metadata.Origin.from_files(weights, weights)
     folder = export(model, LABELS, tmp_path / "v1", Preprocessing(224), origin=origin)
     assert verdicts(folder)["Keras model"] is True
 
@@ -166,7 +167,7 @@ def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_
     model.save(weights)
     (check,) = (check for check in verify(folder) if check.name == "Keras model")
     assert check.passed is None
-    assert check.detail == f"{weights} is not here or has changed since; name the run with --run"
+    assert check.detail == f"{weights} does not exist or has changed since; name the run with --run"
 
 
 def test_a_run_that_is_not_there_is_refused(sound):
@@ -236,13 +237,13 @@ def test_a_network_that_gives_logits_is_found(tmp_path):
 
 
 def test_names_in_another_order_than_their_scores_are_found(tmp_path, monkeypatch):
-    answer = signatures.ServingModule._answer
+    answer = signatures.ServingModule._classified
 
     def turned(self, images, status):
         found = answer(self, images, status)
         return found | {"top_classes": found["top_classes"][:, ::-1]}
 
-    monkeypatch.setattr(signatures.ServingModule, "_answer", turned)
+    monkeypatch.setattr(signatures.ServingModule, "_classified", turned)
     folder = export(small_network(), LABELS, tmp_path, Preprocessing(SIZE))
     assert failed(folder) == {"top classes"}
 

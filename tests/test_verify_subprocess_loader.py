@@ -42,7 +42,7 @@ def log(tmp_path) -> Path:
 
 def test_the_loader_answers_each_call_or_says_why_not(sound):
     images = {"images": sample_requests.sample_images(2)}
-    answers, peak = subprocess_loader.run_saved_model(
+    results, peak = subprocess_loader.run_saved_model(
         sound,
         [
             Call("image_tensor", images),
@@ -51,13 +51,13 @@ def test_the_loader_answers_each_call_or_says_why_not(sound):
             Call("image_tensor", {"images": np.zeros((1, 4), np.uint8)}),
         ],
     )
-    assert answers[0].outputs["probabilities"].shape == (2, len(LABELS))
+    assert results[0].outputs["probabilities"].shape == (2, len(LABELS))
     assert (
-        answers[1].error
+        results[1].error
         == "no signature 'serve'; there are: __saved_model_init_op, classify, image_tensor, serving_default"
     )
-    assert answers[2].error == "inputs are ['inputs'], not ['images']"
-    assert answers[3].error
+    assert results[2].error == "inputs are ['inputs'], not ['images']"
+    assert results[3].error
     assert 1e8 < peak < 2e9  # bytes; TensorFlow's libraries alone are some hundred million
 
 

@@ -114,7 +114,7 @@ def command(context, path, model, labels, to, version, format, **settings):
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
     given = {name: settings[name] for name in allowed if settings[name] not in (None, ())}
-    given |= {"version": version, "origin": Origin.of(path, _weights(path))}
+    given |= {"version": version, "origin": Origin.from_files(path, _weights(path))}
     write = _saved_model if is_saved_model else partial(_for_runtime, format=format)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -154,7 +154,7 @@ def _for_runtime(path, classifier, to, *, format, int8, data=None, label_offset=
         to or _default(path, format, *(["int8"] if int8 else [])),
         format=format,
         int8=int8,
-        tell=partial(click.echo, err=True),
+        log=partial(click.echo, err=True),
         **settings,
     )
     found, size = report.agreement, sum(report.files.values()) / 1e6

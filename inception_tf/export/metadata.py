@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an export was made, kept beside it in `assets.extra/export.json`, which TensorFlow Serving does not read."""
+"""How an export was made: `assets.extra/export.json`, which TensorFlow Serving does not read."""
 
 from __future__ import annotations
 
@@ -19,19 +19,28 @@ METADATA_FILE = "assets.extra/export.json"
 
 @dataclass(frozen=True)
 class Origin:
-    """The run folder or weights file that a network came from, and the SHA-256 sum of its weights then."""
+    """The run folder or weights file that a network came from, with the checksum of its weights at export."""
 
-    path: str
-    weights: str  # the file that the sum is of
-    sha256: str
+    path: str  # run folder or weights file
+    weights: str  # the file that the checksum is of
+    sha256: str  # hexadecimal
 
     @classmethod
-    def of(cls, path: str | Path, weights: str | Path) -> Origin:
-        return cls(str(path), str(weights), _sum(weights))
+    def from_files(cls, path: str | Path, weights: str | Path) -> Origin:
+        """Computes the checksum of a weights file.
+
+        Args:
+            path: The run folder or weights file that the user named.
+            weights: The file that holds the weights.
+
+        Returns:
+            The origin to write into the metadata.
+        """
+        return cls(str(path), str(weights), _sha256(weights))
 
     def is_unchanged(self) -> bool:
-        """Is the file still there, with the same content?"""
-        return Path(self.weights).is_file() and _sum(self.weights) == self.sha256
+        """Returns whether the weights file still exists with the same content."""
+        return Path(self.weights).is_file() and _sha256(self.weights) == self.sha256
 
 
 @dataclass(frozen=True)
@@ -40,21 +49,37 @@ class ExportMetadata:
 
     network: str  # the Keras model's name
     preprocessing: Preprocessing
-    precision: str
-    pixel_limit: int
-    folded: bool
+    precision: str  # float32, bfloat16 or float16
+    pixel_limit: int  # height x width of the largest image that is read
+    folded: bool  # batch normalization is folded into the convolutions
     origin: Origin | None
     environment: dict[str, str | None]  # versions, and the commit of the code
 
 
-def write_metadata(folder: Path, record: ExportMetadata) -> None:
+def write_metadata(folder: Path, metadata: ExportMetadata) -> None:
+    """Writes `METADATA_FILE` into a SavedModel's folder.
+
+    Args:
+        folder: The SavedModel, a version folder.
+        metadata: What to write.
+    """
     path = folder / METADATA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(record), indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(dataclasses.asdict(metadata), indent=2) + "\n", encoding="utf-8")
 
 
 def read_metadata(folder: Path) -> ExportMetadata | None:
-    """None where another exporter made the SavedModel; `UserError` where the file cannot be read."""
+    """Reads `METADATA_FILE` of a SavedModel.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        The metadata; None where another exporter made the SavedModel.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
     path = folder / METADATA_FILE
     if not path.is_file():
         return None
@@ -70,6 +95,6 @@ def read_metadata(folder: Path) -> ExportMetadata | None:
         raise UserError(f"{path} is not what export writes ({error}); export it again") from error
 
 
-def _sum(path: str | Path) -> str:
+def _sha256(path: str | Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies beside the version folders for whoever serves them: TensorFlow Serving's `model.config` and a README."""
+"""Files beside the version folders for the people who serve them: TensorFlow Serving's `model.config` and a README."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _README = """\
 # {name}
 
 An image classifier, `{network}` with {classes} classes.  Each numbered folder is one version; TensorFlow Serving
-takes the highest.  In it, `assets/labels.txt` names the classes in order, and `assets.extra/export.json` says how it
-was made.
+takes the highest.  In it, `assets/labels.txt` lists the classes in order, and `assets.extra/export.json` records how
+it was made.
 
 ## Serve
 
@@ -43,7 +43,7 @@ docker run --rm -p 8500:8500 -p 8501:8501 \\
 To choose versions or to serve several models, edit `{config}` and end the line with
 `--model_config_file=/models/{name}/{config}` in place of `MODEL_NAME`.
 
-## Ask over REST
+## Predict over REST
 
 ```sh
 (printf '{{"instances": [{{"b64": "'; base64 -w0 photo.jpg; printf '"}}]}}') |
@@ -51,9 +51,9 @@ To choose versions or to serve several models, edit `{config}` and end the line 
 ```
 
 Each of `predictions` has `probabilities`, `top_classes`, `top_scores` and `status`: `ok`, or why this image was
-refused; the others of a request are answered all the same.  JPEG and PNG are read, up to {pixels:,} pixels.
+rejected; the other images of the request are classified all the same.  JPEG and PNG are read, up to {pixels:,} pixels.
 
-## Ask over gRPC
+## Predict over gRPC
 
 ```python
 # pip install grpcio tensorflow-serving-api
@@ -75,20 +75,27 @@ for label, score in zip(outputs["top_classes"].string_val, outputs["top_scores"]
     print(f"{{score:.4f}} {{label.decode()}}")
 ```
 
-The server checks nobody's name and, over REST, encrypts nothing: put a proxy before it that does, and that
+The server has no authentication and, over REST, no encryption: put a proxy in front of it that has both, and that
 limits the size of a request.
 """
 
 
-def write_model_readme(folder: Path, name: str, classes: int, record: ExportMetadata) -> None:
-    """Both files into `folder`, for a model that is served as `name`."""
+def write_model_readme(folder: Path, name: str, classes: int, metadata: ExportMetadata) -> None:
+    """Writes `model.config` and `README.md` beside the version folders.
+
+    Args:
+        folder: The folder to write to.
+        name: The name under which the model is served.
+        classes: Number of classes.
+        metadata: How the newest version was made.
+    """
     (folder / MODEL_CONFIG_FILE).write_text(_CONFIG.format(name=name), encoding="utf-8")
     text = _README.format(
         name=name,
-        network=record.network,
+        network=metadata.network,
         classes=classes,
         image=IMAGE,
         config=MODEL_CONFIG_FILE,
-        pixels=record.pixel_limit,
+        pixels=metadata.pixel_limit,
     )
     (folder / README_FILE).write_text(text, encoding="utf-8")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does another form of a network answer as the network does?  Both are asked about the same real images."""
+"""Whether a converted network gives the outputs of the Keras model, measured on the same real images."""
 
 from __future__ import annotations
 
@@ -23,33 +23,41 @@ __all__ = ["Parity", "compare_outputs", "image_batches", "sample_split"]
 
 @dataclass(frozen=True)
 class Parity:
-    """What the same images gave in Keras, before, and in another form, after; shares are from 0 to 1."""
+    """Outputs for the same images in Keras (before) and in another format (after); fractions are in [0, 1]."""
 
     images: int
-    largest_difference: float  # between two probabilities of one class
-    same_top1: float  # share of the images with the same best class
+    largest_difference: float  # between the two probabilities of one class
+    same_top1: float  # fraction of the images with the same best class
     top1_before: float  # accuracy
-    top1_after: float
+    top1_after: float  # accuracy
 
     @property
     def drop(self) -> float:
-        """Accuracy that was lost, as a share of all images; negative where some was won."""
+        """Top-1 accuracy that was lost, as a fraction of all images; negative where it rose."""
         return self.top1_before - self.top1_after
 
 
 def compare_outputs(
     model: keras.Model,
-    run: Callable[[np.ndarray], np.ndarray],
+    converted: Callable[[np.ndarray], np.ndarray],
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> Parity:
-    """Asks both about each batch (pixels (B, H, W, 3) float32, classes (B,)); `run` gives (B, K) as `model` does.
+    """Runs a Keras model and its converted form on the same batches.
 
-    Equal scores for several classes are no answer, neither before nor after.
+    An image whose best score several classes share counts as wrong, before and after.
+
+    Args:
+        model: (N, H, W, 3) float32 → (N, K) probabilities.
+        converted: The same, of arrays.
+        batches: Pixels (B, H, W, 3) float32 with true classes (B,).
+
+    Returns:
+        The differences over all batches.
     """
     before, after, classes = [], [], []
     for pixels, truth in batches:
         before.append(keras.ops.convert_to_numpy(model.predict_on_batch(pixels)))
-        after.append(run(pixels))
+        after.append(converted(pixels))
         classes.append(truth)
     old, new, truth = (np.concatenate(parts) for parts in (before, after, classes))
     return Parity(
@@ -62,7 +70,15 @@ def compare_outputs(
 
 
 def sample_split(split: Split, count: int) -> Split:
-    """At most `count` images of a split, the same at every call, drawn from all of it."""
+    """Draws images from all of a split, the same at every call.
+
+    Args:
+        split: The images.
+        count: How many at most.
+
+    Returns:
+        A split of the drawn images, in the order of `split`.
+    """
     order = np.random.RandomState(SPLIT_SEED).permutation(len(split))
     return split.take(np.sort(order[:count]))
 
@@ -70,9 +86,19 @@ def sample_split(split: Split, count: int) -> Split:
 def image_batches(
     split: Split, preprocessing: Preprocessing, *, batch_size: int, max_bad: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches (pixels (B, size, size, 3) float32 as `preprocessing` scales them, classes (B,) int64) of all readable images.
+    """Decodes and preprocesses the readable images of a split.
 
-    Raises `UserError` where none can be read, or more than a share of `max_bad` cannot.
+    Args:
+        split: The images.
+        preprocessing: Size, crop and scale of the network.
+        batch_size: Images per batch.
+        max_bad: Largest allowed fraction of unreadable images, in [0, 1].
+
+    Returns:
+        Batches of pixels (B, size, size, 3) float32 and true classes (B,) int64.
+
+    Raises:
+        UserError: No image can be read, or more than `max_bad` cannot.
     """
     bad, seen = BadImages(split, max_bad), 0
     data = pipeline.evaluation_batches(

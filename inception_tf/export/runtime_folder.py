@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a network in another runtime's form: what a program needs beside the model to ask it."""
+"""The folder of a network in another runtime's format: the model and what a program needs to feed it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,13 @@ SAVED_MODEL = "saved_model"
 
 
 def write_description(folder: Path, labels: Sequence[str], preprocessing: Preprocessing) -> None:
-    """Writes the labels, and how a client prepares an image, in words and in numbers."""
+    """Writes the labels, and how a client preprocesses an image, in words and in numbers.
+
+    Args:
+        folder: The folder of the model.
+        labels: K class names.
+        preprocessing: Size, crop and scale of the network.
+    """
     write_labels(folder / LABELS, labels)
     scale = SCALES[preprocessing.scale]
     content = {
@@ -56,7 +62,7 @@ def write_description(folder: Path, labels: Sequence[str], preprocessing: Prepro
 
 def _steps(preprocessing: Preprocessing) -> list[str]:
     scale = SCALES[preprocessing.scale]
-    steps = ["decode to 8-bit RGB, a JPEG upright by its EXIF orientation"]
+    steps = ["decode to 8-bit RGB, a JPEG rotated upright by its EXIF orientation"]
     if preprocessing.stored:
         steps += [
             f"shorten each longer side to {preprocessing.stored} pixels, {preprocessing.interpolation}",
@@ -67,16 +73,23 @@ def _steps(preprocessing: Preprocessing) -> list[str]:
             f"of each side, n pixels long, cut off floor((n - n * {preprocessing.crop}) / 2) at both ends"
         )
     steps.append(
-        f"resize to {preprocessing.size}x{preprocessing.size}, {preprocessing.interpolation}, pixel centres at half, no antialiasing,"
+        f"resize to {preprocessing.size}x{preprocessing.size}, {preprocessing.interpolation}, pixel centers at half, no antialiasing,"
         " not rounded"
     )
     if scale.bgr:
-        steps.append("turn the channels round, to BGR")
+        steps.append("reverse the channels to BGR")
     return [*steps, f"(value - {scale.mean}) / {scale.deviation}, values from 0 to 255"]
 
 
 def find_runtime_folder(path: Path) -> Path | None:
-    """The folder `path`, or its newest version, where it holds a network for another runtime; else None."""
+    """Finds the newest network that was exported for another runtime.
+
+    Args:
+        path: A version folder or the folder above it.
+
+    Returns:
+        The version folder; None where `path` has no such network.
+    """
     if (path / PREPROCESSING).is_file():
         return path
     numbered = list_versions(path) if path.is_dir() else {}
@@ -85,20 +98,38 @@ def find_runtime_folder(path: Path) -> Path | None:
 
 
 def read_format(folder: Path) -> str | None:
-    """`saved_model`, the runtime that the version in `folder` is for, or None where it is neither."""
+    """Reads which format a version folder has.
+
+    Args:
+        folder: The version folder.
+
+    Returns:
+        `saved_model` or a name in `runtimes.FORMATS`; None where the folder has neither.
+    """
     if (folder / GRAPH_FILE).is_file():
         return SAVED_MODEL
     return _read(folder / REPORT_FILE)["format"] if (folder / REPORT_FILE).is_file() else None
 
 
 def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
-    """(N,) encoded images → (N, K) probabilities and (N,) statuses, as the SavedModel's signature; and the labels."""
+    """Loads a network for another runtime, with its preprocessing.
+
+    Args:
+        folder: The version folder.
+
+    Returns:
+        A function of (N,) encoded images, an object array, that gives (N, K) probabilities and (N,) statuses as the
+        SavedModel's signature does; and the K labels.
+
+    Raises:
+        UserError: A file cannot be read, or the runtime is not installed.
+    """
     runtime = runtimes.find_runtime(_read(folder / REPORT_FILE)["format"])
     runtime.check_installed()
     run = runtime.load_model(folder)
-    noted = _read(folder / PREPROCESSING)
+    described = _read(folder / PREPROCESSING)
     preprocessing = Preprocessing(
-        **{f.name: noted[f.name] for f in dataclasses.fields(Preprocessing)}
+        **{f.name: described[f.name] for f in dataclasses.fields(Preprocessing)}
     )
     finish = partial(apply_steps, evaluation_steps(preprocessing))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trained network into a numbered folder for OpenVINO, ONNX Runtime or LiteRT, held against Keras on real images."""
+"""A trained network into a numbered folder for OpenVINO, ONNX Runtime or LiteRT, compared with Keras on real images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 
 from inception_tf.classifiers import Classifier, check_classes
 from inception_tf.data.skipped import LIMIT
@@ -26,6 +25,7 @@ from inception_tf.export.served_network import check_labels, is_untrained, serve
 from inception_tf.host.environment import environment
 from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
+from inception_tf.inference.runtimes import Runtime
 from inception_tf.savedmodel.versions import (
     atomic_version,
     check_version_free,
@@ -42,34 +42,34 @@ __all__ = [
     "export_runtime",
 ]
 
-PARITY_IMAGES = 500  # that the answers are compared on
+PARITY_IMAGES = 500  # that the outputs are compared on
 CALIBRATION_IMAGES = 300  # as many as NNCF takes by itself
-MAX_DROP = 0.01  # of top-1, as a share of the images
-TOLERANCE = 1e-4  # between float32 probabilities, here and there
+MAX_DROP = 0.01  # of top-1, a fraction of the images
+TOLERANCE = 1e-4  # between float32 probabilities in Keras and in the runtime
 BATCH_SIZE = 32
-CALIBRATION_BATCH = 10  # every feature map of so many images is in memory at once
+CALIBRATION_BATCH = 10  # the feature maps of so many images are in memory at the same time
 TRAIN = "train"
 
 
 @dataclass(frozen=True)
 class RuntimeReport:
-    """How a network was converted and what came of it, as it lies in `report.json`."""
+    """How a network was converted and with what result; the content of `report.json`."""
 
     format: str
     network: str  # the Keras model's name
-    int8: dict | None  # how the ranges were found, and on how many images
+    int8: dict | None  # how the ranges were found, and on how many images; None for float32
     files: dict[str, int]  # bytes
     data: str
-    split: str  # that the answers were compared on
+    split: str  # that the outputs were compared on
     agreement: Parity
-    max_drop: float  # that was allowed, as a share of the images
+    max_drop: float  # allowed, a fraction of the images
     tolerance: float | None  # of the largest difference; None for int8
     origin: Origin | None
     environment: dict[str, str | None]  # versions, and the commit of the code
 
 
 def export_runtime(
-    member: Classifier,
+    classifier: Classifier,
     source: Source,
     to: str | Path,
     *,
@@ -81,44 +81,63 @@ def export_runtime(
     calibration_images: int = CALIBRATION_IMAGES,
     max_bad: float = LIMIT,
     origin: Origin | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, RuntimeReport]:
-    """Writes `to/<version>` and returns its path and report; `version=None` takes the number after the highest.
+    """Converts a classifier for another runtime and compares the outputs on real images.
 
-    format: a name in `runtimes.FORMATS`.  int8: weights and feature maps, their ranges from
-    `calibration_images` of the data's training split.  images: of the split that the training has not
-    seen, on which both answer.  max_drop: of top-1, as a share of 1.  tell: hears of each stage.
-    The input is float32 as the network was trained on it, and not bytes: a resized image has values
-    between whole numbers, and folding a scale into the first convolution would move its zero padding.
-    Raises `UserError` where int8 loses more than `max_drop`, where float32 is not within `TOLERANCE` of
-    the Keras model, where a package is missing, and for a version that is there; nothing is left then.
+    The input is float32 as in training, and not bytes: a resized image has values between integers, and
+    folding a scale into the first convolution would move its zero padding.
+
+    Args:
+        classifier: The network with its labels and its preprocessing.
+        source: Data to compare on, and for int8 to calibrate with.
+        to: The folder of the versions.
+        format: A name in `runtimes.FORMATS`.
+        int8: Quantize weights and feature maps; their ranges come from the training split.
+        images: How many images of the split that training has not seen both are run on.
+        max_drop: Largest allowed loss of top-1 accuracy, a fraction of the images.
+        version: Number of the version folder; None for the highest plus 1.
+        calibration_images: How many training images give the ranges of int8.
+        max_bad: Largest allowed fraction of unreadable images, in [0, 1].
+        origin: Where the weights came from.
+        log: Called with a line at the start of each stage.
+
+    Returns:
+        The version folder and its report.
+
+    Raises:
+        UserError: int8 loses more than `max_drop`, float32 differs by more than `TOLERANCE`, a package is missing, or
+            the version exists; nothing is left behind then.
     """
     runtime = _runtime(format, int8)
     to = Path(to)
     check_version_free(to, version)
     _check_kin(to, format)
-    network = served_network(member.model, member.preprocessing.size)
-    check_labels(member.labels or (), network.output_shape[-1])
+    network = served_network(classifier.model, classifier.preprocessing.size)
+    labels = classifier.labels or ()
+    check_labels(labels, network.output_shape[-1])
     split, training = source.split(), _training(source) if int8 else None
-    check_classes(member, source, split)
+    check_classes(classifier, source, split)
     if is_untrained(network):
         warnings.warn(
-            f"'{network.name}' is untrained: agreement says nothing of a trained one", stacklevel=2
+            f"'{network.name}' is untrained: its parity says nothing about a trained network",
+            stacklevel=2,
         )
-    read = partial(image_batches, preprocessing=member.preprocessing, max_bad=max_bad)
+    read = partial(image_batches, preprocessing=classifier.preprocessing, max_bad=max_bad)
 
     with atomic_version(to) as building:
         folder = building / "model"
         folder.mkdir()
-        calibration = None
+        calibration, ranges = None, None
         if training:
-            tell(f"reads images of {source.name} to calibrate with")
+            log(f"reading images of {source.name} for calibration")
             batches = read(sample_split(training, calibration_images), batch_size=CALIBRATION_BATCH)
             calibration = [pixels for pixels, _ in batches]
-        tell(f"converts {network.name} for {format}")
+            ranges = (runtime.INT8 or {}) | {"images": sum(map(len, calibration))}
+        log(f"converting {network.name} for {format}")
         runtime.write_model(network, folder, calibration)
         files = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
-        tell(f"compares with Keras on {source.name}")
+        log(f"comparing with Keras on {source.name}")
         agreement = compare_outputs(
             in_precision(network, "float32"),
             runtime.load_model(folder),
@@ -127,7 +146,7 @@ def export_runtime(
         report = RuntimeReport(
             format=format,
             network=network.name,
-            int8=runtime.INT8 | {"images": sum(map(len, calibration))} if int8 else None,
+            int8=ranges,
             files=files,
             data=source.name,
             split=source.held_out_split(),
@@ -138,13 +157,13 @@ def export_runtime(
             environment=environment() | _versions(runtime.PACKAGES),
         )
         _check_agreement(report)
-        write_description(folder, member.labels, member.preprocessing)
+        write_description(folder, labels, classifier.preprocessing)
         text = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
         (folder / REPORT_FILE).write_text(text, encoding="utf-8")
         return publish_version(folder, to, version), report
 
 
-def _runtime(format: str, int8: bool) -> ModuleType:
+def _runtime(format: str, int8: bool) -> Runtime:
     runtime = runtimes.find_runtime(format)
     if int8 and runtime.INT8 is None:
         able = [name for name in runtimes.FORMATS if runtimes.find_runtime(name).INT8]
@@ -154,22 +173,22 @@ def _runtime(format: str, int8: bool) -> ModuleType:
 
 
 def _check_kin(to: Path, format: str) -> None:
-    """Raises `UserError` where `to` holds versions of another form: who reads the newest would find the wrong one."""
+    """Raises `UserError` where `to` holds versions of another form: a reader of the newest would find the wrong one."""
     for folder in list_versions(to).values() if to.is_dir() else ():
         form = read_format(folder)
         if form not in (None, format):
             raise UserError(
-                f"'{to}' holds versions for {form}, and a reader of the newest would meet one for"
+                f"'{to}' holds versions for {form}, and a reader of the newest would find one for"
                 f" {format}; give another folder with --to"
             )
 
 
 def _training(source: Source) -> Split:
-    """The images that int8 may learn its ranges from: not those that it is judged by."""
+    """The images that int8 takes its ranges from: not those that it is evaluated on."""
     if TRAIN not in source.splits:
         raise UserError(
             f"int8 is calibrated on training images, and {source.name} has only:"
-            f" {', '.join(source.splits)}; give data with a training split, or leave out --int8"
+            f" {', '.join(source.splits)}; give data with a training split, or drop --int8"
         )
     return source.split(TRAIN)
 
@@ -177,23 +196,23 @@ def _training(source: Source) -> Split:
 def _check_agreement(report: RuntimeReport) -> None:
     found, what = report.agreement, f"{report.format}{' in int8' if report.int8 else ''}"
     if not math.isfinite(found.largest_difference):
-        raise UserError(f"{what} gives numbers that are not finite; nothing was exported")
+        raise UserError(f"{what} gives values that are not finite; nothing was exported")
     if report.tolerance and found.largest_difference > report.tolerance:
         raise UserError(
             f"{what} differs from the Keras model by {found.largest_difference:.1e} in a probability,"
-            f" more than {report.tolerance:.0e}; nothing was exported, take another format"
+            f" more than {report.tolerance:.0e}; nothing was exported; choose another format"
         )
-    # Shares are counts over counts: their difference may end in a rounding.
+    # Accuracies are ratios of counts: their difference may have a rounding error.
     if found.drop > report.max_drop + 1e-9:
         raise UserError(
             f"{what} has a top-1 accuracy of {found.top1_after:.2%} on {found.images} images, the Keras"
-            f" model {found.top1_before:.2%}: {found.drop:.2%} less, and {report.max_drop:.2%} are"
-            " allowed; nothing was exported, leave out --int8 or allow more with --max-drop"
+            f" model {found.top1_before:.2%}: {found.drop:.2%} less, at most {report.max_drop:.2%} is"
+            " allowed; nothing was exported; drop --int8 or allow more with --max-drop"
         )
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Of the packages that are installed."""
+    """Versions of those packages that are installed."""
     found = {}
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small requests for each signature, made by a rule: for the warm-up log and for checks of an export."""
+"""Small requests for each signature, generated: for the warm-up log and for checks of an export."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ from inception_tf.savedmodel.call import Call
 
 __all__ = ["sample_calls", "sample_encoded_calls", "sample_images", "encode_jpeg", "bytes_array"]
 
-SIDE = 64  # pixels; the graph resizes, so that the network runs at its own size all the same
-TILE = 8  # pixels of one colour, which a JPEG keeps
+SIDE = 64  # pixels; the graph resizes to the network's size
+TILE = 8  # pixels of one color, which a JPEG keeps
 
 
 def sample_images(count: int) -> np.ndarray:
-    """(count, 64, 64, 3) uint8: coloured tiles, each image its own."""
+    """Draws images of colored tiles, each from its own seed.
+
+    Args:
+        count: How many images.
+
+    Returns:
+        (count, 64, 64, 3) uint8.
+    """
     tiles = [
         np.random.default_rng(seed).integers(0, 256, (SIDE // TILE, SIDE // TILE, 3), np.uint8)
         for seed in range(count)
@@ -32,25 +39,54 @@ def sample_images(count: int) -> np.ndarray:
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
+    """Encodes an image as a JPEG.
+
+    Args:
+        image: uint8 (H, W, 3).
+
+    Returns:
+        The content of the file.
+    """
     return tf.io.encode_jpeg(image).numpy()
 
 
 def bytes_array(items: Sequence[bytes]) -> np.ndarray:
-    """Bytes as an object array; numpy's own string type would cut zeros off their ends."""
+    """Puts byte strings into an object array; NumPy's own string type would cut zeros off their ends.
+
+    Args:
+        items: N byte strings.
+
+    Returns:
+        (N,) object.
+    """
     array = np.empty(len(items), object)
     array[:] = items
     return array
 
 
 def sample_calls(count: int) -> tuple[Call, ...]:
-    """One call of each signature with the same `count` images."""
+    """Makes one request for each signature, all with the same images.
+
+    Args:
+        count: Images per request.
+
+    Returns:
+        Three requests.
+    """
     pictures = sample_images(count)
     encoded = [encode_jpeg(picture) for picture in pictures]
     return (*sample_encoded_calls(encoded), Call("image_tensor", {"images": pictures}))
 
 
 def sample_encoded_calls(encoded: Sequence[bytes]) -> tuple[Call, Call]:
-    """The two signatures that read encoded images, both with the same ones."""
+    """Makes requests for the two signatures that read encoded images.
+
+    Args:
+        encoded: The content of N image files.
+
+    Returns:
+        Requests for `serving_default` and `classify`.
+    """
     return (
         Call("serving_default", {"image_bytes": bytes_array(encoded)}),
         Call("classify", {"inputs": bytes_array([_example(data) for data in encoded])}),

@@ -16,8 +16,7 @@ from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.export import model_readme, warmup
-from inception_tf.export.metadata import ExportMetadata, Origin
-from inception_tf.export.metadata import write_metadata as write_record
+from inception_tf.export.metadata import ExportMetadata, Origin, write_metadata
 from inception_tf.export.served_network import check_labels, is_untrained, served_network
 from inception_tf.export.signatures import CONTRACT, ServingModule
 from inception_tf.host.environment import environment
@@ -31,7 +30,7 @@ from inception_tf.savedmodel.versions import (
 
 __all__ = ["export"]
 
-WARM_UP = (1, 4, 8)  # images of a request; the server is slow at the first one of each signature
+WARM_UP = (1, 4, 8)  # images per request; the server is slow at the first request of each signature
 
 
 def export(
@@ -48,17 +47,35 @@ def export(
     warm_up: Sequence[int] = WARM_UP,
     origin: Origin | None = None,
 ) -> Path:
-    """Writes `to/<version>` and returns its path; `version=None` takes the number after the highest.
+    """Writes a Keras classifier as a SavedModel into a numbered version folder.
 
-    model: (N, size, size, 3) floats, scaled as `preprocessing` says → (N, K) probabilities, or a dict with these as
-    `predictions`; its auxiliary classifiers, its dropout and its optimizer are left out.  labels: K names.
-    top: how many of the best classes are named, at most K.  precision: of feature maps and weights, float32,
-    bfloat16 or float16; outputs are float32.  pixel_limit: height x width of the largest image that is read.
-    fold: batch normalization into the convolutions, and what else `optimize_for_inference` does, which
-    changes probabilities by less than 1e-4.  warm_up: images a request in the warm-up log.  origin: where
-    the weights came from, for `verify`.
-    Raises `UserError` for an argument outside its range and for a version that is there already; warns of
-    weights that no training has touched.
+    Auxiliary classifiers, dropout and the optimizer are not exported.  A model that was never trained is exported with
+    a warning.
+
+    Args:
+        model: (N, size, size, 3) floats, scaled as `preprocessing` says → (N, K) probabilities, or a dict with these
+            as `predictions`.
+        labels: K class names, in order.
+        to: The folder of the versions; its name is the name of the served model.
+        preprocessing: Size, crop and scale of the network.
+        version: Number of the version folder; None for the highest plus 1.
+        top: How many of the best classes a response lists, at most K.
+        precision: float32, bfloat16 or float16, of feature maps and weights; outputs are float32.
+        pixel_limit: Height x width of the largest image that is read.
+        fold: Fold batch normalization into the convolutions and do what else `optimize_for_inference` does, which
+            changes probabilities by less than 1e-4.
+        warm_up: Images of each request in the warm-up log.
+        origin: Where the weights came from, for `verify`.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        UserError: An argument is outside of its range, the version exists, or `tensorflow-serving-api` is missing.
+
+    Example:
+        model = inception_tf.create_model("inception_v1", classes=2)
+        export(model, ["cat", "dog"], "saved_models/pets", Preprocessing(size=224))
     """
     warmup.import_prediction_log()
     labels, to = tuple(labels), Path(to)
@@ -68,11 +85,11 @@ def export(
     check_version_free(to, version)
     if is_untrained(network):
         warnings.warn(
-            f"'{model.name}' is untrained: its weights are as they were first drawn", stacklevel=2
+            f"'{model.name}' is untrained: its weights are the random initialization", stacklevel=2
         )
     prepared = optimize_for_inference if fold else in_precision
     network = prepared(network, precision)
-    record = ExportMetadata(
+    metadata = ExportMetadata(
         model.name, preprocessing, precision, pixel_limit, fold, origin, environment()
     )
 
@@ -80,40 +97,50 @@ def export(
         built, notes = building / "model", building / "notes"
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, preprocessing, **settings)
-        write_record(built, record)
+        write_metadata(built, metadata)
         warmup.write_warmup(built, to.absolute().name, warm_up)
         notes.mkdir()
-        model_readme.write_model_readme(notes, to.absolute().name, len(labels), record)
+        model_readme.write_model_readme(notes, to.absolute().name, len(labels), metadata)
         folder = publish_version(built, to, version)
         for note in notes.iterdir():
-            if not (to / note.name).exists():  # somebody's edits are kept
+            if not (to / note.name).exists():  # edits of the user are kept
                 note.replace(to / note.name)
         return folder
 
 
-def _save(network, labels, folder, preprocessing, **settings) -> None:
-    # The label file's first path is kept as the table's name in the graph: a random one keeps apart
-    # the tables of two models in one process.
+def _save(
+    network: keras.Model,
+    labels: Sequence[str],
+    folder: Path,
+    preprocessing: Preprocessing,
+    **settings: int,
+) -> None:
+    # The graph names the table after the label file's first path: a random one keeps the tables of two
+    # models in one process apart.
     with tempfile.TemporaryDirectory() as scratch:
         write_labels(Path(scratch, "labels.txt"), labels)
         module = ServingModule(network, str(Path(scratch, "labels.txt")), preprocessing, **settings)
         tf.saved_model.save(module, str(folder), signatures=module.signatures())
 
 
-def _check_settings(preprocessing, top, precision, pixel_limit, warm_up) -> None:
+def _check_settings(
+    preprocessing: Preprocessing,
+    top: int,
+    precision: str,
+    pixel_limit: int,
+    warm_up: Sequence[int],
+) -> None:
     numbers = {"size": preprocessing.size, "top": top, "pixel_limit": pixel_limit}
     for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
-            raise UserError(f"{name} takes a whole number of at least 1, got {value!r}")
+            raise UserError(f"{name} must be an integer of at least 1, got {value!r}")
     requests = len(warm_up) * len(CONTRACT)
     if not 0 < requests <= warmup.RECORD_LIMIT:
         raise UserError(
-            f"warm_up takes 1 to {warmup.RECORD_LIMIT // len(CONTRACT)} batch sizes, got {len(warm_up)}"
+            f"warm_up must have 1 to {warmup.RECORD_LIMIT // len(CONTRACT)} batch sizes, got {len(warm_up)}"
         )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
     crop = preprocessing.crop
     if crop is not None and not (isinstance(crop, int | float) and 0 < crop <= 1):
-        raise UserError(
-            f"crop takes a share of each side above 0 and up to 1, or None, got {crop!r}"
-        )
+        raise UserError(f"crop must be in (0, 1], a fraction of each side, or None, got {crop!r}")

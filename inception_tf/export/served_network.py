@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a Keras model is served: the way from the image to the probabilities, with a name for each of these."""
+"""The part of a Keras model that is served: from the image to the probabilities."""
 
 from __future__ import annotations
 
@@ -14,7 +14,18 @@ __all__ = ["check_labels", "is_untrained", "served_network"]
 
 
 def served_network(model: keras.Model, size: int) -> keras.Model:
-    """(N, size, size, 3) → (N, K) probabilities, without auxiliary classifiers; `UserError` where `model` has no such way."""
+    """Extracts the classifier from a Keras model, without auxiliary classifiers.
+
+    Args:
+        model: A functional model with one input.
+        size: Height and width of the images, pixels.
+
+    Returns:
+        (N, size, size, 3) → (N, K) probabilities, sharing the layers of `model`.
+
+    Raises:
+        UserError: The model has another kind of input or output.
+    """
     if len(getattr(model, "inputs", None) or ()) != 1:
         raise UserError(
             f"export needs a functional model with one input; '{model.name}' is not one"
@@ -31,13 +42,20 @@ def served_network(model: keras.Model, size: int) -> keras.Model:
     takes = tuple(model.inputs[0].shape[1:])
     if len(takes) != 3 or any(a is not None and a != b for a, b in zip(takes, wanted, strict=True)):
         raise UserError(
-            f"'{model.name}' takes images of {takes}, not {wanted}; export it with its own size"
+            f"'{model.name}' takes images of {takes}, not {wanted}; export it with the size that it takes"
         )
     return keras.Model(model.inputs, output, name=model.name)
 
 
 def is_untrained(network: keras.Model) -> bool:
-    """Is every bias, shift, mean and variance still one number for all channels, as layers begin?"""
+    """Tells whether every bias, offset, mean and variance still has one value for all channels, as at initialization.
+
+    Args:
+        network: The model to look at.
+
+    Returns:
+        True where no training has touched the weights.
+    """
     names = {"bias", "beta", "gamma", "moving_mean", "moving_variance"}
     vectors = [
         keras.ops.convert_to_numpy(v)
@@ -48,10 +66,18 @@ def is_untrained(network: keras.Model) -> bool:
 
 
 def check_labels(labels: Sequence[str], classes: int) -> None:
-    """Raises `UserError` unless there is one line of text for each class."""
+    """Checks that there is one line of text for each class.
+
+    Args:
+        labels: Class names.
+        classes: Number of classes.
+
+    Raises:
+        UserError: The number differs, or a label is no single line of text.
+    """
     if len(labels) != classes:
         raise UserError(
-            f"{len(labels)} labels for {classes} classes; give one label a class, in order"
+            f"{len(labels)} labels for {classes} classes; give one label per class, in order"
         )
     for label in labels:
         if not isinstance(label, str) or label.splitlines() != [label]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a served model answers: three signatures around one network, where one bad image fails alone."""
+"""What a served model computes: three signatures around one network, where one bad image fails alone."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ import tensorflow as tf
 from inception_tf.data.decoding import images as pixels
 from inception_tf.data.preprocessing import Preprocessing
 
-__all__ = ["BYTES_A_PIXEL", "CONTRACT", "FEATURE", "PARALLEL", "ServingModule"]
+__all__ = [
+    "BYTES_PER_PIXEL",
+    "CONTRACT",
+    "FEATURE",
+    "PARALLEL_IMAGES",
+    "ServingModule",
+    "TensorSpecs",
+]
 
 FEATURE = "image/encoded"  # of a tf.Example, as in the TFRecord files of slim and TFDS
-PARALLEL = 4  # images of one request that are read at the same time
-BYTES_A_PIXEL = (
+PARALLEL_IMAGES = 4  # of one request that are read at the same time
+BYTES_PER_PIXEL = (
     12  # held at most for one image: a progressive JPEG's coefficients, the pixels and their crop
 )
 
-# {signature: (inputs, outputs)}, each {name: (dtype, shape)}; None is the batch or any size,
-# "K" the number of classes, "k" how many of the best are named.
+TensorSpecs = dict[str, tuple[tf.DType, tuple[str | None | int, ...]]]  # name: (dtype, shape)
+
+# {signature: (inputs, outputs)}; None is the batch or any size,
+# "K" the number of classes, "k" how many of the best are listed.
 # fmt: off
-_RANKED = {"probabilities": (tf.float32, (None, "K")),
+_RANKED: TensorSpecs = {"probabilities": (tf.float32, (None, "K")),
            "top_classes":   (tf.string,  (None, "k")),
            "top_scores":    (tf.float32, (None, "k"))}
-CONTRACT = {
+CONTRACT: dict[str, tuple[TensorSpecs, TensorSpecs]] = {
     "serving_default": ({"image_bytes": (tf.string, (None,))},
                         _RANKED | {"status": (tf.string, (None,))}),
     "image_tensor":    ({"images": (tf.uint8, (None, None, None, 3))},
@@ -38,12 +47,16 @@ CONTRACT = {
 class ServingModule(tf.Module):
     """A network with its preprocessing and its labels, as TensorFlow Serving calls it.
 
-    model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities.  labels_file: K lines.
-    top: how many of the best classes are named.  pixel_limit: height x width of the largest image let in,
-    read from its header; reading a request takes at most `PARALLEL * BYTES_A_PIXEL * pixel_limit` bytes.
-    An image that cannot be read gets a row of zeros, empty names and its reason in `status`; the
-    rows beside it are those of a batch of good images.  A `tf.Example` that cannot be parsed is
-    treated as a bad image.
+    An image that cannot be read gets a row of zeros, empty class names and the reason in `status`; the rows beside it
+    are those of a batch of good images.  A `tf.Example` that cannot be parsed is treated as a bad image.  Reading a
+    request takes at most `PARALLEL_IMAGES * BYTES_PER_PIXEL * pixel_limit` bytes.
+
+    Args:
+        model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities.
+        labels_file: A text file with K lines.
+        preprocessing: Size, crop and scale of the network.
+        top: How many of the best classes are listed.
+        pixel_limit: Height x width of the largest image that is read, checked in the image's header.
     """
 
     def __init__(
@@ -73,7 +86,7 @@ class ServingModule(tf.Module):
         self._top = top
         self._pixel_limit = pixel_limit
 
-        # One function that all signatures call, so that the graph holds the network once.
+        # One function for all signatures, so that the graph holds the network once.
         @tf.function(input_signature=[tf.TensorSpec((None, *self._shape))], autograph=False)
         def network(images):
             return tf.cast(model(images, training=False), tf.float32)
@@ -82,29 +95,61 @@ class ServingModule(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def prepare(self, images):
-        """(N, H, W, 3) uint8 → (N, size, size, 3) float32, what the network takes."""
+        """Preprocesses images as the network takes them.
+
+        Args:
+            images: uint8 (N, H, W, 3).
+
+        Returns:
+            float32 (N, size, size, 3).
+        """
         return pixels.apply_steps(self._steps, images)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def serving_default(self, image_bytes):
+        """Classifies encoded images.
+
+        Args:
+            image_bytes: string (N,), the content of an image file each.
+
+        Returns:
+            `probabilities`, `top_classes`, `top_scores` and `status`.
+        """
         images, status = self._read(image_bytes)
-        return self._answer(images, status) | {"status": status}
+        return self._classified(images, status) | {"status": status}
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8, "images")], autograph=False
     )
     def image_tensor(self, images):
-        return self._answer(self.prepare(images), tf.fill(tf.shape(images)[:1], pixels.OK))
+        """Classifies decoded images.
+
+        Args:
+            images: uint8 (N, H, W, 3).
+
+        Returns:
+            `probabilities`, `top_classes` and `top_scores`.
+        """
+        return self._classified(self.prepare(images), tf.fill(tf.shape(images)[:1], pixels.OK))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")], autograph=False)
     def classify(self, inputs):
-        answer = self._answer(*self._read(inputs, _image_of_example))
-        return {"classes": answer["top_classes"], "scores": answer["top_scores"]}
+        """Classifies the images of serialized `tf.Example`s.
+
+        Args:
+            inputs: string (N,), each with an encoded image as `image/encoded`.
+
+        Returns:
+            `classes` and `scores`.
+        """
+        best = self._classified(*self._read(inputs, _image_of_example))
+        return {"classes": best["top_classes"], "scores": best["top_scores"]}
 
     def signatures(self) -> dict[str, object]:
+        """Returns the functions of `CONTRACT` by name, as `tf.saved_model.save` takes them."""
         return {name: getattr(self, name) for name in CONTRACT}
 
-    def _answer(self, images, status):
+    def _classified(self, images, status):
         good = tf.equal(status, pixels.OK)[:, tf.newaxis]
         probabilities = tf.where(good, self.network(images), 0.0)
         scores, places = tf.math.top_k(probabilities, self._top)
@@ -120,7 +165,7 @@ class ServingModule(tf.Module):
                 tf.TensorSpec(self._shape, tf.float32),
                 tf.TensorSpec((), tf.string),
             ),
-            parallel_iterations=PARALLEL,
+            parallel_iterations=PARALLEL_IMAGES,
         )
 
     def _read_one(self, item, unpack):

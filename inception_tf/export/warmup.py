@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -21,7 +23,13 @@ CLASSIFY = "classify"
 
 
 def write_warmup(folder: Path, name: str, batches: Sequence[int]) -> None:
-    """A request of every signature and batch size into the SavedModel in `folder`, served as `name`."""
+    """Writes a request of every signature and batch size into a SavedModel.
+
+    Args:
+        folder: The SavedModel, a version folder.
+        name: The name under which the model is served.
+        batches: Images per request, one entry for each batch size.
+    """
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as file:
@@ -31,7 +39,18 @@ def write_warmup(folder: Path, name: str, batches: Sequence[int]) -> None:
 
 
 def read_warmup(folder: Path) -> tuple[Call, ...]:
-    """The log as calls; ValueError with a sentence where the server would refuse it."""
+    """Reads the warm-up log of a SavedModel.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        The requests in order.
+
+    Raises:
+        UserError: `tensorflow-serving-api` is not installed.
+        ValueError: The server would reject the log; the message is one sentence.
+    """
     path = folder / WARMUP_FILE
     if not path.is_file():
         raise ValueError(f"there is no {WARMUP_FILE}")
@@ -44,8 +63,15 @@ def read_warmup(folder: Path) -> tuple[Call, ...]:
     return tuple(_call(number, record) for number, record in enumerate(records))
 
 
-def import_prediction_log():
-    """The module of the log's messages; `UserError` where it is not installed."""
+def import_prediction_log() -> ModuleType:
+    """Imports the protobuf messages of the log.
+
+    Returns:
+        The module `prediction_log_pb2`.
+
+    Raises:
+        UserError: `tensorflow-serving-api` is not installed.
+    """
     try:
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:
@@ -53,7 +79,7 @@ def import_prediction_log():
     return prediction_log_pb2
 
 
-def _log(call: Call, name: str):
+def _log(call: Call, name: str) -> Any:
     log = import_prediction_log().PredictionLog()
     if call.signature == CLASSIFY:
         request = log.classify_log.request

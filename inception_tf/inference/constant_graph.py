@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The door to TensorFlow's constant graphs: a network that can no longer learn, and answers small batches sooner for it."""
+"""Graphs whose weights are constants: a network for inference alone, and faster for small batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from inception_tf.host.silence import silence
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 __all__ = ["make_constant_graph", "make_graph"]
 
-CONSTANT_BATCH_LIMIT = (
-    8  # images a batch up to which constant weights save time, and are worth their memory
-)
+CONSTANT_BATCH_LIMIT = 8  # images; larger batches gain no time from constant weights
 
-# Grappler's passes, each of which copies the graph with its constants.  Only the remapper is left on, which joins
-# a convolution with its bias and activation: `optimize_for_inference` has done what the others would.
+# Grappler's passes, each of which copies the graph with its constants.  Only the remapper stays on, which fuses
+# a convolution with its bias and activation: `optimize_for_inference` has done the work of the others.
 OFF = (
     "arithmetic_optimization",
     "common_subgraph_elimination",
@@ -32,10 +34,15 @@ OFF = (
 )
 
 
-def make_graph(model: keras.Model, batch_size: int) -> Callable:
-    """A model with one input and one output as one TensorFlow graph, frozen where the batch is small.
+def make_graph(model: keras.Model, batch_size: int) -> Callable[[Any], Any]:
+    """Compiles a model into one TensorFlow graph, with constant weights where the batch is small.
 
-    (batch_size, H, W, C) array or tensor → the output, which `np.asarray` takes.
+    Args:
+        model: One input and one output.
+        batch_size: Images per call.
+
+    Returns:
+        A function of a (batch_size, H, W, C) array or tensor; `np.asarray` takes its output.
     """
     import tensorflow as tf
 
@@ -45,12 +52,18 @@ def make_graph(model: keras.Model, batch_size: int) -> Callable:
 
 
 def make_constant_graph(model: keras.Model, batch_size: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A model with one input and one output as one TensorFlow graph whose weights are constants.
+    """Compiles a model into one TensorFlow graph whose weights are constants.
 
-    (batch_size, H, W, C) array or tensor of the input's dtype → the output as an array.  oneDNN brings a constant
-    kernel into its own order once, a variable's at each call: Inception V3 in bfloat16 on two cores,
-    one image: 0.020 s instead of 0.030 s, eight: 0.124 instead of 0.138, sixteen: the same.  The weights
-    are held several times more, half a gigabyte for V3.
+    oneDNN reorders a constant kernel once, and a variable's at each call.  Inception V3 in bfloat16 on two cores: 0.020
+    s instead of 0.030 s for one image, 0.124 instead of 0.138 for eight, the same for sixteen.  The weights are held
+    several times more, half a gigabyte for V3.
+
+    Args:
+        model: One input and one output.
+        batch_size: Images per call.
+
+    Returns:
+        A function of a (batch_size, H, W, C) array or tensor of the input's dtype; its output is an array.
     """
     import tensorflow as tf
 
@@ -67,12 +80,12 @@ def make_constant_graph(model: keras.Model, batch_size: int) -> Callable[[np.nda
         outputs, _ = model.stateless_call(*constants, images, training=False)
     session = tf.compat.v1.Session(graph=graph, config=_config())
     call = session.make_callable(tf.nest.flatten(outputs)[0], [images])
-    with silence():  # the first call tells from C++ which of its passes are off
+    with silence():  # the first call logs from C++ which passes are off
         call(np.zeros(images.shape, images.dtype.as_numpy_dtype))
     return lambda images: call(np.asarray(images))
 
 
-def _config():
+def _config() -> tf.compat.v1.ConfigProto:
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto(

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,21 +24,30 @@ FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dens
 def optimize_for_inference(
     model: keras.Model, precision: str = "float32", *, merge: bool = False
 ) -> keras.Model:
-    """A copy of a functional model that predicts the same from fewer and cheaper operations.
+    """Copies a functional model so that it predicts the same from fewer and cheaper operations.
 
-    Batch normalizations and the scales of residual branches go into the convolutions before them,
-    activations are computed by the convolutions themselves, and a 1x1 convolution after an average
-    pooling of stride 1 comes before it, where it has fewer channels to pool: both are linear, and an
-    average's weights sum to 1.  precision: float32, bfloat16 or float16, as `in_precision` has it.
-    merge: the 1x1 convolutions that read the same tensor become one, its channels split afterwards; off,
-    because the split costs more than the one large product gains: Inception V3, batch 8, float32, 0.436
-    against 0.420 seconds of two AVX-512 cores.
-    In float32 probabilities stay within 1e-4.  The model is neither trained further nor loaded into.
+    Batch normalizations and the scales of residual branches are folded into the convolutions before them, activations
+    are fused with the convolutions, and a 1x1 convolution after an average pooling of stride 1 is moved before it
+    where it has fewer channels to pool: both are linear, and an average's weights sum to 1.  In float32 probabilities
+    stay within 1e-4.
+
+    Args:
+        model: A functional model.
+        precision: float32, bfloat16 or float16, as for `in_precision`.
+        merge: Merge the 1x1 convolutions that read the same tensor into one, and split its channels afterwards.
+            The split costs more than the one large product gains: Inception V3, batch 8, float32, 0.436 against
+            0.420 seconds on two AVX-512 cores.
+
+    Returns:
+        A model that is neither trained nor loaded into.
+
+    Raises:
+        UserError: `precision` is unknown.
     """
     model = flatten(model)
     pools = _pools_to_move(model)
     kinds = (keras.layers.BatchNormalization, keras.layers.Rescaling, keras.layers.Activation)
-    taken = {}
+    taken: dict[str, keras.layers.Layer] = {}
 
     def move(layer, *arguments, **options):
         if layer.name in pools.values():
@@ -46,27 +56,43 @@ def optimize_for_inference(
         x = layer(*arguments, **options)
         return taken[pools[layer.name]](x) if layer.name in pools else x
 
-    result = _absorbing(model, kinds, move, linear=pools)
+    result = _fold(model, kinds, move, linear=pools)
     return in_precision(_merge_pointwise(result) if merge else result, precision)
 
 
 def fold_batch_norm(model: keras.Model) -> keras.Model:
-    """A copy of a functional model for inference, its batch normalizations inside the convolutions before them.
+    """Copies a functional model with its batch normalizations folded into the convolutions before them.
 
-    kernel' = kernel * s and bias' = (bias - mean) * s + beta, with s = gamma / sqrt(variance + epsilon) a
-    channel, computed in float64: Ioffe and Szegedy 2015, Algorithm 2, line 11, with the linear map before
-    it.  Probabilities stay within 1e-4.  A normalization that does not directly follow a convolution or
-    a dense layer of its own is left as it is.  Layers keep their names.
+    kernel' = kernel * s and bias' = (bias - mean) * s + beta, with s = gamma / sqrt(variance + epsilon) for each
+    channel, computed in float64.  Probabilities stay within 1e-4.  A normalization that does not directly follow a
+    convolution or a dense layer with no other reader is kept.  Layers keep their names.
+
+    Args:
+        model: A functional model.
+
+    Returns:
+        A model for inference.
+
+    Source: Ioffe and Szegedy 2015, Algorithm 2, line 11, with the linear map before it.
     """
-    return _absorbing(flatten(model), (keras.layers.BatchNormalization,))
+    return _fold(flatten(model), (keras.layers.BatchNormalization,))
 
 
 def in_precision(model: keras.Model, precision: str) -> keras.Model:
-    """A functional model for inference, its feature maps computed and its kernels kept in `precision`.
+    """Makes a functional model for inference compute its feature maps and keep its kernels in one precision.
 
-    A copy, or the model itself where it is so already.  precision: float32, bfloat16 or float16.  What
-    comes after the last feature map, pooling, logits and probabilities, is float32 in each: a softmax
-    over 1,000 classes loses the small ones in 16 bits.
+    What follows the final feature map, pooling, logits and probabilities, is float32 in each: a softmax over 1,000
+    classes loses the small probabilities in 16 bits.
+
+    Args:
+        model: A functional model.
+        precision: float32, bfloat16 or float16.
+
+    Returns:
+        A copy, or the model itself where it has this precision.
+
+    Raises:
+        UserError: `precision` is unknown.
     """
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
@@ -79,20 +105,26 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
     return _rebuild(model, change={name: {"dtype": dtype} for name, dtype in dtypes.items()})
 
 
-def _absorbing(
-    model: keras.Model, kinds: tuple, call: Callable | None = None, linear=()
+def _fold(
+    model: keras.Model,
+    kinds: tuple[type, ...],
+    call: Callable[..., Any] | None = None,
+    linear: Collection[str] = (),
 ) -> keras.Model:
-    """A copy in which linear layers have taken up those of `kinds` that follow them, but for activations `linear`."""
-    drop, change, weights = set(), {}, {}
+    """A copy with layers of `kinds` folded into the linear layers before them; those named `linear` keep their activation apart."""
+    drop: set[str] = set()
+    change: dict[str, dict[str, Any]] = {}
+    weights: dict[str, list[np.ndarray]] = {}
     ends = {id(tensor) for tensor in keras.tree.flatten(model.output)}
     for layer in model.layers:
         # A subclass may compute something else, and of channels first the last axis is no channel.
         if type(layer) not in FOLDABLE or not _is_linear(layer) or _is_channels_first(layer):
             continue
-        arrays, last = layer.get_weights(), layer
+        arrays: list[np.ndarray] = layer.get_weights()
+        last: Any = layer
         has_bias, activation = layer.use_bias, None
-        while activation is None and _is_link(last) and id(last.output) not in ends:
-            (after,) = (node.operation for node in last._outbound_nodes)
+        while activation is None and _is_single_use(last) and id(last.output) not in ends:
+            after = last._outbound_nodes[0].operation
             if not isinstance(after, kinds) or len(after._inbound_nodes) != 1:
                 break
             if isinstance(after, keras.layers.BatchNormalization):
@@ -119,13 +151,18 @@ def _absorbing(
 
 
 def _pools_to_move(model: keras.Model) -> dict[str, str]:
-    """{1x1 convolution: the average pooling before it} where the two may change places and it pays."""
+    """{1x1 convolution: the average pooling before it} where the two can be swapped and that saves time."""
     pools = {}
     for layer in model.layers:
-        if isinstance(layer, keras.layers.AveragePooling2D) and _is_link(layer):
+        if isinstance(layer, keras.layers.AveragePooling2D) and _is_single_use(layer):
             (after,) = (node.operation for node in layer._outbound_nodes)
             narrows = _is_pointwise(after) and after.filters < layer.input.shape[-1]
-            if set(layer.strides) == {1} and narrows and _is_link(after) and _is_linear(after):
+            if (
+                set(layer.strides) == {1}
+                and narrows
+                and _is_single_use(after)
+                and _is_linear(after)
+            ):
                 pools[after.name] = layer.name
     return pools
 
@@ -137,7 +174,8 @@ def _merge_pointwise(model: keras.Model) -> keras.Model:
             groups.setdefault((id(layer.input), layer.activation), []).append(layer)
     groups = {key: sorted(group, key=lambda layer: layer.name) for key, group in groups.items()}
     group_of = {layer.name: g for g in groups.values() if len(g) > 1 for layer in g}
-    parts, weights = {}, {}
+    parts: dict[str, Any] = {}
+    weights: dict[str, list[np.ndarray]] = {}
 
     def call(layer, *arguments, **options):
         group = group_of.get(layer.name)
@@ -159,11 +197,16 @@ def _merge_pointwise(model: keras.Model) -> keras.Model:
 
 
 def _rebuild(
-    model: keras.Model, call: Callable | None = None, *, drop=(), change=None, weights=None
+    model: keras.Model,
+    call: Callable[..., Any] | None = None,
+    *,
+    drop: Collection[str] = (),
+    change: Mapping[str, dict[str, Any]] | None = None,
+    weights: Mapping[str, list[np.ndarray]] | None = None,
 ) -> keras.Model:
-    """A copy with its weights, less the layers `drop`, other settings by name, other weights by name.
+    """A copy without the layers `drop`, with other settings and other weights for layers by name.
 
-    call: (layer, *arguments, **options) → what stands in for the call of a layer that is not dropped.
+    call: (layer, *arguments, **options) → the output of a layer that is not dropped, in place of calling it.
     """
     change, weights = change or {}, {} if weights is None else weights
 
@@ -183,8 +226,8 @@ def _rebuild(
     return result
 
 
-def _is_link(layer) -> bool:
-    """Is it called once, and read once?"""
+def _is_single_use(layer: keras.layers.Layer) -> bool:
+    """Whether it is called once and its output is read once."""
     return len(layer._inbound_nodes) == len(layer._outbound_nodes) == 1
 
 
@@ -192,11 +235,11 @@ def _is_channels_first(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") != "channels_last"
 
 
-def _is_linear(layer) -> bool:
+def _is_linear(layer: keras.layers.Layer) -> bool:
     return layer.activation is keras.activations.linear
 
 
-def _is_pointwise(layer) -> bool:
+def _is_pointwise(layer: keras.layers.Layer) -> bool:
     return (
         type(layer) is keras.layers.Conv2D
         and set(layer.kernel_size) == set(layer.strides) == {1}
@@ -205,17 +248,19 @@ def _is_pointwise(layer) -> bool:
     )
 
 
-def _is_head(layer) -> bool:
+def _is_head(layer: keras.layers.Layer) -> bool:
     return all(len(tensor.shape) < 4 for tensor in keras.tree.flatten(layer.output))
 
 
-def _is_factor(layer) -> bool:
-    """Does a `Rescaling` multiply by one number and add nothing?"""
+def _is_factor(layer: keras.layers.Layer) -> bool:
+    """Whether a `Rescaling` multiplies by a single number and adds nothing."""
     return np.ndim(layer.scale) == 0 and not np.any(layer.offset)
 
 
-def _with_norm(arrays: list[np.ndarray], has_bias: bool, norm) -> list[np.ndarray]:
-    """The kernels of a linear layer, and its bias if it has one, with `norm` in them and a bias."""
+def _with_norm(
+    arrays: list[np.ndarray], has_bias: bool, norm: keras.layers.BatchNormalization
+) -> list[np.ndarray]:
+    """The kernels and the bias of a linear layer, which may have had none, with `norm` folded into them."""
     mean, variance = (
         keras.ops.convert_to_numpy(v).astype("float64")
         for v in (norm.moving_mean, norm.moving_variance)

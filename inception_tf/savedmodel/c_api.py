@@ -10,7 +10,7 @@ import ctypes
 import importlib.util
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from pathlib import Path
@@ -31,11 +31,11 @@ CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 
 
 class LoaderError(RuntimeError):
-    """The C++ loader did not load, or did not run, in TensorFlow's own words."""
+    """The C++ code did not load or run a SavedModel; the message is TensorFlow's."""
 
 
 class NoLoaderError(LoaderError):
-    """This platform's TensorFlow has no C++ loader to call."""
+    """The installed TensorFlow has no C++ library to call."""
 
 
 class _Output(ctypes.Structure):
@@ -75,7 +75,14 @@ _PROTOTYPES = {  # name: (result, arguments), from tensorflow/c/c_api.h, tf_tens
 
 
 def find_libraries() -> tuple[Path, ...]:
-    """The wheel's two libraries; `NoLoaderError` where it has none."""
+    """Finds the shared libraries in TensorFlow's wheel.
+
+    Returns:
+        The paths of `LIBRARIES`.
+
+    Raises:
+        NoLoaderError: TensorFlow is not installed, or its wheel has no such libraries.
+    """
     spec = importlib.util.find_spec("tensorflow")
     folder = Path(spec.origin).parent if spec and spec.origin else Path()
     paths = tuple(folder / name for name in LIBRARIES)
@@ -87,9 +94,20 @@ def find_libraries() -> tuple[Path, ...]:
 
 
 class Session:
-    """A SavedModel in memory, loaded by C++; several threads may run it at the same time."""
+    """A SavedModel in memory, loaded by C++; several threads may run it at the same time.
 
-    def __init__(self, folder: str):
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Raises:
+        LoaderError: It does not load.
+
+    Example:
+        session = Session("saved_models/digits/1")
+        (scores,) = session.run({"serving_default_images:0": images}, ["StatefulPartitionedCall:0"])
+    """
+
+    def __init__(self, folder: str) -> None:
         self._c = _bind()
         self._graph = self._c.TF_NewGraph()
         options = self._c.TF_NewSessionOptions()
@@ -108,7 +126,18 @@ class Session:
         weakref.finalize(self, _close, self._c, self._session, self._graph).atexit = False
 
     def run(self, feeds: dict[str, np.ndarray], fetches: list[str]) -> list[np.ndarray]:
-        """Tensor names as a signature states them, `name:0`; strings are object arrays of bytes."""
+        """Runs the graph once.
+
+        Args:
+            feeds: Tensor names as a signature states them, `name:0`, to arrays; strings are object arrays of bytes.
+            fetches: Tensor names.
+
+        Returns:
+            The value of each of `fetches`; strings are object arrays of bytes.
+
+        Raises:
+            LoaderError: The graph has no such tensor, or an operation fails.
+        """
         values = (c_void_p * len(feeds))(*map(self._tensor, feeds.values()))
         results = (c_void_p * len(fetches))()
         try:
@@ -116,10 +145,10 @@ class Session:
                 self._c.TF_SessionRun(
                     self._session,
                     None,
-                    self._places(feeds),
+                    self._outputs(feeds),
                     values,
                     len(feeds),
-                    self._places(fetches),
+                    self._outputs(fetches),
                     results,
                     len(fetches),
                     None,
@@ -130,7 +159,7 @@ class Session:
         finally:
             for value in values:
                 self._c.TF_DeleteTensor(value)
-        return [self._array(result) for result in results]
+        return [self._array(result) for result in results if result]
 
     @contextmanager
     def _checked(self) -> Iterator[int]:
@@ -145,10 +174,11 @@ class Session:
         finally:
             self._c.TF_DeleteStatus(status)
 
-    def _places(self, names):
-        return (_Output * len(names))(*map(self._place, names))
+    def _outputs(self, names: Iterable[str]) -> ctypes.Array[_Output]:
+        found = [self._output(name) for name in names]
+        return (_Output * len(found))(*found)
 
-    def _place(self, name: str) -> _Output:
+    def _output(self, name: str) -> _Output:
         operation, _, index = name.partition(":")
         found = self._c.TF_GraphOperationByName(self._graph, operation.encode())
         if not found:
@@ -186,12 +216,12 @@ class Session:
             array = np.frombuffer(raw, dtype)
         else:
             raise LoaderError(
-                f"an output has TensorFlow's data type {code}, which JSON cannot carry"
+                f"an output has TensorFlow's data type {code}, which JSON cannot represent"
             )
         self._c.TF_DeleteTensor(tensor)
         return array.reshape(shape)
 
-    def _slots(self, tensor: int, count: int):
+    def _slots(self, tensor: int, count: int) -> list[int]:
         start = self._c.TF_TensorData(tensor) or 0
         return [start + i * STRING_SLOT for i in range(count)]
 

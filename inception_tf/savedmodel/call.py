@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request to a SavedModel, whoever runs it."""
+"""A request to a SavedModel, independent of the program that runs it."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ class Call:
     """One request: a signature and its inputs; strings are object arrays of bytes."""
 
     signature: str
-    inputs: dict[str, np.ndarray]
+    inputs: dict[str, np.ndarray]  # by the signature's names

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a SavedModel's signatures take and give, read without TensorFlow's Python.
+"""The inputs and outputs of a SavedModel's signatures, read without TensorFlow's Python.
 
-TensorFlow's own classes for its protos import all of it, four seconds; the few fields that a client of the
-C++ session needs are declared here again, by their numbers, which a proto keeps for ever.
+TensorFlow's own classes for its protos import all of it, which takes four seconds; the few fields that a client of
+the C++ session needs are declared here again by their numbers, which a proto never changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,7 +41,7 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Signature:
-    """Names of the inputs and outputs, each with its tensor's name in the graph, `operation:index`."""
+    """Names of the inputs and outputs, each with the name of its tensor in the graph, `operation:index`."""
 
     inputs: dict[str, str]
     outputs: dict[str, str]
@@ -99,10 +100,10 @@ def _read_served_graph(folder: str | Path) -> Any:
     )
 
 
-def _names(tensors) -> dict[str, str]:
+def _names(tensors: Iterable[Any]) -> dict[str, str]:
     return {tensor.key: tensor.value.name for tensor in tensors}
 
 
 @cache
-def _saved_model():
+def _saved_model() -> Any:
     return proto_class("inception_tf.saved_model", _MESSAGES, "SavedModel")

@@ -27,15 +27,29 @@ VERSION_LIMIT = 2**63  # TensorFlow Serving reads versions as int64
 
 
 def list_versions(folder: Path) -> dict[int, Path]:
-    """{number: path} of what TensorFlow Serving would take for versions: children whose name is a number."""
+    """Lists what TensorFlow Serving would take for versions: children whose name is a number.
+
+    Args:
+        folder: The folder of a model.
+
+    Returns:
+        Version numbers to paths.
+    """
     names = (path for path in folder.iterdir() if path.name.isascii() and path.name.isdecimal())
     return {int(path.name): path for path in names}
 
 
 def newest_version(path: str | Path) -> Path:
-    """The folder of one SavedModel: `path` itself, or the highest number under it.
+    """Finds the folder of one SavedModel.
 
-    Raises `UserError` where `path` is no folder, has no version, or the version is no SavedModel.
+    Args:
+        path: A version folder, or the folder above it, of which the highest number is taken.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        UserError: `path` is no folder, has no version, or the version is no SavedModel.
     """
     path = Path(path)
     if not path.is_dir():
@@ -57,10 +71,18 @@ def newest_version(path: str | Path) -> Path:
 
 
 def check_version_free(to: Path, version: int | None) -> None:
-    """Raises `UserError` where `to` cannot hold versions, or has this one already, and for a number that is none."""
+    """Checks that a version can be written.
+
+    Args:
+        to: The folder of the versions, which may not exist yet.
+        version: The number; None for the next one.
+
+    Raises:
+        UserError: `to` is a file, has this version already, or the number is out of range.
+    """
     is_number = isinstance(version, int) and not isinstance(version, bool)
     if version is not None and not (is_number and 0 < version < VERSION_LIMIT):
-        raise UserError(f"version takes a whole number of at least 1, got {version!r}")
+        raise UserError(f"version must be an integer of at least 1, got {version!r}")
     if to.exists() and not to.is_dir():
         raise UserError(f"'{to}' is a file; give the folder that holds the versions")
     if version is not None and to.exists() and version in list_versions(to):
@@ -69,22 +91,41 @@ def check_version_free(to: Path, version: int | None) -> None:
 
 @contextlib.contextmanager
 def atomic_version(to: Path) -> Iterator[Path]:
-    """A folder in `to` to build a version in; it is gone at the end, and so is `to` where nothing came of it."""
-    fresh = not to.exists()
+    """Makes a temporary folder in which a version is built.
+
+    Args:
+        to: The folder of the versions; removed at the end where it was created here and is empty.
+
+    Yields:
+        The temporary folder; removed at the end.
+    """
+    is_new = not to.exists()
     to.mkdir(parents=True, exist_ok=True)
-    # Not a number, so that a server that watches `to` does not see it; beside its end, so that one rename moves it.
+    # Not a number, so that a server that watches `to` does not load it; in `to`, so that one rename moves it.
     building = Path(tempfile.mkdtemp(prefix=".export-", dir=to))
     try:
         yield building
     finally:
         shutil.rmtree(building, ignore_errors=True)
-        if fresh:
+        if is_new:
             with contextlib.suppress(OSError):  # it holds a version
                 to.rmdir()
 
 
 def publish_version(built: Path, to: Path, version: int | None) -> Path:
-    """Moves the finished folder under its number; where another export just took it, under the next."""
+    """Renames a finished folder to its version number.
+
+    Args:
+        built: The folder, in `to`'s file system.
+        to: The folder of the versions.
+        version: The number; None for the highest plus 1, or the next free one where another export was faster.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        UserError: The version exists.
+    """
     number = version or _next(to)
     while True:
         target = to / str(number)
@@ -105,5 +146,5 @@ def _next(to: Path) -> int:
 
 def _taken(to: Path, version: int) -> UserError:
     return UserError(
-        f"version {version} is in '{to}' already; leave the version out for the next, {_next(to)}"
+        f"version {version} is in '{to}' already; drop the version to get the next, {_next(to)}"
     )

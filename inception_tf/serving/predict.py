@@ -20,7 +20,7 @@ from inception_tf.savedmodel.signature_def import Signature, read_signatures
 from inception_tf.savedmodel.versions import newest_version
 from inception_tf.serving.client.prediction import Prediction, read_image
 
-__all__ = ["Answer", "PredictFunction", "find_model", "open_model", "predict"]
+__all__ = ["PredictFunction", "find_model", "open_model", "predict"]
 
 BATCH_SIZE = 32
 SIGNATURE, INPUT, OUTPUTS = "serving_default", "image_bytes", ("probabilities", "status")

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a SavedModel in the C++ loader, and what its answers must be.
+"""One run of a SavedModel by the C++ loader, and checks of its outputs.
 
-A finding is a function of the trial: it returns a few words, or raises `FaultError` or `NotDoneError`.
+A check is a function of the run: it returns a few words for the report, or raises `CheckFailedError` or
+`CheckSkippedError`.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +37,8 @@ __all__ = [
     "warm_up_replays",
 ]
 
-TOLERANCE = 1e-4  # of a probability: another runtime may add in another order
-# Of a probability, beside the Keras model in float32: 11 and 8 bits of a number are kept in each layer.
+TOLERANCE = 1e-4  # of a probability: another runtime may sum in another order
+# Of a probability, compared with the Keras model in float32: each layer keeps 11 and 8 bits of a value.
 ROUNDING = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 1e-1}
 SUM_TOLERANCE = 1e-3  # of a row's sum, over 1,000 classes
 BATCHES = (1, 3)
@@ -45,26 +47,37 @@ Pairs = tuple[tuple[Call, CallResult], ...]
 
 
 class CheckFailedError(Exception):
-    """A check's finding that something is wrong."""
+    """A check found an error; the message says which."""
 
 
 class CheckSkippedError(Exception):
-    """A check that could not be made; the text says what stood in the way."""
+    """A check could not be made; the message says why."""
 
 
 @dataclass(frozen=True)
 class SampleRun:
-    """Calls and their answers, by what they are for."""
+    """Requests and their results, by the checks that need them."""
 
     plain: Pairs  # good images, every signature
     clean: Pairs  # five good images
-    damaged: Pairs  # the same with the middle three replaced
-    warm: Pairs  # the warm-up log's
-    peak: int = 0  # bytes that the process held at most
+    damaged: Pairs  # the same with the middle three replaced by bad ones
+    warm: Pairs  # the requests of the warm-up log
+    peak: int = 0  # peak memory of the process, bytes
 
 
 def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
-    """One child process for all calls; raises `loader.LoaderError` where the model does not load."""
+    """Runs all sample requests in one child process.
+
+    Args:
+        folder: The SavedModel, a version folder.
+        warm: The requests of the warm-up log.
+
+    Returns:
+        All requests with their results.
+
+    Raises:
+        LoaderError: The model does not load.
+    """
     good = [sample_requests.encode_jpeg(image) for image in sample_requests.sample_images(5)]
     bad = [good[0], b"", b"not an image", good[0][: len(good[0]) // 2], good[-1]]
     groups = (
@@ -73,41 +86,77 @@ def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
         sample_requests.sample_encoded_calls(bad),
         warm,
     )
-    ran = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
-    answers = iter(ran.answers)
-    return SampleRun(
-        *(tuple((call, next(answers)) for call in group) for group in groups), ran.peak
+    loaded = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
+    results = iter(loaded.results)
+    plain, clean, damaged, warmed = (
+        tuple((call, next(results)) for call in group) for group in groups
     )
+    return SampleRun(plain, clean, damaged, warmed, loaded.peak)
 
 
-def every_signature_runs(trial: SampleRun) -> str:
-    for call, answer in trial.plain:
-        if answer.error:
-            raise CheckFailedError(f"{call.signature}: {answer.error}")
-    held = f", in {trial.peak / 2**20:,.0f} MiB" if trial.peak else ""
+def every_signature_runs(run: SampleRun) -> str:
+    """Checks that every signature runs at each of `BATCHES`.
+
+    Args:
+        run: Requests and results of the C++ loader.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
+    for call, result in run.plain:
+        if result.error:
+            raise CheckFailedError(f"{call.signature}: {result.error}")
+    held = f", in {run.peak / 2**20:,.0f} MiB" if run.peak else ""
     return f"every signature runs at batch {' and '.join(map(str, BATCHES))}{held}"
 
 
-def are_probabilities(trial: SampleRun) -> str:
-    for call, outputs in _outputs(trial.plain):
+def are_probabilities(run: SampleRun) -> str:
+    """Checks that the rows of `probabilities` are not negative and sum to 1.
+
+    Args:
+        run: Requests and results of the C++ loader.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The requests did not run.
+    """
+    for call, outputs in _outputs(run.plain):
         if "probabilities" not in outputs:
             continue
         rows = outputs["probabilities"]
         # Written so that NaN fails.
         if not (np.all(rows >= 0) and np.all(np.abs(rows.sum(-1) - 1) <= SUM_TOLERANCE)):
             raise CheckFailedError(
-                f"{call.signature}: rows sum to {rows.sum(-1).tolist()}, least {rows.min()};"
+                f"{call.signature}: rows sum to {rows.sum(-1).tolist()}, minimum {rows.min()};"
                 " export a network that ends in softmax"
             )
     return "rows are not negative and sum to 1"
 
 
-def names_follow_scores(trial: SampleRun, labels: Sequence[str]) -> str:
-    """Best first, and each name is that of a class with this score."""
+def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:
+    """Checks that the best classes come first and that each name belongs to a class with this score.
+
+    Args:
+        run: Requests and results of the C++ loader.
+        labels: K class names, in order.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The requests did not run.
+    """
     names = sample_requests.bytes_array([label.encode() for label in labels])
-    probabilities = None
-    for call, outputs in _outputs(trial.plain):
-        # `classify` has none of its own; it follows `serving_default` on the same images.
+    probabilities = np.zeros((0, 0))
+    for call, outputs in _outputs(run.plain):
+        # `classify` has no probabilities; it follows `serving_default` on the same images.
         probabilities = outputs.get("probabilities", probabilities)
         if probabilities.shape[-1] != len(labels):
             raise CheckSkippedError(
@@ -127,30 +176,53 @@ def names_follow_scores(trial: SampleRun, labels: Sequence[str]) -> str:
     return "best first, named as in labels.txt"
 
 
-def as_in_python(trial: SampleRun, loaded: Any) -> str:
-    """Finds the same answers by TensorFlow's Python.
+def as_in_python(run: SampleRun, loaded: Any) -> str:
+    """Checks that TensorFlow's Python loader gives the same outputs.
 
     Args:
-        trial: Calls and the answers of the C++ loader.
+        run: Requests and results of the C++ loader.
         loaded: What `load_in_python` gives.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The requests did not run.
     """
     distances = []
-    for call, outputs in _outputs(trial.plain):
+    for call, outputs in _outputs(run.plain):
         inputs = {name: tf.constant(value) for name, value in call.inputs.items()}
         with _on_cpu():
             for name, value in loaded.signatures[call.signature](**inputs).items():
                 if value.dtype == tf.float32:
                     distances.append(_distance(value.numpy(), outputs[name]))
-    return _judge(distances)
+    return _within(distances)
 
 
-def as_in_keras(trial: SampleRun, loaded: Any, model: keras.Model, precision: str) -> str:
-    """The network itself, in float32, on the pixels that the SavedModel prepares."""
+def as_in_keras(run: SampleRun, loaded: Any, model: keras.Model, precision: str) -> str:
+    """Checks that the Keras model, in float32, gives the same outputs for the pixels that the SavedModel prepares.
+
+    Args:
+        run: Requests and results of the C++ loader.
+        loaded: What `load_in_python` gives.
+        model: The network that was exported.
+        precision: The export's, which decides the tolerance.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The requests did not run.
+    """
     prepare = getattr(loaded, "prepare", None)
     if prepare is None:
-        raise CheckSkippedError("it has no function `prepare`; only exports of this package have")
+        raise CheckSkippedError(
+            "it has no function `prepare`, which only exports of this package have"
+        )
     distances = []
-    for call, outputs in _outputs(trial.plain):
+    for call, outputs in _outputs(run.plain):
         if call.signature == "image_tensor":
             with _on_cpu():
                 images = prepare(tf.constant(call.inputs["images"]))
@@ -162,11 +234,23 @@ def as_in_keras(trial: SampleRun, loaded: Any, model: keras.Model, precision: st
             found = found["predictions"] if isinstance(found, dict) else found
             found = np.asarray(found, np.float32)
             distances.append(_distance(found, outputs["probabilities"]))
-    return _judge(distances, ROUNDING[precision])
+    return _within(distances, ROUNDING[precision])
 
 
-def bad_image_fails_alone(trial: SampleRun) -> str:
-    for (call, clean), (_, damaged) in zip(_outputs(trial.clean), trial.damaged, strict=True):
+def bad_image_fails_alone(run: SampleRun) -> str:
+    """Checks that bad images get zeros and leave the rows of good images unchanged.
+
+    Args:
+        run: Requests and results of the C++ loader.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The requests did not run.
+    """
+    for (call, clean), (_, damaged) in zip(_outputs(run.clean), run.damaged, strict=True):
         if damaged.error:
             raise CheckFailedError(
                 f"{call.signature}: bad images fail the whole call: {damaged.error}"
@@ -183,18 +267,29 @@ def bad_image_fails_alone(trial: SampleRun) -> str:
     return "3 bad of 5: zeros for these, the others bit for bit as without"
 
 
-def warm_up_replays(trial: SampleRun) -> str:
-    for number, (call, answer) in enumerate(trial.warm):
-        if answer.error:
-            raise CheckFailedError(f"record {number}, {call.signature}: {answer.error}")
-    return f"{len(trial.warm)} records replayed"
+def warm_up_replays(run: SampleRun) -> str:
+    """Checks that every request of the warm-up log runs.
+
+    Args:
+        run: Requests and results of the C++ loader.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
+    for number, (call, result) in enumerate(run.warm):
+        if result.error:
+            raise CheckFailedError(f"record {number}, {call.signature}: {result.error}")
+    return f"{len(run.warm)} records replayed"
 
 
 def _outputs(pairs: Pairs) -> Iterator[tuple[Call, dict[str, np.ndarray]]]:
-    for call, answer in pairs:
-        if answer.error:
-            raise CheckSkippedError(f"{call.signature} did not run: {answer.error}")
-        yield call, answer.outputs
+    for call, result in pairs:
+        if result.error:
+            raise CheckSkippedError(f"{call.signature} did not run: {result.error}")
+        yield call, result.outputs
 
 
 def load_in_python(folder: Path) -> Any:
@@ -207,7 +302,7 @@ def load_in_python(folder: Path) -> Any:
         What `tf.saved_model.load` gives.
 
     Raises:
-        FaultError: It does not load.
+        CheckFailedError: It does not load.
     """
     try:
         with _on_cpu():
@@ -216,8 +311,8 @@ def load_in_python(folder: Path) -> Any:
         raise CheckFailedError(f"tf.saved_model.load: {error}") from error
 
 
-def _on_cpu():
-    # As the child process: the TF32 arithmetic of an accelerator alone is coarser than the tolerance.
+def _on_cpu() -> contextlib.AbstractContextManager[None]:
+    # As in the child process: an accelerator's TF32 arithmetic alone is coarser than the tolerance.
     return tf.device("/CPU:0")
 
 
@@ -227,7 +322,7 @@ def _distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def _judge(distances: Sequence[float], allowed: float = TOLERANCE) -> str:
+def _within(distances: Sequence[float], allowed: float = TOLERANCE) -> str:
     worst = np.max(distances)  # NaN where there is one
     if not worst <= allowed:
         raise CheckFailedError(f"differs by {worst:.2g}, at most {allowed:g} is allowed")

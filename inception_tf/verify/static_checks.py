@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What lies in a SavedModel's folder, held against the contract without running it.
+"""The files in a SavedModel's folder, compared with the contract without running it.
 
-A finding is a function that returns a few words, or raises `FaultError` or `NotDoneError`.
+A check is a function that returns a few words for the report, or raises `CheckFailedError` or `CheckSkippedError`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from inception_tf.data.labels import read_labels
-from inception_tf.export.signatures import CONTRACT
+from inception_tf.export.signatures import CONTRACT, TensorSpecs
 from inception_tf.savedmodel.versions import GRAPH_FILE
 from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError
 
@@ -28,12 +30,22 @@ LABELS_FILE = "assets/labels.txt"
 VARIABLES = "variables/variables"
 MIB = 2**20
 CHECKPOINT = "__inference__traced_"  # functions that save and restore variables
-# Beginnings of operations' names that only a training needs.
+# Prefixes of operations that only training needs.
 TRAINING_OPS = ("Assign", "Random", "ResourceApply", "ResourceSparseApply", "StatelessRandom")
 
 
-def check_signatures(graph) -> str:
-    """Names, dtypes, shapes and the batch's dimension are those of `CONTRACT`."""
+def check_signatures(graph: tf.compat.v1.MetaGraphDef) -> str:
+    """Checks that names, dtypes, shapes and the batch's dimension are those of `CONTRACT`.
+
+    Args:
+        graph: The MetaGraphDef, from `read_meta_graph`.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
     sizes: dict[str, int] = {}
     for name, sides in CONTRACT.items():
         if name not in graph.signature_def:
@@ -45,8 +57,13 @@ def check_signatures(graph) -> str:
     return f"{', '.join(CONTRACT)}; K = {sizes['K']}, k = {sizes['k']}"
 
 
-def _compare_tensors(signature: str, wanted: dict, found, sizes: dict[str, int]) -> None:
-    """One side of a signature; `sizes` keeps what "K" and "k" were first, the same in all signatures."""
+def _compare_tensors(
+    signature: str,
+    wanted: TensorSpecs,
+    found: Mapping[str, Any],
+    sizes: dict[str, int],
+) -> None:
+    """Compares the inputs or the outputs of a signature; `sizes` keeps "K" and "k", equal in all signatures."""
     if set(wanted) != set(found):
         raise CheckFailedError(f"'{signature}' has {sorted(found)}, not {sorted(wanted)}")
     for name, (dtype, shape) in wanted.items():
@@ -63,8 +80,20 @@ def _compare_tensors(signature: str, wanted: dict, found, sizes: dict[str, int])
             )
 
 
-def check_labels_file(folder: Path, graph) -> str:
-    """The label file is an asset of the graph, is there, and has a line for each class."""
+def check_labels_file(folder: Path, graph: tf.compat.v1.MetaGraphDef) -> str:
+    """Checks that the label file is an asset of the graph, exists, and has a line for each class.
+
+    Args:
+        folder: The SavedModel, a version folder.
+        graph: The MetaGraphDef, from `read_meta_graph`.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+        CheckSkippedError: The number of classes is unknown.
+    """
     if Path(LABELS_FILE).name not in [asset.filename for asset in graph.asset_file_def]:
         raise CheckFailedError("the graph has no asset labels.txt")
     if not (folder / LABELS_FILE).is_file():
@@ -80,9 +109,19 @@ def check_labels_file(folder: Path, graph) -> str:
     return f"{lines} labels"
 
 
-def check_no_forced_xla(graph) -> str:
-    """No function was compiled by force."""
-    # The server leaves XLA off unless it is asked for, and then cannot run such a function.
+def check_no_forced_xla(graph: tf.compat.v1.MetaGraphDef) -> str:
+    """Checks that no function needs XLA.
+
+    Args:
+        graph: The MetaGraphDef, from `read_meta_graph`.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
+    # By default the server runs without XLA, and then cannot run such a function.
     for function in graph.graph_def.library.function:
         if function.attr["_XlaMustCompile"].b:
             raise CheckFailedError(
@@ -92,7 +131,17 @@ def check_no_forced_xla(graph) -> str:
 
 
 def check_variables(folder: Path) -> str:
-    """Every variable can be read, its checksum right; how large graph and variables are."""
+    """Checks that every variable can be read and has the right checksum.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
     try:
         reader = tf.train.load_checkpoint(str(folder / VARIABLES))
         for name in reader.get_variable_to_shape_map():
@@ -104,8 +153,18 @@ def check_variables(folder: Path) -> str:
     return f"graph {graph / MIB:.1f} MiB, variables {variables / MIB:.1f} MiB, all read"
 
 
-def check_inference_only(graph) -> str:
-    """No random numbers, as dropout draws, and no variable that a request would change: no optimizer, no new statistics."""
+def check_inference_only(graph: tf.compat.v1.MetaGraphDef) -> str:
+    """Checks for random numbers, as dropout draws, and for variables that a request would change.
+
+    Args:
+        graph: The MetaGraphDef, from `read_meta_graph`.
+
+    Returns:
+        A few words for the report.
+
+    Raises:
+        CheckFailedError: It is otherwise.
+    """
     for function in graph.graph_def.library.function:
         if CHECKPOINT in function.signature.name:
             continue

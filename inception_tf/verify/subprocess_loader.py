@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a SavedModel as TensorFlow Serving does: C++ loader, C++ session, in a process without Python's TensorFlow.
+"""Runs a SavedModel as TensorFlow Serving does: C++ loader and C++ session, in a process without Python's TensorFlow.
 
-`run` is the parent's side; `python -m inception_tf.verify.subprocess_loader REQUEST.npz RESPONSE.npz` is the child's.
-Both files hold a JSON text `plan`, whose tensors are numbers of arrays beside it.
-Not covered by this: the server's REST codec, its version manager and its batching.
+`run_saved_model` is the parent's side; `python -m inception_tf.verify.subprocess_loader REQUEST.npz RESPONSE.npz` is
+the child's.  Both files hold a JSON text `plan`, whose tensors are numbers of arrays beside it.  Not covered: the
+server's REST codec, its version manager and its batching.
 """
 
 from __future__ import annotations
@@ -27,31 +27,40 @@ from inception_tf.savedmodel.signature_def import Signature, read_signatures
 
 __all__ = ["CallResult", "Call", "LoaderResult", "run_saved_model"]
 
-TIMEOUT = 300.0  # seconds for one child process; Inception-v3 is loaded and has answered in 3, on two cores
+TIMEOUT_S = 300.0  # for one child process; Inception-v3 loads and runs in 3, on two cores
 
 
 @dataclass(frozen=True)
 class CallResult:
-    """What one call gave: its outputs, or the message of the error that it ended with."""
+    """The outputs of one request, or the message of its error."""
 
     outputs: dict[str, np.ndarray]
     error: str = ""
 
 
 class LoaderResult(NamedTuple):
-    """What one process answered, and the most memory that it held."""
+    """The results of one process and its peak memory."""
 
-    answers: tuple[CallResult, ...]
-    peak: int  # bytes, with TensorFlow's libraries; 0 where the system does not say
+    results: tuple[CallResult, ...]
+    peak: int  # bytes, with TensorFlow's libraries; 0 where the system does not tell
 
 
 def run_saved_model(
-    folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT
+    folder: str | Path, calls: Sequence[Call], timeout: float = TIMEOUT_S
 ) -> LoaderResult:
-    """`calls`, one after another on the SavedModel in `folder` in one process, an answer for each.
+    """Runs requests one after another on a SavedModel, in one process.
 
-    Raises `NoLoaderError` where TensorFlow has no C++ library to call, and `LoaderError` with
-    TensorFlow's message where the model does not load.
+    Args:
+        folder: The SavedModel, a version folder.
+        calls: The requests.
+        timeout: Seconds.
+
+    Returns:
+        A result for each request, and the process's peak memory.
+
+    Raises:
+        NoLoaderError: TensorFlow has no C++ library to call.
+        LoaderError: The model does not load; the message is TensorFlow's.
     """
     find_libraries()
     signatures = read_signatures(folder)
@@ -64,15 +73,15 @@ def run_saved_model(
         plan, tensors = _unpack(response)
     if "error" in plan:
         raise LoaderError(plan["error"])
-    answers = tuple(
+    results = tuple(
         CallResult({name: tensors[i] for name, i in answer["outputs"].items()}, answer["error"])
         for answer in plan["answers"]
     )
-    return LoaderResult(answers, plan["peak"])
+    return LoaderResult(results, plan["peak"])
 
 
 def _task(call: Call, signatures: dict[str, Signature], pack: _Pack) -> dict:
-    """Names of a signature's tensors in the graph, as the server looks them up."""
+    """A request by the names of its tensors in the graph, as the server looks them up."""
     if call.signature not in signatures:
         known = ", ".join(sorted(signatures))
         return {"error": f"no signature '{call.signature}'; there are: {known}"}
@@ -105,9 +114,9 @@ def _start_child(request: Path, response: Path, timeout: float) -> None:
 
 
 class _Pack:
-    """Arrays for one .npz file; strings go as their bytes, joined, and their lengths."""
+    """Arrays for one .npz file; strings are stored as their joined bytes and their lengths."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
         self._count = 0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a SavedModel keep its contract?  Its parts are looked at, then TensorFlow Serving's loader runs it."""
+"""Checks that a SavedModel keeps its contract: first its files, then its outputs in TensorFlow Serving's loader."""
 
 from __future__ import annotations
 
@@ -28,23 +28,32 @@ NOT_COVERED = "the server's REST codec, its version manager, its batching, and t
 
 @dataclass(frozen=True)
 class Check:
-    """One finding; `passed` is None where the check could not be made, and `detail` says why."""
+    """The result of one check."""
 
     name: str
-    passed: bool | None
-    detail: str
+    passed: bool | None  # None: not made
+    detail: str  # a few words; where it failed or was not made, why
 
 
 def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Check, ...]:
-    """Checks of the SavedModel `path`: saved_models/NAME (its newest version) or NAME/VERSION.
+    """Checks a SavedModel: its files, its outputs in C++ and in Python, and the Keras model's outputs.
 
-    model: the network that was exported, or the run folder or weights file that it came from; its
-    probabilities are compared.  None: the one that the export itself names, while it is there unchanged.
-    Raises `UserError` where there is no SavedModel to check.  Not covered: `NOT_COVERED`.
+    Args:
+        path: saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.
+        model: The network that was exported, or the path of its run folder or weights file, for comparison; None for
+            the one that the export names, if it still exists unchanged.
+
+    Returns:
+        All checks in order; `NOT_COVERED` says what they leave open.
+
+    Raises:
+        UserError: There is no SavedModel to check, or no network at the path `model`.
+
+    Example:
+        failed = [check.name for check in verify("saved_models/digits") if check.passed is False]
     """
     folder = newest_version(path)
-    if isinstance(model, str):
-        model = _open(model, metadata.read_metadata(folder))
+    network = _open(model, metadata.read_metadata(folder)) if isinstance(model, str) else model
     graph = read_meta_graph(folder)
     signatures = _check("signatures", static_checks.check_signatures, graph)
     return (
@@ -54,11 +63,11 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
         _check("sizes", static_checks.check_variables, folder),
         _check("inference only", static_checks.check_inference_only, graph),
         _check("no forced XLA", static_checks.check_no_forced_xla, graph),
-        *_running(folder, model, bool(signatures.passed)),
+        *_running(folder, network, bool(signatures.passed)),
     )
 
 
-def _check(name: str, finding: Callable[..., str], *arguments) -> Check:
+def _check(name: str, finding: Callable[..., str], *arguments: Any) -> Check:
     try:
         return Check(name, True, finding(*arguments))
     except (CheckSkippedError, NoLoaderError) as reason:
@@ -72,37 +81,37 @@ def _first_line(error: Exception) -> str:
 
 
 def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[Check]:
-    """The checks of what the model answers; one child process answers for all of them.
+    """Makes the checks of the outputs; one child process runs all requests.
 
-    known: the signatures are the contract's, so that answers can be read.
+    known: the signatures are the contract's, so that outputs can be read.
     """
     log = _check("warm-up", _read_log, folder)
-    tried: list[SampleRun] = []
+    runs: list[SampleRun] = []
 
     def run() -> str:
-        tried.append(
+        runs.append(
             runtime_checks.run_sample_requests(
                 folder, warmup.read_warmup(folder) if log.passed else ()
             )
         )
-        return runtime_checks.every_signature_runs(tried[0])
+        return runtime_checks.every_signature_runs(runs[0])
 
-    def of_trial(finding, *arguments) -> str:
-        if not tried:
+    def of_run(finding: Callable[..., str], *arguments: Any) -> str:
+        if not runs:
             raise CheckSkippedError("the C++ loader did not load it")
         if not known:
-            raise CheckSkippedError("the signatures are others")
-        return finding(tried[0], *arguments)
+            raise CheckSkippedError("the signatures are not the contract's")
+        return finding(runs[0], *arguments)
 
     yield _check("C++ loader", run)
-    yield _check("probabilities", of_trial, runtime_checks.are_probabilities)
-    yield _check("top classes", of_trial, _names_follow_scores, folder)
+    yield _check("probabilities", of_run, runtime_checks.are_probabilities)
+    yield _check("top classes", of_run, _names_follow_scores, folder)
     # Loaded once for both, and not at all where there are no answers to compare with.
     load = cache(lambda: runtime_checks.load_in_python(folder))
-    yield _check("Python loader", of_trial, _as_in_python, load)
-    yield _check("Keras model", of_trial, _as_in_keras, folder, load, model)
-    yield _check("one bad image", of_trial, runtime_checks.bad_image_fails_alone)
-    yield _check("warm-up", of_trial, runtime_checks.warm_up_replays) if log.passed else log
+    yield _check("Python loader", of_run, _as_in_python, load)
+    yield _check("Keras model", of_run, _as_in_keras, folder, load, model)
+    yield _check("one bad image", of_run, runtime_checks.bad_image_fails_alone)
+    yield _check("warm-up", of_run, runtime_checks.warm_up_replays) if log.passed else log
 
 
 def _read_log(folder: Path) -> str:
@@ -114,35 +123,35 @@ def _read_log(folder: Path) -> str:
         raise CheckFailedError(str(error)) from error
 
 
-def _names_follow_scores(tried: SampleRun, folder: Path) -> str:
-    return runtime_checks.names_follow_scores(
-        tried, read_labels(folder / static_checks.LABELS_FILE)
-    )
+def _names_follow_scores(run: SampleRun, folder: Path) -> str:
+    return runtime_checks.names_follow_scores(run, read_labels(folder / static_checks.LABELS_FILE))
 
 
-def _as_in_python(tried: SampleRun, load: Callable[[], Any]) -> str:
-    return runtime_checks.as_in_python(tried, load())
+def _as_in_python(run: SampleRun, load: Callable[[], Any]) -> str:
+    return runtime_checks.as_in_python(run, load())
 
 
 def _as_in_keras(
-    tried: SampleRun, folder: Path, load: Callable[[], Any], model: keras.Model | None
+    run: SampleRun, folder: Path, load: Callable[[], Any], model: keras.Model | None
 ) -> str:
-    kept = metadata.read_metadata(folder)
-    model = model or _open(_origin(kept), kept)
-    return runtime_checks.as_in_keras(tried, load(), model, kept.precision if kept else "float32")
+    exported = metadata.read_metadata(folder)
+    model = model or _open(_origin(exported), exported)
+    return runtime_checks.as_in_keras(
+        run, load(), model, exported.precision if exported else "float32"
+    )
 
 
-def _open(path: str, kept: metadata.ExportMetadata | None) -> keras.Model:
+def _open(path: str, exported: metadata.ExportMetadata | None) -> keras.Model:
     """The network of a run folder, or of a weights file, which belongs to the network that was exported."""
     is_run = Path(path).is_dir()
-    return open_classifier(path, None if is_run or kept is None else kept.network).model
+    return open_classifier(path, None if is_run or exported is None else exported.network).model
 
 
-def _origin(kept: metadata.ExportMetadata | None) -> str:
-    if kept is None or kept.origin is None:
+def _origin(exported: metadata.ExportMetadata | None) -> str:
+    if exported is None or exported.origin is None:
         raise CheckSkippedError("the export does not say where it came from; name it with --run")
-    if not kept.origin.is_unchanged():
+    if not exported.origin.is_unchanged():
         raise CheckSkippedError(
-            f"{kept.origin.weights} is not here or has changed since; name the run with --run"
+            f"{exported.origin.weights} does not exist or has changed since; name the run with --run"
         )
-    return kept.origin.path
+    return exported.origin.path

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every conversion starts from: a network in float32, folded, in operations that the runtimes have."""
+"""The common start of all conversions: a network in float32, folded, of operations that the runtimes have."""
 
 from __future__ import annotations
 
@@ -17,24 +17,30 @@ INPUT_NAME, OUTPUT_NAME = "images", "probabilities"  # names of the tensors in e
 class FusedLocalResponseNormalization(keras.layers.Layer):
     """Local response normalization by TensorFlow's own operation, for which every runtime has one.
 
-    Computed by its parts `googlenet` took 1.4 times as long in OpenVINO.
+    Composed of smaller operations, `googlenet` took 1.4 times as long in OpenVINO.
     """
 
-    def call(self, x, mask=None):  # as a model is called
+    def call(self, x: tf.Tensor, mask: None = None) -> tf.Tensor:  # as a model is called
         # Of local_response_norm.py: size 5, and alpha divided by the size, as Caffe divides it.
         return tf.nn.local_response_normalization(x, 2, 1.0, 1e-4 / 5, 0.75)
 
 
 def conversion_model(model: keras.Model) -> keras.Model:
-    """A copy for conversion of a functional model, (N, H, W, C) → (N, K), both float32.
+    """Copies a functional model for conversion to float32.
 
-    Float32 whatever the model computes in: what the converters make of bfloat16 layers does not run or
-    answers wrongly, and LiteRT's of float16 layers neither.
+    The converters produce models from bfloat16 layers that do not run or compute wrong outputs, and LiteRT's does from
+    float16 layers too.
+
+    Args:
+        model: (N, H, W, C) → (N, K), of any precision.
+
+    Returns:
+        The same in float32, optimized for inference.
     """
-    # In this order: what goes into kernels of 16 bits would be rounded.
+    # In this order: what is folded into kernels of 16 bits would be rounded.
     network = optimize_for_inference(in_precision(model, "float32"))
 
-    def copy(layer):
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model) and layer.name.endswith(LRN):
             return FusedLocalResponseNormalization(name=layer.name)
         return type(layer).from_config(layer.get_config())
@@ -45,12 +51,26 @@ def conversion_model(model: keras.Model) -> keras.Model:
 
 
 def input_spec(model: keras.Model) -> tf.TensorSpec:
-    """The images that `model` takes, of any number."""
+    """Describes the images that a model takes, with a free batch size.
+
+    Args:
+        model: One input (N, H, W, C).
+
+    Returns:
+        A float32 `tf.TensorSpec` named `INPUT_NAME`.
+    """
     return tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.float32, name=INPUT_NAME)
 
 
-def concrete_function(model: keras.Model):
-    """The inference of `model` as one concrete function of TensorFlow: `images` → {`probabilities`}."""
+def concrete_function(model: keras.Model) -> tf.types.experimental.ConcreteFunction:
+    """Traces the inference of a model as one concrete function, `images` → {`probabilities`}.
+
+    Args:
+        model: One input and one output.
+
+    Returns:
+        A `tf.types.experimental.ConcreteFunction`.
+    """
 
     @tf.function(input_signature=[input_spec(model)], autograph=False)
     def network(images):

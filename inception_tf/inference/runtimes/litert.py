@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -36,13 +37,13 @@ __all__ = [
 FILES = ("model.tflite",)
 PACKAGES = ("ai-edge-litert", "ai-edge-quantizer")
 SIGNATURE = "serving_default"
-# Images and probabilities stay float32, so that whoever asks needs no scales, and so does the softmax: in steps
+# Images and probabilities stay float32, so that a client needs no scales, and so does the softmax: in steps
 # of 1/256 all but the best classes would be zero.
 FLOAT = ("INPUT", "OUTPUT", "SOFTMAX")
-# How `quantized` calls ai-edge-quantizer, which differs from its recipe in both.  The range from the smallest to
+# How `quantize_litert` calls ai-edge-quantizer, which differs from its recipe in both.  The range from the smallest to
 # the largest value, in place of a moving average of each image's: with that, BVLC's GoogLeNet loses 5.8 points
 # of top-1.  The classifier's logits in float32, its weights in 8 bits: with 8-bit logits it loses 1.2, so 0.3.
-INT8 = {
+INT8: dict[str, Any] = {
     "by": "ai_edge_quantizer",
     "recipe": "static_wi8_ai8",
     "float": [name.lower() for name in FLOAT],
@@ -62,7 +63,14 @@ QUANTIZER = PrivateNames(
 
 
 def check_installed(int8: bool = False) -> None:
-    """Raises `UserError` where a package is missing."""
+    """Checks that the packages of this runtime are installed.
+
+    Args:
+        int8: Also what quantization needs.
+
+    Raises:
+        UserError: A package is missing.
+    """
     import_package("ai_edge_litert.interpreter", "format 'litert'", "ai-edge-litert", "litert")
     if int8:
         import_package(
@@ -71,22 +79,34 @@ def check_installed(int8: bool = False) -> None:
 
 
 def to_litert(model: keras.Model) -> bytes:
-    """A functional Keras model, (N, H, W, C) → (N, K), as a TFLite file with `images` in and `probabilities` out.
+    """Converts a model to float32 TFLite, with batch normalization folded, for any batch size, in TFLite's own operations.
 
-    Float32, batch normalization folded, of any batch size, in TFLite's own operations alone.
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+
+    Returns:
+        The content of the file, with `images` as input and `probabilities` as output.
     """
     network = conversion_model(model)
     module = tf.Module()
     module.weights = [weight.value for weight in network.weights]
     module.network = concrete_function(network)
     with tempfile.TemporaryDirectory() as scratch, silence():
-        # By way of a SavedModel: only that gives the file a signature, whose tensors have names.
+        # Via a SavedModel: only that gives the file a signature, whose tensors have names.
         tf.saved_model.save(module, scratch, signatures={SIGNATURE: module.network})
         return tf.lite.TFLiteConverter.from_saved_model(scratch).convert()
 
 
 def quantize_litert(converted: bytes, calibration: Sequence[np.ndarray]) -> bytes:
-    """A TFLite file with int8 weights and feature maps, their ranges from batches (N, H, W, C) float32."""
+    """Quantizes weights and feature maps to int8.
+
+    Args:
+        converted: A TFLite file of `to_litert`.
+        calibration: Batches (N, H, W, C) float32, which give the ranges.
+
+    Returns:
+        The content of the quantized file.
+    """
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
     job = quantizer.Quantizer(converted, recipe.static_wi8_ai8())
@@ -112,7 +132,13 @@ def quantize_litert(converted: bytes, calibration: Sequence[np.ndarray]) -> byte
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """`FILES` of a functional Keras model into `folder`; in int8 where there are images to calibrate with."""
+    """Converts a model and writes `FILES`.
+
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+        folder: Where to write.
+        calibration: Batches (N, H, W, C) float32 for int8; None for float32.
+    """
     converted = to_litert(model)
     if calibration:
         converted = quantize_litert(converted, calibration)
@@ -120,11 +146,18 @@ def write_model(
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What the file in `folder` computes, on the processor."""
+    """Loads `FILES` to run on the processor.
+
+    Args:
+        folder: Where they are.
+
+    Returns:
+        (N, H, W, C) float32 → (N, K) float32.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     with silence():
         interpreter = Interpreter(str(folder / FILES[0]), num_threads=usable_cores())
-        interpreter.allocate_tensors()  # announces itself
+        interpreter.allocate_tensors()  # prints a line
         runner = interpreter.get_signature_runner(SIGNATURE)
     return lambda images: runner(**{INPUT_NAME: images})[OUTPUT_NAME]

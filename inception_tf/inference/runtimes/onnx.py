@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX: `model.onnx`, for ONNX Runtime and whatever else reads it."""
+"""ONNX: `model.onnx`, for ONNX Runtime and other readers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -21,6 +23,9 @@ from inception_tf.inference.runtimes.graph import (
 )
 from inception_tf.inference.runtimes.packages import import_package
 
+if TYPE_CHECKING:
+    import onnx
+
 __all__ = ["FILES", "INT8", "PACKAGES", "check_installed", "load_model", "to_onnx", "write_model"]
 
 FILES = ("model.onnx",)
@@ -33,15 +38,26 @@ NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def check_installed(int8: bool = False) -> None:
-    """Raises `UserError` where a package is missing."""
+    """Checks that the packages of this runtime are installed.
+
+    Args:
+        int8: Also what quantization needs.
+
+    Raises:
+        UserError: A package is missing.
+    """
     for package in PACKAGES:
         _imported(package)
 
 
-def to_onnx(model: keras.Model):
-    """A functional Keras model, (N, H, W, C) → (N, K), as an `onnx.ModelProto` with `images` in and `probabilities` out.
+def to_onnx(model: keras.Model) -> onnx.ModelProto:
+    """Converts a model to float32 ONNX, with batch normalization folded, for any batch size.
 
-    Float32, batch normalization folded, of any batch size.
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+
+    Returns:
+        An `onnx.ModelProto` with `images` as input and `probabilities` as output.
     """
     import onnx
 
@@ -66,21 +82,34 @@ def to_onnx(model: keras.Model):
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """`FILES` of a functional Keras model into `folder`."""
+    """Converts a model and writes `FILES`.
+
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+        folder: Where to write.
+        calibration: Ignored: there is no int8.
+    """
     import onnx
 
     onnx.save(to_onnx(model), folder / FILES[0])
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What the file in `folder` computes in ONNX Runtime, on the processor."""
+    """Loads `FILES` to run on the processor.
+
+    Args:
+        folder: Where they are.
+
+    Returns:
+        (N, H, W, C) float32 → (N, K) float32.
+    """
     session = _imported("onnxruntime").InferenceSession(
         folder / FILES[0], providers=["CPUExecutionProvider"]
     )
     return lambda images: session.run([OUTPUT_NAME], {INPUT_NAME: images})[0]
 
 
-def _imported(package: str):
+def _imported(package: str) -> ModuleType:
     # "0" in the environment is a user's own choice.
     with environment_variables(**{NO_TELEMETRY: os.environ.get(NO_TELEMETRY, "1")}):
         return import_package(package, "format 'onnx'", package, "onnx")

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +17,9 @@ from inception_tf.host.private_names import PrivateName, PrivateNames
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import concrete_function, conversion_model
 from inception_tf.inference.runtimes.packages import import_package
+
+if TYPE_CHECKING:
+    import openvino
 
 __all__ = [
     "FILES",
@@ -31,10 +36,10 @@ __all__ = [
 
 FILES = ("model.xml", "model.bin")
 PACKAGES = ("openvino", "nncf")
-# How `quantized` calls NNCF, which differs from its defaults in both.  The range from the smallest to the largest
+# How `quantize_openvino` calls NNCF, which differs from its defaults in both.  The range from the smallest to the largest
 # value, in place of the mean of each image's: probabilities of two networks diverge a fifth as far.  The
 # accurate correction of biases, in place of the fast one: that one is worse than none on three of four networks.
-INT8 = {
+INT8: dict[str, Any] = {
     "by": "nncf.quantize",
     "preset": "mixed",
     "bias_correction": "accurate",
@@ -49,7 +54,7 @@ NNCF = PrivateNames(
         ),
     ),
 )
-# Left to itself OpenVINO computes in bfloat16 where the processor has units for it.
+# By default OpenVINO computes in bfloat16 where the processor has units for it.
 HINT, THREADS = "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"
 EXACT = {HINT: "f32"}
 HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "bf16"}
@@ -57,27 +62,50 @@ TELEMETRY = "openvino_telemetry"
 
 
 def check_installed(int8: bool = False) -> None:
-    """Raises `UserError` where a package is missing."""
+    """Checks that the packages of this runtime are installed.
+
+    Args:
+        int8: Also what quantization needs.
+
+    Raises:
+        UserError: A package is missing.
+    """
     _openvino()
     if int8:
         _nncf()
 
 
-def to_openvino(model: keras.Model):
-    """A functional Keras model, (N, H, W, C) → (N, K), as an `openvino.Model` with `images` in and `probabilities` out.
+def to_openvino(model: keras.Model) -> openvino.Model:
+    """Converts a model to float32 OpenVINO, with batch normalization folded, for any batch size.
 
-    Float32, batch normalization folded, of any batch size.  One transposition is left, of the images.
+    One transposition remains, of the images.
+
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+
+    Returns:
+        An `openvino.Model` with `images` as input and `probabilities` as output.
     """
-    openvino = _openvino()
+    runtime = _openvino()
     with silence():
-        # Sharing weights would leave a model that reads memory of the Keras model's.
-        return openvino.convert_model(
+        # A model with shared weights would read the Keras model's memory.
+        return runtime.convert_model(
             concrete_function(conversion_model(model)), share_weights=False
         )
 
 
-def quantize_openvino(converted, calibration: Sequence[np.ndarray]):
-    """An `openvino.Model` with int8 convolutions and dense layers, their ranges from batches (N, H, W, C) float32."""
+def quantize_openvino(
+    converted: openvino.Model, calibration: Sequence[np.ndarray]
+) -> openvino.Model:
+    """Quantizes convolutions and dense layers to int8.
+
+    Args:
+        converted: An `openvino.Model` in float32.
+        calibration: Batches (N, H, W, C) float32, which give the ranges.
+
+    Returns:
+        The quantized `openvino.Model`.
+    """
     nncf = _nncf()
     ranges = NNCF.get("RangeEstimatorParametersSet").MINMAX
     with silence():
@@ -96,16 +124,29 @@ def quantize_openvino(converted, calibration: Sequence[np.ndarray]):
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """`FILES` of a functional Keras model into `folder`; in int8 where there are images to calibrate with."""
+    """Converts a model and writes `FILES`.
+
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+        folder: Where to write.
+        calibration: Batches (N, H, W, C) float32 for int8; None for float32.
+    """
     converted = to_openvino(model)
     if calibration:
         converted = quantize_openvino(converted, calibration)
-    # Half of the bits, which is OpenVINO's default, would cost 1e-3 of a probability.
+    # float16, OpenVINO's default, would change probabilities by 1e-3.
     _openvino().save_model(converted, folder / FILES[0], compress_to_fp16=False)
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What the files in `folder` compute, on the processor."""
+    """Loads `FILES` to run on the processor.
+
+    Args:
+        folder: Where they are.
+
+    Returns:
+        (N, H, W, C) float32 → (N, K) float32.
+    """
     network = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
     request = network.create_infer_request()
     return lambda images: request.infer([images])[0].copy()  # the next call writes there again
@@ -117,10 +158,16 @@ def compile_for_cpu(
     precision: str,
     threads: int | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A functional Keras model on the processor, without files between: (N, H, W, C) float32 → (N, K) float32.
+    """Converts and compiles a model for the processor, without files.
 
-    precision: float32, bfloat16, float16, or int8 with images in `calibration`; what int8 leaves is bfloat16.
-    threads: None for all cores.
+    Args:
+        model: A functional model (N, H, W, C) → (N, K).
+        calibration: Batches of images for int8, else None.
+        precision: float32, bfloat16, float16 or int8, which computes in bfloat16 what it does not quantize.
+        threads: None for all cores.
+
+    Returns:
+        (N, H, W, C) float32 → (N, K) float32.
     """
     converted = to_openvino(model)
     if calibration:
@@ -131,29 +178,34 @@ def compile_for_cpu(
 
 
 def openvino_version() -> str:
+    """Reads the version of the installed OpenVINO.
+
+    Returns:
+        The version without its build number, such as `2026.0.0`.
+    """
     return _openvino().__version__.partition("-")[0]
 
 
-def _openvino():
+def _openvino() -> ModuleType:
     with _without_telemetry():
         return import_package("openvino", "format 'openvino'", "openvino", "openvino")
 
 
-def _nncf():
+def _nncf() -> ModuleType:
     with _without_telemetry():
         return import_package("nncf", "int8 for OpenVINO", "nncf", "openvino")
 
 
 @contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Imports meanwhile find no package that reports to Intel, and never send anything.
+    """Hides the package that reports to Intel from imports while the block runs, so that nothing is sent.
 
-    Where the program has imported it before, that is the program's own choice.
+    A program that has imported it before has made its own choice.
     """
     if TELEMETRY in sys.modules:
         yield
         return
-    sys.modules[TELEMETRY] = None
+    sys.modules[TELEMETRY] = None  # type: ignore[assignment]  # an import of it fails
     try:
         yield
     finally:

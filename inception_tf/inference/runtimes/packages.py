@@ -13,7 +13,20 @@ __all__ = ["import_package"]
 
 
 def import_package(module: str, what: str, package: str, extra: str) -> ModuleType:
-    """The module of that name, imported in silence; `UserError` with what to install where it is missing."""
+    """Imports a module of an optional package, without its output.
+
+    Args:
+        module: Dotted name of the module.
+        what: What needs it, for the error.
+        package: Name of the distribution.
+        extra: The extra of this package that installs it.
+
+    Returns:
+        The module.
+
+    Raises:
+        UserError: The package is missing; the sentence says what to install.
+    """
     try:
         with silence():
             return importlib.import_module(module)
