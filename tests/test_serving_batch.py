@@ -353,7 +353,7 @@ MISTAKES = {
         "--": "--direct_num_worker=2"
     },
     "argument --direct_num_workers: invalid int value: 'two'": {"--": "--direct_num_workers=two"},
-    "Beam cannot take the runner 'Nowhere': ": {"--": "--runner=Nowhere"},
+    "Beam cannot use the runner 'Nowhere': ": {"--": "--runner=Nowhere"},
     "the number of workers is for the runner on this machine; set that of FlinkRunner": {
         "--workers": "2",
         "--": "--runner=FlinkRunner",
@@ -459,7 +459,7 @@ def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
         started.send_signal(signal.SIGINT)
         _, err = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert err.endswith("inception-tf: stopped; what is done stays, call again to go on\n")
+    assert err.endswith("inception-tf: stopped; finished shards are kept; call again to resume\n")
 
 
 @pytest.mark.slow
@@ -467,7 +467,7 @@ def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
     ("lost", "code", "sentence"),
     [
         ("a worker", 2, "a worker process ended with code -9, as one does that finds no memory"),
-        ("the caller", 130, "stopped; what is done stays, call again to go on"),
+        ("the caller", 130, "stopped; finished shards are kept; call again to resume"),
     ],
 )
 def test_where_a_process_is_lost_the_others_end(model, photos, tmp_path, lost, code, sentence):

@@ -243,7 +243,7 @@ def test_time_that_has_run_out_is_not_spent_again():
     with serving(script) as (fake, address), Client(address, timeout=0.2) as asked:
         start = time.monotonic()
         with pytest.raises(
-            UserError, match=r"demo gave no answer within 0\.2 seconds; allow it more"
+            UserError, match=r"demo did not reply within 0\.2 seconds; allow it more"
         ):
             asked.predict([b"x"])
         assert time.monotonic() - start < 0.9
@@ -253,15 +253,15 @@ def test_time_that_has_run_out_is_not_spent_again():
 # Sentences.
 
 CODES = {
-    400: "answers 400, the words; ask for a version",
-    401: "answers 401, the words; give the user",
-    403: "answers 403, the words; ask its keeper",
-    404: "answers 404, the words; check the model's name",
-    413: "answers 413, the words; send fewer or smaller images",
-    429: "answers 429, the words; ask again when it has less to do",
-    500: "answers 500, the words; the server's log says more",
-    503: "answers 503, the words; see that it runs",
-    504: "answers 504, the words; allow it more time",
+    400: "replied 400, the words; request a version",
+    401: "replied 401, the words; give the user",
+    403: "replied 403, the words; ask its administrator",
+    404: "replied 404, the words; check the model's name",
+    413: "replied 413, the words; send fewer or smaller images",
+    429: "replied 429, the words; try again when it has less load",
+    500: "replied 500, the words; the server's log says more",
+    503: "replied 503, the words; check that it runs",
+    504: "replied 504, the words; allow it more time",
 }
 
 
@@ -282,7 +282,7 @@ BODIES = {
     b'{"detail": "Not Found"}': "Not Found",
     b"<h1>Bad gateway</h1>": "<h1>Bad gateway</h1>",
     b'["a"]': r'\["a"\]',
-    b"": "without a word",
+    b"": "without a message",
     b"\xff\xfe": "\ufffd\ufffd",
     b"x" * 5000: "x{300}",
 }
@@ -293,7 +293,7 @@ def test_words_are_found_in_every_kind_of_body(body):
     with (
         serving(lambda *_: (404, body)) as (_, address),
         Client(address) as asked,
-        pytest.raises(UserError, match=f" answers 404, {BODIES[body]}; "),
+        pytest.raises(UserError, match=f" replied 404, {BODIES[body]}; "),
     ):
         asked.predict([b"x"])
 
@@ -302,7 +302,7 @@ STRANGE = {
     "no JSON object, but '<html>'": b"<html>",
     r"no JSON object, but '\[1\]'": [1],
     "no list of predictions": {"outputs": 1},
-    "2 answers for 1 images": {"predictions": [row(b"x")] * 2},
+    "2 predictions for 1 images": {"predictions": [row(b"x")] * 2},
     "no 'status'": {"predictions": [{"output_0": [0.5]}]},
     "list indices must be integers": {"predictions": [[0.1, 0.9]]},
     "has no len": {"predictions": [row(b"x") | {"probabilities": 1}]},
@@ -348,14 +348,16 @@ def test_more_classes_than_the_server_names_are_refused():
     wider = {"predictions": [row(b"x") | {"probabilities": [0.1] * 3}]}
     with serving(lambda *_: (200, wider)) as (_, address), Client(address) as asked:
         assert len(asked.predict([b"x"], top=2)[0].top) == 2
-        with pytest.raises(UserError, match="names the 2 best of 3 classes, not 5; ask for top 2"):
+        with pytest.raises(
+            UserError, match="returns the 2 best of 3 classes, not 5; request top 2"
+        ):
             asked.predict([b"x"])
 
 
 ARGUMENTS = {
     "image 1 is float32": [b"", np.zeros((2, 2, 3), np.float32)],
     r"image 0 is uint8 \(2, 2\); give uint8 \(H, W, 3\)": [np.zeros((2, 2), np.uint8)],
-    "takes several images; give a list": "cat.jpg",
+    "takes a list of images; for one": "cat.jpg",
 }
 
 
@@ -371,11 +373,11 @@ def test_images_of_another_kind_are_refused(sentence):
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ({"timeout": 0}, "timeout takes seconds above 0, got 0"),
-        ({"retries": -1}, "retries takes at least 0, got -1"),
-        ({"batch_size": 0}, "batch_size takes at least 1, got 0"),
-        ({"request_bytes": 1}, "request_bytes takes at least 2048, got 1"),
-        ({"parallel": 0}, "parallel takes at least 1, got 0"),
+        ({"timeout": 0}, "timeout must be above 0 seconds, got 0"),
+        ({"retries": -1}, "retries must be at least 0, got -1"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"request_bytes": 1}, "request_bytes must be at least 2048, got 1"),
+        ({"parallel": 0}, "parallel must be at least 1, got 0"),
     ],
 )
 def test_a_setting_outside_its_range_is_refused(setting, sentence):
@@ -383,7 +385,7 @@ def test_a_setting_outside_its_range_is_refused(setting, sentence):
         Client("http://127.0.0.1:1/v1/models/m", **setting)
     with (
         Client("http://127.0.0.1:1/v1/models/m") as asked,
-        pytest.raises(UserError, match="top takes at least 1, got 0"),
+        pytest.raises(UserError, match="top must be at least 1, got 0"),
     ):
         asked.predict([b"x"], top=0)
 
@@ -411,7 +413,9 @@ def test_the_status_is_read_in_both_forms():
 def test_without_requests_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
     monkeypatch.delitem(sys.modules, "inception_tf.serving.client.rest")
-    with pytest.raises(UserError, match=r"asking a server needs requests: pip install .*\[serve\]"):
+    with pytest.raises(
+        UserError, match=r"a server.s REST API needs requests: pip install .*\[serve\]"
+    ):
         Client("http://127.0.0.1:1/v1/models/m")
 
 
@@ -447,7 +451,7 @@ def test_predict_gives_a_server_the_time_it_is_told(capfd, tmp_path):
     with serving(script) as (_, address):
         assert cli.main(["predict", address, str(tmp_path / "x"), "--timeout", "0.1"]) == 2
     assert capfd.readouterr()[1].endswith(
-        "gave no answer within 0.1 seconds; allow it more time: timeout, --timeout\n"
+        "did not reply within 0.1 seconds; allow it more time: timeout, --timeout\n"
     )
 
 
@@ -541,7 +545,7 @@ def test_grpc_without_retries_asks_once():
     with (
         grpc_serving(script) as (service, address),
         Client(address, retries=0) as asked,
-        pytest.raises(UserError, match="demo answers UNAVAILABLE, full; see that it runs"),
+        pytest.raises(UserError, match="demo replied UNAVAILABLE, full; check that it runs"),
     ):
         asked.predict([b"x"])
     assert len(service.requests) == 1
@@ -549,9 +553,9 @@ def test_grpc_without_retries_asks_once():
 
 def test_grpc_statuses_are_the_sentences_of_rest():
     for status, sentence in (
-        ("NOT_FOUND", "answers NOT_FOUND, words; check the model's name"),
-        ("FAILED_PRECONDITION", "answers FAILED_PRECONDITION, words; ask for a version"),
-        ("INTERNAL", "answers INTERNAL, words; the server's log"),
+        ("NOT_FOUND", "replied NOT_FOUND, words; check the model's name"),
+        ("FAILED_PRECONDITION", "replied FAILED_PRECONDITION, words; request a version"),
+        ("INTERNAL", "replied INTERNAL, words; the server's log"),
     ):
         script = lambda *_, status=status: (grpc.StatusCode[status], "words")  # noqa: E731
         with (
@@ -567,7 +571,7 @@ def test_a_grpc_call_ends_with_its_time():
     with (
         grpc_serving(lambda *_: time.sleep(1)) as (_, address),
         Client(address, timeout=0.2) as asked,
-        pytest.raises(UserError, match=r"gave no answer within 0\.2 seconds"),
+        pytest.raises(UserError, match=r"did not reply within 0\.2 seconds"),
     ):
         asked.predict([b"x"])
 
@@ -575,6 +579,6 @@ def test_a_grpc_call_ends_with_its_time():
 def test_a_grpc_server_that_is_not_there_is_one_sentence():
     with (
         Client(f"grpc://127.0.0.1:{free_port()}/v1/models/demo", retries=1) as asked,
-        pytest.raises(UserError, match="answers UNAVAILABLE, .*refused.*; see that it runs"),
+        pytest.raises(UserError, match="replied UNAVAILABLE, .*refused.*; check that it runs"),
     ):
         asked.predict([b"x"])

@@ -71,8 +71,8 @@ def bars(page) -> list[tuple[str, float, str]]:
     )
 
 
-def trouble(page) -> str:
-    return wait(page, "document.querySelector('#trouble')?.innerText")
+def problem(page) -> str:
+    return wait(page, "document.querySelector('#problem')?.innerText")
 
 
 def shown(model: Path, image: Path) -> list[list]:
@@ -126,10 +126,10 @@ def test_what_cannot_be_read_is_told_with_the_models_reason_and_the_next_image_i
     text = tmp_path / "text.jpg"
     text.write_bytes(b"no image")
     drop(page, text)
-    assert trouble(page) == "This image cannot be read: not a JPEG or PNG image"
+    assert problem(page) == "This image cannot be read: not a JPEG or PNG image"
     assert not page.execute_script("return document.querySelector('#label meter')")
     wait(page, "document.querySelector('#image button[aria-label=\"Remove Image\"]')").click()
-    wait(page, "!document.querySelector('#trouble') && !document.querySelector('#image img')")
+    wait(page, "!document.querySelector('#problem') && !document.querySelector('#image img')")
     image = next((test_data / "flowers12").rglob("*.jpg"))
     drop(page, image)
     assert bars(page) == shown(model, image)
@@ -139,7 +139,7 @@ def test_a_file_that_claims_to_be_huge_is_refused_by_the_model(page, tmp_path):
     image = tmp_path / "huge.png"
     image.write_bytes(png(20000, 20000))
     drop(page, image)
-    assert trouble(page).endswith("20000x20000 pixels, at most 50000000 are read")
+    assert problem(page).endswith("20000x20000 pixels, at most 50000000 are read")
 
 
 def test_the_page_asks_nobody_but_its_server(page, running, test_data):

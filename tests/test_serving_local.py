@@ -283,9 +283,9 @@ def test_what_is_not_served_is_404(plain, batched):
     for served in (plain, batched):
         other = served.rest.replace("flowers", "other")
         assert post(other, {"instances": [""]})[0] == 404
-        with pytest.raises(UserError, match="answers 404, Model with name other does not exist; "):
+        with pytest.raises(UserError, match="replied 404, Model with name other does not exist; "):
             Client(other).predict([b""])
-        with pytest.raises(UserError, match=r"/versions/7 answers 404"):
+        with pytest.raises(UserError, match=r"/versions/7 replied 404"):
             Client(served.rest, version=7).predict([b""])
         assert Client(served.rest).status() == {None: "AVAILABLE"}
 
@@ -405,7 +405,7 @@ def test_a_kernels_error_is_its_own_sentence(stub):
 
 
 def test_versions_labels_and_other_calls_are_refused_as_the_server_refuses_them(stub, plain):
-    with pytest.raises(UserError, match=r"answers NOT_FOUND, .*Specific\(flowers, 7\)"):
+    with pytest.raises(UserError, match=r"replied NOT_FOUND, .*Specific\(flowers, 7\)"):
         Client(plain.grpc, version=7).predict([b""])
     with pytest.raises(UserError, match="INVALID_ARGUMENT, Unrecognized servable version label: x"):
         Client(plain.grpc, label="x").predict([b""])

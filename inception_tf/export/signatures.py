@@ -24,7 +24,7 @@ BYTES_PER_PIXEL = (
     12  # held at most for one image: a progressive JPEG's coefficients, the pixels and their crop
 )
 
-TensorSpecs = dict[str, tuple[tf.DType, tuple[str | None | int, ...]]]  # name: (dtype, shape)
+TensorSpecs = dict[str, tuple[tf.DType, tuple[str | int | None, ...]]]  # name: (dtype, shape)
 
 # {signature: (inputs, outputs)}; None is the batch or any size,
 # "K" the number of classes, "k" how many of the best are listed.

@@ -31,19 +31,14 @@ class PrivateName:
 
 
 class PrivateNames:
-    """The private names of one installed package.
+    """The table of private names of one installed package; making it imports nothing.
 
     Args:
         supported: The requirement in setup.cfg, such as `keras>=3.15,<3.16`.
-        names: The table, each `name` once; nothing is imported.
-
-    Attributes:
-        package: Name of the distribution, as pip knows it.
-        supported: The requirement in setup.cfg.
-        names: The table, by name.
+        names: The table, each `name` once.
     """
 
-    def __init__(self, supported: str, names: Iterable[PrivateName]):
+    def __init__(self, supported: str, names: Iterable[PrivateName]) -> None:
         self.package = supported.partition(">")[0]
         self.supported = supported
         self.names = {one.name: one for one in names}

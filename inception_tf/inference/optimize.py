@@ -107,7 +107,7 @@ def in_precision(model: keras.Model, precision: str) -> keras.Model:
 
 def _fold(
     model: keras.Model,
-    kinds: tuple[type, ...],
+    kinds: tuple[Any, ...],
     call: Callable[..., Any] | None = None,
     linear: Collection[str] = (),
 ) -> keras.Model:

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for images, from a run folder or an exported SavedModel."""
+"""Class names for images, from a run folder or an exported model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,43 +35,70 @@ RunFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Prediction]:
-    """One answer an image, in order; an image that cannot be read has a status and no classes.
+    """Classifies image files.
 
-    path: a run folder, a SavedModel's version folder or one for another runtime, or the folder above it
-    (its newest version).
-    Raises `UserError` where `path` is neither.
+    Args:
+        path: A run folder, a version folder of a SavedModel or of another runtime's model, or the folder above it, of
+            which the newest version is taken.
+        images: Paths of image files.
+        top: How many of the best classes a prediction has.
+
+    Returns:
+        A prediction for each image, in order; an image that cannot be read has a status and no classes.
+
+    Raises:
+        UserError: `path` is none of these, or the model does not run.
+
+    Example:
+        for prediction in predict("runs/digits", ["digit.png"], top=3):
+            print(prediction.image, prediction.top)
     """
-    ask = open_model(path)
-    answers = []
+    classify = open_model(path)
+    predictions: list[Prediction] = []
     for start in range(0, len(images), BATCH_SIZE):
-        answers += _ask(ask, images[start : start + BATCH_SIZE], top)
-    return answers
+        predictions += _predict_files(classify, images[start : start + BATCH_SIZE], top)
+    return predictions
 
 
 def open_model(path: str | Path) -> PredictFunction:
-    """What `path` answers: (N encoded images, how many classes) → status and best classes of each.
+    """Loads a model for encoded images.
 
-    path: as `predict` takes it.  A status other than `ok` comes with no classes.
+    Args:
+        path: As for `predict`.
+
+    Returns:
+        A function of N encoded images and the number of classes wanted, which gives status and best classes of each
+        image; a status other than `ok` comes without classes.
+
+    Raises:
+        UserError: `path` holds no model.
     """
     network, labels = _open(Path(path))
 
-    def ask(data: Sequence[bytes], top: int) -> list[ClassScores]:
+    def classify(data: Sequence[bytes], top: int) -> list[ClassScores]:
         images = np.empty(len(data), object)
         images[:] = data
         probabilities, statuses = network(images)
-        named = []
+        results: list[ClassScores] = []
         for row, status in zip(probabilities, statuses, strict=True):
             best = np.argsort(-row, kind="stable")[:top] if status == OK.encode() else ()
-            named.append((status.decode(), tuple((labels[i], float(row[i])) for i in best)))
-        return named
+            results.append((status.decode(), tuple((labels[i], float(row[i])) for i in best)))
+        return results
 
-    return ask
+    return classify
 
 
 def find_model(path: str | Path) -> Path:
-    """The folder of the SavedModel `path`, or of its newest version, which takes encoded images.
+    """Finds a SavedModel that takes encoded images.
 
-    Raises `UserError` where it is none or takes something else.
+    Args:
+        path: A version folder, or the folder above it, of which the newest version is taken.
+
+    Returns:
+        The version folder.
+
+    Raises:
+        UserError: There is no SavedModel, or it takes something else.
     """
     folder = newest_version(path)
     _signature(folder)
@@ -87,17 +115,17 @@ def _signature(folder: Path) -> Signature:
     return signature
 
 
-def _ask(ask: PredictFunction, images: Sequence[str], top: int) -> list[Prediction]:
+def _predict_files(classify: PredictFunction, images: Sequence[str], top: int) -> list[Prediction]:
     data, unread = zip(*map(read_image, images), strict=True)
     return [
         Prediction(image, reason or status, best)
-        for image, reason, (status, best) in zip(images, unread, ask(data, top), strict=True)
+        for image, reason, (status, best) in zip(images, unread, classify(data, top), strict=True)
     ]
 
 
 def _open(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
-    """What a run, a SavedModel or another runtime's folder computes, and its labels."""
-    # Importing TensorFlow's Python takes longer than all else that a SavedModel's first answer needs.
+    """Opens a run, a SavedModel or another runtime's folder: its network, and its labels."""
+    # Importing TensorFlow's Python takes longer than all else before a SavedModel's first output.
     if Run(path).config_file.is_file():
         return _open_run(path)
     try:
@@ -121,30 +149,31 @@ def _open_run(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
     from inception_tf.export.signatures import ServingModule
     from inception_tf.inference.optimize import optimize_for_inference
 
-    member = open_run(path)
-    network = optimize_for_inference(member.model)
-    module = ServingModule(network, str(Run(path).labels_file), member.preprocessing, top=1)
+    classifier = open_run(path)
+    network = optimize_for_inference(classifier.model)
+    module = ServingModule(network, str(Run(path).labels_file), classifier.preprocessing, top=1)
     # The lambda keeps the module alive.
-    return _eager(lambda images: module.serving_default(images)), member.labels
+    return _eager(lambda images: module.serving_default(images)), classifier.labels or ()
 
 
 def _open_session(folder: Path) -> RunFunction:
     """The SavedModel in TensorFlow's C++ session."""
     signature = _signature(folder)
-    with silence(), _broken(folder):  # one line of C++'s log does not heed TF_CPP_MIN_LOG_LEVEL
+    with silence(), _broken(folder):  # one line of C++'s log ignores TF_CPP_MIN_LOG_LEVEL
         session = Session(os.fspath(folder))
     fetches = [signature.outputs[name] for name in OUTPUTS]
 
-    def network(images):
+    def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with _broken(folder):
-            return tuple(session.run({signature.inputs[INPUT]: images}, fetches))
+            probabilities, statuses = session.run({signature.inputs[INPUT]: images}, fetches)
+        return probabilities, statuses
 
     return network
 
 
 @contextmanager
 def _broken(folder: Path) -> Iterator[None]:
-    """Turns what TensorFlow says of a damaged SavedModel into a sentence."""
+    """Turns TensorFlow's errors for a damaged SavedModel into a sentence."""
     try:
         yield
     except NoLoaderError:
@@ -152,7 +181,7 @@ def _broken(folder: Path) -> Iterator[None]:
     except LoaderError as error:
         first = str(error).partition("\n")[0]
         raise UserError(
-            f"{folder} does not run; inception-tf verify says what is wrong with it ({first})"
+            f"{folder} does not run; inception-tf verify shows what is wrong with it ({first})"
         ) from error
 
 
@@ -165,12 +194,13 @@ def _open_module(folder: Path) -> RunFunction:
     return _eager(lambda images: loaded.signatures[SIGNATURE](**{INPUT: images}))
 
 
-def _eager(call: Callable) -> RunFunction:
-    """A function of tensors that gives outputs by name, as one of NumPy arrays that gives two of them."""
+def _eager(call: Callable[[Any], Mapping[str, Any]]) -> RunFunction:
+    """Wraps a function of tensors, with outputs by name, as one of NumPy arrays with `OUTPUTS`."""
     import tensorflow as tf
 
-    def network(images):
+    def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = call(tf.constant(images, tf.string))
-        return tuple(outputs[name].numpy() for name in OUTPUTS)
+        probabilities, statuses = (outputs[name].numpy() for name in OUTPUTS)
+        return probabilities, statuses
 
     return network

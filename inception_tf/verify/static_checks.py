@@ -72,7 +72,7 @@ def _compare_tensors(
         for symbol, dim in zip(shape, dims, strict=False):
             if isinstance(symbol, str) and dim is not None:
                 sizes.setdefault(symbol, dim)
-        expected = tuple(sizes.get(side, side) for side in shape)
+        expected = tuple(sizes.get(n, n) if isinstance(n, str) else n for n in shape)
         found_dtype = tf.as_dtype(found[name].dtype)
         if (found_dtype, dims) != (dtype, expected):
             raise CheckFailedError(

@@ -7,10 +7,11 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
 import pyarrow
@@ -25,9 +26,9 @@ from inception_tf.serving.predict import find_model, open_model
 
 __all__ = ["BatchResult", "batch_predict"]
 
-THREADS = 32  # for questions to a file system, which may be far away
+THREADS = 32  # for calls to a file system, which may be remote
 
-# Both forms have these columns; of a bad image only the first two are written, always as JSON lines.
+# Both formats have these columns; for a bad image only the first two are written, always as JSON lines.
 SCHEMA = pyarrow.schema(
     {
         "path": pyarrow.string(),
@@ -40,50 +41,52 @@ SCHEMA = pyarrow.schema(
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What lies there after a call, and how much of it this call did."""
+    """The state of the output after a call, and how much of it this call did."""
 
     images: int
-    bad: int  # of all images
+    bad: int  # images that could not be read
     shards: int
-    skipped: int  # shards that were there before
+    skipped: int  # shards that were complete before this call
     predicted: int  # images of the other shards
-    parts: str  # the files' names, with * for the shard's number
+    parts: str  # pattern of the files, with * for the shard's number
     bad_parts: str
 
 
 class PredictShard(beam.DoFn):
-    """Shard → its number, once its two files are written."""
+    """Beam's step for one shard, whose output is the shard's number once its two files are written."""
 
-    def __init__(self, model: str, output: OutputFiles, plan: BatchPlan, batch_size: int):
+    def __init__(self, model: str, output: OutputFiles, plan: BatchPlan, batch_size: int) -> None:
         self._model, self._output, self._plan = model, output, plan
         self._batch_size = batch_size
-        self._shared = Shared()  # one model a process, however many threads it has
+        self._shared = Shared()  # one model per process, whatever the number of threads
 
-    def setup(self):
-        self._ask = self._shared.acquire(lambda: open_model(self._model))
+    def setup(self) -> None:
+        self._classify = self._shared.acquire(lambda: open_model(self._model))
 
-    def process(self, shard: Shard):
+    def process(self, shard: Shard) -> Iterator[int]:
         part = self._output.part(shard.number, self._plan.shards)
         bad = self._output.bad(shard.number, self._plan.shards)
-        # Another attempt of the runner's may have been first.
+        # Another attempt by the runner may have finished first.
         if not FileSystems.exists(part):
             rows = self._rows(shard.paths(self._output))
-            # The part comes last: where it is, the shard is done.
-            refused = [row for row in rows if row["status"] != OK]
+            # The part is written last: where it exists, the shard is complete.
+            bad_rows = [row for row in rows if row["status"] != OK]
             with shards.atomic_file(self._output, bad) as file:
-                _write_lines(file, refused)
+                _write_lines(file, bad_rows)
             with shards.atomic_file(self._output, part) as file:
                 write = _write_lines if self._plan.form == "jsonl" else _write_parquet
                 write(file, [row for row in rows if row["status"] == OK])
         yield shard.number
 
-    def _rows(self, paths: Sequence[str]) -> list[dict]:
+    def _rows(self, paths: Sequence[str]) -> list[dict[str, Any]]:
         rows = []
         for start in range(0, len(paths), self._batch_size):
             chunk = paths[start : start + self._batch_size]
             data, unread = _read(chunk)
-            for path, (status, best) in zip(chunk, self._ask(data, self._plan.top), strict=True):
-                row = {"path": _printable(path), "status": unread.get(path, status)}
+            for path, (status, best) in zip(
+                chunk, self._classify(data, self._plan.top), strict=True
+            ):
+                row: dict[str, Any] = {"path": _printable(path), "status": unread.get(path, status)}
                 if best:
                     row |= {"labels": [name for name, _ in best], "scores": [s for _, s in best]}
                 rows.append(row)
@@ -101,14 +104,30 @@ def batch_predict(
     workers: int = 1,
     options: Sequence[str] = (),
 ) -> BatchResult:
-    """Names what each of `images` shows, in files that hold `shard_size` images each.
+    """Classifies very many images into files of `shard_size` images each.
 
-    saved_model: its folder, where all workers see it.  images: a pattern.  output: NAME.parquet or
-    NAME.jsonl, which stands for NAME-00000-of-00040.parquet and so on, with the images that were
-    refused in NAME-bad-00000-of-00040.jsonl.  workers: processes on this machine.  options: Beam's
-    own, as `--runner=...`; without a runner all is done on this machine.
-    A shard that is there already is left as it is.  Raises `UserError` where what lies there is of
-    other images, another model, another `top` or `shard_size`.
+    A shard that is complete is skipped, so that a stopped call can be repeated to resume.
+
+    Args:
+        saved_model: saved_models/NAME or one version of it, in a folder that all workers see.
+        images: A pattern of paths, with *, ?, [...] and ** across folders.
+        output: NAME.parquet or NAME.jsonl, for NAME-00000-of-00040.parquet and so on; images that cannot be read go to
+            NAME-bad-00000-of-00040.jsonl.
+        top: How many of the best classes are written for each image.
+        shard_size: Images per file.
+        batch_size: Images that the network computes at the same time.
+        workers: Processes on this machine.
+        options: Beam's options, such as `--runner=...`; without a runner everything runs on this machine.
+
+    Returns:
+        Counts of images and shards, and where the files are.
+
+    Raises:
+        UserError: An argument is not valid, a worker stopped, or the output exists for other images, another model,
+            another `top` or `shard_size`.
+
+    Example:
+        batch_predict("saved_models/digits", "photos/**.jpg", "out/photos.parquet", workers=4)
     """
     beam_options = runner.parse_options(options, workers)
     folder = find_model(saved_model)
@@ -127,7 +146,7 @@ def batch_predict(
     if todo:
         predict = PredictShard(os.path.abspath(folder), target, plan, batch_size)
         with runner.run_pipeline(beam_options) as steps:
-            # Reshuffled, so that the shards are spread over the workers.
+            # Reshuffled, so that Beam distributes the shards over the workers.
             _ = steps | beam.Create(todo) | beam.Reshuffle() | beam.ParDo(predict)
     shards.remove_unfinished(target)
     return BatchResult(
@@ -165,8 +184,9 @@ def _count_bad(output: OutputFiles, plan: BatchPlan) -> int:
 
 
 def _read(paths: Sequence[str]) -> tuple[list[bytes], dict[str, str]]:
-    """Files, and why some cannot be read; an error that may pass fails the shard, which is tried again."""
-    data, unread = [], {}
+    """File contents, and why some cannot be read; a temporary error fails the shard, which is tried again."""
+    data: list[bytes] = []
+    unread: dict[str, str] = {}
     for path in paths:
         try:
             data.append(shards.read_file(path))
@@ -177,14 +197,14 @@ def _read(paths: Sequence[str]) -> tuple[list[bytes], dict[str, str]]:
 
 
 def _printable(path: str) -> str:
-    """A path whose bytes are no UTF-8, which Linux allows, with these bytes as \\xff."""
+    """The path as text; bytes that are not UTF-8, which Linux allows, become \\xff."""
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
-def _write_lines(file: io.BufferedIOBase, rows: Sequence[dict]) -> None:
+def _write_lines(file: io.BufferedIOBase, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
 
-def _write_parquet(file: io.BufferedIOBase, rows: Sequence[dict]) -> None:
+def _write_parquet(file: io.BufferedIOBase, rows: Sequence[dict[str, Any]]) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Apache Beam runner that does the work: the one on this machine, or any that Beam's options name."""
+"""The Apache Beam runner: the local one, or any that Beam's options name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -22,24 +23,32 @@ from inception_tf.serving.batch.workers import WorkerProcesses
 
 __all__ = ["parse_options", "run_pipeline"]
 
-GO_ON = "what is done stays, call again to go on"
+RESUME = "finished shards are kept; call again to resume"
 _ONE_PIPELINE = threading.Lock()
 LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner")
 
 
 @contextlib.contextmanager
 def run_pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
-    """A pipeline to add steps to; at the end it is run.
+    """Makes a pipeline to add steps to, and runs it at the end of the block.
 
-    Raises `UserError` for what a step could not read or write, `RuntimeError` for another failure.
+    Args:
+        options: Beam's options.
+
+    Yields:
+        The pipeline.
+
+    Raises:
+        UserError: A step could not read or write.
+        RuntimeError: A step failed otherwise.
     """
-    # Beam's own DirectRunner would fetch a program from the network, Prism, and run that.
+    # Beam's own DirectRunner would download a program, Prism, and run that.
     runner = _local_runner(options) if _is_local(options) else None
     try:
         with _on_loopback(), beam.Pipeline(runner=runner, options=options) as steps:
             yield steps
     except KeyboardInterrupt as error:
-        raise KeyboardInterrupt(f"stopped; {GO_ON}") from error
+        raise KeyboardInterrupt(f"stopped; {RESUME}") from error
     except RuntimeError as error:
         raise _failure(error) from error
 
@@ -49,21 +58,21 @@ def _local_runner(options: PipelineOptions) -> PipelineRunner:
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return runner()
-    # With this mode the runner would take its own way to start processes, not the one it is given.
+    # In this mode the runner would start processes in its own way, not in the given one.
     direct.direct_running_mode = "in_memory"
     direct.direct_num_workers = direct.direct_num_workers or os.cpu_count()
     return runner(default_environment=WorkerProcesses(direct.direct_num_workers))
 
 
 def _failure(error: RuntimeError) -> BaseException:
-    """What went wrong in a step, out of the text that Beam makes of it: tracebacks, the reason at the end."""
+    """Extracts the error of a step from Beam's text, which has tracebacks first and the reason at the end."""
     reason = str(error).strip().rpartition("\n")[2].removeprefix("RuntimeError: ")
     reason = reason.partition(" [while running ")[0]
     kind, _, what = reason.partition(": ")
     if issubclass(getattr(builtins, kind, Exception), OSError):
-        return UserError(f"a worker stopped: {what}; {GO_ON}")
+        return UserError(f"a worker stopped: {what}; {RESUME}")
     if reason == "KeyboardInterrupt":
-        return KeyboardInterrupt(f"stopped; {GO_ON}")
+        return KeyboardInterrupt(f"stopped; {RESUME}")
     return RuntimeError(reason)
 
 
@@ -76,7 +85,7 @@ def _on_loopback() -> Iterator[None]:
     as it is.  Pipelines of several threads run one after the other.
     """
     BEAM.require("grpc")
-    handlers = sys.modules[BEAM.names["grpc"].owner]
+    handlers: Any = sys.modules[BEAM.names["grpc"].owner]
     with _ONE_PIPELINE:
         theirs, handlers.grpc = handlers.grpc, _LoopbackGrpc()
         try:
@@ -86,24 +95,35 @@ def _on_loopback() -> Iterator[None]:
 
 
 class _LoopbackGrpc:
-    """The module `grpc`, but that its servers listen at 127.0.0.1."""
+    """The module `grpc`, with servers that listen at 127.0.0.1."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(grpc, name)
 
-    def server(self, *arguments, **settings) -> grpc.Server:
+    def server(self, *arguments: Any, **settings: Any) -> grpc.Server:
         made = grpc.server(*arguments, **settings)
         listen = made.add_insecure_port
 
-        def listen_at_home(address: str) -> int:
+        def listen_on_loopback(address: str) -> int:
             return listen(f"127.0.0.1:{address.rpartition(':')[2]}")
 
-        made.add_insecure_port = listen_at_home
+        made.add_insecure_port = listen_on_loopback
         return made
 
 
 def parse_options(words: Sequence[str], workers: int) -> PipelineOptions:
-    """Beam's options; `UserError` for one that it does not take."""
+    """Parses Beam's options.
+
+    Args:
+        words: The options as on a command line.
+        workers: Processes on this machine.
+
+    Returns:
+        Beam's options, complete.
+
+    Raises:
+        UserError: Beam has no such option or runner, or `workers` is given for a remote runner.
+    """
     if workers > 1:
         words = [
             f"--direct_num_workers={workers}",
@@ -111,13 +131,13 @@ def parse_options(words: Sequence[str], workers: int) -> PipelineOptions:
             *words,
         ]
     options = PipelineOptions(list(words))
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(printed):
             given = options.get_all_options(retain_unknown_options=True)
     except SystemExit as error:
-        reason = said.getvalue().strip().rpartition("error: ")[2]
-        raise UserError(f"Beam does not take its options: {reason}") from error
+        reason = printed.getvalue().strip().rpartition("error: ")[2]
+        raise UserError(f"Beam cannot parse its options: {reason}") from error
     if not _is_local(options):
         _check_other(options.view_as(StandardOptions).runner, workers)
         return options
@@ -136,7 +156,7 @@ def _check_other(runner: str, workers: int) -> None:
     try:
         create_runner(runner)
     except (AttributeError, ImportError, ValueError) as error:
-        raise UserError(f"Beam cannot take the runner '{runner}': {error}") from error
+        raise UserError(f"Beam cannot use the runner '{runner}': {error}") from error
 
 
 def _is_local(options: PipelineOptions) -> bool:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A worker process of Beam's local runner: python -m inception_tf.serving.batch.worker_process.
 
-Beam tells it by environment variables whom it works for.  An error in a step goes back to the runner; Beam would
-print and log it here as well.
+Beam passes the address of its runner in environment variables.  An error in a step goes back to the runner; Beam
+would print and log it here as well.
 """
 
 from __future__ import annotations

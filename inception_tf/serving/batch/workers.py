@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Beam's worker processes on this machine: quiet, told of when they are lost, ended when the work ends.
+"""Beam's worker processes on this machine: without output, reported when they are lost, ended when the work ends.
 
-Beam's own way to start them waits for ever for one that is killed, as for lack of memory.
+Beam's own way to start them waits forever for one that is killed, as for lack of memory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 from google.protobuf import text_format
 
@@ -22,32 +23,48 @@ __all__ = ["WorkerProcesses"]
 BEAM.require("start_worker", "stop_worker", "close", "control_api_service_descriptor", "abort")
 
 URN = "inception_tf:environment:process:v1"
-CONTROL = "CONTROL_API_SERVICE_DESCRIPTOR"  # where a worker reads whom it works for
+CONTROL = "CONTROL_API_SERVICE_DESCRIPTOR"  # where a worker reads the address of its runner
 PROGRAM = "inception_tf.serving.batch.worker_process"
-PATIENCE = 0.2  # seconds between two answers to those who wait for a lost worker
+ABORT_INTERVAL_S = 0.2  # between two messages to callers that wait for a lost worker
 
 
-class WorkerProcesses(BEAM.get("Environment")):
-    """For Beam's local runner: `workers` processes of this Python, with a share of the cores each."""
+Environment: Any = BEAM.get("Environment")
+GrpcWorkerHandler: Any = BEAM.get("GrpcWorkerHandler")
 
-    def __init__(self, workers: int):
+
+class WorkerProcesses(Environment):
+    """Beam's environment for processes of this Python on this machine, with a fraction of the cores each.
+
+    Args:
+        workers: How many processes the runner starts.
+    """
+
+    def __init__(self, workers: int) -> None:
         super().__init__()
         self._threads = max(1, (os.cpu_count() or 1) // workers)
 
-    def to_runner_api_parameter(self, context):
+    def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
+        """Encodes the environment for Beam.
+
+        Args:
+            context: Beam's, unused.
+
+        Returns:
+            The environment's URN and payload.
+        """
         return URN, str(self._threads).encode()
 
 
 @BEAM.get("register_environment")(URN, bytes)
-class _Process(BEAM.get("GrpcWorkerHandler")):
+class _Process(GrpcWorkerHandler):
     """Beam's side of one process."""
 
-    def __init__(self, threads, state, provision_info, grpc_server):
+    def __init__(self, threads: bytes, state: Any, provision_info: Any, grpc_server: Any) -> None:
         super().__init__(state, provision_info, grpc_server)
         self._threads = threads.decode()
         self._closed = threading.Event()
 
-    def start_worker(self):
+    def start_worker(self) -> None:
         address = text_format.MessageToString(self.control_api_service_descriptor())
         environment = {
             "TF_NUM_INTRAOP_THREADS": self._threads,
@@ -55,28 +72,28 @@ class _Process(BEAM.get("GrpcWorkerHandler")):
             CONTROL: address,
             "WORKER_ID": self.worker_id,
         }
-        # A session of its own: Ctrl-C is for the process that waits, which then ends this one.
+        # A new session: Ctrl-C reaches only the parent, which then ends this one.
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM], env=environment, start_new_session=True
         )
         self._watch = threading.Thread(target=self._wait, daemon=True)
         self._watch.start()
 
-    def _wait(self):
+    def _wait(self) -> None:
         code = self._process.wait()
         error = UserError(
-            f"a worker process ended with code {code}, as one does that finds no memory left; call"
-            " again to go on, with fewer workers or a smaller batch size"
+            f"a worker process ended with code {code}, often for lack of memory; call again to"
+            " resume, with fewer workers or a smaller batch size"
         )
-        # Whoever asks it for something later would wait as well.
-        while not self._closed.wait(PATIENCE):
-            with contextlib.suppress(RuntimeError):  # somebody asks at this moment: next time
+        # Later calls to the lost worker would wait as well.
+        while not self._closed.wait(ABORT_INTERVAL_S):
+            with contextlib.suppress(RuntimeError):  # a call arrives at this moment: next time
                 self.control_conn.abort(error)
 
-    def stop_worker(self):
+    def stop_worker(self) -> None:
         self._watch.join()
 
-    def close(self):
+    def close(self) -> None:
         self._closed.set()
-        self._process.terminate()  # it has nothing left to do, or nobody who waits for it
+        self._process.terminate()  # it has no work left, or no caller that waits for it
         super().close()

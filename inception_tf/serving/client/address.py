@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a served model is asked: the same path for REST and for gRPC, so that only scheme and port differ."""
+"""Addresses of served models: the same path for REST and for gRPC, so that only scheme and port differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ADDRESS_FORM", "Address", "is_address", "parse_address"]
 
 ADDRESS_FORM = "http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME"
 SCHEMES = ("http", "https", "grpc", "grpcs")
-# As TensorFlow Serving's own pattern, after whatever path a proxy puts before it.
+# TensorFlow Serving's own pattern, after the path of a proxy.
 PATH = re.compile(
     r"(?P<prefix>.*)/v1/models/(?P<model>[^/:]+)"
     r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[A-Za-z0-9_]+))?"
@@ -22,43 +22,59 @@ PATH = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """A server and one model on it; at most one of `version` and `label`, neither: the newest version."""
+    """A server and one model on it; at most one of `version` and `label`, without both the newest version."""
 
-    scheme: str
-    place: str  # host:port, with a user's name and password where REST has them
-    prefix: str  # path before /v1/models, of a proxy
+    scheme: str  # one of SCHEMES
+    host_port: str  # with a user's name and password where REST has them
+    prefix: str  # path of a proxy before /v1/models
     model: str
     version: int | None = None
     label: str | None = None
 
     @property
     def path(self) -> str:
-        """`/v1/models/digits/versions/2`, as both TensorFlow Serving and this package write it."""
+        """`/v1/models/digits/versions/2`, as TensorFlow Serving has it."""
         part = f"/versions/{self.version}" if self.version is not None else ""
         part = f"/labels/{self.label}" if self.label is not None else part
         return f"{self.prefix}/v1/models/{self.model}{part}"
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{self.place}{self.path}"
+        return f"{self.scheme}://{self.host_port}{self.path}"
 
     def __str__(self) -> str:
-        """For sentences: no password."""
-        return f"{self.scheme}://{self.place.rpartition('@')[2]}{self.path}"
+        """The address for messages, without a password."""
+        return f"{self.scheme}://{self.host_port.rpartition('@')[2]}{self.path}"
 
 
 def is_address(text: str) -> bool:
-    """A server's address, as against a path on the disk?"""
+    """Tells a server's address from a path on the disk.
+
+    Args:
+        text: Either of them.
+
+    Returns:
+        True for an address.
+    """
     return str(text).lower().startswith(tuple(f"{scheme}://" for scheme in SCHEMES))
 
 
 def parse_address(
     text: str, model: str | None = None, version: int | None = None, label: str | None = None
 ) -> Address:
-    """`http(s)://host:8501/v1/models/NAME[/versions/V|/labels/L]`, or grpc, grpcs and a port.
+    """Parses the address of a served model.
 
-    Without the path `model` names the model.  Raises `UserError` for another form and for a model,
-    version or label that is given twice.
+    Args:
+        text: `http(s)://host:8501/v1/models/NAME[/versions/V|/labels/L]`, or with grpc, grpcs and a port.
+        model: The model's name where the address has no path.
+        version: The version where the address has none.
+        label: The version's label where the address has none.
+
+    Returns:
+        The parts of the address.
+
+    Raises:
+        UserError: The address has another form, or gives a model, version or label twice.
     """
     parts = _split(text)
     if parts.path in ("", "/"):

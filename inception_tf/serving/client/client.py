@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for images from a server: TensorFlow Serving's REST or gRPC API, or KServe's V1 protocol.
+"""Class names for images from a server: TensorFlow Serving's REST or gRPC API, or KServe's V1 protocol.
 
 REST needs neither TensorFlow nor the protos, gRPC both.
 """
@@ -10,9 +10,10 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,12 +23,16 @@ from inception_tf.serving.client.address import Address, parse_address
 from inception_tf.serving.client.errors import unexpected_reply
 from inception_tf.serving.client.prediction import Prediction, read_image
 
+if TYPE_CHECKING:
+    from inception_tf.serving.client.rest import RestConnection
+    from inception_tf.serving.client.rpc import GrpcConnection
+
 __all__ = ["Client"]
 
 TIMEOUT = 30.0  # seconds, as the server's own for REST
 RETRIES = 3
-BATCH_SIZE = 32  # images a request
-PARALLEL = 4  # requests on their way at the same time
+BATCH_SIZE = 32  # images per request
+PARALLEL = 4  # requests in flight at the same time
 REQUEST_BYTES = 32 * 2**20
 OVERHEAD = 1024  # bytes of a request besides its images
 
@@ -40,21 +45,29 @@ class _Image:
 
 
 class Client:
-    """One model of one server.
+    """A connection to one model of one server; several threads may use it.
 
+    https and grpcs trust the usual authorities; REQUESTS_CA_BUNDLE and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH name a file of
+    others.  A failed request is retried after 429 and 503 (RESOURCE_EXHAUSTED and UNAVAILABLE) and where a connection
+    was refused or dropped, each time after a longer pause, or when the server says, within 8 seconds.
+
+    Args:
+        address: http, https, grpc or grpcs `://host:port/v1/models/NAME[/versions/V|/labels/L]`.
+        model: The model's name where the address has no path.
+        version: The version where the address has none; None for the newest.
+        label: The version's label where the address has none.
+        timeout: Seconds that a server may be silent in one try over REST, or take for all tries over gRPC.
+        retries: Further tries of a request; gRPC makes at most 4.
+        batch_size: Images per request, at most.
+        request_bytes: Bytes per request, at most.
+        parallel: Requests in flight at the same time, for each thread.
+
+    Raises:
+        UserError: The address or a setting is not valid, or a package is missing.
+
+    Example:
         with Client("http://localhost:8501/v1/models/digits") as client:
-            answers = client.predict(["digit.png"])
-
-    address: http, https, grpc or grpcs `://host:port/v1/models/NAME[/versions/V|/labels/L]`; without
-    the path, `model`, `version` and `label` say the same.  https and grpcs trust the usual authorities;
-    REQUESTS_CA_BUNDLE and GRPC_DEFAULT_SSL_ROOTS_FILE_PATH name a file of others.
-    timeout: seconds that a server may be silent in one try of a request over REST, or take for all
-    tries of it over gRPC.  retries: further tries after 429 and 503 (RESOURCE_EXHAUSTED and
-    UNAVAILABLE) and where a connection was refused or dropped, each after a longer pause, or when the
-    server says, within 8 seconds; gRPC makes at most 4.
-    batch_size: images a request, at most.  request_bytes: of a request, at most.  parallel: requests on
-    their way at the same time; several threads may call one client, each with as many.
-    Raises `UserError` for an address or a setting outside its range.
+            predictions = client.predict(["digit.png"])
     """
 
     def __init__(
@@ -69,10 +82,10 @@ class Client:
         batch_size: int = BATCH_SIZE,
         request_bytes: int = REQUEST_BYTES,
         parallel: int = PARALLEL,
-    ):
+    ) -> None:
         self.address: Address = parse_address(address, model, version, label)
         if not timeout > 0:
-            raise UserError(f"timeout takes seconds above 0, got {timeout!r}")
+            raise UserError(f"timeout must be above 0 seconds, got {timeout!r}")
         for name, value, least in (
             ("retries", retries, 0),
             ("batch_size", batch_size, 1),
@@ -80,13 +93,15 @@ class Client:
             ("parallel", parallel, 1),
         ):
             if value < least:
-                raise UserError(f"{name} takes at least {least}, got {value!r}")
+                raise UserError(f"{name} must be at least {least}, got {value!r}")
         self._batch_size, self._parallel = batch_size, parallel
         self._request_bytes = request_bytes
         if self.address.scheme.startswith("grpc"):
             from inception_tf.serving.client.rpc import GrpcConnection
 
-            self._server = GrpcConnection(self.address, timeout, retries, request_bytes)
+            self._server: GrpcConnection | RestConnection = GrpcConnection(
+                self.address, timeout, retries, request_bytes
+            )
         else:
             from inception_tf.serving.client.rest import RestConnection
 
@@ -95,49 +110,54 @@ class Client:
     def predict(
         self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5
     ) -> list[Prediction]:
-        """One answer an image, in order; an image that cannot be read has a status and no classes.
+        """Classifies images.
 
-        images: paths, encoded JPEGs or PNGs, or (H, W, 3) uint8 arrays; an answer names an image by
-        its path or by its place in `images`, from 0.
-        Raises `UserError` where the server cannot be reached, does not answer in time, refuses, or has
-        another kind of model.
+        Args:
+            images: Paths, encoded JPEGs or PNGs, or (H, W, 3) uint8 arrays.
+            top: How many of the best classes a prediction has.
+
+        Returns:
+            A prediction for each image, in order, named by its path or by its index in `images`; an image that cannot be
+            read has a status and no classes.
+
+        Raises:
+            UserError: The server cannot be reached, does not reply in time, reports an error, or has another kind of model.
         """
         if isinstance(images, str | bytes | Path):
-            raise UserError(
-                "predict takes several images; give a list, of one image where there is one"
-            )
+            raise UserError("predict takes a list of images; for one image give a list of one")
         if top < 1:
-            raise UserError(f"top takes at least 1, got {top}")
-        answers: list[Prediction] = []
-        waiting: deque = deque()
+            raise UserError(f"top must be at least 1, got {top}")
+        predictions: list[Prediction] = []
+        waiting: deque[Future[list[Prediction]]] = deque()
         with ThreadPoolExecutor(self._parallel) as pool:
             try:
                 for batch in self._batches(images):
                     if len(waiting) == self._parallel:
-                        answers += waiting.popleft().result()
-                    waiting.append(pool.submit(self._ask, batch, top))
+                        predictions += waiting.popleft().result()
+                    waiting.append(pool.submit(self._predict_batch, batch, top))
                 while waiting:
-                    answers += waiting.popleft().result()
+                    predictions += waiting.popleft().result()
             finally:
                 for future in waiting:
                     future.cancel()
-        return answers
+        return predictions
 
     def status(self) -> dict[int | None, str]:
-        """{version: state}, `AVAILABLE` where it takes requests; KServe has no versions and gives None."""
+        """Returns {version: state}, `AVAILABLE` where it takes requests; KServe has no versions, its key is None."""
         return self._server.status()
 
     def close(self) -> None:
+        """Closes the connections."""
         self._server.close()
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _batches(self, images: Iterable) -> Iterator[list[_Image]]:
-        """Images in order, so many that a request keeps within both limits; one that is too large alone is refused."""
+    def _batches(self, images: Iterable[str | Path | bytes | np.ndarray]) -> Iterator[list[_Image]]:
+        """Batches of images in order, within both limits of a request; a single image that is too large is rejected."""
         batch: list[_Image] = []
         room = self._request_bytes - OVERHEAD
         for index, given in enumerate(images):
@@ -156,23 +176,23 @@ class Client:
         if batch:
             yield batch
 
-    def _ask(self, batch: list[_Image], top: int) -> list[Prediction]:
+    def _predict_batch(self, batch: list[_Image], top: int) -> list[Prediction]:
         sent = [image.data for image in batch if not image.reason]
-        rows = self._server.ask(sent) if sent else []
+        rows = self._server.predict(sent) if sent else []
         if len(rows) != len(sent):
-            raise unexpected_reply(self.address, f"{len(rows)} answers for {len(sent)} images")
-        answered = iter(rows)
+            raise unexpected_reply(self.address, f"{len(rows)} predictions for {len(sent)} images")
+        results = iter(rows)
         return [
             Prediction(image.name, image.reason, ())
             if image.reason
-            else self._answer(image.name, next(answered), top)
+            else self._prediction(image.name, next(results), top)
             for image in batch
         ]
 
-    def _answer(self, name: str, row: dict, top: int) -> Prediction:
+    def _prediction(self, name: str, row: dict[str, Any], top: int) -> Prediction:
         try:
             status, labels, classes = row["status"], row["top_classes"], len(row["probabilities"])
-            # JSON has a number's shortest form; as float32 it is again what the network gave.
+            # JSON has a number's shortest form; as float32 it is the network's output again.
             scores = [float(np.float32(score)) for score in row["top_scores"]]
             best = tuple(zip(labels, scores, strict=True))
         except (KeyError, TypeError, ValueError) as error:
@@ -182,8 +202,8 @@ class Client:
             return Prediction(name, status, ())
         if len(best) < min(top, classes):
             raise UserError(
-                f"{self.address} names the {len(best)} best of {classes} classes, not {top};"
-                f" ask for top {len(best)}"
+                f"{self.address} returns the {len(best)} best of {classes} classes, not {top};"
+                f" request top {len(best)}"
             )
         return Prediction(name, OK, best[:top])
 
@@ -199,15 +219,15 @@ def _read(image: str | Path | bytes | np.ndarray, index: int) -> _Image:
 def _png(pixels: np.ndarray, index: int) -> bytes:
     """(H, W, 3) uint8 → a PNG, lightly compressed.
 
-    All images so take one signature, and any sizes one request.  Written out here, for Pillow, of which
-    this would be the one use, is not among what prediction needs.
+    So one signature serves all images, and one request any sizes.  Written here because prediction needs no
+    Pillow for anything else.
     """
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise UserError(
             f"image {index} is {pixels.dtype} {pixels.shape}; give uint8 (H, W, 3), bytes or a path"
         )
     height, width, _ = pixels.shape
-    # Each line begins with its filter's number, 0 for none.
+    # Each row begins with the number of its filter, 0 for none.
     lines = np.pad(pixels.reshape(height, width * 3), ((0, 0), (1, 0))).tobytes()
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 1)), (b"IEND", b""))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A server's refusals as sentences, the same for REST and for gRPC."""
+"""Errors of a server as sentences, the same for REST and for gRPC."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = [
     "error_message",
 ]
 
-RETRIED_CODES = (429, 503)  # overloaded, or not ready: another try may do
-WORDS_LIMIT = 300  # characters of a server's own words in a sentence
+RETRIED_CODES = (429, 503)  # overloaded, or not ready: another try may succeed
+WORDS_LIMIT = 300  # characters of a server's message in a sentence
 
 # gRPC's status → HTTP's code, as TensorFlow Serving's REST API translates it; 500 for the others.
 HTTP_CODES = {
@@ -36,41 +36,71 @@ HTTP_CODES = {
 
 # HTTP code → what to do.
 NEXT_STEP = {
-    400: "ask for a version or label that it has, of a model that inception-tf export wrote",
-    401: "give the user and password that it wants, as in http://user:password@host/...",
-    403: "ask its keeper for access",
+    400: "request a version or label that it has, of a model that inception-tf export wrote",
+    401: "give a user and password, as in http://user:password@host/...",
+    403: "ask its administrator for access",
     404: "check the model's name and version",
-    413: "send fewer or smaller images a request: batch_size, request_bytes",
-    429: "ask again when it has less to do, or send fewer requests at a time: parallel",
-    503: "see that it runs and has loaded the model, then ask again",
+    413: "send fewer or smaller images per request: batch_size, request_bytes",
+    429: "try again when it has less load, or send fewer requests at a time: parallel",
+    503: "check that it runs and has loaded the model, then try again",
     504: "allow it more time: timeout, --timeout",
 }
 
 
 def error_reply(address: Address, code: int, words: str, name: str = "") -> UserError:
-    """`http://... answers 404, Servable not found for request: Latest(x); check the model's name ...`
+    """Makes the sentence for an error that a server replied with.
 
-    code: HTTP's.  words: the server's own.  name: the code's in gRPC.
+    Args:
+        address: The served model.
+        code: HTTP's code.
+        words: The server's message.
+        name: The code's name in gRPC.
+
+    Returns:
+        `http://... replied 404, Servable not found for request: Latest(x); check the model's name ...`
     """
     step = NEXT_STEP.get(code, "the server's log says more")
-    words = " ".join(words.split())[:WORDS_LIMIT].rstrip(".") or "without a word"
-    return UserError(f"{address} answers {name or code}, {words}; {step}")
+    words = " ".join(words.split())[:WORDS_LIMIT].rstrip(".") or "without a message"
+    return UserError(f"{address} replied {name or code}, {words}; {step}")
 
 
 def timeout_error(address: Address, timeout: float) -> UserError:
-    """The sentence for a server that did not answer in time, in seconds."""
-    return UserError(f"{address} gave no answer within {timeout:g} seconds; {NEXT_STEP[504]}")
+    """Makes the sentence for a server that did not reply in time.
+
+    Args:
+        address: The served model.
+        timeout: Seconds.
+
+    Returns:
+        The error to raise.
+    """
+    return UserError(f"{address} did not reply within {timeout:g} seconds; {NEXT_STEP[504]}")
 
 
 def unexpected_reply(address: Address, what: str) -> UserError:
-    """The sentence for an answer that an export of this package does not give."""
+    """Makes the sentence for a reply that no export of this package gives.
+
+    Args:
+        address: The served model.
+        what: What is wrong with the reply.
+
+    Returns:
+        The error to raise.
+    """
     return UserError(
-        f"{address} does not answer as a model of inception-tf export does: {what}; serve such a model"
+        f"{address} does not reply as a model of inception-tf export does: {what}; serve such a model"
     )
 
 
 def error_message(body: bytes) -> str:
-    """The message in an error's body: `{"error": "..."}`, and any text where it is not that."""
+    """Extracts the message of an error from a reply's body.
+
+    Args:
+        body: `{"error": "..."}`, or any text.
+
+    Returns:
+        The message; all of the text where it is not JSON.
+    """
     text = body.decode(errors="replace")
     # TensorFlow Serving escapes as C does, and JSON has no escape for an apostrophe.
     for candidate in (text, text.replace("\\'", "'")):

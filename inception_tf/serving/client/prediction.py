@@ -1,29 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one image shows, and how its file is read: the same for a model in this process and for a server."""
+"""The prediction for one image, and how its file is read: the same for a model in this process and for a server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 __all__ = ["Prediction", "read_image"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one image shows: the best classes with their probabilities, or why it was refused."""
+    """The best classes of one image with their probabilities, or why it was rejected."""
 
-    image: str
+    image: str  # path, or index in the request
     status: str  # `ok`, or why there are no classes
-    top: tuple[tuple[str, float], ...]
+    top: tuple[tuple[str, float], ...]  # class name and probability, best first
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
+        """The prediction for JSON: `image`, `status`, and `top` as `label` and `score`."""
         classes = [{"label": label, "score": score} for label, score in self.top]
         return {"image": self.image, "status": self.status, "top": classes}
 
 
 def read_image(path: str | Path) -> tuple[bytes, str]:
-    """The file's bytes and "", or nothing and why it cannot be read."""
+    """Reads an image file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its bytes and "", or no bytes and why it cannot be read.
+    """
     try:
         return Path(path).read_bytes(), ""
     except OSError as error:

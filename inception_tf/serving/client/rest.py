@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow Serving's REST API, asked for predictions; KServe's V1 protocol is the same for these."""
+"""Predictions over TensorFlow Serving's REST API; KServe's V1 protocol is the same for these."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from inception_tf.errors import UserError, missing_package
 from inception_tf.serving.client.address import Address
@@ -21,7 +22,7 @@ try:
     import requests
     import urllib3
 except ImportError as error:
-    raise missing_package("asking a server", "requests", "serve") from error
+    raise missing_package("a server's REST API", "requests", "serve") from error
 
 __all__ = ["RestConnection"]
 
@@ -29,16 +30,22 @@ BACKOFF = (
     0.25  # seconds before the second retry, doubled for each further one; the first is at once
 )
 BACKOFF_LIMIT = 8.0  # seconds
-JITTER = 0.25  # seconds, at most: clients that were refused together do not come back together
-KEPT = 64  # open connections that are kept for the next request
+JITTER = 0.25  # seconds, at most: clients that were rejected together do not return together
+POOL_SIZE = 64  # open connections that are kept for the next request
 TIMEOUTS = (urllib3.exceptions.ReadTimeoutError, urllib3.exceptions.ConnectTimeoutError)
 ROW = len('{"b64": ""}, ')  # bytes around an image in a request
 
 
 class RestConnection:
-    """One model of a server; several threads may ask at the same time."""
+    """One model of a server; several threads may use it at the same time.
 
-    def __init__(self, address: Address, timeout: float, retries: int):
+    Args:
+        address: The served model.
+        timeout: Seconds that the server may be silent.
+        retries: Further tries of a request.
+    """
+
+    def __init__(self, address: Address, timeout: float, retries: int) -> None:
         self._address = address
         self._timeout = timeout
         self._session = requests.Session()
@@ -52,17 +59,34 @@ class RestConnection:
                 backoff_max=BACKOFF_LIMIT,
                 backoff_jitter=JITTER,
             ),
-            pool_maxsize=KEPT,
+            pool_maxsize=POOL_SIZE,
         )
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
     def size(self, data: bytes) -> int:
-        """Bytes that an image takes in a request: base64 has four for three."""
+        """Computes the bytes that an image takes in a request.
+
+        Args:
+            data: An encoded image.
+
+        Returns:
+            Bytes, at most.
+        """
         return (len(data) + 2) // 3 * 4 + ROW
 
-    def ask(self, images: Sequence[bytes]) -> list[dict]:
-        """Encoded images → a dict of the signature's outputs for each, strings decoded."""
+    def predict(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Classifies images in one request.
+
+        Args:
+            images: Encoded images.
+
+        Returns:
+            The signature's outputs for each, with decoded strings.
+
+        Raises:
+            UserError: The server cannot be reached, reports an error, or replies with something else.
+        """
         rows = [{"b64": base64.b64encode(data).decode()} for data in images]
         reply = self._send("POST", ":predict", json.dumps({"instances": rows}).encode())
         predictions = self._json(reply).get("predictions")
@@ -71,7 +95,7 @@ class RestConnection:
         return predictions
 
     def status(self) -> dict[int | None, str]:
-        """{version: state} as the server tells; KServe has no versions: `{None: "AVAILABLE"}`."""
+        """Returns {version: state} as the server reports; KServe has no versions: `{None: "AVAILABLE"}`."""
         found = self._json(self._send("GET", ""))
         if "model_version_status" in found:
             versions = found["model_version_status"]
@@ -97,13 +121,13 @@ class RestConnection:
             raise timeout_error(self._address, self._timeout) from error
         except requests.RequestException as error:
             raise UserError(
-                f"{self._address} cannot be reached: {_reason(error)}; see that the server runs there"
+                f"{self._address} cannot be reached: {_reason(error)}; check that the server runs there"
             ) from error
         if reply.status_code != 200:
             raise error_reply(self._address, reply.status_code, error_message(reply.content))
         return reply
 
-    def _json(self, reply: requests.Response) -> dict:
+    def _json(self, reply: requests.Response) -> dict[str, Any]:
         try:
             # Python's own parser takes the bare NaN that TensorFlow Serving writes.
             found = json.loads(reply.content)
@@ -115,21 +139,23 @@ class RestConnection:
 
 
 class _Retries(urllib3.Retry):
-    """As urllib3's, but time that has run out is not spent again, and a server cannot order a long sleep."""
+    """As urllib3's, but a timeout is not retried, and a server cannot demand a long pause."""
 
-    def increment(self, *arguments, error=None, **more):
-        refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # of its time-outs
+    def increment(  # type: ignore[override]  # as it is called, the error by its name
+        self, *arguments: Any, error: Exception | None = None, **more: Any
+    ) -> urllib3.Retry:
+        refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a timeout to urllib3
         if isinstance(error, TIMEOUTS) and not refused:
             raise error
-        return super().increment(*arguments, error=error, **more)
+        return super().increment(*arguments, **more | {"error": error})
 
-    def get_retry_after(self, response) -> float | None:
+    def get_retry_after(self, response: urllib3.BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
         return None if seconds is None else min(seconds, BACKOFF_LIMIT)
 
 
-def _reason(error: Exception) -> str:
-    """The operating system's words, which requests and urllib3 wrap several times."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+def _reason(error: BaseException) -> str:
+    """The operating system's message, which requests and urllib3 wrap several times."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TensorFlow Serving's gRPC API, asked for predictions.  Its protos import TensorFlow."""
+"""Predictions over TensorFlow Serving's gRPC API.  Its protos import TensorFlow."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from inception_tf.errors import missing_package
 from inception_tf.serving.client.address import Address
@@ -19,6 +20,7 @@ try:
     import grpc
     from tensorflow_serving.apis import (
         get_model_status_pb2,
+        model_pb2,
         model_service_pb2_grpc,
         predict_pb2,
         prediction_service_pb2_grpc,
@@ -36,26 +38,50 @@ RETRY_LIMIT = 4  # gRPC makes no more than five tries
 
 
 class GrpcConnection:
-    """One model of a server; several threads may ask at the same time."""
+    """One model of a server; several threads may use it at the same time.
 
-    def __init__(self, address: Address, timeout: float, retries: int, request_bytes: int):
+    Args:
+        address: The served model.
+        timeout: Seconds for all tries of a request.
+        retries: Further tries of a request, at most 4 are made.
+        request_bytes: Largest request, which is kept for another try.
+    """
+
+    def __init__(self, address: Address, timeout: float, retries: int, request_bytes: int) -> None:
         self._address = address
         self._timeout = timeout
         options = _options(retries, request_bytes)
         if address.scheme == "grpcs":
             secure = grpc.ssl_channel_credentials()
-            self._channel = grpc.secure_channel(address.place, secure, options)
+            self._channel = grpc.secure_channel(address.host_port, secure, options)
         else:
-            self._channel = grpc.insecure_channel(address.place, options)
+            self._channel = grpc.insecure_channel(address.host_port, options)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def size(self, data: bytes) -> int:
-        """Bytes that an image takes in a request."""
+        """Computes the bytes that an image takes in a request.
+
+        Args:
+            data: An encoded image.
+
+        Returns:
+            Bytes, at most.
+        """
         return len(data) + ROW
 
-    def ask(self, images: Sequence[bytes]) -> list[dict]:
-        """Encoded images → a dict of the signature's outputs for each, strings decoded."""
+    def predict(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Classifies images in one request.
+
+        Args:
+            images: Encoded images.
+
+        Returns:
+            The signature's outputs for each, with decoded strings.
+
+        Raises:
+            UserError: The server cannot be reached, reports an error, or replies with something else.
+        """
         request = predict_pb2.PredictRequest()
         self._specify(request.model_spec)
         request.model_spec.signature_name = SIGNATURE
@@ -66,10 +92,10 @@ class GrpcConnection:
             rows = zip(*columns.values(), strict=True)
             return [dict(zip(columns, row, strict=True)) for row in rows]
         except (TypeError, ValueError) as error:
-            raise unexpected_reply(self._address, f"outputs that are no rows ({error})") from error
+            raise unexpected_reply(self._address, f"outputs that are not rows ({error})") from error
 
     def status(self) -> dict[int | None, str]:
-        """{version: state} as the server tells."""
+        """Returns {version: state} as the server reports."""
         request = get_model_status_pb2.GetModelStatusRequest()
         self._specify(request.model_spec)
         reply = self._send(self._models.GetModelStatus, request)
@@ -79,14 +105,14 @@ class GrpcConnection:
     def close(self) -> None:
         self._channel.close()
 
-    def _specify(self, spec) -> None:
+    def _specify(self, spec: model_pb2.ModelSpec) -> None:
         spec.name = self._address.model
         if self._address.version is not None:
             spec.version.value = self._address.version
         if self._address.label is not None:
             spec.version_label = self._address.label
 
-    def _send(self, call, request):
+    def _send(self, call: Callable[..., Any], request: Any) -> Any:
         try:
             return call(request, timeout=self._timeout)
         except grpc.RpcError as error:
@@ -114,12 +140,12 @@ def _options(retries: int, request_bytes: int) -> list[tuple[str, object]]:
     ]
 
 
-def _plain(tensor) -> list:
+def _plain(tensor: tf.compat.v1.TensorProto) -> list[Any]:
     """A TensorProto as nested lists of numbers and str."""
     return _text(tf.make_ndarray(tensor).tolist())
 
 
-def _text(value):
+def _text(value: Any) -> Any:
     if isinstance(value, list):
         return [_text(v) for v in value]
     return value.decode() if isinstance(value, bytes) else value

@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SavedModel served on this machine alone, in a process of its own: for tests and load runs.
+"""One SavedModel served on this machine alone, in another process: for tests and load runs.
 
-It is not TensorFlow Serving, and stands in where that server's binary is not at hand.  REST is KServe's
-(`POST /v1/models/NAME:predict`, and as it has them `GET /v1/models/NAME` and errors); gRPC is
-TensorFlow Serving's own PredictionService and ModelService, written here.  What differs:
+It is not TensorFlow Serving, and replaces it where that server's binary is not available.  REST is KServe's
+(`POST /v1/models/NAME:predict`, and in its form `GET /v1/models/NAME` and errors); gRPC is TensorFlow Serving's
+PredictionService and ModelService, implemented here.  Differences:
 
 - One model, one version, read once; no version manager, no labels, no monitoring, no TLS.
-- REST has no `/versions/V` path, no `:classify` and no `/metadata`, an answer's NaN is `null`, and
-  unknown paths and models are 404 in KServe's words.  gRPC has these calls, without labels and
-  without Regress and MultiInference.
-- A request has no time limit of the server's.
+- REST has no `/versions/V` path, no `:classify` and no `/metadata`, NaN in a reply is `null`, and unknown paths and
+  models are 404 with KServe's message.  gRPC has these calls, without labels and without Regress and
+  MultiInference.
+- The server has no time limit for requests.
 - SavedModels are loaded by TensorFlow's Python, not by its C++ loader (`inception-tf verify` does that).
 
-Batching is TensorFlow Serving's own scheduler, by way of TensorFlow's batch function: requests of one
-signature are joined along dimension 0 until a batch is full or its time is over, they share one status,
-a request larger than a batch is refused (400, INVALID_ARGUMENT), and so is one that finds the queue
-full (503, UNAVAILABLE).
+Batching is TensorFlow Serving's scheduler, through TensorFlow's batch function: requests of one signature are joined
+along dimension 0 until a batch is full or its time is over, and share one status; a request larger than a batch is
+rejected (400, INVALID_ARGUMENT), and so is one that finds the queue full (503, UNAVAILABLE).
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ from inception_tf.savedmodel.versions import newest_version
 
 __all__ = ["Batching", "ServerAddresses", "run_local_server"]
 
-START_TIMEOUT = 120.0  # seconds; Inception-v3 is loaded and warm in 15, on two cores
-STOP_TIMEOUT = 20.0  # seconds
-LOOK_EVERY = 0.05  # seconds
+START_TIMEOUT_S = 120.0  # Inception-v3 is loaded and warm in 15, on two cores
+STOP_TIMEOUT_S = 20.0
+POLL_INTERVAL_S = 0.05
 
 
 @dataclass(frozen=True)
 class Batching:
-    """Named and counted as in TensorFlow Serving's batching parameters, whose defaults these are not."""
+    """TensorFlow Serving's batching parameters, with other defaults."""
 
     max_batch_size: int = 32  # rows
     batch_timeout_micros: int = 5_000
@@ -62,11 +61,23 @@ class ServerAddresses:
 def run_local_server(
     folder: str | Path, name: str = "model", batching: Batching | None = None
 ) -> Iterator[ServerAddresses]:
-    """The SavedModel in `folder` at free ports of 127.0.0.1, as long as the block lasts.
+    """Serves a SavedModel at free ports of 127.0.0.1 while the block runs.
 
-    folder: a version's, or the one above it, of which the newest version is taken.
-    Raises `UserError` where there is no SavedModel, and `RuntimeError` with the server's last words
-    where it does not start.
+    Args:
+        folder: A version folder, or the folder above it, of which the newest version is taken.
+        name: The name of the served model.
+        batching: None for no batching over requests.
+
+    Yields:
+        The server's addresses.
+
+    Raises:
+        UserError: There is no SavedModel.
+        RuntimeError: The server does not start; the message has its last line.
+
+    Example:
+        with run_local_server("saved_models/digits") as server, Client(server.rest) as client:
+            client.predict(["digit.png"])
     """
     version = newest_version(folder).resolve()
     with tempfile.TemporaryDirectory() as scratch:
@@ -74,20 +85,20 @@ def run_local_server(
         command = [sys.executable, "-m", __name__, str(version), name, "--ready", str(ready)]
         if batching:
             command += ["--batching", json.dumps(asdict(batching))]
-        with log.open("wb") as words:
+        with log.open("wb") as output:
             child = subprocess.Popen(
                 command,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
+                stdout=output,
+                stderr=output,
             )
         try:
             yield _wait(child, ready, log)
         finally:
             child.terminate()
             try:
-                child.wait(STOP_TIMEOUT)
+                child.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
@@ -100,11 +111,11 @@ def _environment() -> dict[str, str]:
 
 
 def _wait(child: subprocess.Popen, ready: Path, log: Path) -> ServerAddresses:
-    end = time.monotonic() + START_TIMEOUT
+    end = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < end and child.poll() is None:
         if ready.exists():
             return ServerAddresses(**json.loads(ready.read_text()))
-        time.sleep(LOOK_EVERY)
+        time.sleep(POLL_INTERVAL_S)
     state = "did not start in time" if child.poll() is None else f"ended with {child.returncode}"
     last = log.read_text(errors="replace").strip().rpartition("\n")[2]
     raise RuntimeError(f"the server's process {state}: {last}")

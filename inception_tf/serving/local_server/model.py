@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,27 +20,38 @@ DEFAULT_SIGNATURE = "serving_default"
 
 
 class ServedError(Exception):
-    """A refusal: a name among TensorFlow's and gRPC's status codes, and a message."""
+    """A rejected request.
 
-    def __init__(self, code: str, message: str):
+    Args:
+        code: A name among TensorFlow's and gRPC's status codes.
+        message: The reason.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
 class LocalModel:
-    """The newest SavedModel under `folder`, called `name`; its warm-up requests, where it has any, have run."""
+    """A SavedModel in memory; its warm-up requests, where it has any, have run.
 
-    def __init__(self, folder: str | Path, name: str, batching: Batching | None):
+    Args:
+        folder: A version folder, or the folder above it, of which the newest version is taken.
+        name: The name of the served model.
+        batching: None for no batching over requests.
+    """
+
+    def __init__(self, folder: str | Path, name: str, batching: Batching | None) -> None:
         self.name = name
         self.folder = newest_version(folder)
         self.version = int(self.folder.name) if self.folder.name.isdecimal() else 1
-        # It owns the variables: it has to live as long as its signatures.
+        # It owns the variables: it must live as long as its signatures.
         self._loaded = tf.saved_model.load(str(self.folder))
         self.inputs = {
             signature: function.structured_input_signature[1]
             for signature, function in self._loaded.signatures.items()
         }
-        self._functions: dict[str, Callable] = dict(self._loaded.signatures)
+        self._functions: dict[str, Callable[..., Any]] = dict(self._loaded.signatures)
         if batching:
             for signature, function in self._loaded.signatures.items():
                 self._functions[signature] = _batched(signature, function, batching)
@@ -48,7 +60,17 @@ class LocalModel:
                 self.run(call.signature, call.inputs)
 
     def specs(self, signature: str) -> dict[str, tf.TensorSpec]:
-        """Inputs of a signature, by name; `ServedError` where there is none of that name."""
+        """Looks up the inputs of a signature.
+
+        Args:
+            signature: Its name.
+
+        Returns:
+            Input names to dtypes and shapes.
+
+        Raises:
+            ServedError: There is no signature of that name.
+        """
         if signature not in self.inputs:
             raise ServedError(
                 "FAILED_PRECONDITION", f'Serving signature key "{signature}" not found.'
@@ -56,7 +78,18 @@ class LocalModel:
         return self.inputs[signature]
 
     def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """One request; strings are object arrays of bytes."""
+        """Runs one request.
+
+        Args:
+            signature: The name of a signature.
+            inputs: Its inputs by name; strings are object arrays of bytes.
+
+        Returns:
+            Its outputs by name.
+
+        Raises:
+            ServedError: The inputs do not fit, or an operation fails.
+        """
         specs = self.specs(signature)
         if set(inputs) != set(specs):
             raise ServedError(
@@ -75,13 +108,13 @@ class LocalModel:
                     )
             outputs = self._functions[signature](**tensors)
         except tf.errors.OpError as error:
-            raise ServedError(_code(error), _words(error)) from error
+            raise ServedError(_code(error), _message(error)) from error
         except (TypeError, ValueError) as error:
             raise ServedError("INVALID_ARGUMENT", str(error)) from error
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _batched(signature: str, function: Callable, batching: Batching) -> Callable:
+def _batched(signature: str, function: Any, batching: Batching) -> Callable[..., Any]:
     names = sorted(function.structured_input_signature[1])
     outputs = sorted(function.structured_outputs)
 
@@ -90,17 +123,17 @@ def _batched(signature: str, function: Callable, batching: Batching) -> Callable
         max_batch_size=batching.max_batch_size,
         batch_timeout_micros=batching.batch_timeout_micros,
         max_enqueued_batches=batching.max_enqueued_batches,
-        enable_large_batch_splitting=False,  # as TensorFlow Serving, where it is not asked for
+        enable_large_batch_splitting=False,  # TensorFlow Serving's default
         autograph=False,
     )
-    def joined(*inputs):
+    def joined(*inputs: tf.Tensor) -> list[tf.Tensor]:
         found = function(**dict(zip(names, inputs, strict=True)))
         return [found[name] for name in outputs]
 
     specs = function.structured_input_signature[1]
 
     @tf.function(input_signature=[specs[name] for name in names], autograph=False)
-    def traced(*inputs):
+    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         # The name of the queue: without it all signatures would share one.
         with tf.name_scope(signature):
             return dict(zip(outputs, joined(*inputs), strict=True))
@@ -113,6 +146,6 @@ def _code(error: tf.errors.OpError) -> str:
     return names.get(error.error_code, "UNKNOWN")
 
 
-def _words(error: tf.errors.OpError) -> str:
-    """The kernel's own sentence, without where in the graph it was raised."""
+def _message(error: tf.errors.OpError) -> str:
+    """The operation's message, without its place in the graph."""
     return error.message.partition("\n\t [[")[0].rstrip().rpartition("\n")[2]

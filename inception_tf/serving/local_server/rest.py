@@ -8,7 +8,9 @@ import base64
 import binascii
 import json
 import socket
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +32,16 @@ __all__ = ["serve_rest"]
 
 
 def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> None:
-    """Answers requests until SIGTERM.  listening: bound and listening, for KServe itself would bind 0.0.0.0."""
+    """Replies to requests until SIGTERM.
+
+    Args:
+        model: What is served.
+        listening: A bound and listening socket, because KServe itself would bind 0.0.0.0.
+        threads: Requests that run at the same time.
+    """
     repository = kserve.ModelRepository()
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
-    KSERVE.get("app").add_exception_handler(ServedError, _refuse)
+    KSERVE.get("app").add_exception_handler(ServedError, _report_error)
     server = KSERVE.get("RESTServer")(
         "kserve.model_server:app",
         KSERVE.get("DataPlane")(repository),
@@ -45,26 +53,28 @@ def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> Non
 
 
 class _Model(kserve.Model):
-    """Requests run in threads, so that one does not wait for another's."""
+    """Runs requests in threads, so that none waits for another."""
 
-    def __init__(self, model: LocalModel, threads: ThreadPoolExecutor):
+    def __init__(self, model: LocalModel, threads: ThreadPoolExecutor) -> None:
         super().__init__(model.name)
         self._model, self._threads = model, threads
         self.ready = True
 
-    async def predict(self, payload, headers=None, response_headers=None):
+    async def predict(
+        self, payload: Any, headers: Any = None, response_headers: Any = None
+    ) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _answer, self._model, payload)
+        return await loop.run_in_executor(self._threads, _run_request, self._model, payload)
 
 
-async def _refuse(_: Request, error: ServedError) -> JSONResponse:
+async def _report_error(_: Request, error: ServedError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, HTTP_CODES.get(error.code, 500))
 
 
-def _answer(model: LocalModel, payload: dict | bytes) -> dict:
-    """A request's body to an answer's, `instances` to `predictions` and `inputs` to `outputs`.
+def _run_request(model: LocalModel, payload: Any) -> dict[str, Any]:
+    """Runs a request's body: `instances` give `predictions`, `inputs` give `outputs`.
 
-    payload: bytes where the content type was not JSON's, which TensorFlow Serving does not look at.
+    payload: bytes where the content type is not JSON's, which TensorFlow Serving ignores.
     """
     if isinstance(payload, bytes):
         try:
@@ -76,7 +86,9 @@ def _answer(model: LocalModel, payload: dict | bytes) -> dict:
     signature = payload.get("signature_name", DEFAULT_SIGNATURE)
     specs = model.specs(signature)
     by_row = "instances" in payload
-    columns = _turned(payload["instances"], specs) if by_row else _columns(payload["inputs"], specs)
+    columns = (
+        _transposed(payload["instances"], specs) if by_row else _columns(payload["inputs"], specs)
+    )
     inputs = {name: _array(value) for name, value in columns.items()}
     outputs = {name: _plain(array) for name, array in model.run(signature, inputs).items()}
     if not by_row:
@@ -89,11 +101,11 @@ def _answer(model: LocalModel, payload: dict | bytes) -> dict:
     }
 
 
-def _columns(inputs, specs: dict) -> dict:
+def _columns(inputs: Any, specs: Mapping[str, Any]) -> Mapping[str, Any]:
     return inputs if isinstance(inputs, dict) and "b64" not in inputs else {_only(specs): inputs}
 
 
-def _turned(rows, specs: dict) -> dict:
+def _transposed(rows: Any, specs: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Rows, each a value or a dict of values by name, as columns."""
     if not isinstance(rows, list) or not rows:
         raise InvalidInput("No values in 'instances' array")
@@ -107,13 +119,13 @@ def _turned(rows, specs: dict) -> dict:
     return {name: [row[name] for row in named] for name in specs}
 
 
-def _only(specs: dict) -> str:
+def _only(specs: Mapping[str, Any]) -> str:
     if len(specs) > 1:
         raise InvalidInput("expecting an object as multiple input tensors required")
     return next(iter(specs))
 
 
-def _array(value) -> np.ndarray:
+def _array(value: Any) -> np.ndarray:
     """Nested lists → numbers as they are, strings and `{"b64": ...}` as an object array of bytes."""
     if isinstance(value, list) and value and isinstance(value[0], str | dict):
         return bytes_array([_bytes(item) for item in value])
@@ -123,7 +135,7 @@ def _array(value) -> np.ndarray:
         raise InvalidInput(f"Encountered list at unexpected size: {error}") from error
 
 
-def _bytes(item) -> bytes:
+def _bytes(item: Any) -> bytes:
     if isinstance(item, str):
         return item.encode()
     try:
@@ -132,7 +144,7 @@ def _bytes(item) -> bytes:
         raise InvalidInput("JSON Value not formatted correctly for base64 data") from error
 
 
-def _plain(array: np.ndarray) -> list:
+def _plain(array: np.ndarray) -> list[Any]:
     if array.dtype != object:
         return list(array)  # of arrays, which KServe writes with float32's own digits
     return np.vectorize(bytes.decode, otypes=[object])(array).tolist()

@@ -14,6 +14,7 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -27,8 +28,20 @@ from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalMode
 __all__ = ["start_grpc"]
 
 
-def start_grpc(model: LocalModel, place: str, threads: int) -> tuple[grpc.Server, int]:
-    """A server that answers at `place`, HOST:PORT with 0 for any free port, and its port."""
+def start_grpc(model: LocalModel, address: str, threads: int) -> tuple[grpc.Server, int]:
+    """Starts a gRPC server.
+
+    Args:
+        model: What is served.
+        address: HOST:PORT, with 0 for any free port.
+        threads: Requests that run at the same time.
+
+    Returns:
+        The running server and its port.
+
+    Raises:
+        UserError: The port cannot be opened.
+    """
     server = grpc.server(
         ThreadPoolExecutor(threads),
         options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
@@ -36,19 +49,21 @@ def start_grpc(model: LocalModel, place: str, threads: int) -> tuple[grpc.Server
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predictions(model), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Models(model), server)
     try:
-        port = server.add_insecure_port(place)
+        port = server.add_insecure_port(address)
     except RuntimeError as error:
-        raise UserError(f"gRPC cannot listen at {place}; give a port that is free") from error
+        raise UserError(
+            f"gRPC cannot listen at {address}; give a free port with --grpc-port"
+        ) from error
     server.start()
     return server, port
 
 
 class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, model: LocalModel):
+    def __init__(self, model: LocalModel) -> None:
         self._model = model
 
     def Predict(self, request, context):
-        with _refusals(context):
+        with _report_errors(context):
             _check(self._model, request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
@@ -56,11 +71,11 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             for name, value in self._model.run(signature, inputs).items():
                 if not request.output_filter or name in request.output_filter:
                     reply.outputs[name].CopyFrom(_proto(value))
-            _name(reply.model_spec, self._model, signature)
+            _set_spec(reply.model_spec, self._model, signature)
         return reply
 
     def Classify(self, request, context):
-        with _refusals(context):
+        with _report_errors(context):
             _check(self._model, request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             examples = [e.SerializeToString() for e in request.input.example_list.examples]
@@ -70,27 +85,27 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
                 classes = reply.result.classifications.add().classes
                 for label, score in zip(labels, scores, strict=True):
                     classes.add(label=label.decode(), score=score)
-            _name(reply.model_spec, self._model, signature)
+            _set_spec(reply.model_spec, self._model, signature)
         return reply
 
     def GetModelMetadata(self, request, context):
-        with _refusals(context):
+        with _report_errors(context):
             _check(self._model, request.model_spec)
             signatures = get_model_metadata_pb2.SignatureDefMap()
             for name, definition in read_meta_graph(self._model.folder).signature_def.items():
                 signatures.signature_def[name].CopyFrom(definition)
             reply = get_model_metadata_pb2.GetModelMetadataResponse()
             reply.metadata["signature_def"].Pack(signatures)
-            _name(reply.model_spec, self._model, "")
+            _set_spec(reply.model_spec, self._model, "")
         return reply
 
 
 class _Models(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, model: LocalModel):
+    def __init__(self, model: LocalModel) -> None:
         self._model = model
 
     def GetModelStatus(self, request, context):
-        with _refusals(context):
+        with _report_errors(context):
             _check(self._model, request.model_spec)
             available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
             reply = get_model_status_pb2.GetModelStatusResponse()
@@ -98,7 +113,7 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
         return reply
 
 
-def _proto(array: np.ndarray):
+def _proto(array: np.ndarray) -> tf.compat.v1.TensorProto:
     """A tensor whose numbers are a list, as the server sends them and clients read them, not raw bytes."""
     proto = tf.make_tensor_proto(array)
     if array.dtype == np.float32 and proto.tensor_content:
@@ -107,8 +122,8 @@ def _proto(array: np.ndarray):
     return proto
 
 
-def _check(model: LocalModel, spec) -> None:
-    """Is it this model that is asked for?"""
+def _check(model: LocalModel, spec: model_pb2.ModelSpec) -> None:
+    """Checks that the request is for this model."""
     if spec.version_label:
         raise ServedError(
             "INVALID_ARGUMENT", f"Unrecognized servable version label: {spec.version_label}"
@@ -119,12 +134,12 @@ def _check(model: LocalModel, spec) -> None:
         raise ServedError("NOT_FOUND", f"Servable not found for request: {what}")
 
 
-def _name(spec, model: LocalModel, signature: str) -> None:
+def _set_spec(spec: model_pb2.ModelSpec, model: LocalModel, signature: str) -> None:
     spec.name, spec.signature_name, spec.version.value = model.name, signature, model.version
 
 
 @contextlib.contextmanager
-def _refusals(context) -> Iterator[None]:
+def _report_errors(context: grpc.ServicerContext) -> Iterator[None]:
     try:
         yield
     except ServedError as error:
