@@ -466,7 +466,7 @@ def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
 @pytest.mark.parametrize(
     ("lost", "code", "sentence"),
     [
-        ("a worker", 2, "a worker process ended with code -9, as one does that finds no memory"),
+        ("a worker", 2, "a worker process ended with code -9, often for lack of memory"),
         ("the caller", 130, "stopped; finished shards are kept; call again to resume"),
     ],
 )
