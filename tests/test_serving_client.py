@@ -255,7 +255,7 @@ def test_time_that_has_run_out_is_not_spent_again():
 CODES = {
     400: "replied 400, the words; request a version",
     401: "replied 401, the words; give the user",
-    403: "replied 403, the words; ask its administrator",
+    403: "replied 403, the words; request access from its administrator",
     404: "replied 404, the words; check the model's name",
     413: "replied 413, the words; send fewer or smaller images",
     429: "replied 429, the words; try again when it has less load",

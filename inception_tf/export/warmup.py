@@ -18,7 +18,7 @@ from inception_tf.savedmodel.call import Call
 __all__ = ["WARMUP_FILE", "RECORD_LIMIT", "import_prediction_log", "read_warmup", "write_warmup"]
 
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"  # the server looks for this name
-RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server refuses a model with more
+RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server rejects a model with more
 CLASSIFY = "classify"
 
 

@@ -26,7 +26,7 @@ def proto_class(
     name: str,
     syntax: Literal["proto2", "proto3"] = "proto3",
 ) -> Any:
-    """Returns the Python class of one message of a table, in a descriptor pool of its own.
+    """Returns the Python class of one message of a table, in a new descriptor pool.
 
     The pool keeps the messages apart from those of the same package that a framework may have registered.
     Fields that the table leaves out are unknown fields to the class: it keeps them when it serializes.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """TensorFlow's C API through ctypes: the C++ SavedModel loader and session that TensorFlow Serving uses.
 
-Nothing of TensorFlow's Python is imported; the two libraries lie in its wheel.
+TensorFlow's Python is not imported; the two libraries are files of its wheel.
 """
 
 from __future__ import annotations

@@ -258,7 +258,7 @@ def bad_image_fails_alone(run: SampleRun) -> str:
         for name, rows in damaged.outputs.items():
             if not np.array_equal(rows[[0, -1]], clean[name][[0, -1]]):
                 raise CheckFailedError(
-                    f"{call.signature}: {name} of good images change beside bad ones"
+                    f"{call.signature}: {name} of good images change when bad ones are in the batch"
                 )
             bad = rows[1:-1]
             wrong = bad == OK.encode() if name == "status" else bad.astype(bool)  # NaN is wrong too

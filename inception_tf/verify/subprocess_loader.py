@@ -74,8 +74,8 @@ def run_saved_model(
     if "error" in plan:
         raise LoaderError(plan["error"])
     results = tuple(
-        CallResult({name: tensors[i] for name, i in answer["outputs"].items()}, answer["error"])
-        for answer in plan["answers"]
+        CallResult({name: tensors[i] for name, i in result["outputs"].items()}, result["error"])
+        for result in plan["results"]
     )
     return LoaderResult(results, plan["peak"])
 
@@ -156,13 +156,13 @@ def _main(request: str, response: str) -> None:
     pack = _Pack()
     try:
         session = Session(plan["saved_model"])
-        answers = [_answer(session, task, tensors, pack) for task in plan["tasks"]]
-        pack.save(Path(response), {"answers": answers, "peak": peak_memory()})
+        results = [_run_task(session, task, tensors, pack) for task in plan["tasks"]]
+        pack.save(Path(response), {"results": results, "peak": peak_memory()})
     except LoaderError as error:
         pack.save(Path(response), {"error": str(error)})
 
 
-def _answer(session: Session, task: dict, tensors: dict[int, np.ndarray], pack: _Pack) -> dict:
+def _run_task(session: Session, task: dict, tensors: dict[int, np.ndarray], pack: _Pack) -> dict:
     if "error" in task:
         return {"outputs": {}, "error": task["error"]}
     feeds = {name: tensors[number] for name, number in task["feeds"].items()}

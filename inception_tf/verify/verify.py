@@ -106,7 +106,7 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
     yield _check("C++ loader", run)
     yield _check("probabilities", of_run, runtime_checks.are_probabilities)
     yield _check("top classes", of_run, _names_follow_scores, folder)
-    # Loaded once for both, and not at all where there are no answers to compare with.
+    # Loaded once for both, and not at all where there are no outputs to compare with.
     load = cache(lambda: runtime_checks.load_in_python(folder))
     yield _check("Python loader", of_run, _as_in_python, load)
     yield _check("Keras model", of_run, _as_in_keras, folder, load, model)

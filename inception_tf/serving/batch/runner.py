@@ -81,8 +81,8 @@ def _on_loopback() -> Iterator[None]:
     """Makes Beam's servers for its local workers reachable from this machine alone.
 
     They exchange pickles with any caller, listen on all addresses, and have no option for it.  So the
-    name `grpc` in Beam's module stands for another one until the pipeline has ended; `grpc` itself stays
-    as it is.  Pipelines of several threads run one after the other.
+    name `grpc` in Beam's module is bound to another object until the pipeline has ended; `grpc` itself is
+    not changed.  Pipelines of several threads run one after the other.
     """
     BEAM.require("grpc")
     handlers: Any = sys.modules[BEAM.names["grpc"].owner]

@@ -38,7 +38,7 @@ HTTP_CODES = {
 NEXT_STEP = {
     400: "request a version or label that it has, of a model that inception-tf export wrote",
     401: "give a user and password, as in http://user:password@host/...",
-    403: "ask its administrator for access",
+    403: "request access from its administrator",
     404: "check the model's name and version",
     413: "send fewer or smaller images per request: batch_size, request_bytes",
     429: "try again when it has less load, or send fewer requests at a time: parallel",

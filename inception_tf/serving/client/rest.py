@@ -144,8 +144,10 @@ class _Retries(urllib3.Retry):
     def increment(  # type: ignore[override]  # as it is called, the error by its name
         self, *arguments: Any, error: Exception | None = None, **more: Any
     ) -> urllib3.Retry:
-        refused = isinstance(error, urllib3.exceptions.NewConnectionError)  # a timeout to urllib3
-        if isinstance(error, TIMEOUTS) and not refused:
+        was_refused = isinstance(
+            error, urllib3.exceptions.NewConnectionError
+        )  # a timeout to urllib3
+        if isinstance(error, TIMEOUTS) and not was_refused:
             raise error
         return super().increment(*arguments, **more | {"error": error})
 

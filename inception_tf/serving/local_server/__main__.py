@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _serve(parser.parse_args(arguments))
     except KeyboardInterrupt:
-        pass  # uvicorn has ended in order, and tells so
+        pass  # uvicorn has stopped in order and has printed so
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -83,27 +83,27 @@ def _parse_batching(text: str) -> Batching:
     return Batching(**values)
 
 
-def _serve(asked: argparse.Namespace) -> None:
-    batching = None if asked.batching is None else _parse_batching(asked.batching)
+def _serve(options: argparse.Namespace) -> None:
+    batching = None if options.batching is None else _parse_batching(options.batching)
     # After the arguments are checked: these import TensorFlow.
     from inception_tf.serving.local_server.model import LocalModel
 
     # Nothing is lost between the writing of `ready` and the first accept: connections wait here.
-    with listen(asked.rest_port, "--rest-port") as listening:
-        model = LocalModel(asked.folder, asked.name, batching)
+    with listen(options.rest_port, "--rest-port") as listening:
+        model = LocalModel(options.folder, options.name, batching)
         words, sys.argv[1:] = sys.argv[1:], []  # KServe reads the command line when it is imported
         try:
             from inception_tf.serving.local_server import rest, rpc
         finally:
             sys.argv[1:] = words
 
-        logging.getLogger("kserve").setLevel(logging.CRITICAL)  # a traceback for each refusal
+        logging.getLogger("kserve").setLevel(logging.CRITICAL)  # a traceback for each error reply
         # KServe's own choice, of a class that FastAPI would have it leave.
         warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
-        server, port = rpc.start_grpc(model, f"{HOST}:{asked.grpc_port}", THREADS)
-        path = f"/v1/models/{asked.name}"
+        server, port = rpc.start_grpc(model, f"{HOST}:{options.grpc_port}", THREADS)
+        path = f"/v1/models/{options.name}"
         _announce(
-            asked.ready,
+            options.ready,
             rest=f"http://{HOST}:{listening.getsockname()[1]}{path}",
             grpc=f"grpc://{HOST}:{port}{path}",
         )
