@@ -52,7 +52,7 @@ ONNX = """
 import tempfile, pathlib, onnxruntime, inception_tf
 from inception_tf.inference.runtimes import onnx
 folder = pathlib.Path(tempfile.mkdtemp())
-onnx.write(inception_tf.create_model({model!r}, input_shape=({size}, {size}, 3)), folder)
+onnx.write_model(inception_tf.create_model({model!r}, input_shape=({size}, {size}, 3)), folder)
 session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
 call = lambda images: session.run(None, {{session.get_inputs()[0].name: images}})[0]
 """

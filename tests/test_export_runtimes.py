@@ -128,7 +128,7 @@ def test_the_report_tells_versions_and_agreement_on_the_images_not_trained_on(
 def test_int8_is_smaller_and_still_takes_and_gives_float32(exports, format):
     small, large = (sum(exports[format, int8][1].files.values()) for int8 in (True, False))
     assert small < 0.5 * large
-    run = runtimes.find_runtime(format).load(exports[format, True][0])
+    run = runtimes.find_runtime(format).load_model(exports[format, True][0])
     found = run(np.zeros((2, 32, 32, 3), np.float32))
     assert (found.shape, found.dtype) == ((2, 10), np.float32)
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-3)

@@ -75,9 +75,9 @@ def test_every_kind_of_network_answers_as_in_keras_at_any_batch_size(format, nam
 @pytest.mark.parametrize("format", runtimes.FORMATS)
 def test_a_network_of_16_bits_is_converted_from_a_float32_rebuild(format, tmp_path):
     model, rebuilt = network(dtype="mixed_bfloat16"), network()
-    runtimes.find_runtime(format).write(model, tmp_path)
+    runtimes.find_runtime(format).write_model(model, tmp_path)
     images = ramps.images(2, SIDE, SIDE, 3)
-    found = runtimes.find_runtime(format).load(tmp_path)(images)
+    found = runtimes.find_runtime(format).load_model(tmp_path)(images)
     np.testing.assert_allclose(found, answers(rebuilt, images), rtol=0, atol=TOLERANCE)
     assert np.abs(found - answers(model, images)).max() > TOLERANCE
 
@@ -123,7 +123,7 @@ def test_an_openvino_model_outlives_the_keras_model():
 def test_an_onnx_file_states_a_free_batch_and_an_opset(tmp_path):
     import onnx
 
-    runtimes.find_runtime("onnx").write(network(), tmp_path)
+    runtimes.find_runtime("onnx").write_model(network(), tmp_path)
     model = onnx.load(tmp_path / "model.onnx")
     (images,), (probabilities,) = model.graph.input, model.graph.output
     assert (images.name, probabilities.name) == ("images", "probabilities")
@@ -154,7 +154,7 @@ sys.addaudithook(watch)
 model = inception_tf.InceptionV1(classes=3, input_shape=(32, 32, 3), width_multiplier=0.1)
 images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype("float32")
 for name in runtimes.FORMATS:
-    runtime = runtimes.find(name)
+    runtime = runtimes.find_runtime(name)
     runtime.check_installed(bool(runtime.INT8))
     folder = pathlib.Path(tempfile.mkdtemp())
     runtime.write_model(model, folder, [images] if runtime.INT8 else None)
