@@ -152,7 +152,9 @@ def test_a_network_trained_in_mixed_precision_is_exported_in_float32(tmp_path):
 
 def test_an_untrained_network_is_warned_of_and_exported(tmp_path):
     model = create_model("googlenet", input_shape=(64, 64, 3), classes=3, width_multiplier=0.1)
-    with pytest.warns(UserWarning, match="'googlenet' is untrained: its weights are the random init"):
+    with pytest.warns(
+        UserWarning, match="'googlenet' is untrained: its weights are the random init"
+    ):
         folder = export(model, LABELS, tmp_path, Preprocessing(64))
     assert (folder / "saved_model.pb").is_file()
 
