@@ -228,7 +228,7 @@ def test_versions_count_up_and_the_newest_is_found(tmp_path):
 
 def test_a_version_that_is_there_is_refused_and_kept(tmp_path):
     (tmp_path / "3").mkdir()
-    with pytest.raises(UserError, match=r"version 3 is in '.*' already; leave .* the next, 4"):
+    with pytest.raises(UserError, match=r"version 3 is in '.*' already; drop the version to get the next, 4"):
         export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), version=3)
     assert [path.name for path in tmp_path.iterdir()] == ["3"]
 
@@ -299,7 +299,7 @@ REFUSED = {
     },
     r"pixel_limit must be an integer of at least 1, got 0": {"pixel_limit": 0},
     r"warm_up must be an integer of at least 1, got 0": {"warm_up": (1, 0)},
-    r"warm_up takes 1 to 333 batch sizes, got 0": {"warm_up": ()},
+    r"warm_up must have 1 to 333 batch sizes, got 0": {"warm_up": ()},
     r"unknown precision 'bfloat'; known: float32, bfloat16, float16; did you mean 'bfloat16'\?": {
         "precision": "bfloat"
     },

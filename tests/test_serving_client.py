@@ -254,7 +254,7 @@ def test_time_that_has_run_out_is_not_spent_again():
 
 CODES = {
     400: "replied 400, the words; request a version",
-    401: "replied 401, the words; give the user",
+    401: "replied 401, the words; give a user",
     403: "replied 403, the words; request access from its administrator",
     404: "replied 404, the words; check the model's name",
     413: "replied 413, the words; send fewer or smaller images",
@@ -316,7 +316,7 @@ def test_an_answer_of_another_kind_of_server_or_model_is_named(what):
         serving(lambda *_: (200, STRANGE[what])) as (_, address),
         Client(address) as asked,
         pytest.raises(
-            UserError, match=f"not answer as a model of inception-tf export does: .*{what}"
+            UserError, match=f"not reply as a model of inception-tf export does: .*{what}"
         ),
     ):
         asked.predict([b"x"], top=2)
@@ -327,7 +327,7 @@ def test_a_redirect_is_not_followed():
     with (
         serving(lambda *_: moved) as (fake, address),
         Client(address) as asked,
-        pytest.raises(UserError, match="answers 302, moved"),
+        pytest.raises(UserError, match="replied 302, moved"),
     ):
         asked.predict([b"x"])
     assert len(fake.bodies) == 1

@@ -94,6 +94,6 @@ def test_damaged_variables_are_one_sentence(exported, tmp_path, damage, capfd):
         data.write_bytes(data.read_bytes()[:100])
     else:
         shutil.rmtree(folder / "variables")
-    with pytest.raises(UserError, match=r"^.*/1 does not run; .*verify says what.*[^\n]*$"):
+    with pytest.raises(UserError, match=r"^.*/1 does not run; .*verify shows what.*[^\n]*$"):
         predict.open_model(folder)([jpeg(0)], 1)
     assert capfd.readouterr() == ("", "")
