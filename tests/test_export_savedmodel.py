@@ -228,7 +228,9 @@ def test_versions_count_up_and_the_newest_is_found(tmp_path):
 
 def test_a_version_that_is_there_is_refused_and_kept(tmp_path):
     (tmp_path / "3").mkdir()
-    with pytest.raises(UserError, match=r"version 3 is in '.*' already; drop the version to get the next, 4"):
+    with pytest.raises(
+        UserError, match=r"version 3 is in '.*' already; drop the version to get the next, 4"
+    ):
         export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), version=3)
     assert [path.name for path in tmp_path.iterdir()] == ["3"]
 
