@@ -13,8 +13,11 @@ import sys
 
 from inception_tf.serving.batch.beam_internals import BEAM
 
+__all__ = ["main"]
+
 
 def main() -> None:
+    """Works until the runner ends the connection; nothing is printed."""
     logging.basicConfig(handlers=[logging.NullHandler()])  # before Beam's own, which prints
     work = BEAM.get("main")
     with open(os.devnull, "w") as sys.stderr:
