@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import fcntl
+import functools
 import gc
 import os
 import re
@@ -90,6 +94,61 @@ def test_data() -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    return folder
+
+
+# Of GoogLeNet's and its kin's modules those that another one of the same kind stands for.
+REPEATED = {f"Mixed_{name}" for name in ("3c", "4c", "4d", "4e", "4f", "5b")}
+SHORTENED = ("googlenet", "inception_v1", "inception", "bn_inception")
+
+
+@contextlib.contextmanager
+def _short_networks():
+    from inception_tf import models
+
+    def shortened(make):
+        @functools.wraps(make)
+        def short(**switches):
+            network = make(**switches)
+            backbone = tuple(step for step in network.backbone if step[0] not in REPEATED)
+            auxiliaries = tuple(aux for aux in network.auxiliaries if aux.after not in REPEATED)
+            return dataclasses.replace(network, backbone=backbone, auxiliaries=auxiliaries)
+
+        return short
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SHORTENED:
+            make = shortened(models._VARIANTS[name])
+            patch.setitem(models._VARIANTS, name, make)
+            patch.setitem(models.NETWORKS, name, make())
+        yield
+
+
+@pytest.fixture(scope="module")
+def short_networks():
+    """In this process, `SHORTENED` without `REPEATED`: for what is the same at any depth.
+
+    Every kind of module is left, and the first auxiliary classifier.
+    """
+    with _short_networks():
+        yield
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """A short training on the digits by the command: a run folder, one for all workers, not to be changed."""
+    from inception_tf import cli
+
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, trained = base / "runs" / "digits", base / "digits_run_trained"
+    words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
+    words += " --set model.width_multiplier=0.25 --set training.epochs=3 --out"
+    with open(base / "digits_run_lock", "w") as lock, _short_networks():
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits until this one has trained
+        if not trained.exists():
+            assert cli.main([*words.split(), str(folder)]) == 0
+            trained.touch()
     return folder
 
 

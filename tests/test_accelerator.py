@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 OTHER_PYTHON = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
 
 

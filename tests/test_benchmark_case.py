@@ -13,6 +13,8 @@ from inception_tf.benchmark.run import time_case
 from inception_tf.benchmark.steps import prepare, resolved
 from inception_tf.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),

@@ -12,6 +12,8 @@ from inception_tf.benchmark.data import DataTiming, time_data
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SMALL = ("model.name=googlenet", "model.size=32", "model.width_multiplier=0.25")
 
 

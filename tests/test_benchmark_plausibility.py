@@ -14,6 +14,8 @@ from inception_tf.benchmark.plausibility import Evidence, Peak, refuse_suspect, 
 from inception_tf.benchmark.plot import plot
 from inception_tf.benchmark.report import Timing
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 PEAK = Peak(flops=100e9, bytes=10e9)
 
 

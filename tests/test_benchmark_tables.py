@@ -22,6 +22,8 @@ from inception_tf.benchmark.tables import (
 )
 from inception_tf.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 def timing(median: float, model: str = "inception_v1", peak: float | None = 4e9) -> dict:
     durations = (median, median, 3 * median)

@@ -20,6 +20,8 @@ import yaml
 from inception_tf import UserError, cli, create_model
 from inception_tf.cli import paths
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 @pytest.fixture
 def call(capfd):
@@ -34,15 +36,8 @@ def call(capfd):
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """One short training on digits, through the command."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
-    words += (
-        " --set model.width_multiplier=0.25 --set training.epochs=3 --set data.batch_size=64 --out"
-    )
-    assert cli.main([*words.split(), str(folder)]) == 0
-    return folder
+def run_folder(digits_run):
+    return digits_run
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +213,7 @@ def test_a_place_that_cannot_be_written_is_named(call):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(call, run_folder, tmp_path):
     """The real thing: a process, a signal, a second process."""
-    words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
+    words = "train --model inception_v2 --data digits --recipe digits --set model.size=32"
     words += f" --set model.width_multiplier=0.25 --set training.epochs=50 --out {tmp_path / 'run'}"
     process = subprocess.Popen(
         [sys.executable, "-m", "inception_tf", *words.split()],
@@ -412,6 +407,8 @@ def _train_small(call, folder, run, *settings):
         "model.width_multiplier=0.1",
         "data.batch_size=4",
         "training.epochs=2",
+        "data.box_area=null",
+        "data.flip=false",
         *settings,
     ):
         words += ["--set", setting]

@@ -14,6 +14,8 @@ from inception_tf.inference.constant_graph import (
 )
 from inception_tf.inference.optimize import optimize_for_inference
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 @pytest.fixture(scope="module")
 def network():

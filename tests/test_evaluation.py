@@ -28,6 +28,8 @@ from inception_tf.evaluation.metrics import (
 )
 from inception_tf.weights.metadata import write_preprocessing
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 LABELS = ("dark", "light")
 SPLIT = Split(
     np.repeat(np.array([10, 250, 240], np.uint8), 48).reshape(3, 4, 4, 3), np.array([0, 1, 0])

@@ -31,6 +31,8 @@ from inception_tf.experiments.variant_report import write_report
 from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 # 44 steps a pass over the embedded digits.
 TINY = VariantSettings(
     "digits",

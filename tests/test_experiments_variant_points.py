@@ -16,6 +16,8 @@ from inception_tf.training.callbacks import Stopped
 from inception_tf.training.plan import make_plan
 from inception_tf.training.train import train
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SETTING = VariantSettings(
     "digits",
     steps=50,

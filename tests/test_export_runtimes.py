@@ -24,6 +24,8 @@ from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
 from inception_tf.serving.predict import predict
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 KINDS = [("litert", False), ("litert", True), ("onnx", False), ("openvino", False)]
 KINDS += [("openvino", True)]
 OPENVINO = {"format": "openvino"}
@@ -31,13 +33,8 @@ CALIBRATION = 100  # images; the command takes as many as are usual
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """One short training on digits."""
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
-    words += " --set model.width_multiplier=0.25 --set training.epochs=3 --out"
-    assert cli.main([*words.split(), str(folder)]) == 0
-    return folder
+def run_folder(digits_run):
+    return digits_run
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel.versions import newest_version, publish_version
 from inception_tf.verify import runtime_checks
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SIZE = 64
 LABELS = ("tabby cat", "crane", "Ärmel")
 

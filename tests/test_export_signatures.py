@@ -23,6 +23,8 @@ from inception_tf.export.savedmodel import export
 from inception_tf.verify import subprocess_loader
 from inception_tf.verify.verify import verify
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SIZE, CROP = 64, 0.875
 LABELS = ("tabby cat", "crane", "Ärmel")
 

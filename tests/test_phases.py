@@ -21,6 +21,8 @@ from inception_tf.training.pretrained import load_pretrained, take_unit_scale
 from inception_tf.training.train import train
 from inception_tf.weights.metadata import write_preprocessing, write_switches
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SHAPE = {"input_shape": (32, 32, 3), "width_multiplier": 0.1}
 SMALL = (
     "model.name=inception_v1",

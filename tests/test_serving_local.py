@@ -41,6 +41,8 @@ from inception_tf.serving.local_server import Batching, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.model import LocalModel
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 LABELS = ("bluebell", "buttercup", "colts foot", "cowslip", "crocus", "daffodil", "Gänseblümchen")
 TOLERANCE = 1e-5  # of a probability: in a batch of another size the last bits differ
 # Small, so that a test can fill it: 16 images run or wait.

@@ -23,6 +23,8 @@ from inception_tf.training.optim.optimizers import make_schedule
 from inception_tf.training.plan import make_plan
 from inception_tf.training.train import train
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SMALL = (
     "model.name=inception_v1",
     "model.size=32",

@@ -13,6 +13,8 @@ from inception_tf.config import Config
 from inception_tf.run_folder import Run
 from inception_tf.training.train import train
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 LABELS = ["blue", "red"]
 SMALL = (
     "model.name=inception_v1",
