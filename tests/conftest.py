@@ -97,45 +97,58 @@ def test_data() -> Path:
     return folder
 
 
-# Of GoogLeNet's and its kin's modules those that another one of the same kind stands for.
-REPEATED = {f"Mixed_{name}" for name in ("3c", "4c", "4d", "4e", "4f", "5b")}
-SHORTENED = ("googlenet", "inception_v1", "inception", "bn_inception")
+# Of a network's steps those for which another one of the same kind stands in.
+OF_NINE = r"Mixed_(3c|4[cdef]|5b)"
+REPEATED = {
+    "googlenet": OF_NINE,
+    "inception_v1": OF_NINE,
+    "inception": OF_NINE,
+    "bn_inception": OF_NINE,
+    "inception_v2": OF_NINE,
+    "inception_v3": r"Mixed_(5[cd]|6[cd]|7b)",
+    "inception_v4": r"Mixed_(5[bcd]|6[bcdefg]|7[bc])",
+    "inception_resnet_v1": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-5]",
+    "inception_resnet_v2": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-9]",
+}
 
 
 @contextlib.contextmanager
-def _short_networks():
+def _short_networks(config, names):
+    """In the default run and in this process, `names` without `REPEATED`; with --all at their full depth."""
     from inception_tf import models
 
-    def shortened(make):
+    def shortened(name, make):
+        gone = re.compile(REPEATED[name])
+
         @functools.wraps(make)
         def short(**switches):
             network = make(**switches)
-            backbone = tuple(step for step in network.backbone if step[0] not in REPEATED)
-            auxiliaries = tuple(aux for aux in network.auxiliaries if aux.after not in REPEATED)
-            return dataclasses.replace(network, backbone=backbone, auxiliaries=auxiliaries)
+            kept = tuple(step for step in network.backbone if not gone.fullmatch(step[0]))
+            auxiliaries = tuple(a for a in network.auxiliaries if a.after in dict(kept))
+            return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
 
         return short
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in SHORTENED:
-            make = shortened(models._VARIANTS[name])
+        for name in names if config.option.markexpr == "not slow" else ():
+            make = shortened(name, models._VARIANTS[name])
             patch.setitem(models._VARIANTS, name, make)
             patch.setitem(models.NETWORKS, name, make())
         yield
 
 
-@pytest.fixture(scope="module")
-def short_networks():
-    """In this process, `SHORTENED` without `REPEATED`: for what is the same at any depth.
+SHORTENED = ("googlenet", "inception_v1", "inception", "bn_inception")
 
-    Every kind of module is left, and the first auxiliary classifier.
-    """
-    with _short_networks():
+
+@pytest.fixture(scope="module")
+def short_networks(request):
+    """The module's `SHORTENED` networks with one module of each kind, for what is the same at any depth."""
+    with _short_networks(request.config, getattr(request.module, "SHORTENED", SHORTENED)):
         yield
 
 
 @pytest.fixture(scope="session")
-def digits_run(tmp_path_factory):
+def digits_run(pytestconfig, tmp_path_factory):
     """A short training on the digits by the command: a run folder, one for all workers, not to be changed."""
     from inception_tf import cli
 
@@ -144,7 +157,8 @@ def digits_run(tmp_path_factory):
     folder, trained = base / "runs" / "digits", base / "digits_run_trained"
     words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
     words += " --set model.width_multiplier=0.25 --set training.epochs=3 --out"
-    with open(base / "digits_run_lock", "w") as lock, _short_networks():
+    short = _short_networks(pytestconfig, SHORTENED)
+    with open(base / "digits_run_lock", "w") as lock, short:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits until this one has trained
         if not trained.exists():
             assert cli.main([*words.split(), str(folder)]) == 0

@@ -23,8 +23,6 @@ from inception_tf.benchmark.report import (
 from inception_tf.benchmark.run import clocked, time_case
 from inception_tf.errors import UserError
 
-pytestmark = pytest.mark.usefixtures("short_networks")
-
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}"
 
 

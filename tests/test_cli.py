@@ -213,7 +213,7 @@ def test_a_place_that_cannot_be_written_is_named(call):
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resume_goes_on(call, run_folder, tmp_path):
     """The real thing: a process, a signal, a second process."""
-    words = "train --model inception_v2 --data digits --recipe digits --set model.size=32"
+    words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
     words += f" --set model.width_multiplier=0.25 --set training.epochs=50 --out {tmp_path / 'run'}"
     process = subprocess.Popen(
         [sys.executable, "-m", "inception_tf", *words.split()],

@@ -22,6 +22,9 @@ from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import slim
 from inception_tf.weights.registry import find_release
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = ("inception_v2", "inception_v3", "inception_resnet_v1")
+
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
 AVERAGE = "/ExponentialMovingAverage"
 BVLC = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"

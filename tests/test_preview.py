@@ -29,7 +29,7 @@ def split():
     return Split(pixels, np.arange(12, dtype=np.int64) % 4)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def shown(split):
     return make_preview(split, LABELS, PLAIN, size=SIZE, seed=0)
 

@@ -157,9 +157,7 @@ def test_a_graph_that_still_trains_is_found(tmp_path, layer):
 
 
 def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_path):
-    model = create_model(
-        "inception_v1", input_shape=(64, 64, 3), classes=6, width_multiplier=0.25
-    )
+    model = create_model("inception_v1", classes=6)
     ramps.fill(model)
     weights = tmp_path / "v1.keras"
     model.save(weights)
