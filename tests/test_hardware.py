@@ -18,6 +18,7 @@ from inception_tf.host.hardware import (
     peak_memory,
     processor_flags,
     reset_peak_memory,
+    resolve_precision,
     uses_tf32,
 )
 
@@ -108,3 +109,35 @@ def test_vectors_compute_bfloat16_where_there_is_neither_a_matrix_unit_nor_a_gpu
     monkeypatch.setattr(hardware, "_processor", lambda key: flags)
     monkeypatch.setattr(hardware, "_gpu", lambda: gpu)
     assert has_vector_bfloat16() is expected
+
+
+@pytest.mark.parametrize(
+    ("capability", "policy"),
+    [
+        ((6, 1), "float32"),
+        ((6, 9), "float32"),
+        ((7, 0), "mixed_float16"),
+        ((9, 0), "mixed_float16"),
+    ],
+)
+def test_a_gpu_computes_in_float16_from_the_first_with_tensor_cores_on(
+    monkeypatch, capability, policy
+):
+    gpu = {"device_name": "GPU", "compute_capability": capability}
+    monkeypatch.setattr(hardware, "_gpu", lambda: gpu)
+    assert resolve_precision("auto").policy == policy
+    assert resolve_precision("float32").policy == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy"),
+    [
+        ("avx2 avx512f", "float32"),
+        ("avx2 amx_bf16", "mixed_bfloat16"),
+        ("avx2 avx512_bf16", "mixed_bfloat16"),
+    ],
+)
+def test_a_processor_computes_in_bfloat16_where_it_has_units_for_it(monkeypatch, flags, policy):
+    monkeypatch.setattr(hardware, "_processor", lambda key: flags)
+    monkeypatch.setattr(hardware, "_gpu", lambda: {})
+    assert resolve_precision("auto").policy == policy
