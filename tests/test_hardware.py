@@ -139,5 +139,5 @@ def test_a_gpu_computes_in_float16_from_the_first_with_tensor_cores_on(
 )
 def test_a_processor_computes_in_bfloat16_where_it_has_units_for_it(monkeypatch, flags, policy):
     monkeypatch.setattr(hardware, "_processor", lambda key: flags)
-    monkeypatch.setattr(hardware, "_gpu", lambda: {})
+    monkeypatch.setattr(hardware, "_gpu", dict)
     assert resolve_precision("auto").policy == policy
