@@ -147,6 +147,13 @@ def short_networks(request):
         yield
 
 
+@pytest.fixture
+def all_short(pytestconfig):
+    """All networks that can be shortened, for one test."""
+    with _short_networks(pytestconfig, REPEATED):
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits_run(pytestconfig, tmp_path_factory):
     """A short training on the digits by the command: a run folder, one for all workers, not to be changed."""

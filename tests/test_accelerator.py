@@ -152,6 +152,7 @@ def test_digits_from_a_file_are_those_of_scikit_learn(accelerator, tmp_path):
     assert labels.sum() == 1797
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_rehearsal_runs_every_part_without_tensorflow(accelerator, root, tmp_path):
     python = os.environ.get(OTHER_PYTHON)

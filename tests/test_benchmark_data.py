@@ -32,6 +32,7 @@ def test_the_slower_of_pipeline_and_network_is_named():
     assert _timing(251.0).slower == "data"
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_stages_of_files_are_timed(class_folders):
     folder = class_folders(blue=6, red=6)

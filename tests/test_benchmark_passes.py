@@ -44,6 +44,7 @@ def test_every_gradient_reaches_what_the_step_returns(network, how):
     assert lost(lambda: step(images), layers) == []
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_every_gradient_reaches_what_the_step_returns_on_other_backends(backend):

@@ -172,6 +172,7 @@ def test_a_small_run_that_is_killed_ends_as_one_never_stopped(tmp_path):
     assert_same_end(stopped, whole)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_small_run_that_is_killed_again_and_again_ends_as_one_never_stopped(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -189,6 +190,7 @@ def test_a_small_run_that_is_killed_again_and_again_ends_as_one_never_stopped(tm
     assert_same_end(stopped, whole)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_command_that_is_killed_ends_with_the_model_of_one_never_stopped(
     class_folders, tmp_path
@@ -341,6 +343,7 @@ def limited(folder, most):
     )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_one_sentence_and_the_run_goes_on_later(
     class_folders, tmp_path

@@ -272,6 +272,7 @@ def table(root, script):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[begin + 1 :]]
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_of_convolutions_counts_all_of_them(root):
     *rows, total = table(root, "convolutions.py")
@@ -280,6 +281,7 @@ def test_the_benchmark_of_convolutions_counts_all_of_them(root):
     assert float(total[8]) == pytest.approx(spent, rel=0.1)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_of_the_step_compares_its_parts(root):
     rows = table(root, "step.py")

@@ -157,6 +157,7 @@ def alone(recipe, tmp_path_factory):
     return out
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_two_devices_train_as_one(recipe, alone, tmp_path):
     code, last = ended(start(["-c", TWO_DEVICES, recipe, tmp_path / "two"]))
@@ -166,6 +167,7 @@ def test_two_devices_train_as_one(recipe, alone, tmp_path):
     assert_same_history(tmp_path / "two", alone)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_two_workers_train_as_one_and_only_the_chief_speaks(recipe, alone, tmp_path):
     processes, _ = start_workers(train_command(recipe, tmp_path / "two"))
@@ -181,6 +183,7 @@ def test_two_workers_train_as_one_and_only_the_chief_speaks(recipe, alone, tmp_p
     )
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp_path):
     out = tmp_path / "two"
@@ -215,6 +218,7 @@ def test_workers_stop_together_and_go_on_after_one_was_killed(recipe, alone, tmp
     assert_same_history(out, alone)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_workers_with_other_settings_are_told_so(recipe, tmp_path):
     workers = [f"localhost:{port}" for port in free_ports(2)]
@@ -258,6 +262,7 @@ def test_shares_of_an_evaluation_make_up_the_split():
     np.testing.assert_array_equal(np.concatenate(labels), whole)
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_data_service_gives_the_images_that_this_process_would(monkeypatch):
     with subprocess.Popen(

@@ -294,6 +294,7 @@ def test_without_a_strategy_there_is_one_replica():
     assert fused_batch_norm.replicas() == 1
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_compares_training_and_inference(root):
     tiny = ["--model", "inception_v1", "--size", "32", "--batch-size", "2", "--rounds", "1"]

@@ -32,11 +32,6 @@ def layers(model, kind):
 # What the arguments do
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_is_built_under_its_name(name):
-    assert build(name).name == name
-
-
 def test_model_takes_another_name():
     assert inception_tf.InceptionV1(name="flowers", include_top=False).name == "flowers"
 
@@ -82,6 +77,7 @@ def test_input_tensor_is_built_on():
     assert model(ramps.images(1, SIDE, SIDE, 1)).shape == (1, 5)
 
 
+@pytest.mark.usefixtures("all_short")
 def test_auxiliary_classifier_adds_an_output_and_changes_none():
     plain, both = build(), build(aux_logits=True)
     ramps.fill(plain)
@@ -129,6 +125,7 @@ def test_classifier_without_activation_gives_logits():
     )
 
 
+@pytest.mark.usefixtures("all_short")
 def test_weight_decay_is_half_the_sum_of_squares_of_every_kernel():
     model = build(weight_decay=4e-5, aux_logits=True)
     kernels = [w.numpy() for w in model.weights if w.name == "kernel"]
@@ -140,6 +137,7 @@ def test_without_weight_decay_there_is_no_loss():
     assert build("inception_v1").losses == []
 
 
+@pytest.mark.usefixtures("all_short")
 @pytest.mark.parametrize(
     ("name", "multiplier"), [*((name, 0.33) for name in NETWORKS), ("inception_v3", 1.5)]
 )

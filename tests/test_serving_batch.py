@@ -401,6 +401,8 @@ def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, tmp_path):
         batch_predict(*words)
 
 
+@pytest.mark.alone
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, tmp_path):
     """In processes of their own, which nobody can reach from another machine."""
@@ -462,6 +464,7 @@ def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
     assert err.endswith("inception-tf: stopped; finished shards are kept; call again to resume\n")
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "code", "sentence"),

@@ -52,6 +52,7 @@ def test_every_switch_has_a_test():
     assert {(name, switch) for name, chosen in VARIANTS for switch in chosen} == switches
 
 
+@pytest.mark.usefixtures("all_short")
 @pytest.mark.parametrize(
     ("name", "chosen"), VARIANTS, ids=[f"{n}-{next(iter(c))}" for n, c in VARIANTS]
 )

@@ -22,6 +22,12 @@ from inception_tf.models import find_network
 from inception_tf.weights.formats import tf1_checkpoint
 from inception_tf.weights.names import slim
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = (
+    *("googlenet", "inception_v1", "inception", "bn_inception", "inception_v2", "inception_v3"),
+    *("inception_v4", "inception_resnet_v1", "inception_resnet_v2"),
+)
+
 TOLERANCE = 2e-5  # largest difference by largest value; 3e-7 was measured
 WITH_AUXILIARY = ("inception_v3", "inception_v4", "inception_resnet_v2")
 AVERAGE, STEP = "/ExponentialMovingAverage", "global_step"

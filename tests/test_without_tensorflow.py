@@ -73,6 +73,7 @@ def test_the_sentence_names_the_version_that_setup_cfg_requires(root):
     assert f"    {TENSORFLOW.replace('tensorflow', 'tensorflow[and-cuda]')}\n" in text
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_all_of_it_works_in_an_environment_without_tensorflow(root, tmp_path, backend):

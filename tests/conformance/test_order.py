@@ -28,6 +28,10 @@ def weighted(model):
     return [layer.name for layer in model.layers if layer.weights]
 
 
+def test_a_network_is_built_under_its_name(network, full):
+    assert full.name == network.name
+
+
 def test_order_of_the_weights_is_frozen(network, full):
     lines = "\n".join(f"{w.path} {tuple(w.shape)}" for w in full.weights)
     assert zlib.crc32(lines.encode()) == FROZEN[network.name]
