@@ -67,9 +67,9 @@ def test_table_and_model_agree_at_another_size_and_width(network):
 
 
 def test_table_and_model_agree_at_the_least_size(network, small):
-    least = network.minimum
+    least = network.min_size
     arguments = {"classes": 5, "width_multiplier": 0.25, "aux_logits": bool(network.auxiliaries)}
-    assert_agree(small(), spec.facts(network, (least, least), **arguments))
+    assert_agree(small(), spec.layer_costs(network, (least, least), **arguments))
 
 
 def assert_agree(model, rows):

@@ -52,8 +52,8 @@ def test_six_channels_go_in(network, small, outputs):
 
 
 def test_least_size_leaves_a_grid(network):
-    least = network.minimum
-    height, width, _ = spec.facts(network, (least, least), classes=None)[-1].output
+    least = network.min_size
+    height, width, _ = spec.layer_costs(network, (least, least), classes=None)[-1].output
     assert min(height, width) >= 1
 
 
