@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network of the family with what the ways of using it need: models, images, targets, comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import ramps
+
+from inception_tf.arch.spec import Network
+from inception_tf.models import NETWORKS
+from inception_tf.nn.network import build_model
+
+CLASSES = 3
+ROUNDING = 2e-5  # of probabilities: sums in another order
+
+
+def shape_of(step):
+    """What a step is but for its widths: two of one shape need not both be tried."""
+    if isinstance(step, tuple):
+        return tuple(shape_of(part) for part in step)
+    if not dataclasses.is_dataclass(step):
+        return step
+    values = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+    values.pop("filters", None)
+    values.pop("stddev", None)
+    return type(step).__name__, tuple((name, shape_of(value)) for name, value in values.items())
+
+
+def shortened(network: Network) -> Network:
+    """The network with one step of each shape, in which every kind of layer is left."""
+    kept, seen = [], set()
+    needed = {auxiliary.after for auxiliary in network.auxiliaries[-1:]}
+    for name, step in network.backbone:
+        if name in needed or shape_of(step) not in seen:
+            seen.add(shape_of(step))
+            kept.append((name, step))
+    auxiliaries = network.auxiliaries[-1:]
+    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=auxiliaries)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, narrow; `short`: with one step of each shape."""
+
+    name: str
+    short: bool = True
+
+    @property
+    def network(self) -> Network:
+        whole = NETWORKS[self.name]
+        return shortened(whole) if self.short else whole
+
+    @property
+    def side(self) -> int:
+        return max(NETWORKS[self.name].min_size, 48)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return self.network.batch_norm or self.network.hidden_batch_norm
+
+    def model(self, **arguments) -> keras.Model:
+        """Built, with weights and statistics as a trained network has them."""
+        defaults = {
+            "input_shape": (self.side, self.side, 3),
+            "classes": CLASSES,
+            "width_multiplier": 0.05,
+            "dropout": 0.0,
+        }
+        model = build_model(self.network, **(defaults | arguments))
+        ramps.fill(model)
+        return model
+
+    def base(self) -> keras.Model:
+        """Without its classifier: images to (N, C) features."""
+        return self.model(include_top=False, pooling="avg")
+
+    @property
+    def x(self) -> np.ndarray:
+        """Four images."""
+        return ramps.images(4, self.side, self.side, 3)
+
+    @property
+    def y(self) -> np.ndarray:
+        """Their classes, one-hot."""
+        return np.eye(CLASSES, dtype="float32")[[0, 1, 2, 0]]
+
+
+def predicted(model, x) -> np.ndarray:
+    """Outputs in inference, as float64."""
+    return np.asarray(keras.ops.convert_to_numpy(model(x, training=False)), "float64")
+
+
+def same(found, expected, tolerance=ROUNDING):
+    np.testing.assert_allclose(
+        np.asarray(found, "float64"), np.asarray(expected, "float64"), atol=tolerance, rtol=1e-4
+    )
+
+
+def different(found, expected):
+    assert np.abs(np.asarray(found, "float64") - np.asarray(expected, "float64")).max() > 1e-6
+
+
+def norms(model) -> list[keras.layers.BatchNormalization]:
+    layers = model._flatten_layers(include_self=False)
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def compiled(model, **options) -> keras.Model:
+    """For training with plain SGD, whose step is the gradient."""
+    arguments = {
+        "optimizer": keras.optimizers.SGD(0.01),
+        "loss": "categorical_crossentropy",
+        "jit_compile": False,
+    }
+    model.compile(**(arguments | options))
+    return model
+
+
+def snapshot(model) -> dict[str, np.ndarray]:
+    """The values of all weights, by path."""
+    return {v.path: np.array(keras.ops.convert_to_numpy(v)) for v in model.weights}
+
+
+def changed(model, before: dict) -> set[str]:
+    """Paths of the weights that are no longer what they were."""
+    after = snapshot(model)
+    return {path for path in before if not np.array_equal(before[path], after[path])}

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks built, cloned and loaded inside MirroredStrategy train on two devices as on one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from inception_tf.models import NETWORKS
+
+SCRIPT = Path(__file__).parent / "two_devices.py"
+
+
+def run(networks) -> None:
+    paths = [str(SCRIPT.parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    child = subprocess.run(
+        [sys.executable, str(SCRIPT), *networks],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 0, child.stderr[-2000:]
+    assert child.stdout.split() == list(networks)
+
+
+def test_two_devices_train_as_one():
+    run(["inception_v1"])
+
+
+@pytest.mark.slow
+def test_two_devices_train_every_network_as_one():
+    run(NETWORKS)

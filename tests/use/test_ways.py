@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every way of using a Keras model, for every network: it works, or it is refused in a sentence.
+
+`PYTHONPATH=tests python tests/use/test_ways.py` runs all of them and writes the table in docs/use-in-keras.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import keras
+import pytest
+from case import Case
+from ways import WAYS
+
+from inception_tf.models import NETWORKS
+
+PAGE = Path(__file__).parents[2] / "docs" / "use-in-keras.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+
+# In the default run, shortened; all networks at full depth where their threads meet, in the slow one.
+# One with every kind of layer of batch-normalized Inception, one with local response normalization and biases.
+USUAL = {"inception_v2", "googlenet"}
+# Ways that cost seconds and depend on kinds of layers alone.
+COSTLY = {"xla", "lora", "policies", "frozen", "in_wrappings", "data_forms", "optimized", "loky"}
+
+
+def marks(name: str, network: str) -> list:
+    usual = network in USUAL if name not in COSTLY else network == "inception_v2"
+    return [] if usual else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        pytest.param(network, name, id=f"{network}-{name}", marks=marks(name, network))
+        for network in NETWORKS
+        for name in WAYS
+    ],
+)
+def test_a_way_works_or_is_refused(network, name, request):
+    keras.backend.clear_session()
+    deep = WAYS[name].deep and request.config.option.markexpr != "not slow"
+    sentence = WAYS[name].call(Case(network, short=not deep))
+    assert sentence is None or sentence.count("\n") == 0
+    rows = {row[1]: row for row in table()}
+    column = 2 + list(NETWORKS).index(network)
+    assert rows[WAYS[name].title][column] == ("refused" if sentence else "yes")
+
+
+def table() -> list[list[str]]:
+    """The rows of the page: group, way, and an outcome for each network."""
+    lines = PAGE.read_text().split(BEGIN)[1].split(END)[0].strip().splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_the_page_lists_every_way_and_every_network():
+    head = PAGE.read_text().split(BEGIN)[1].strip().splitlines()[0]
+    assert [cell.strip(" `") for cell in head.strip("|").split("|")][2:] == list(NETWORKS)
+    assert [row[1] for row in table()] == [listed.title for listed in WAYS.values()]
+
+
+def write_page() -> None:
+    """Runs every way on every network and writes the outcomes into the page."""
+    lines = [
+        "| | way | " + " | ".join(f"`{name}`" for name in NETWORKS) + " |",
+        "| --- " * (2 + len(NETWORKS)) + "|",
+    ]
+    for listed in WAYS.values():
+        outcomes = []
+        for name in NETWORKS:
+            keras.backend.clear_session()
+            try:
+                outcomes.append(
+                    "refused" if listed.call(Case(name, short=not listed.deep)) else "yes"
+                )
+            except Exception as error:
+                print(listed.title, name, type(error).__name__, str(error)[:400], flush=True)
+                outcomes.append("fails")
+        lines.append(f"| {listed.group} | {listed.title} | " + " | ".join(outcomes) + " |")
+        print(lines[-1], flush=True)
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
+
+
+if __name__ == "__main__":
+    write_page()
