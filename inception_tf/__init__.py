@@ -7,6 +7,7 @@ Importing this package imports neither TensorFlow nor Keras; the first name used
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 __version__ = "0.1.0"
@@ -64,3 +65,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+# Saved models load with this package's layers where these are defined; with Keras there it costs nothing.
+if "keras" in sys.modules:
+    importlib.import_module("inception_tf.nn.batch_norm")

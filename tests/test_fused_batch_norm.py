@@ -214,6 +214,9 @@ def test_a_saved_model_loads_fused_with_this_package_and_without_it_too(net, tmp
         "inner = keras.models.load_model('outer.keras').layers[0]\n"
         "assert type(inner.layers[2]) is keras.layers.BatchNormalization\n"
         "assert 'inception_tf' not in sys.modules\n"
+        "import inception_tf\n"
+        "fused = keras.models.load_model('net.keras').layers[2]\n"
+        "assert type(fused).__module__ == 'inception_tf.nn.batch_norm'\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     for name in ("net", "outer"):
@@ -243,6 +246,37 @@ def test_a_momentum_of_the_step_is_used_and_not_kept(dtype, shape):
             np.asarray(found, "float64"), np.asarray(expected, "float64"), rtol=1e-5, atol=1e-7
         )
     assert ours.momentum == 0.9
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("graph", [True, False])
+def test_second_order_gradients_are_as_exact_as_keras(training, graph):
+    """Of a gradient penalty, against float64; TensorFlow differentiates its operation's gradient by formulas of its own."""
+    x, w = (images((8, 6, 6, 4)) + shift for shift in (0.0, 0.5))
+
+    def penalty_gradients(kind, dtype):
+        layer = kind(epsilon=1e-3, dtype=dtype)
+        layer.build((None, 6, 6, 4))
+        layer.moving_variance.assign(np.full(4, 0.2))
+        layer.gamma.assign(np.full(4, 0.7))
+
+        def second_order(x, w):
+            with tf.GradientTape() as outer:
+                outer.watch(x)
+                with tf.GradientTape() as inner:
+                    inner.watch(x)
+                    y = tf.reduce_sum(tf.sin(layer(x, training=training)) * w)
+                penalty = tf.reduce_sum(tf.square(inner.gradient(y, x)))
+            return outer.gradient(penalty, [x, *layer.trainable_variables])
+
+        call = tf.function(second_order) if graph else second_order
+        return call(tf.cast(x, dtype), tf.cast(w, dtype))
+
+    expected = penalty_gradients(keras.layers.BatchNormalization, "float64")
+    found = penalty_gradients(BatchNormalization, "float32")
+    for ours, exact in zip(found, expected, strict=True):
+        scale = np.abs(exact).max()
+        np.testing.assert_allclose(ours / scale, exact / scale, atol=1e-5)
 
 
 def test_an_exported_model_computes_the_same(net, tmp_path):
