@@ -15,7 +15,7 @@ import os
 import time
 
 import click
-from side_by_side import evidence, one_sentence
+from side_by_side import evidence, network_options, one_sentence
 
 from inception_tf.benchmark.plausibility import Peak
 
@@ -110,15 +110,7 @@ def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak])
 
 
 @click.command()
-@click.option("--model", default="inception_v3", show_default=True)
-@click.option(
-    "--size",
-    default=None,
-    type=int,
-    help="Height and width in pixels.  [default: the published size]",
-)
-@click.option("--batch-size", default=8, show_default=True)
-@click.option("--rounds", default=7, show_default=True)
+@network_options(batch_size=8, rounds=7)
 def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
     """Compare fused batch normalization with Keras' layer."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 import click
-from side_by_side import one_sentence
+from side_by_side import network_options, one_sentence
 
 BURN_IN = 2  # rounds
 PEAK_SIDE = 4096  # of the square matrices whose product gives the peak
@@ -157,16 +157,7 @@ def rows(shapes: Counter, seconds: dict, peak: float) -> list[str]:
 
 
 @click.command()
-@click.option("--model", default="inception_v3", show_default=True)
-@click.option(
-    "--size",
-    default=None,
-    type=int,
-    help="Height and width in pixels.  [default: the published size]",
-)
-@click.option("--batch-size", default=16, show_default=True)
-@click.option("--precision", default="bfloat16", show_default=True)
-@click.option("--rounds", default=7, show_default=True)
+@network_options(batch_size=16, rounds=7, precision="bfloat16")
 def main(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
     """Time, rate and fraction of the peak of each convolution, forward and both gradients."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 
 import click
-from side_by_side import one_sentence
+from side_by_side import network_options, one_sentence
 
 from inception_tf.benchmark.plausibility import Peak
 
@@ -99,11 +99,7 @@ def page(title: str, rows: list[Stage], whole: Stage, peak: Peak) -> str:
 
 
 @click.command()
-@click.option("--model", default="inception_v3", show_default=True)
-@click.option("--batch-size", default=32, show_default=True)
-@click.option("--precision", default="bfloat16", show_default=True)
-@click.option("--size", type=int, help="Height and width in pixels.  [default: the published size]")
-@click.option("--rounds", default=7, show_default=True)
+@network_options(batch_size=32, rounds=7, precision="bfloat16")
 @click.option("--plot", "plot_file", metavar="FILE.png")
 def main(model, batch_size, precision, size, rounds, plot_file):
     with one_sentence():

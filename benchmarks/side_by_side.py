@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
 
 import click
 
@@ -122,6 +123,23 @@ def evidence(
         3 * size**2 * batch_size,
     )
     return Evidence(seconds, operations, least, peak, **more)
+
+
+def network_options(
+    batch_size: int, rounds: int, precision: str | None = None
+) -> Callable[[Callable], Callable]:
+    """A decorator: the options of a script that compares the parts of one network, with these defaults."""
+    options = [
+        click.option("--model", default="inception_v3", show_default=True),
+        click.option(
+            "--size", type=int, help="Height and width in pixels.  [default: the published size]"
+        ),
+        click.option("--batch-size", default=batch_size, show_default=True),
+        click.option("--rounds", default=rounds, show_default=True),
+    ]
+    if precision is not None:
+        options.append(click.option("--precision", default=precision, show_default=True))
+    return lambda command: reduce(lambda decorated, option: option(decorated), options, command)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from unittest import mock
 
 import click
-from side_by_side import evidence, one_sentence
+from side_by_side import evidence, network_options, one_sentence
 
 BURN_IN = 2  # rounds
 PARTS = ("filter gradients as products", "merged 1x1 convolutions", "Adam in one operation")
@@ -80,16 +80,7 @@ def measured(calls: dict, rounds: int) -> dict:
 
 
 @click.command()
-@click.option("--model", default="inception_v3", show_default=True)
-@click.option(
-    "--size",
-    default=None,
-    type=int,
-    help="Height and width in pixels.  [default: the published size]",
-)
-@click.option("--batch-size", default=16, show_default=True)
-@click.option("--precision", default="auto", show_default=True)
-@click.option("--rounds", default=8, show_default=True)
+@network_options(batch_size=16, rounds=8, precision="auto")
 def main(model: str, size: int | None, batch_size: int, precision: str, rounds: int) -> None:
     """The training step without its fast parts, with each of them alone, and with all."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
