@@ -37,9 +37,9 @@ def only(parts):
     products, side_by_side, one_operation = (part in parts for part in PARTS)
     with ExitStack() as stack:
         if not products:
-            stack.enter_context(mock.patch.object(convolutions, "_gains", return_value=False))
+            stack.enter_context(mock.patch.object(convolutions, "_is_wide", return_value=False))
         if not side_by_side:
-            stack.enter_context(mock.patch.object(convolutions, "_siblings", return_value=[]))
+            stack.enter_context(mock.patch.object(convolutions, "_sibling_groups", return_value=[]))
         if not one_operation:
             keras_own = keras.optimizers.Adam.update_step
             stack.enter_context(mock.patch.object(Adam, "update_step", keras_own))

@@ -26,7 +26,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     It is possible for (N, H, W, C) in bfloat16, float16 or float32, normalized over C, on the TensorFlow
     backend; the statistics are float32 whatever x is.  A mask, another axis or rank, batch
-    renormalization, an epsilon below 1.001e-5 and other backends use Keras' own computation.
+    renormalization, an epsilon below 1.001e-5 and other backends use Keras' own computation, and so does
+    eager execution, in which TensorFlow 2.20's operation cannot be called from several threads.
 
     The moving variance follows the variance over n = N*H*W values, as Keras' does, and not the unbiased
     one over n - 1, as slim's does, so that every path through this layer gives one result.
@@ -44,7 +45,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         fuses = self._fuses(inputs, mask)
         if not training:
-            if not fuses or not self._operations().safe_here():
+            if not fuses:
                 return super().call(inputs, training=training, mask=mask)
             moving = (
                 keras.ops.cast(v, "float32") for v in (self.moving_mean, self.moving_variance)
@@ -95,6 +96,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and keras.backend.standardize_dtype(x.dtype) == self.compute_dtype
             and self.compute_dtype in fused_batch_norm.DTYPES
             and self.epsilon >= fused_batch_norm.LEAST_EPSILON
+            and fused_batch_norm.safe_here()
         )
 
     def _moments(self, inputs, mask):

@@ -9,16 +9,16 @@ __all__ = ["DTYPES", "LEAST_EPSILON", "infer", "moments_of_all", "replicas", "sa
 
 DTYPES = ("bfloat16", "float16", "float32")  # of x; all else is float32
 LEAST_EPSILON = 1.001e-5  # cuDNN takes no smaller one: tf.nn.fused_batch_norm, nn_impl.py
-# The first release whose kernel for inference can be called eagerly from two threads: with oneDNN, earlier
-# ones write into one buffer and corrupt the heap.
+# The first release whose kernels can be called eagerly from two threads, in training and in inference: with
+# oneDNN, earlier ones write into one buffer and corrupt the heap.  In graphs each call has its own.
 THREAD_SAFE = (2, 21)
 
 
 def safe_here() -> bool:
-    """Whether the operation for inference may run here: in a graph always, eagerly from `THREAD_SAFE` on.
+    """Whether the operations may run here: in a graph always, eagerly from `THREAD_SAFE` on.
 
     Returns:
-        False while TensorFlow executes eagerly in a release whose kernel is not safe for threads.
+        False while TensorFlow executes eagerly in a release whose kernels are not safe for threads.
     """
     version = tuple(int(part) for part in tf.__version__.split(".")[:2])
     return not tf.executing_eagerly() or version >= THREAD_SAFE
@@ -34,7 +34,7 @@ def replicas() -> int:
 
 
 def train(x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: float) -> tuple:
-    """Normalizes a batch by its own statistics.
+    """Normalizes a batch by its own statistics.  Call it only where `safe_here()`.
 
     Args:
         x: (N, H, W, C), one of `DTYPES`.
