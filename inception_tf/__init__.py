@@ -70,3 +70,4 @@ def __dir__() -> list[str]:
 # Saved models load with this package's layers where these are defined; with Keras there it costs nothing.
 if "keras" in sys.modules:
     importlib.import_module("inception_tf.nn.batch_norm")
+    importlib.import_module("inception_tf.nn.local_response_norm")

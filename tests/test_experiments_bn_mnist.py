@@ -292,7 +292,7 @@ def test_a_mistake_is_one_sentence(call, tmp_path, words, sentence):
 def test_a_folder_without_mnist_is_one_sentence(call, tmp_path):
     code, _, err = call("--out", tmp_path / "out", "--data-dir", tmp_path)
     assert code == 2
-    assert f"tfds:mnist is not prepared in {tmp_path}; name the folder that tfds.load had" in err
+    assert f"tfds:mnist is not prepared in {tmp_path}; name the folder that was data_dir of" in err
     assert len(err.splitlines()) == 1
     assert not list((tmp_path / "out").iterdir())
 

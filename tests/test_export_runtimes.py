@@ -226,7 +226,7 @@ def test_answers_that_are_no_numbers_are_an_error(digits, tmp_path):
     model = keras.Model(image, x)
     kernel = model.weights[0]
     kernel.assign(keras.ops.full(kernel.shape, np.nan))
-    with pytest.raises(UserError, match="gives numbers that are not finite"):
+    with pytest.raises(UserError, match="gives values that are not finite"):
         export_runtime(of(model), digits, tmp_path, **OPENVINO, images=8)
 
 
@@ -267,7 +267,7 @@ def test_int8_is_never_calibrated_on_what_it_is_judged_by(member, digits, tmp_pa
 
 def test_versions_count_up_and_another_form_is_kept_apart(member, digits, exports, tmp_path):
     to = exports["onnx", False][0].parent
-    sentence = "holds versions for onnx, and a reader of the newest would meet one for openvino"
+    sentence = "holds versions for onnx, and a reader of the newest would find one for openvino"
     with pytest.raises(UserError, match=sentence):
         export_runtime(member, digits, to, **OPENVINO)
     (tmp_path / "3").mkdir()
@@ -309,9 +309,9 @@ def test_the_command_prints_its_result_alone(run_folder, tmp_path, capfd, monkey
     assert "% of 50 images; probabilities within " in lines[1]
     assert lines[2:] == [f"try it: inception-tf predict {folder} IMAGE"]
     assert err.splitlines() == [
-        "reads images of digits to calibrate with",
-        "converts inception_v1 for litert",
-        "compares with Keras on digits",
+        "reading images of digits for calibration",
+        "converting inception_v1 for litert",
+        "comparing with Keras on digits",
     ]
     report = json.loads((tmp_path / folder / "report.json").read_text())
     assert report["origin"]["path"] == str(run_folder)

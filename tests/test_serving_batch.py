@@ -396,7 +396,7 @@ def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, tmp_path):
     part.unlink()
     (tmp_path / "p-unfinished").touch()  # a file where the folder has to be
     with pytest.raises(
-        UserError, match="a worker stopped: .*p-unfinished.*; what is done stays, c"
+        UserError, match="a worker stopped: .*p-unfinished.*; finished shards are kept; c"
     ):
         batch_predict(*words)
 

@@ -24,7 +24,7 @@ from inception_tf.arch.spec import (
     Step,
 )
 from inception_tf.nn.batch_norm import BatchNormalization
-from inception_tf.nn.local_response_norm import local_response_normalization
+from inception_tf.nn.local_response_norm import LocalResponseNormalizationModel
 
 __all__ = [
     "BN_EPSILON",
@@ -103,9 +103,8 @@ def apply_step(
 
 
 def _local_norm(x: keras.KerasTensor, name: str, layer_config: LayerConfig) -> keras.KerasTensor:
-    # A model of its own: names of operations are Keras' and would meet those of another network in one graph.
-    inside = keras.Input(x.shape[1:], dtype="float32")
-    normalized = keras.Model(inside, local_response_normalization(inside), name=f"{name}{LRN}")
+    # A model of its own: Keras names operations, and the names would meet those of another network in one graph.
+    normalized = LocalResponseNormalizationModel.for_shape(x.shape[1:], f"{name}{LRN}")
     # Casts to what the layers compute in.
     return keras.layers.Activation("linear", dtype=layer_config.dtype, name=name)(normalized(x))
 

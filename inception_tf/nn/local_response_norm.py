@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import numpy as np
 
-__all__ = ["LocalResponseNormalization", "local_response_normalization"]
+from inception_tf.nn.keras_internals import require, saved_as
+
+__all__ = [
+    "LocalResponseNormalization",
+    "LocalResponseNormalizationModel",
+    "local_response_normalization",
+]
+
+require("register_internal_serializable")
 
 
 def local_response_normalization(
@@ -46,6 +54,33 @@ def _neighbors(channels: int, size: int) -> np.ndarray:
     below, above = size // 2, (size - 1) // 2
     ones = np.tri(channels, k=below, dtype="float32")
     return ones - np.tri(channels, k=-above - 1, dtype="float32")
+
+
+# In `.keras` files Keras' functional model, which it is; the older `.h5` cannot load operations, and names this class.
+@saved_as("keras.src.models.sequential.Functional")
+@keras.saving.register_keras_serializable(package="inception_tf")
+class LocalResponseNormalizationModel(keras.Model):
+    """`local_response_normalization` with its defaults as a model inside a network, with names of its own."""
+
+    @classmethod
+    def for_shape(
+        cls, shape: tuple[int | None, ...], name: str | None = None
+    ) -> LocalResponseNormalizationModel:
+        """Builds the model.
+
+        Args:
+            shape: of one feature map, (H, W, C); H and W may be None.
+            name: of the model.
+
+        Returns:
+            (N, H, W, C) of any float type → (N, H, W, C) float32.
+        """
+        x = keras.Input(shape, dtype="float32")
+        return cls(x, local_response_normalization(x), name=name)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return cls.for_shape(config["layers"][0]["config"]["batch_shape"][1:], config["name"])
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")

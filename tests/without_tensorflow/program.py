@@ -116,7 +116,7 @@ def check_weights(folder):
     assert re.match(NEEDS.format(r"'.*v1\.ckpt', a TensorFlow 1 checkpoint,"), told), told
     told = refusal(lambda: inception_tf.InceptionV1(weights="imagenet"))
     assert "slim_2016" in told, told
-    assert told.endswith("; or take weights='torchvision'"), told
+    assert told.endswith("; or use weights='torchvision'"), told
 
 
 def write_keras_h5(path, model):
