@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import functools
 import gc
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from expected import EXPECTED
+from short_networks import REPEATED, shorten
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +32,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Of `--dist loadfile`: a worker takes a whole file, or of conformance/ all that is asked of one network.
+    """Of `--dist loadfile`: a worker takes a whole file, or of conformance/ and use/ all that is asked of one network.
 
     What a file's tests share is built once, and so is each network.
     """
@@ -43,7 +43,7 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFileOrNetwork(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            words = re.split(r"[\[\]-]", nodeid) if "/conformance/" in file else ()
+            words = re.split(r"[\[\]-]", nodeid) if re.search("/(conformance|use)/", file) else ()
             return next((word for word in words if word in EXPECTED), file)
 
     return ByFileOrNetwork(config, log)
@@ -100,41 +100,17 @@ def test_data() -> Path:
     return folder
 
 
-# Of a network's steps those for which another one of the same kind stands in.
-OF_NINE = r"Mixed_(3c|4[cdef]|5b)"
-REPEATED = {
-    "googlenet": OF_NINE,
-    "inception_v1": OF_NINE,
-    "inception": OF_NINE,
-    "bn_inception": OF_NINE,
-    "inception_v2": OF_NINE,
-    "inception_v3": r"Mixed_(5[cd]|6[cd]|7b)",
-    "inception_v4": r"Mixed_(5[bcd]|6[bcdefg]|7[bc])",
-    "inception_resnet_v1": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-5]",
-    "inception_resnet_v2": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-9]",
-}
-
-
 @contextlib.contextmanager
 def _short_networks(config, names):
     """In the default run and in this process, `names` without `REPEATED`; with --all at their full depth."""
     from inception_tf import models
 
-    def shortened(name, make):
-        gone = re.compile(REPEATED[name])
-
-        @functools.wraps(make)
-        def short(**switches):
-            network = make(**switches)
-            kept = tuple(step for step in network.backbone if not gone.fullmatch(step[0]))
-            auxiliaries = tuple(a for a in network.auxiliaries if a.after in dict(kept))
-            return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
-
-        return short
+    def shortened(make):
+        return functools.wraps(make)(lambda **switches: shorten(make(**switches)))
 
     with pytest.MonkeyPatch.context() as patch:
         for name in names if config.option.markexpr == "not slow" else ():
-            make = shortened(name, models._VARIANTS[name])
+            make = shortened(models._VARIANTS[name])
             patch.setitem(models._VARIANTS, name, make)
             patch.setitem(models.NETWORKS, name, make())
         yield

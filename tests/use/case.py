@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import ramps
+from short_networks import shorten
 
 from inception_tf.arch.spec import Network
 from inception_tf.models import NETWORKS
@@ -18,33 +18,9 @@ CLASSES = 3
 ROUNDING = 2e-5  # of probabilities: sums in another order
 
 
-def shape_of(step):
-    """What a step is but for its widths: two of one shape need not both be tried."""
-    if isinstance(step, tuple):
-        return tuple(shape_of(part) for part in step)
-    if not dataclasses.is_dataclass(step):
-        return step
-    values = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    values.pop("filters", None)
-    values.pop("stddev", None)
-    return type(step).__name__, tuple((name, shape_of(value)) for name, value in values.items())
-
-
-def shortened(network: Network) -> Network:
-    """The network with one step of each shape, in which every kind of layer is left."""
-    kept, seen = [], set()
-    needed = {auxiliary.after for auxiliary in network.auxiliaries[-1:]}
-    for name, step in network.backbone:
-        if name in needed or shape_of(step) not in seen:
-            seen.add(shape_of(step))
-            kept.append((name, step))
-    auxiliaries = network.auxiliaries[-1:]
-    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=auxiliaries)
-
-
 @dataclass(frozen=True)
 class Case:
-    """A network, narrow; `short`: with one step of each shape."""
+    """A network, narrow; `short`: with one module of each kind."""
 
     name: str
     short: bool = True
@@ -52,7 +28,7 @@ class Case:
     @property
     def network(self) -> Network:
         whole = NETWORKS[self.name]
-        return shortened(whole) if self.short else whole
+        return shorten(whole) if self.short else whole
 
     @property
     def side(self) -> int:

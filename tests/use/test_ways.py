@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every way of using a Keras model, for every network: it works, or it is refused in a sentence.
 
-`PYTHONPATH=tests python tests/use/test_ways.py` runs all of them and writes the table in docs/use-in-keras.md.
+`PYTHONPATH=tests python tests/use/write_page.py` runs all of them and writes the table in docs/use-in-keras.md.
 """
 
 from __future__ import annotations
@@ -58,31 +58,3 @@ def test_the_page_lists_every_way_and_every_network():
     head = PAGE.read_text().split(BEGIN)[1].strip().splitlines()[0]
     assert [cell.strip(" `") for cell in head.strip("|").split("|")][2:] == list(NETWORKS)
     assert [row[1] for row in table()] == [listed.title for listed in WAYS.values()]
-
-
-def write_page() -> None:
-    """Runs every way on every network and writes the outcomes into the page."""
-    lines = [
-        "| | way | " + " | ".join(f"`{name}`" for name in NETWORKS) + " |",
-        "| --- " * (2 + len(NETWORKS)) + "|",
-    ]
-    for listed in WAYS.values():
-        outcomes = []
-        for name in NETWORKS:
-            keras.backend.clear_session()
-            try:
-                outcomes.append(
-                    "refused" if listed.call(Case(name, short=not listed.deep)) else "yes"
-                )
-            except Exception as error:
-                print(listed.title, name, type(error).__name__, str(error)[:400], flush=True)
-                outcomes.append("fails")
-        lines.append(f"| {listed.group} | {listed.title} | " + " | ".join(outcomes) + " |")
-        print(lines[-1], flush=True)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
-
-
-if __name__ == "__main__":
-    write_page()

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks with one module of each kind, for what is the same at any depth."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+# Of a network's steps those for which another one of the same kind stands in.
+OF_NINE = r"Mixed_(3c|4[cdef]|5b)"
+REPEATED = {
+    "googlenet": OF_NINE,
+    "inception_v1": OF_NINE,
+    "inception": OF_NINE,
+    "bn_inception": OF_NINE,
+    "inception_v2": OF_NINE,
+    "inception_v3": r"Mixed_(5[cd]|6[cd]|7b)",
+    "inception_v4": r"Mixed_(5[bcd]|6[bcdefg]|7[bc])",
+    "inception_resnet_v1": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-5]",
+    "inception_resnet_v2": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-9]",
+}
+
+
+def shorten(network):
+    """The network without its `REPEATED` steps, and without auxiliary classifiers that would follow one of these."""
+    gone = re.compile(REPEATED.get(network.name, ""))
+    kept = tuple(step for step in network.backbone if not gone.fullmatch(step[0]))
+    auxiliaries = tuple(a for a in network.auxiliaries if a.after in dict(kept))
+    return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
