@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import ramps
 from short_networks import shorten
 
-from inception_tf.arch.spec import Network
+from inception_tf.arch.spec import Dropout, Network
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import build_model
 
@@ -27,8 +28,11 @@ class Case:
 
     @property
     def network(self) -> Network:
-        whole = NETWORKS[self.name]
-        return shorten(whole) if self.short else whole
+        network = NETWORKS[self.name]
+        network = shorten(network) if self.short else network
+        # The dropout between steps of the baselines would make two trainings differ.
+        backbone = tuple(step for step in network.backbone if not isinstance(step[1], Dropout))
+        return dataclasses.replace(network, backbone=backbone)
 
     @property
     def side(self) -> int:
