@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -45,6 +47,23 @@ def config(class_folders):
 def _weights(folder):
     with np.load(checkpoint.latest(Run(folder).checkpoints) / "variables.npz") as arrays:
         return {name: arrays[name] for name in arrays.files}
+
+
+def test_a_compiled_model_is_saved_and_loads_with_and_without_this_package(config, tmp_path):
+    config = config.override(["model.width_multiplier=0.1", "optimizer.name=sgd"])
+    model = compiled_model(make_plan(config))
+    model.save(tmp_path / "compiled.keras")
+    loaded = keras.saving.load_model(tmp_path / "compiled.keras")
+    assert type(loaded) is type(model)
+    x = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype="float32").reshape(2, 32, 32, 3)
+    for name, expected in model.predict(x, verbose=0).items():
+        np.testing.assert_allclose(loaded.predict(x, verbose=0)[name], expected, atol=1e-5)
+    program = (
+        "import sys, keras\n"
+        "model = keras.saving.load_model('compiled.keras', compile=False)\n"
+        "assert len(model.weights) > 100 and 'inception_tf' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
 
 
 @pytest.mark.slow

@@ -198,7 +198,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def close(self) -> None:
         """Closes a bar that an error left open; harmless otherwise."""
-        if self.bar:
+        if self.bar is not None:  # one of unknown length has no truth value
             self.bar.close()
 
 

@@ -332,6 +332,17 @@ class DistributedModel(keras.Model):
     axis that scalars do not have.
     """
 
+    def compile_from_config(self, config):
+        from inception_tf.training.optim.ema import moving_statistics
+        from inception_tf.training.optim.skip_nonfinite import FiniteSteps
+
+        options = keras.saving.deserialize_keras_object(config)
+        # A file has no function: the statistics that are protected are again this model's.
+        if isinstance(options["optimizer"], FiniteSteps):
+            options["optimizer"].statistics = lambda: moving_statistics(self)
+        self.compile(**options)
+        self.optimizer.build(self.trainable_variables)
+
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Metrics are built in the first step, as Keras does without a strategy."""
 

@@ -73,13 +73,16 @@ def together(call: Callable, threads: int) -> list:
         return list(pool.map(lambda _: call(), range(4 * threads)))
 
 
-@way("threads", "`model(x)` from 2 threads and from 8", deep=True)
+@way("threads", "`model(x)` from 2 threads and from 8, also loaded, cloned and nested", deep=True)
 def eager_threads(case):
-    model = case.model()
-    expected = predicted(model, case.x)
-    for threads in (2, 8):
-        for found in together(lambda: predicted(model, case.x), threads):
-            same(found, expected)
+    model, (nested, _, _) = case.model(), wrapped(case, "nested")
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    for one in (model, pickle.loads(pickle.dumps(model)), clone, nested):
+        expected = predicted(one, case.x)
+        for threads in (2, 8):
+            for found in together(functools.partial(predicted, one, case.x), threads):
+                same(found, expected)
 
 
 @way("threads", "`model(x, training=True)` from 8 threads")
@@ -351,9 +354,9 @@ def data_forms(case):
     x, y = case.x, case.y
     signature = (tf.TensorSpec((2, *x.shape[1:])), tf.TensorSpec((2, CLASSES)))
     forms = {
-        "arrays": lambda: {"x": x, "y": y, "batch_size": 2, "shuffle": False},
-        "generator": lambda: {"x": in_pairs(x, y), "shuffle": False},
-        "PyDataset": lambda: {"x": Batches(x, y), "shuffle": False},
+        "arrays": lambda: {"x": x, "y": y, "batch_size": 2},
+        "generator": lambda: {"x": in_pairs(x, y)},
+        "PyDataset": lambda: {"x": Batches(x, y)},
         "tf.data": lambda: {
             "x": tf.data.Dataset.from_generator(lambda: in_pairs(x, y), output_signature=signature)
         },
@@ -366,7 +369,7 @@ def data_forms(case):
             warnings.filterwarnings(
                 "ignore", "Your input ran out of data"
             )  # Keras' word for its end
-            network.fit(**arguments(), verbose=0)
+            network.fit(**arguments(), shuffle=False, verbose=0)
         assert changed(network, before), form
         trained[form] = network.get_weights()
     for form, found in trained.items():

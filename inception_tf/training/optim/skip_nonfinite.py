@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -31,6 +31,13 @@ class NotFiniteError(UserError):
     def __init__(self, sentence: str, step: int):
         super().__init__(sentence)
         self.step = step
+
+
+class _Untracked:
+    """Variables of the model, which Keras would otherwise count and save as the optimizer's own."""
+
+    def __init__(self, variables: Iterable[keras.Variable]):
+        self.variables = tuple(variables)
 
 
 @keras.saving.register_keras_serializable(package="inception_tf")
@@ -63,7 +70,7 @@ class FiniteSteps(LossScaleOptimizer):
         super().__init__(optimizer, initial_scale=INITIAL_SCALE if scaled else 1.0, name=name)
         self.scaled = scaled
         self.statistics = statistics
-        self.guarded: list[keras.Variable] = []
+        self._guarded = _Untracked(())
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the counters and the copy of the statistics.
@@ -78,7 +85,7 @@ class FiniteSteps(LossScaleOptimizer):
             self.add_variable((), "zeros", "int32", aggregation="none", name=name)
             for name in ("bad_steps", "skipped")
         )
-        self.guarded = list(self.statistics() if self.statistics else ())
+        self._guarded = _Untracked(self.statistics() if self.statistics else ())
         if self.guarded:
             # One flat variable: an assignment for each of a hundred layers would cost more than the copy.
             self.kept = self.add_variable(
@@ -87,6 +94,11 @@ class FiniteSteps(LossScaleOptimizer):
                 aggregation="none",
                 name="kept_statistics",
             )
+
+    @property
+    def guarded(self) -> tuple[keras.Variable, ...]:
+        """The variables that `statistics` gave when the optimizer was built."""
+        return self._guarded.variables
 
     def scale_loss(self, loss: tf.Tensor) -> tf.Tensor:
         """Scales the loss where scaling is on.
