@@ -154,12 +154,21 @@ def _variables(model: keras.Model) -> dict:
     Not by `path`: Keras numbers seeds and optimizers across the whole process.
     """
     owners = [(f"model/{layer.name}", layer.variables) for layer in model.layers]
-    owners.append(("optimizer", model.optimizer.variables))
+    owners.append(("optimizer", _optimizer_variables(model.optimizer)))
     return {
         f"{owner}/{number}-{variable.name}": variable
         for owner, variables in owners
         for number, variable in enumerate(variables)
     }
+
+
+def _optimizer_variables(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """In the order of version 0.1.0, in which the statistics that are protected stood before their copy."""
+    variables, guarded = list(optimizer.variables), getattr(optimizer, "guarded", ())
+    if not guarded:
+        return variables
+    place = next(number for number, v in enumerate(variables) if v is optimizer.kept)
+    return [*variables[:place], *guarded, *variables[place:]]
 
 
 def _finite(variables: dict, step: int) -> dict:
