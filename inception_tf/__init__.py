@@ -7,8 +7,9 @@ Importing this package imports neither TensorFlow nor Keras; the first name used
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any
+
+from inception_tf.host.after_import import after_import
 
 __version__ = "0.1.0"
 
@@ -67,7 +68,11 @@ def __dir__() -> list[str]:
     return [*__all__, "__version__"]
 
 
-# Saved models load with this package's layers where these are defined; with Keras there it costs nothing.
-if "keras" in sys.modules:
+def _register_layers() -> None:
+    """Defines the layers that saved models name, so that Keras loads these in place of its own."""
     importlib.import_module("inception_tf.nn.batch_norm")
     importlib.import_module("inception_tf.nn.local_response_norm")
+
+
+# Otherwise a model that was loaded before any name of this package is used would normalize each replica apart.
+after_import("keras", _register_layers)
