@@ -18,15 +18,14 @@ from inception_tf.models import NETWORKS
 PAGE = Path(__file__).parents[2] / "docs" / "use-in-keras.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
-# In the default run, shortened; all networks at full depth where their threads meet, in the slow one.
-# One with every kind of layer of batch-normalized Inception, one with local response normalization and biases.
-USUAL = {"inception_v2", "googlenet"}
-# Ways that cost seconds and depend on kinds of layers alone.
-COSTLY = {"xla", "lora", "policies", "frozen", "in_wrappings", "data_forms", "optimized", "loky"}
+# In the default run one network with every kind of layer of the batch-normalized ones, and for what depends on
+# operations of Keras or on biases one with local response normalization; all, and deep ones, in the slow run.
+USUAL = "inception_v2"
+ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "spawned", "optimized", "recalibrated"}}
 
 
 def marks(name: str, network: str) -> list:
-    usual = network in USUAL if name not in COSTLY else network == "inception_v2"
+    usual = network == USUAL or name in ALSO.get(network, ())
     return [] if usual else [pytest.mark.slow]
 
 
