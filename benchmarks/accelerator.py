@@ -599,7 +599,7 @@ def _environment(group: dict, work: Path) -> dict:
 
 def judge(record: dict) -> None:
     """Gives every timed result its fraction of the best rate that any process measured, and marks the impossible."""
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.benchmark.plausibility import Evidence, Peak, suspicions
     from inception_tf.models import find_network
 
@@ -623,8 +623,8 @@ def judge(record: dict) -> None:
                 "multiply_adds",
                 *(("backward_multiply_adds",) * (result["kind"] != "forward")),
             )
-            costs = spec.layer_costs(find_network(PEERS[peer][2]), timing["size"])
-            flops = 2 * result["batch_size"] * sum(spec.total(costs, f) for f in fields)
+            costs = counting.layer_costs(find_network(PEERS[peer][2]), timing["size"])
+            flops = 2 * result["batch_size"] * sum(counting.total(costs, f) for f in fields)
             flops /= timing["median"]
             forward, compiling = None, timing["compile_seconds"]
         else:

@@ -33,7 +33,7 @@ point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
 tf.config.threading.set_inter_op_parallelism_threads(point["threads"])
 from inception_tf import models
-from inception_tf.arch import spec
+from inception_tf.arch import counting
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.report import least_bytes
 from inception_tf.host.hardware import reset_peak_memory, peak_memory
@@ -55,9 +55,9 @@ images = tf.random.uniform((point["batch"], size, size, 3), -1, 1)
 network = models.find_network(point["model"])
 if point["blocks"]:
     network = deeper(network, point["blocks"])
-costs = spec.layer_costs(network, size, width_multiplier=point["width"])
+costs = counting.layer_costs(network, size, width_multiplier=point["width"])
 pixels = 3 * size**2 * point["batch"]
-least = least_bytes("Forward", point["precision"], spec.total(costs, "params"), pixels)
+least = least_bytes("Forward", point["precision"], counting.total(costs, "params"), pixels)
 best = lambda: (measure_flops(point["precision"]), measure_memory_rate(least))
 limits = [best()]
 model = build_model(network, input_shape=(size, size, 3), width_multiplier=point["width"])
@@ -79,7 +79,7 @@ print(json.dumps({{
     "seconds": seconds[{burn_in}:],
     "memory": held,
     "layers": layers,
-    "operations": 2 * point["batch"] * spec.total(costs, "multiply_adds"),
+    "operations": 2 * point["batch"] * counting.total(costs, "multiply_adds"),
     "least_bytes": least,
     "limits": [max(values) for values in zip(*limits)],
 }}))

@@ -185,14 +185,14 @@ def page(
 )
 def main(model, batch_size, size, steps, rounds, torch_python, only, json_file):
     from inception_tf import models
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.benchmark.report import least_bytes
 
     with one_sentence():
         network = models.find_network(model)
         side = size or network.size
         common = {"model": model, "batch": batch_size, "size": side, "steps": steps}
-        weights = spec.total(spec.layer_costs(network, side), "params")
+        weights = counting.total(counting.layer_costs(network, side), "params")
         working_set = least_bytes("Forward", "bfloat16", weights, 3 * side**2 * batch_size)
         limits = Limits(("float32", "bfloat16"), working_set)
         limits.measure()

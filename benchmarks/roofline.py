@@ -46,9 +46,9 @@ class Stage:
 
 def stages(network, size: int) -> list[tuple[str, list[str]]]:
     """[(grid, names of its steps)]: steps in a row whose output has the same height."""
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
 
-    rows = spec.layer_costs(network, size)
+    rows = counting.layer_costs(network, size)
     height = {row.layer.endpoint: row.output[0] for row in rows}
     names = [name for name, _ in network.backbone if name in height]
     return [
@@ -118,7 +118,7 @@ def measure(
     import tensorflow as tf
 
     from inception_tf import create_model, models
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.host.hardware import device_name
     from inception_tf.inference.constant_graph import make_graph
     from inception_tf.inference.optimize import optimize_for_inference
@@ -127,7 +127,7 @@ def measure(
     network = models.find_network(model)
     size = size or network.size
     before = best(precision)
-    costs = spec.layer_costs(network, size)
+    costs = counting.layer_costs(network, size)
     whole = optimize_for_inference(create_model(model, input_shape=(size, size, 3)), precision)
     # A convolution alone has its activation inside, and kept its own name.
     ends = {layer.name.removesuffix("_conv"): layer.output for layer in whole.layers}

@@ -106,20 +106,20 @@ def evidence(
         more: other fields of `Evidence`.
     """
     from inception_tf import models
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.benchmark.report import least_bytes
 
-    costs = spec.layer_costs(
+    costs = counting.layer_costs(
         models.find_network(model), size, classes=classes, aux_logits=aux_logits
     )
     fields = (
         ("multiply_adds",) if what == "Forward" else ("multiply_adds", "backward_multiply_adds")
     )
-    operations = 2 * batch_size * sum(spec.total(costs, field) for field in fields)
+    operations = 2 * batch_size * sum(counting.total(costs, field) for field in fields)
     least = least_bytes(
         what,
         precision.removeprefix("mixed_"),
-        spec.total(costs, "params"),
+        counting.total(costs, "params"),
         3 * size**2 * batch_size,
     )
     return Evidence(seconds, operations, least, peak, **more)

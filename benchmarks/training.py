@@ -329,7 +329,7 @@ def page(settings: dict, measured: dict[str, list[dict]], limits: Limits) -> str
 )
 def main(model, size, batch_size, steps, rounds, precision, torch_python, json_file):
     from inception_tf import models
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.benchmark.report import least_bytes
 
     with one_sentence():
@@ -341,9 +341,9 @@ def main(model, size, batch_size, steps, rounds, precision, torch_python, json_f
             "steps": steps,
             "precision": precision,
         }
-        costs = spec.layer_costs(network, settings["size"])
+        costs = counting.layer_costs(network, settings["size"])
         pixels = 3 * settings["size"] ** 2 * batch_size
-        working_set = least_bytes("Train-step", "bfloat16", spec.total(costs, "params"), pixels)
+        working_set = least_bytes("Train-step", "bfloat16", counting.total(costs, "params"), pixels)
         limits = Limits(("float32", "bfloat16", precision), working_set)
         limits.measure()
         chosen, measured = peers(settings), {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The builders, with the signature and the `weights=` of `keras.applications`: one thin façade for all networks.
+"""What a module of `keras.applications` has, for all networks: builders, `preprocess_input`, `decode_predictions`.
 
 Long and repetitive because every builder writes out all of its arguments, as an editor shows them.
 """

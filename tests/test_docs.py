@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import inception_tf
-from inception_tf.arch import spec
+from inception_tf.arch import counting
 from inception_tf.cli import COMMANDS
 from inception_tf.models import find_network
 from inception_tf.training.recipes import list_recipes, network_of
@@ -65,9 +65,9 @@ def test_every_recipe_stands_in_the_readme_with_its_network(readme):
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_the_table_of_networks_holds(readme, name):
     row, *_ = re.findall(rf"^\| `{name}` \|.*$", readme, re.M)
-    costs = spec.layer_costs(find_network(name))
-    assert f"{spec.total(costs, 'params'):,}" in row
-    assert f"{spec.total(costs, 'multiply_adds') / 1e9:.2f} G" in row
+    costs = counting.layer_costs(find_network(name))
+    assert f"{counting.total(costs, 'params'):,}" in row
+    assert f"{counting.total(costs, 'multiply_adds') / 1e9:.2f} G" in row
     assert f"| {find_network(name).size} |" in row
     assert find_network(name).accuracy.split(" (")[0] in row
 

@@ -338,35 +338,43 @@ class Subclass(keras.Model):
         return self.base(x)
 
 
-def refused_models():
-    image = keras.Input((8, 8, 3))
-    quantized = nested()
-    quantized.layers[-1].quantize("int8")
-    inside = keras.Model(image, Subclass()(image))
-    frames = keras.Input((2, 8, 8, 3))
-    timed = keras.Model(frames, keras.layers.TimeDistributed(block("base"), name="frames")(frames))
-    built = Subclass()
-    built(images(8))
-    return {
-        "quantized": (quantized, "is quantized to int8; optimize the model before quantize()"),
-        "subclass": (built, "'mine' is a subclass of keras.Model with a call of its own"),
-        "subclass inside": (inside, "'mine' is a subclass of keras.Model with a call of its own"),
-        "wrapper": (
-            timed,
-            r"layer 'frames' \(TimeDistributed\) holds 5 layers that cannot be reached",
-        ),
-        "not built": (
-            keras.Sequential(head(), name="open"),
-            "'open' is not built; call it on an image",
-        ),
-    }
+def quantized():
+    model = nested()
+    model.layers[-1].quantize("int8")
+    return model
 
 
-@pytest.mark.parametrize(
-    "kind", ["quantized", "subclass", "subclass inside", "wrapper", "not built"]
-)
+def subclass():
+    model = Subclass()
+    model(images(8))
+    return model
+
+
+def around(layer, shape):
+    image = keras.Input(shape)
+    return keras.Model(image, layer(image))
+
+
+SUBCLASSED = "'mine' is a subclass of keras.Model with a call of its own"
+REFUSED = {
+    "quantized": (quantized, "is quantized to int8; optimize the model before quantize()"),
+    "subclass": (subclass, SUBCLASSED),
+    "subclass inside": (lambda: around(Subclass(), (8, 8, 3)), SUBCLASSED),
+    "wrapper": (
+        lambda: around(keras.layers.TimeDistributed(block("base"), name="frames"), (2, 8, 8, 3)),
+        r"layer 'frames' \(TimeDistributed\) holds 5 layers that cannot be reached",
+    ),
+    "not built": (
+        lambda: keras.Sequential(head(), name="open"),
+        "'open' is not built; call it on an image",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
 def test_what_cannot_be_optimized_is_refused_in_a_sentence(kind):
-    model, sentence = refused_models()[kind]
+    make, sentence = REFUSED[kind]
+    model = make()
     for function in (optimize_for_inference, fold_batch_norm):
         with pytest.raises(inception_tf.UserError, match=sentence):
             function(model)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import inception_tf
-from inception_tf.arch import spec
+from inception_tf.arch import counting
 from inception_tf.arch.table import summary
 from inception_tf.models import find_network, variant
 
@@ -61,16 +61,16 @@ def test_table_1_counts_a_separable_first_convolution_and_rounds_thousands_as_10
 
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_rows_add_up_to_the_network(name):
-    rows, costs = summary(find_network(name)), spec.layer_costs(find_network(name))
-    assert sum(row["params"] for row in rows) == spec.total(costs, "params")
-    assert sum(row["ops"] for row in rows) == spec.total(costs, "multiply_adds")
+    rows, costs = summary(find_network(name)), counting.layer_costs(find_network(name))
+    assert sum(row["params"] for row in rows) == counting.total(costs, "params")
+    assert sum(row["ops"] for row in rows) == counting.total(costs, "multiply_adds")
 
 
 @pytest.mark.parametrize("name", inception_tf.list_models())
 def test_output_sizes_follow_the_image_size(name):
     network = find_network(name)
     rows = {row["name"]: row["output size"] for row in summary(network, network.size + 64)}
-    last = spec.layer_costs(network, network.size + 64)[-2]
+    last = counting.layer_costs(network, network.size + 64)[-2]
     assert rows[network.backbone[-1][0]].startswith(f"{last.output[0]}x{last.output[1]}x")
 
 
@@ -85,7 +85,7 @@ def test_branches_of_other_forms_are_spelled_out():
 
 def test_the_documents_statements_about_cost_hold_or_are_off_as_the_readme_says():
     def cost(name, field):
-        return spec.total(spec.layer_costs(find_network(name)), field)
+        return counting.total(counting.layer_costs(find_network(name)), field)
 
     assert cost("googlenet", "params") == pytest.approx(7e6, rel=0.01)
     assert cost("googlenet", "multiply_adds") == pytest.approx(1.5e9, rel=0.06)

@@ -10,7 +10,7 @@ import pytest
 
 import inception_tf
 from inception_tf import models
-from inception_tf.arch import spec
+from inception_tf.arch import counting, spec
 from inception_tf.arch.spec import Conv, LocalNorm, Pool, Residual
 from inception_tf.arch.table import summary
 
@@ -32,15 +32,15 @@ VARIANTS = [
 
 def counts(network):
     return (
-        spec.total(spec.layer_costs(network), "params"),
-        spec.total(spec.layer_costs(network, classes=1001), "params"),
-        spec.total(spec.layer_costs(network), "trainable"),
+        counting.total(counting.layer_costs(network), "params"),
+        counting.total(counting.layer_costs(network, classes=1001), "params"),
+        counting.total(counting.layer_costs(network), "trainable"),
     )
 
 
 def shapes(network):
     """What each step gives at the published size."""
-    return {row.layer.name: row.output for row in spec.layer_costs(network, classes=None)}
+    return {row.layer.name: row.output for row in counting.layer_costs(network, classes=None)}
 
 
 def places(network):
@@ -63,8 +63,8 @@ def test_variant_is_built_as_its_table_says(name, chosen):
     model = inception_tf.create_model(
         name, input_shape=(side, side, 3), width_multiplier=0.1, include_top=top, **chosen
     )
-    rows = spec.layer_costs(network, side, classes=1000 if top else None, width_multiplier=0.1)
-    assert model.count_params() == spec.total(rows, "params")
+    rows = counting.layer_costs(network, side, classes=1000 if top else None, width_multiplier=0.1)
+    assert model.count_params() == counting.total(rows, "params")
     last = network.backbone[-1][0]
     grid = model.get_layer(last).output.shape[1:3]
     assert grid == [row for row in rows if row.layer.endpoint == last][-1].output[:2]

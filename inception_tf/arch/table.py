@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from inception_tf.arch import spec
+from inception_tf.arch import counting, spec
+from inception_tf.arch.counting import LayerCost
 from inception_tf.arch.spec import (
     SAME,
     Branch,
     Conv,
     Dropout,
     Fork,
-    LayerCost,
     LocalNorm,
     Network,
     Pool,
@@ -41,7 +41,7 @@ def summary(network: Network, size: int | None = None) -> list[Row]:
         Rows with the keys type, name, patch/stride, output size, depth, the width columns, params and ops
         (multiply-adds for one image).
     """
-    costs = spec.layer_costs(network, size)
+    costs = counting.layer_costs(network, size)
     rows: list[Row] = []
     reduction: tuple[Conv, list[LayerCost]] | None = None
     steps = list(network.backbone)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from inception_tf.arch import spec
+from inception_tf.arch import counting
 from inception_tf.benchmark.case import KINDS, Case
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.plausibility import Peak
@@ -157,7 +157,7 @@ def clocked(
 def _facts(case: Case) -> tuple:
     from inception_tf.benchmark.steps import trains_auxiliaries
 
-    return spec.layer_costs(
+    return counting.layer_costs(
         find_network(case.model), case.size, aux_logits=trains_auxiliaries(case)
     )
 
@@ -165,7 +165,7 @@ def _facts(case: Case) -> tuple:
 def _multiply_adds(case: Case) -> tuple[int, int]:
     """Multiply-adds per image of the forward pass and of the gradients."""
     facts = _facts(case)
-    return spec.total(facts, "multiply_adds"), spec.total(facts, "backward_multiply_adds")
+    return counting.total(facts, "multiply_adds"), counting.total(facts, "backward_multiply_adds")
 
 
 def _peak(case: Case) -> Peak:
@@ -176,7 +176,7 @@ def _peak(case: Case) -> Peak:
     if case.backend == "openvino" and case.threads is not None:
         return Peak()
     flops = None if case.precision == "int8" else measure_flops(case.precision)
-    numbers = spec.total(_facts(case), "params")
+    numbers = counting.total(_facts(case), "params")
     pixels = 3 * case.pixels**2 * case.batch_size
     working_set = least_bytes(KINDS[case.kind], case.precision, numbers, pixels)
     return Peak(flops, measure_memory_rate(working_set))

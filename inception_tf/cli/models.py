@@ -18,18 +18,18 @@ def command(as_json):
     \b
     inception-tf models
     """
-    from inception_tf.arch import spec
+    from inception_tf.arch import counting
     from inception_tf.cli.render import table
     from inception_tf.models import NETWORKS
 
     rows = []
     for network in NETWORKS.values():
-        costs = spec.layer_costs(network)
+        costs = counting.layer_costs(network)
         rows.append(
             {
                 "name": network.name,
-                "parameters": spec.total(costs, "params"),
-                "multiply_adds": spec.total(costs, "multiply_adds"),
+                "parameters": counting.total(costs, "params"),
+                "multiply_adds": counting.total(costs, "multiply_adds"),
                 "size": network.size,
                 "accuracy": network.accuracy,
                 "source": network.source,

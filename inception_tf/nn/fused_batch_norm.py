@@ -12,6 +12,7 @@ LEAST_EPSILON = 1.001e-5  # cuDNN takes no smaller one: tf.nn.fused_batch_norm, 
 # The first release whose kernels can be called eagerly from two threads, in training and in inference: with
 # oneDNN, earlier ones write into one buffer and corrupt the heap.  In graphs each call has its own.
 THREAD_SAFE = (2, 21)
+IS_THREAD_SAFE = tuple(int(part) for part in tf.__version__.split(".")[:2]) >= THREAD_SAFE
 
 
 def safe_here() -> bool:
@@ -20,8 +21,7 @@ def safe_here() -> bool:
     Returns:
         False while TensorFlow executes eagerly in a release whose kernels are not safe for threads.
     """
-    version = tuple(int(part) for part in tf.__version__.split(".")[:2])
-    return not tf.executing_eagerly() or version >= THREAD_SAFE
+    return IS_THREAD_SAFE or not tf.executing_eagerly()
 
 
 def replicas() -> int:

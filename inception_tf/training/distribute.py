@@ -338,8 +338,9 @@ class DistributedModel(keras.Model):
 
         options = keras.saving.deserialize_keras_object(config)
         # A file has no function: the statistics that are protected are again this model's.
-        if isinstance(options["optimizer"], FiniteSteps):
-            options["optimizer"].statistics = lambda: moving_statistics(self)
+        optimizer = options.get("optimizer")
+        if isinstance(optimizer, FiniteSteps):
+            optimizer.statistics = lambda: moving_statistics(self)
         self.compile(**options)
         self.optimizer.build(self.trainable_variables)
 

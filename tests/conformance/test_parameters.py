@@ -7,7 +7,7 @@ import pytest
 from expected import EXPECTED
 
 import inception_tf
-from inception_tf.arch import spec
+from inception_tf.arch import counting, spec
 
 CASES = {  # keyword arguments of `facts` → the field of a row
     "1000 classes": ({}, "total_1000", "params"),
@@ -24,12 +24,12 @@ def test_every_network_has_a_row():
 @pytest.mark.parametrize("case", CASES)
 def test_table_has_the_published_count(network, row, case):
     arguments, field, count = CASES[case]
-    assert spec.total(spec.layer_costs(network, **arguments), count) == getattr(row, field)
+    assert counting.total(counting.layer_costs(network, **arguments), count) == getattr(row, field)
 
 
 def test_auxiliary_classifiers_of_the_table_have_the_published_count(network, row):
     counts = [
-        spec.total(spec.layer_costs(network, aux_logits=aux_logits), "params")
+        counting.total(counting.layer_costs(network, aux_logits=aux_logits), "params")
         for aux_logits in (True, False)
     ]
     assert counts[0] - counts[1] == row.auxiliary
@@ -40,14 +40,14 @@ def test_model_has_the_published_count(full, row):
 
 
 def test_number_of_convolutions_is_the_published_one(network, row):
-    rows = spec.layer_costs(network, classes=None)
+    rows = counting.layer_costs(network, classes=None)
     kinds = spec.Conv | spec.Separable
     assert sum(isinstance(r.layer.step, kinds) for r in rows) == row.convolutions
 
 
 def test_multiply_adds_are_near_the_published_figure(network, row):
     least, most = row.multiply_adds
-    assert least <= spec.total(spec.layer_costs(network), "multiply_adds") <= most
+    assert least <= counting.total(counting.layer_costs(network), "multiply_adds") <= most
 
 
 def test_size_and_dropout_are_the_published_ones(full, row):
@@ -56,20 +56,20 @@ def test_size_and_dropout_are_the_published_ones(full, row):
 
 
 def test_table_and_model_agree_step_by_step(network, full):
-    assert_agree(full, spec.layer_costs(network, aux_logits=bool(network.auxiliaries)))
+    assert_agree(full, counting.layer_costs(network, aux_logits=bool(network.auxiliaries)))
 
 
 def test_table_and_model_agree_at_another_size_and_width(network):
     size = network.min_size + 56, network.min_size + 22
     arguments = {"classes": 5, "width_multiplier": 0.3, "aux_logits": bool(network.auxiliaries)}
     model = inception_tf.create_model(network.name, input_shape=(*size, 3), **arguments)
-    assert_agree(model, spec.layer_costs(network, size, **arguments))
+    assert_agree(model, counting.layer_costs(network, size, **arguments))
 
 
 def test_table_and_model_agree_at_the_least_size(network, small):
     least = network.min_size
     arguments = {"classes": 5, "width_multiplier": 0.25, "aux_logits": bool(network.auxiliaries)}
-    assert_agree(small(), spec.layer_costs(network, (least, least), **arguments))
+    assert_agree(small(), counting.layer_costs(network, (least, least), **arguments))
 
 
 def assert_agree(model, rows):
@@ -77,7 +77,7 @@ def assert_agree(model, rows):
     assert {r.layer.name: (r.output, r.params, r.trainable, r.multiply_adds) for r in rows} == {
         r.layer.name: cost(layers, r.layer.name) for r in rows
     }
-    assert spec.total(rows, "params") == model.count_params()
+    assert counting.total(rows, "params") == model.count_params()
 
 
 def cost(layers, name):

@@ -8,7 +8,7 @@ import pytest
 import ramps
 
 import inception_tf
-from inception_tf.arch import spec
+from inception_tf.arch import counting
 
 
 @pytest.mark.kinds
@@ -53,7 +53,7 @@ def test_six_channels_go_in(network, small, outputs):
 
 def test_least_size_leaves_a_grid(network):
     least = network.min_size
-    height, width, _ = spec.layer_costs(network, (least, least), classes=None)[-1].output
+    height, width, _ = counting.layer_costs(network, (least, least), classes=None)[-1].output
     assert min(height, width) >= 1
 
 
@@ -63,4 +63,4 @@ def test_one_pixel_less_than_the_least_is_refused(network):
     with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
         inception_tf.create_model(network.name, input_shape=(side, least, 3))
     with pytest.raises(inception_tf.UserError, match=f"^{message}$"):
-        spec.layer_costs(network, (side, least))
+        counting.layer_costs(network, (side, least))
