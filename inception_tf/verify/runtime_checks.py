@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a SavedModel by the C++ loader, and checks of its outputs.
-
-A check is a function of the run: it returns a few words for the report, or raises `CheckFailedError` or
-`CheckSkippedError`.
-"""
+"""One run of a SavedModel by the C++ loader, and checks of its outputs."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -24,6 +20,7 @@ from inception_tf.verify.subprocess_loader import Call, CallResult
 
 __all__ = [
     "CheckFailedError",
+    "CheckFunction",
     "CheckSkippedError",
     "SampleRun",
     "are_probabilities",
@@ -52,6 +49,25 @@ class CheckFailedError(Exception):
 
 class CheckSkippedError(Exception):
     """A check could not be made; the message says why."""
+
+
+class CheckFunction(Protocol):
+    """What each check of a SavedModel is, of its files or of its outputs."""
+
+    def __call__(self, *evidence: Any) -> str:
+        """Looks at one property.
+
+        Args:
+            *evidence: What it looks at: the version folder, the MetaGraphDef of `read_meta_graph`, or the `SampleRun`
+                and what its outputs are compared with.
+
+        Returns:
+            A few words for the report.
+
+        Raises:
+            CheckFailedError: The SavedModel does not have the property; the message says why.
+            CheckSkippedError: It cannot be seen; the message says why.
+        """
 
 
 @dataclass(frozen=True)
@@ -95,17 +111,7 @@ def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
 
 
 def every_signature_runs(run: SampleRun) -> str:
-    """Checks that every signature runs at each of `BATCHES`.
-
-    Args:
-        run: Requests and results of the C++ loader.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks that every signature runs at each of `BATCHES`; see `CheckFunction`."""
     for call, result in run.plain:
         if result.error:
             raise CheckFailedError(f"{call.signature}: {result.error}")
@@ -114,18 +120,7 @@ def every_signature_runs(run: SampleRun) -> str:
 
 
 def are_probabilities(run: SampleRun) -> str:
-    """Checks that the rows of `probabilities` are not negative and sum to 1.
-
-    Args:
-        run: Requests and results of the C++ loader.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The requests did not run.
-    """
+    """Checks that the rows of `probabilities` are not negative and sum to 1; see `CheckFunction`."""
     for call, outputs in _outputs(run.plain):
         if "probabilities" not in outputs:
             continue
@@ -140,19 +135,7 @@ def are_probabilities(run: SampleRun) -> str:
 
 
 def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:
-    """Checks that the best classes come first and that each name belongs to a class with this score.
-
-    Args:
-        run: Requests and results of the C++ loader.
-        labels: K class names, in order.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The requests did not run.
-    """
+    """Checks that the best classes come first and that each name belongs to a class with this score; see `CheckFunction`."""
     names = sample_requests.bytes_array([label.encode() for label in labels])
     probabilities = np.zeros((0, 0))
     for call, outputs in _outputs(run.plain):
@@ -177,19 +160,7 @@ def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:
 
 
 def as_in_python(run: SampleRun, loaded: Any) -> str:
-    """Checks that TensorFlow's Python loader gives the same outputs.
-
-    Args:
-        run: Requests and results of the C++ loader.
-        loaded: What `load_in_python` gives.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The requests did not run.
-    """
+    """Checks that TensorFlow's Python loader gives the same outputs; see `CheckFunction`."""
     distances = []
     for call, outputs in _outputs(run.plain):
         inputs = {name: tf.constant(value) for name, value in call.inputs.items()}
@@ -201,21 +172,7 @@ def as_in_python(run: SampleRun, loaded: Any) -> str:
 
 
 def as_in_keras(run: SampleRun, loaded: Any, model: keras.Model, precision: str) -> str:
-    """Checks that the Keras model, in float32, gives the same outputs for the pixels that the SavedModel prepares.
-
-    Args:
-        run: Requests and results of the C++ loader.
-        loaded: What `load_in_python` gives.
-        model: The network that was exported.
-        precision: The export's, which decides the tolerance.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The requests did not run.
-    """
+    """Checks that the Keras model, in float32, gives the same outputs for the same prepared pixels; see `CheckFunction`."""
     prepare = getattr(loaded, "prepare", None)
     if prepare is None:
         raise CheckSkippedError(
@@ -238,18 +195,7 @@ def as_in_keras(run: SampleRun, loaded: Any, model: keras.Model, precision: str)
 
 
 def bad_image_fails_alone(run: SampleRun) -> str:
-    """Checks that bad images get zeros and leave the rows of good images unchanged.
-
-    Args:
-        run: Requests and results of the C++ loader.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The requests did not run.
-    """
+    """Checks that bad images get zeros and leave the rows of good images unchanged; see `CheckFunction`."""
     for (call, clean), (_, damaged) in zip(_outputs(run.clean), run.damaged, strict=True):
         if damaged.error:
             raise CheckFailedError(
@@ -268,17 +214,7 @@ def bad_image_fails_alone(run: SampleRun) -> str:
 
 
 def warm_up_replays(run: SampleRun) -> str:
-    """Checks that every request of the warm-up log runs.
-
-    Args:
-        run: Requests and results of the C++ loader.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks that every request of the warm-up log runs; see `CheckFunction`."""
     for number, (call, result) in enumerate(run.warm):
         if result.error:
             raise CheckFailedError(f"record {number}, {call.signature}: {result.error}")

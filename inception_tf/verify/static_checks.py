@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files in a SavedModel's folder, compared with the contract without running it.
-
-A check is a function that returns a few words for the report, or raises `CheckFailedError` or `CheckSkippedError`.
-"""
+"""The files in a SavedModel's folder, compared with the contract without running it."""
 
 from __future__ import annotations
 
@@ -35,17 +32,7 @@ TRAINING_OPS = ("Assign", "Random", "ResourceApply", "ResourceSparseApply", "Sta
 
 
 def check_signatures(graph: tf.compat.v1.MetaGraphDef) -> str:
-    """Checks that names, dtypes, shapes and the batch's dimension are those of `CONTRACT`.
-
-    Args:
-        graph: The MetaGraphDef, from `read_meta_graph`.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks that names, dtypes, shapes and the batch's dimension are those of `CONTRACT`; see `CheckFunction`."""
     sizes: dict[str, int] = {}
     for name, sides in CONTRACT.items():
         if name not in graph.signature_def:
@@ -81,19 +68,7 @@ def _compare_tensors(
 
 
 def check_labels_file(folder: Path, graph: tf.compat.v1.MetaGraphDef) -> str:
-    """Checks that the label file is an asset of the graph, exists, and has a line for each class.
-
-    Args:
-        folder: The SavedModel, a version folder.
-        graph: The MetaGraphDef, from `read_meta_graph`.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-        CheckSkippedError: The number of classes is unknown.
-    """
+    """Checks that the label file is an asset of the graph, exists, and has a line for each class; see `CheckFunction`."""
     if Path(LABELS_FILE).name not in [asset.filename for asset in graph.asset_file_def]:
         raise CheckFailedError("the graph has no asset labels.txt")
     if not (folder / LABELS_FILE).is_file():
@@ -110,17 +85,7 @@ def check_labels_file(folder: Path, graph: tf.compat.v1.MetaGraphDef) -> str:
 
 
 def check_no_forced_xla(graph: tf.compat.v1.MetaGraphDef) -> str:
-    """Checks that no function needs XLA.
-
-    Args:
-        graph: The MetaGraphDef, from `read_meta_graph`.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks that no function needs XLA; see `CheckFunction`."""
     # By default the server runs without XLA, and then cannot run such a function.
     for function in graph.graph_def.library.function:
         if function.attr["_XlaMustCompile"].b:
@@ -131,17 +96,7 @@ def check_no_forced_xla(graph: tf.compat.v1.MetaGraphDef) -> str:
 
 
 def check_variables(folder: Path) -> str:
-    """Checks that every variable can be read and has the right checksum.
-
-    Args:
-        folder: The SavedModel, a version folder.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks that every variable can be read and has the right checksum; see `CheckFunction`."""
     try:
         reader = tf.train.load_checkpoint(str(folder / VARIABLES))
         for name in reader.get_variable_to_shape_map():
@@ -154,17 +109,7 @@ def check_variables(folder: Path) -> str:
 
 
 def check_inference_only(graph: tf.compat.v1.MetaGraphDef) -> str:
-    """Checks for random numbers, as dropout draws, and for variables that a request would change.
-
-    Args:
-        graph: The MetaGraphDef, from `read_meta_graph`.
-
-    Returns:
-        A few words for the report.
-
-    Raises:
-        CheckFailedError: It is otherwise.
-    """
+    """Checks for random numbers, as dropout draws, and for variables that a request would change; see `CheckFunction`."""
     for function in graph.graph_def.library.function:
         if CHECKPOINT in function.signature.name:
             continue

@@ -63,14 +63,7 @@ QUANTIZER = PrivateNames(
 
 
 def check_installed(int8: bool = False) -> None:
-    """Checks that the packages of this runtime are installed.
-
-    Args:
-        int8: Also what quantization needs.
-
-    Raises:
-        UserError: A package is missing.
-    """
+    """Checks that the packages of this runtime are installed; see `Runtime.check_installed`."""
     import_package("ai_edge_litert.interpreter", "format 'litert'", "ai-edge-litert", "litert")
     if int8:
         import_package(
@@ -132,13 +125,7 @@ def quantize_litert(converted: bytes, calibration: Sequence[np.ndarray]) -> byte
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """Converts a model and writes `FILES`.
-
-    Args:
-        model: A functional model (N, H, W, C) → (N, K).
-        folder: Where to write.
-        calibration: Batches (N, H, W, C) float32 for int8; None for float32.
-    """
+    """Converts a model and writes `FILES`; see `Runtime.write_model`."""
     converted = to_litert(model)
     if calibration:
         converted = quantize_litert(converted, calibration)
@@ -146,14 +133,7 @@ def write_model(
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `FILES` to run on the processor.
-
-    Args:
-        folder: Where they are.
-
-    Returns:
-        (N, H, W, C) float32 → (N, K) float32.
-    """
+    """Loads `FILES` to run on the processor; see `Runtime.load_model`."""
     from ai_edge_litert.interpreter import Interpreter
 
     with silence():

@@ -38,14 +38,7 @@ NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def check_installed(int8: bool = False) -> None:
-    """Checks that the packages of this runtime are installed.
-
-    Args:
-        int8: Also what quantization needs.
-
-    Raises:
-        UserError: A package is missing.
-    """
+    """Checks that the packages of this runtime are installed; see `Runtime.check_installed`."""
     for package in PACKAGES:
         _imported(package)
 
@@ -82,27 +75,14 @@ def to_onnx(model: keras.Model) -> onnx.ModelProto:
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """Converts a model and writes `FILES`.
-
-    Args:
-        model: A functional model (N, H, W, C) → (N, K).
-        folder: Where to write.
-        calibration: Ignored: there is no int8.
-    """
+    """Converts a model and writes `FILES`; see `Runtime.write_model`."""
     import onnx
 
     onnx.save(to_onnx(model), folder / FILES[0])
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `FILES` to run on the processor.
-
-    Args:
-        folder: Where they are.
-
-    Returns:
-        (N, H, W, C) float32 → (N, K) float32.
-    """
+    """Loads `FILES` to run on the processor; see `Runtime.load_model`."""
     session = _imported("onnxruntime").InferenceSession(
         folder / FILES[0], providers=["CPUExecutionProvider"]
     )

@@ -62,14 +62,7 @@ TELEMETRY = "openvino_telemetry"
 
 
 def check_installed(int8: bool = False) -> None:
-    """Checks that the packages of this runtime are installed.
-
-    Args:
-        int8: Also what quantization needs.
-
-    Raises:
-        UserError: A package is missing.
-    """
+    """Checks that the packages of this runtime are installed; see `Runtime.check_installed`."""
     _openvino()
     if int8:
         _nncf()
@@ -124,13 +117,7 @@ def quantize_openvino(
 def write_model(
     model: keras.Model, folder: Path, calibration: Sequence[np.ndarray] | None = None
 ) -> None:
-    """Converts a model and writes `FILES`.
-
-    Args:
-        model: A functional model (N, H, W, C) → (N, K).
-        folder: Where to write.
-        calibration: Batches (N, H, W, C) float32 for int8; None for float32.
-    """
+    """Converts a model and writes `FILES`; see `Runtime.write_model`."""
     converted = to_openvino(model)
     if calibration:
         converted = quantize_openvino(converted, calibration)
@@ -139,14 +126,7 @@ def write_model(
 
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `FILES` to run on the processor.
-
-    Args:
-        folder: Where they are.
-
-    Returns:
-        (N, H, W, C) float32 → (N, K) float32.
-    """
+    """Loads `FILES` to run on the processor; see `Runtime.load_model`."""
     network = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
     request = network.create_infer_request()
     return lambda images: request.infer([images])[0].copy()  # the next call writes there again

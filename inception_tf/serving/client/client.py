@@ -24,8 +24,7 @@ from inception_tf.serving.client.errors import unexpected_reply
 from inception_tf.serving.client.prediction import Prediction, read_image
 
 if TYPE_CHECKING:
-    from inception_tf.serving.client.rest import RestConnection
-    from inception_tf.serving.client.rpc import GrpcConnection
+    from inception_tf.serving.client.connection import Connection
 
 __all__ = ["Client"]
 
@@ -99,9 +98,7 @@ class Client:
         if self.address.scheme.startswith("grpc"):
             from inception_tf.serving.client.rpc import GrpcConnection
 
-            self._server: GrpcConnection | RestConnection = GrpcConnection(
-                self.address, timeout, retries, request_bytes
-            )
+            self._server: Connection = GrpcConnection(self.address, timeout, retries, request_bytes)
         else:
             from inception_tf.serving.client.rest import RestConnection
 

@@ -65,28 +65,11 @@ class RestConnection:
         self._session.mount("https://", adapter)
 
     def size(self, data: bytes) -> int:
-        """Computes the bytes that an image takes in a request.
-
-        Args:
-            data: An encoded image.
-
-        Returns:
-            Bytes, at most.
-        """
+        """Computes the bytes that an image takes in a request; see `Connection.size`."""
         return (len(data) + 2) // 3 * 4 + ROW
 
     def predict(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Classifies images in one request.
-
-        Args:
-            images: Encoded images.
-
-        Returns:
-            The signature's outputs for each, with decoded strings.
-
-        Raises:
-            UserError: The server cannot be reached, reports an error, or replies with something else.
-        """
+        """Classifies images in one request; see `Connection.predict`."""
         rows = [{"b64": base64.b64encode(data).decode()} for data in images]
         reply = self._send("POST", ":predict", json.dumps({"instances": rows}).encode())
         predictions = self._json(reply).get("predictions")

@@ -60,28 +60,11 @@ class GrpcConnection:
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     def size(self, data: bytes) -> int:
-        """Computes the bytes that an image takes in a request.
-
-        Args:
-            data: An encoded image.
-
-        Returns:
-            Bytes, at most.
-        """
+        """Computes the bytes that an image takes in a request; see `Connection.size`."""
         return len(data) + ROW
 
     def predict(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Classifies images in one request.
-
-        Args:
-            images: Encoded images.
-
-        Returns:
-            The signature's outputs for each, with decoded strings.
-
-        Raises:
-            UserError: The server cannot be reached, reports an error, or replies with something else.
-        """
+        """Classifies images in one request; see `Connection.predict`."""
         request = predict_pb2.PredictRequest()
         self._specify(request.model_spec)
         request.model_spec.signature_name = SIGNATURE
