@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import click
 
+from inception_tf.cli.options import batch_size_option, top_option
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
 from inception_tf.errors import UserError, missing_package
 
@@ -32,13 +33,7 @@ __all__ = ["command"]
     metavar="PARQUET|JSONL",
     help="NAME.parquet or NAME.jsonl; the files are NAME-00000-of-00040.parquet and so on.",
 )
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Classes listed for each image.",
-)
+@top_option()
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
@@ -53,13 +48,7 @@ __all__ = ["command"]
     show_default=True,
     help="Images per file; an interrupted call loses at most one file per worker.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Images that pass through the network together.",
-)
+@batch_size_option("Images")
 def command(saved_model, beam_options, images, output, **settings):
     """Classify large numbers of images with an exported SavedModel, as an Apache Beam pipeline.
 

@@ -12,6 +12,7 @@ from statistics import median
 import click
 
 from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
+from inception_tf.cli.options import JSON_FILE, LABEL_OFFSET, SETTINGS
 from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
@@ -251,21 +252,14 @@ def _compare(first: str, second: str) -> None:
 
 @command.command("data")
 @click.option("--data", default="digits", show_default=True, help="As for `train`.")
-@click.option("--label-offset", type=click.IntRange(min=0), default=0, help="As for `train`.")
+@LABEL_OFFSET
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @click.option("--batch-size", type=int, help="Images per step.  [default: the recipe's]")
 @click.option("--size", type=int, help="Height and width in pixels.  [default: the published size]")
 @click.option("--steps", type=int, default=20, show_default=True, help="Timed batches.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
-)
-@click.option(
-    "--json",
-    "json_file",
-    type=OUTPUT_FILE,
-    help="Also write every figure as JSON.",
-)
+@SETTINGS
+@JSON_FILE
 def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, json_file):
     """Time the input pipeline stage by stage, and compare it with the network.
 
@@ -282,7 +276,7 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     words = [
         f"model.name={model}",
         f"data.name='{quoted}'",
-        f"data.label_offset={label_offset}",
+        *([f"data.label_offset={label_offset}"] if label_offset is not None else []),
         *([f"data.batch_size={batch_size}"] if batch_size is not None else []),
         *([f"model.size={size}"] if size is not None else []),
     ]
@@ -315,13 +309,7 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     show_default=True,
     help="Timed runs, after one that is not counted.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=OUTPUT_FILE,
-    metavar="FILE",
-    help="Also write every figure as JSON.",
-)
+@JSON_FILE
 def start_up(path, image, runs, json_file):
     """Time `inception-tf predict` on one image, from its start to its first prediction.
 

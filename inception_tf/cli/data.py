@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inception_tf.cli.options import LABEL_OFFSET, SETTINGS
 from inception_tf.cli.paths import OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -26,12 +27,7 @@ MAX_LABELS = 10  # label names that are printed
     metavar="FILE.png",
     help="Draw the images as the network sees them, training and evaluation side by side.",
 )
-@click.option(
-    "--label-offset",
-    type=click.IntRange(min=0),
-    default=0,
-    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
-)
+@LABEL_OFFSET
 @click.option("--split", help="The split to draw.  [default: train]")
 @click.option(
     "--size",
@@ -39,9 +35,7 @@ MAX_LABELS = 10  # label names that are printed
     help="Height and width in pixels.  [default: the recipe's]",
 )
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
-)
+@SETTINGS
 def command(data, preview, label_offset, split, size, recipe, settings):
     """Describe DATA: its splits, images and classes; or draw it as a recipe preprocesses it.
 
@@ -55,7 +49,9 @@ def command(data, preview, label_offset, split, size, recipe, settings):
     config = read_recipe(recipe).override(
         [*settings, *([f"model.size={size}"] if size is not None else [])]
     )
-    source = open_source(data, label_offset=label_offset or config.data.label_offset)
+    if label_offset is None:
+        label_offset = config.data.label_offset
+    source = open_source(data, label_offset=label_offset)
     if not preview:
         if split:
             source.split(split)  # an unknown split is an error even without a preview

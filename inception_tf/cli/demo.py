@@ -8,6 +8,7 @@ import webbrowser
 
 import click
 
+from inception_tf.cli.options import top_option
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
 from inception_tf.host.process_state import signal_handler
 
@@ -24,13 +25,7 @@ __all__ = ["command"]
     help="On 127.0.0.1; 0: any free port.",
 )
 @click.option("--open/--no-open", "open_browser", default=True, help="Show it in the browser.")
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Classes shown for each image.",
-)
+@top_option("shown")
 def command(saved_model, port, open_browser, top):
     """Open a web page on this machine: drop an image on it, and see how a SavedModel classifies it.
 

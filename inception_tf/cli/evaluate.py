@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inception_tf.cli.options import DATA, JSON_FILE, LABEL_OFFSET, batch_size_option
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -31,13 +32,9 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
 )
 @click.option(
     "--data",
-    help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.  [default: the first run's]",
+    help=f"{DATA}  [default: the first run's]",
 )
-@click.option(
-    "--label-offset",
-    type=click.IntRange(min=0),
-    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
-)
+@LABEL_OFFSET
 @click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
 @click.option(
     "--crops",
@@ -46,13 +43,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     show_default=True,
     help="Crops per image, whose probabilities are averaged.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Crops that pass through the network together.",
-)
+@batch_size_option("Crops")
 @click.option("--per-class", is_flag=True, help="Also print the accuracy of each class.")
 @click.option(
     "--confusion",
@@ -67,12 +58,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     show_default=True,
     help="Fraction of the images that may be unreadable; they are skipped and listed.",
 )
-@click.option(
-    "--json",
-    "json_file",
-    type=OUTPUT_FILE,
-    help="Also write the result as JSON.",
-)
+@JSON_FILE
 def command(
     paths,
     models,

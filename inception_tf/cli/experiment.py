@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.options import DATA, SEED
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 __all__ = ["command"]
@@ -31,13 +32,7 @@ def command() -> None:
     show_default=True,
     help="Training steps of 60 images each.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Seed of the weights and of the order of the images.",
-)
+@SEED
 @click.option(
     "--learning-rate",
     type=float,
@@ -125,7 +120,7 @@ VARIANT_NAMES = (
     "--data",
     default="tfds:cifar10",
     show_default=True,
-    help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.",
+    help=DATA,
 )
 @click.option(
     "--quick", is_flag=True, help="A small network and few steps: minutes instead of overnight."
@@ -147,13 +142,7 @@ VARIANT_NAMES = (
     type=click.IntRange(min=1),
     help="Steps between two measurements of accuracy.  [default: 500, quick 78]",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    help="Seed of the weights and of the order of the images.",
-)
+@SEED
 @click.option(
     "--only",
     multiple=True,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.options import LABEL_OFFSET, top_option
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.inference.runtimes import FORMATS
 
@@ -53,7 +54,7 @@ RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
     type=click.IntRange(min=1),
     help="Height x width of the largest accepted image.  [default: 50,000,000]",
 )
-@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True)
+@top_option()
 @click.option(
     "--warm-up",
     multiple=True,
@@ -70,7 +71,7 @@ RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
 @click.option(
     "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
 )
-@click.option("--label-offset", type=click.IntRange(min=0), help="As for evaluate.")
+@LABEL_OFFSET
 @click.option(
     "--images",
     type=click.IntRange(min=1),

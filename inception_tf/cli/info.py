@@ -7,6 +7,8 @@ import json
 
 import click
 
+from inception_tf.cli.options import AS_JSON
+
 __all__ = ["command"]
 
 MISSING = "not installed"
@@ -14,7 +16,7 @@ TITLES = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "torch"}
 
 
 @click.command("info")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@AS_JSON
 def command(as_json):
     """Print versions, devices and what is installed: what a bug report needs.
 

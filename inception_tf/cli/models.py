@@ -7,11 +7,13 @@ import json
 
 import click
 
+from inception_tf.cli.options import AS_JSON
+
 __all__ = ["command"]
 
 
 @click.command("models")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@AS_JSON
 def command(as_json):
     """List the networks: parameters, multiply-adds per image, input size, published accuracy.
 

@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from inception_tf.cli.options import AS_JSON, top_option
 from inception_tf.cli.paths import InputPath
 
 __all__ = ["command"]
@@ -22,14 +23,8 @@ USER_MISTAKE = 2
     type=InputPath("a run folder, a SavedModel or a server's address", or_address=True),
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    help="Classes listed for each image.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@top_option()
+@AS_JSON
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

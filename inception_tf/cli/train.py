@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inception_tf.cli.options import DATA, LABEL_OFFSET, SETTINGS
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 if TYPE_CHECKING:
@@ -21,17 +22,11 @@ __all__ = ["command"]
     "--model",
     help="The network's name; `inception-tf models` lists them.  [default: the recipe's]",
 )
-@click.option("--data", help="digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB.")
-@click.option(
-    "--label-offset",
-    type=click.IntRange(min=0),
-    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
-)
+@click.option("--data", help=DATA)
+@LABEL_OFFSET
 @click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
 @click.option("--out", required=True, type=OUTPUT_FOLDER, help="The run folder to write.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
-)
+@SETTINGS
 @click.option(
     "--precision",
     type=click.Choice(("auto", "float32", "mixed_float16", "mixed_bfloat16")),
