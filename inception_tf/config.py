@@ -2,8 +2,8 @@
 """The configuration of a run as frozen values: network, data, optimizer, length.  One level of nesting, no TensorFlow.
 
 A recipe is a YAML file with these sections.  `Config.parse` rejects keys it does not know and suggests
-the closest one; `Config.override` applies `--set optimizer.learning_rate=0.1`.  The allowed values stand
-next to each field; a number without a range may be any finite one.
+the closest one; `Config.override` applies `--set optimizer.learning_rate=0.1`.  Meaning, unit and allowed
+values stand beside each field; a number without a range may be any finite one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
@@ -31,7 +31,17 @@ from inception_tf.ranges import (
     Range,
 )
 
-__all__ = ["Config", "DataConfig", "ModelConfig", "OptimizerConfig", "TrainingConfig", "read_yaml"]
+__all__ = [
+    "MEANING",
+    "UNIT",
+    "WITHIN",
+    "Config",
+    "DataConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "TrainingConfig",
+    "read_yaml",
+]
 
 PHOTOMETRIC = ("full", "reduced", "none")
 AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
@@ -59,28 +69,53 @@ class FrozenDict(dict):
         return hash(frozenset(self.items()))
 
 
+NO_SWITCHES = FrozenDict()
+MEANING, UNIT, WITHIN = "meaning", "unit", "within"
+
+
+def setting(
+    default: Any, meaning: str, unit: str = "", *, within: Range | Ordered | OneOf | None = None
+) -> Any:
+    """A field with what `inception-tf recipes` prints of it and the values that it may have."""
+    return field(default=default, metadata={MEANING: meaning, UNIT: unit, WITHIN: within})
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The network, its structure and its initial weights."""
 
-    name: str = "inception_v1"
-    # pixels, height and width; null: the network's published size
-    size: Annotated[int | None, AT_LEAST_1] = None
-    switches: dict = field(default_factory=FrozenDict)  # the network's own, as in {lrn: true}
-    weights: str | None = None  # a file or a release to start from; null: random initialization
-    new_head: bool = True  # initialize the classifiers at random, whatever `weights` has
-    # train with the auxiliary classifiers, which the result drops; null: if the network has any
-    aux_logits: bool | None = False
-    # fraction of features; null: the network's published fraction
-    dropout: Annotated[float | None, FRACTION_BELOW_1] = None
-    # fraction of the old moving statistics kept at each step
-    batch_norm_momentum: Annotated[float, FRACTION_BELOW_1] = 0.99
-    # slim's L2: the loss gains this times sum(kernel**2) / 2
-    weight_decay: Annotated[float, AT_LEAST_0] = 0.0
-    activation: str = "relu"  # after every convolution, as Keras names it
-    # factor on the initial weights of every convolution
-    initializer_gain: Annotated[float, ABOVE_0] = 1.0
-    width_multiplier: Annotated[float, ABOVE_0] = 1.0  # factor on every convolution's filters
+    name: str = setting("inception_v1", "the network, as `inception-tf models` lists it")
+    size: int | None = setting(
+        None,
+        "height and width of its images; null: the network's published size",
+        "pixels",
+        within=AT_LEAST_1,
+    )
+    switches: dict = setting(NO_SWITCHES, "the network's own, as in {lrn: true}")  # noqa: RUF009  # frozen
+    weights: str | None = setting(
+        None, "a file or a release to start from; null: random initialization"
+    )
+    new_head: bool = setting(True, "initialize the classifiers at random, whatever `weights` has")
+    aux_logits: bool | None = setting(
+        False,
+        "train with the auxiliary classifiers, which the result drops; null: if the network has any",
+    )
+    dropout: float | None = setting(
+        None,
+        "fraction of features that are dropped; null: the network's published fraction",
+        within=FRACTION_BELOW_1,
+    )
+    batch_norm_momentum: float = setting(
+        0.99, "fraction of the old moving statistics kept at each step", within=FRACTION_BELOW_1
+    )
+    weight_decay: float = setting(
+        0.0, "slim's L2: the loss gains this times sum(kernel**2) / 2", within=AT_LEAST_0
+    )
+    activation: str = setting("relu", "after every convolution, as Keras names it")
+    initializer_gain: float = setting(
+        1.0, "factor on the initial weights of every convolution", within=ABOVE_0
+    )
+    width_multiplier: float = setting(1.0, "factor on every convolution's filters", within=ABOVE_0)
 
     def structure(self) -> dict:
         """The arguments of `create_model` that decide the layers between the image and the logits."""
@@ -92,95 +127,156 @@ class ModelConfig:
 class DataConfig:
     """The data set, how it is read, and its augmentation."""
 
-    name: str = "digits"  # digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB
-    # subtracted from the labels of TFRecord files; 1: class 0 is a background
-    label_offset: Annotated[int, AT_LEAST_0] = 0
-    cache: str | None = None  # where decoded images are kept: memory, or a folder; null: nowhere
-    # fraction of a split's images that may be unreadable and skipped
-    max_bad: Annotated[float, FRACTION] = 0.01
-    batch_size: Annotated[int, AT_LEAST_1] = 32  # images per step
-    # a tf.data service's dispatcher, grpc://host:5000; null: this process
-    service: str | None = None
-    # fraction of each side that evaluation keeps; null: the whole image
-    crop: Annotated[float | None, Range(0, 1, above=True)] = 0.875
-    # fraction of the image that a training crop covers
-    box_area: Annotated[tuple[float, float] | None, Ordered(1)] = (0.05, 1.0)
-    # width / height of a training crop
-    box_aspect: Annotated[tuple[float, float], Ordered()] = (0.75, 1.33)
-    flip: bool = True  # mirror half of the training images left to right
-    # color augmentation: full (slim's), reduced or none
-    photometric: Annotated[str, OneOf(PHOTOMETRIC)] = "none"
-    auto_augment: Annotated[str, OneOf(AUTO_AUGMENT)] = "none"  # none, randaugment or autoaugment
-    randaugment_layers: Annotated[int, AT_LEAST_1] = 2  # operations per image
-    # strength of each operation, 0 to 10
-    randaugment_magnitude: Annotated[float, MAGNITUDES] = 10.0
-    # a name in AUTOAUGMENT_POLICIES
-    autoaugment_policy: Annotated[str, OneOf(AUTOAUGMENT_POLICIES)] = "v0"
-    # fraction of the training images with a rectangle of noise
-    random_erasing: Annotated[float, FRACTION] = 0.0
-    # of the beta distribution of the weights; 0: no mixup
-    mixup_alpha: Annotated[float, ALPHAS] = 0.0
-    # of the beta distribution of the areas; 0: no cutmix
-    cutmix_alpha: Annotated[float, ALPHAS] = 0.0
+    name: str = setting("digits", "digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB")
+    label_offset: int = setting(
+        0,
+        "subtracted from the labels of TFRecord files; 1: class 0 is a background",
+        within=AT_LEAST_0,
+    )
+    cache: str | None = setting(
+        None, "where decoded images are kept: memory, or a folder; null: nowhere"
+    )
+    max_bad: float = setting(
+        0.01, "fraction of a split's images that may be unreadable and skipped", within=FRACTION
+    )
+    batch_size: int = setting(32, "images per step", "images", within=AT_LEAST_1)
+    service: str | None = setting(
+        None, "a tf.data service's dispatcher, grpc://host:5000; null: this process"
+    )
+    crop: float | None = setting(
+        0.875,
+        "fraction of each side that evaluation keeps; null: the whole image",
+        within=Range(0, 1, above=True),
+    )
+    box_area: tuple[float, float] | None = setting(
+        (0.05, 1.0), "fraction of the image that a training crop covers", within=Ordered(1)
+    )
+    box_aspect: tuple[float, float] = setting(
+        (0.75, 1.33), "width / height of a training crop", within=Ordered()
+    )
+    flip: bool = setting(True, "mirror half of the training images left to right")
+    photometric: str = setting(
+        "none", "color augmentation: full (slim's), reduced or none", within=OneOf(PHOTOMETRIC)
+    )
+    auto_augment: str = setting(
+        "none", "none, randaugment or autoaugment", within=OneOf(AUTO_AUGMENT)
+    )
+    randaugment_layers: int = setting(2, "operations per image", "operations", within=AT_LEAST_1)
+    randaugment_magnitude: float = setting(
+        10.0, "strength of each operation, 0 to 10", within=MAGNITUDES
+    )
+    autoaugment_policy: str = setting(
+        "v0", "the Model Garden's policy for autoaugment", within=OneOf(AUTOAUGMENT_POLICIES)
+    )
+    random_erasing: float = setting(
+        0.0, "fraction of the training images with a rectangle of noise", within=FRACTION
+    )
+    mixup_alpha: float = setting(
+        0.0, "of the beta distribution of the weights; 0: no mixup", within=ALPHAS
+    )
+    cutmix_alpha: float = setting(
+        0.0, "of the beta distribution of the areas; 0: no cutmix", within=ALPHAS
+    )
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
     """The optimizer, its learning rate schedule and its averages."""
 
-    name: str = "adam"  # adam, sgd, or rmsprop with TensorFlow 1's initial state, as in slim
-    learning_rate: Annotated[float, ABOVE_0] = 1e-3  # at its highest, after the warm-up
-    warmup_epochs: Annotated[float, AT_LEAST_0] = (
-        1.0  # epochs over which the learning rate rises from zero
+    name: str = setting(
+        "adam", "adam, sgd, or rmsprop with TensorFlow 1's initial state, as in slim"
     )
-    head_learning_rate: Annotated[float, ABOVE_0] = 1e-3  # constant, over training.head_epochs
-    # after the warm-up: cosine, exponential, step or constant
-    schedule: Annotated[str, OneOf(SCHEDULES)] = "cosine"
-    # fraction of learning_rate left at the end of the cosine
-    final_rate: Annotated[float, FRACTION] = 0.0
-    # factor on the learning rate every decay_epochs, for exponential and step
-    rate_decay: Annotated[float, ABOVE_0] = 0.94
-    # epochs; exponential decays at every step, step once at their end
-    decay_epochs: Annotated[float, ABOVE_0] = 2.0
-    # of sgd and rmsprop: fraction of the previous update added to the next
-    momentum: Annotated[float, FRACTION_BELOW_1] = 0.9
-    nesterov: bool = True  # of sgd: Nesterov momentum
-    # of rmsprop: fraction of the mean squares kept at each step
-    decay: Annotated[float, FRACTION_BELOW_1] = 0.9
-    # keeps the division finite; null: rmsprop 1.0 (slim), adam 1e-7
-    epsilon: Annotated[float | None, ABOVE_0] = None
-    # maximum global norm of the gradient; null: no clipping
-    clip_norm: Annotated[float | None, ABOVE_0] = None
-    # decay of the weights' moving averages; null: no averages
-    ema: Annotated[float | None, FRACTION_BELOW_1] = None
+    learning_rate: float = setting(1e-3, "at its highest, after the warm-up", within=ABOVE_0)
+    warmup_epochs: float = setting(
+        1.0, "time over which the learning rate rises from zero", "epochs", within=AT_LEAST_0
+    )
+    head_learning_rate: float = setting(1e-3, "constant, over training.head_epochs", within=ABOVE_0)
+    schedule: str = setting(
+        "cosine",
+        "after the warm-up: cosine, exponential, step or constant",
+        within=OneOf(SCHEDULES),
+    )
+    final_rate: float = setting(
+        0.0, "fraction of learning_rate left at the end of the cosine", within=FRACTION
+    )
+    rate_decay: float = setting(
+        0.94,
+        "factor on the learning rate every decay_epochs, for exponential and step",
+        within=ABOVE_0,
+    )
+    decay_epochs: float = setting(
+        2.0, "exponential decays at every step, step once at their end", "epochs", within=ABOVE_0
+    )
+    momentum: float = setting(
+        0.9,
+        "of sgd and rmsprop: fraction of the previous update added to the next",
+        within=FRACTION_BELOW_1,
+    )
+    nesterov: bool = setting(True, "of sgd: Nesterov momentum")
+    decay: float = setting(
+        0.9, "of rmsprop: fraction of the mean squares kept at each step", within=FRACTION_BELOW_1
+    )
+    epsilon: float | None = setting(
+        None, "keeps the division finite; null: rmsprop 1.0 (slim), adam 1e-7", within=ABOVE_0
+    )
+    clip_norm: float | None = setting(
+        None, "maximum global norm of the gradient; null: no clipping", within=ABOVE_0
+    )
+    ema: float | None = setting(
+        None, "decay of the weights' moving averages; null: no averages", within=FRACTION_BELOW_1
+    )
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Length, precision, losses and checks of the training itself."""
 
-    epochs: Annotated[int, AT_LEAST_1] = 30
-    seed: Annotated[int, SEEDS] = 0
-    # auto, float32, mixed_float16 or mixed_bfloat16
-    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
-    label_smoothing: Annotated[float, FRACTION_BELOW_1] = (
-        0.0  # fraction of the target spread over all classes
+    epochs: int = setting(30, "passes over the training images", "epochs", within=AT_LEAST_1)
+    seed: int = setting(
+        0, "of the weights, the order of the images and their augmentation", within=SEEDS
     )
-    # weight of each auxiliary loss; null: the network's published weight
-    aux_weight: Annotated[float | None, AT_LEAST_0] = None
-    # the first of `epochs`, in which only the classifiers are trained
-    head_epochs: Annotated[int, AT_LEAST_0] = 0
-    freeze_batch_norm: bool = False  # keep the loaded moving statistics and betas
-    warm_up_statistics: bool = (
-        False  # cap the momentum at (1 + n) / (10 + n) in step n: for short runs
+    precision: str = setting(
+        "auto", "auto, float32, mixed_float16 or mixed_bfloat16", within=OneOf(PRECISIONS)
     )
-    # batches that the final statistics are computed over; 0: keep the moving ones
-    recalibrate_batch_norm: Annotated[int, AT_LEAST_0] = 0
-    # consecutive steps with a non-finite loss or gradient after which the run ends
-    max_bad_steps: Annotated[int, AT_LEAST_1] = 10
-    # steps per call into TensorFlow; more helps where steps are short
-    steps_per_execution: Annotated[int, AT_LEAST_1] = 1
-    deterministic: bool = False  # the same bits in every run on this machine; slower on a GPU
+    label_smoothing: float = setting(
+        0.0, "fraction of the target spread over all classes", within=FRACTION_BELOW_1
+    )
+    aux_weight: float | None = setting(
+        None,
+        "weight of each auxiliary loss; null: the network's published weight",
+        within=AT_LEAST_0,
+    )
+    head_epochs: int = setting(
+        0,
+        "the first of `epochs`, in which only the classifiers are trained",
+        "epochs",
+        within=AT_LEAST_0,
+    )
+    freeze_batch_norm: bool = setting(False, "keep the loaded moving statistics and betas")
+    warm_up_statistics: bool = setting(
+        False, "cap the momentum at (1 + n) / (10 + n) in step n: for short runs"
+    )
+    recalibrate_batch_norm: int = setting(
+        0,
+        "the final statistics are computed over so many; 0: keep the moving ones",
+        "batches",
+        within=AT_LEAST_0,
+    )
+    max_bad_steps: int = setting(
+        10,
+        "consecutive steps with a non-finite loss or gradient after which the run ends",
+        "steps",
+        within=AT_LEAST_1,
+    )
+    steps_per_execution: int = setting(
+        1,
+        "steps per call into TensorFlow; more helps where steps are short",
+        "steps",
+        within=AT_LEAST_1,
+    )
+    deterministic: bool = setting(
+        False, "the same bits in every run on this machine; slower on a GPU"
+    )
 
 
 @dataclass(frozen=True)
@@ -197,6 +293,20 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def settings(cls) -> dict[str, dataclasses.Field]:
+        """Lists what can be set.
+
+        Returns:
+            `section.key` to its field, whose metadata has its `MEANING`, its `UNIT` and the values that it may have.
+        """
+        return {
+            f"{name}.{key.name}": key
+            for name, section in typing.get_type_hints(cls).items()
+            if dataclasses.is_dataclass(section)
+            for key in dataclasses.fields(section)
+        }
 
     @classmethod
     def parse(cls, values: Mapping, where: str) -> Config:
@@ -354,15 +464,13 @@ def _describe(hint: Any) -> str:
 
 def _check_ranges(config: Config) -> None:
     """Rejects values that would fail far from where they were written, or not at all."""
-    for section in dataclasses.fields(config):
-        values = getattr(config, section.name)
-        if not dataclasses.is_dataclass(values):
-            continue
-        for key, hint in typing.get_type_hints(type(values), include_extras=True).items():
-            value = getattr(values, key)
-            for allowed in getattr(hint, "__metadata__", (Range(),)):
-                if value is not None and (isinstance(value, float) or allowed != Range()):
-                    allowed.check(f"{section.name}.{key}", value)
+    values = config.flat()
+    for name, key in Config.settings().items():
+        within = key.metadata[WITHIN]
+        if within is None and isinstance(values[name], float):
+            within = Range()  # finite
+        if within is not None and values[name] is not None:
+            within.check(name, values[name])
     training = config.training
     if training.head_epochs >= training.epochs:
         raise UserError(

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
-import typing
 
 import pytest
 import yaml
 
-from inception_tf.config import Config
+from inception_tf.config import MEANING, WITHIN, Config
 from inception_tf.errors import UserError
-from inception_tf.ranges import Range
+from inception_tf.ranges import OneOf, Range
 from inception_tf.training.recipes import list_recipes, read_recipe
 
 
@@ -112,35 +110,26 @@ def test_a_missing_recipe_file_lists_the_names():
         read_recipe("nowhere/mine.yaml")
 
 
-def _hints():
-    """(`section.key`, its section's class, its type with what is stated beside it) of every field."""
-    for section in dataclasses.fields(Config):
-        kind = section.default_factory
-        if kind is not dataclasses.MISSING:
-            for key, hint in typing.get_type_hints(kind, include_extras=True).items():
-                yield f"{section.name}.{key}", hint
-
-
 NUMBERS = {
-    key: hint
-    for key, hint in _hints()
-    if any(kind in str(hint) for kind in ("float", "int")) and "OneOf" not in str(hint)
+    name: key
+    for name, key in Config.settings().items()
+    if any(kind in key.type for kind in ("float", "int"))
+    and not isinstance(key.metadata[WITHIN], OneOf)
 }
 
 
 @pytest.mark.parametrize("key", NUMBERS)
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
 def test_every_number_is_finite(key, value):
-    pair = "tuple" in str(NUMBERS[key])
+    pair = "tuple" in NUMBERS[key].type
     with pytest.raises(UserError, match=f"^{re.escape(key)} must be"):
         Config().override([f"{key}={f'[{value}, {value}]' if pair else value}"])
 
 
 RANGES = {
-    key: allowed
-    for key, hint in NUMBERS.items()
-    for allowed in getattr(hint, "__metadata__", ())
-    if isinstance(allowed, Range)
+    name: key.metadata[WITHIN]
+    for name, key in NUMBERS.items()
+    if isinstance(key.metadata[WITHIN], Range)
 }
 
 
@@ -148,7 +137,7 @@ RANGES = {
 def test_every_range_holds_at_its_ends_and_not_beyond(key):
     """An end that belongs to the range is taken, and the nearest number outside is refused."""
     allowed = RANGES[key]
-    whole = "float" not in str(NUMBERS[key])
+    whole = "float" not in NUMBERS[key].type
 
     def taken(value):
         value = int(value) if whole else value
@@ -229,3 +218,7 @@ def test_a_frozen_config_is_frozen():
     assert config.as_dict()["model"]["switches"] == {"lrn": True}
     assert yaml.safe_load(yaml.safe_dump(config.as_dict()))["model"]["switches"] == {"lrn": True}
     assert hash(config) == hash(Config().override(["model.switches={lrn: true}"]))
+
+
+def test_every_setting_says_what_it_is():
+    assert not [name for name, key in Config.settings().items() if not key.metadata[MEANING]]
