@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -105,13 +106,13 @@ def open_run(path: str | Path) -> Classifier:
     return Classifier(str(path), config.model.name, run.model(), len(labels), labels, preprocessing)
 
 
-def open_data(path: str, name: str | None = None, label_offset: int | None = None) -> Source:
+def open_data(path: str, name: str | None = None, **reading: Any) -> Source:
     """Opens a named data set, or the one that a run was trained on.
 
     Args:
         path: a run folder; only read where `name` is None.
         name: a data set as `--data` takes it; None: the run's.
-        label_offset: subtracted from the labels of TFRecord files; None: the run's, or 0.
+        **reading: how it is read, as `DataConfig.reading` has it; what is missing: as the run does, or the default.
 
     Returns:
         The data source.
@@ -120,12 +121,11 @@ def open_data(path: str, name: str | None = None, label_offset: int | None = Non
         UserError: `name` is None and `path` is a weights file, which has no data set.
     """
     if name:
-        return open_source(name, label_offset=label_offset or 0)
+        return open_source(name, **reading)
     if Path(path).is_file():
         raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
     config = Run(Path(path)).config().data
-    offset = config.label_offset if label_offset is None else label_offset
-    return open_source(config.name, label_offset=offset)
+    return open_source(config.name, **(config.reading() | reading))
 
 
 def check_classes(classifier: Classifier, source: Source, split: Split) -> None:

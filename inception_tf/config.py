@@ -43,6 +43,7 @@ __all__ = [
     "read_yaml",
 ]
 
+SOURCE_KEYS = ("label_offset", "key")  # how a data source is read
 PHOTOMETRIC = ("full", "reduced", "none")
 AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 # The Model Garden's for classification.  Not its deit3_three_augment: that one draws the width of its
@@ -133,6 +134,9 @@ class DataConfig:
         "subtracted from the labels of TFRecord files; 1: class 0 is a background",
         within=AT_LEAST_0,
     )
+    key: str | None = setting(
+        None, "features of TFRecord files, image=KEY,label=KEY; null: slim's, or TFDS'"
+    )
     cache: str | None = setting(
         None, "where decoded images are kept: memory, or a folder; null: nowhere"
     )
@@ -177,6 +181,10 @@ class DataConfig:
     cutmix_alpha: float = setting(
         0.0, "of the beta distribution of the areas; 0: no cutmix", within=ALPHAS
     )
+
+    def reading(self) -> dict:
+        """The arguments of `open_source` beside the name."""
+        return {key: getattr(self, key) for key in SOURCE_KEYS}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from statistics import median
 import click
 
 from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
-from inception_tf.cli.options import JSON_FILE, LABEL_OFFSET, SETTINGS
+from inception_tf.cli.options import JSON_FILE, SETTINGS, as_settings, source_options
 from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
@@ -252,7 +252,7 @@ def _compare(first: str, second: str) -> None:
 
 @command.command("data")
 @click.option("--data", default="digits", show_default=True, help="As for `train`.")
-@LABEL_OFFSET
+@source_options
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @click.option("--batch-size", type=int, help="Images per step.  [default: the recipe's]")
@@ -260,7 +260,7 @@ def _compare(first: str, second: str) -> None:
 @click.option("--steps", type=int, default=20, show_default=True, help="Timed batches.")
 @SETTINGS
 @JSON_FILE
-def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, json_file):
+def data_(data, reading, model, recipe, batch_size, size, steps, settings, json_file):
     """Time the input pipeline stage by stage, and compare it with the network.
 
     \b
@@ -272,11 +272,9 @@ def data_(data, label_offset, model, recipe, batch_size, size, steps, settings, 
     from inception_tf.host.atomic_io import atomic_write_text
     from inception_tf.training.recipes import read_recipe
 
-    quoted = with_absolute_path(data).replace("'", "''")
     words = [
         f"model.name={model}",
-        f"data.name='{quoted}'",
-        *([f"data.label_offset={label_offset}"] if label_offset is not None else []),
+        *as_settings({"name": with_absolute_path(data), **reading}),
         *([f"data.batch_size={batch_size}"] if batch_size is not None else []),
         *([f"model.size={size}"] if size is not None else []),
     ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inception_tf.cli.options import LABEL_OFFSET, SETTINGS
+from inception_tf.cli.options import SETTINGS, as_settings, source_options
 from inception_tf.cli.paths import OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ MAX_LABELS = 10  # label names that are printed
     metavar="FILE.png",
     help="Draw the images as the network sees them, training and evaluation side by side.",
 )
-@LABEL_OFFSET
+@source_options
 @click.option("--split", help="The split to draw.  [default: train]")
 @click.option(
     "--size",
@@ -36,7 +36,7 @@ MAX_LABELS = 10  # label names that are printed
 )
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @SETTINGS
-def command(data, preview, label_offset, split, size, recipe, settings):
+def command(data, reading, preview, split, size, recipe, settings):
     """Describe DATA: its splits, images and classes; or draw it as a recipe preprocesses it.
 
     \b
@@ -47,11 +47,13 @@ def command(data, preview, label_offset, split, size, recipe, settings):
     from inception_tf.training.recipes import read_recipe
 
     config = read_recipe(recipe).override(
-        [*settings, *([f"model.size={size}"] if size is not None else [])]
+        [
+            *settings,
+            *as_settings(reading),
+            *([f"model.size={size}"] if size is not None else []),
+        ]
     )
-    if label_offset is None:
-        label_offset = config.data.label_offset
-    source = open_source(data, label_offset=label_offset)
+    source = open_source(data, **config.data.reading())
     if not preview:
         if split:
             source.split(split)  # an unknown split is an error even without a preview

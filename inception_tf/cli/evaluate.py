@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inception_tf.cli.options import DATA, JSON_FILE, LABEL_OFFSET, batch_size_option
+from inception_tf.cli.options import DATA, JSON_FILE, batch_size_option, source_options
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     "--data",
     help=f"{DATA}  [default: the first run's]",
 )
-@LABEL_OFFSET
+@source_options
 @click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
 @click.option(
     "--crops",
@@ -63,7 +63,7 @@ def command(
     paths,
     models,
     data,
-    label_offset,
+    reading,
     split,
     crops,
     batch_size,
@@ -81,7 +81,7 @@ def command(
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics
 
-    source = open_data(paths[0], data, label_offset)
+    source = open_data(paths[0], data, **reading)
     chosen = source.split(split)
     classifiers = [
         open_classifier(path, model)

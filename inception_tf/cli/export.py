@@ -9,15 +9,15 @@ from pathlib import Path
 
 import click
 
-from inception_tf.cli.options import LABEL_OFFSET, top_option
+from inception_tf.cli.options import SOURCE_OPTIONS, source_options, top_option
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.inference.runtimes import FORMATS
 
 __all__ = ["command"]
 
 SAVED_MODEL = "saved_model"
-SAVED_MODEL_OPTIONS = ("precision", "max_pixels", "top", "warm_up", "no_fold")
-RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
+SAVED_MODEL_OPTIONS: tuple[str, ...] = ("precision", "max_pixels", "top", "warm_up", "no_fold")
+RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *SOURCE_OPTIONS, "images", "max_drop")
 
 
 @click.command("export")
@@ -71,7 +71,7 @@ RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
 @click.option(
     "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
 )
-@LABEL_OFFSET
+@source_options
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -83,7 +83,7 @@ RUNTIME_OPTIONS = ("int8", "data", "label_offset", "images", "max_drop")
     help="Largest allowed drop of top-1 accuracy, as a fraction.  [default: 0.01]",
 )
 @click.pass_context
-def command(context, path, model, labels, to, version, format, **settings):
+def command(context, path, model, labels, to, version, format, reading, **settings):
     """Export RUN into a numbered version folder, by default as a SavedModel.
 
     A weights file, of this or another project, needs --model and --labels.
@@ -114,9 +114,11 @@ def command(context, path, model, labels, to, version, format, **settings):
         raise UserError(
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
-    given = {name: settings[name] for name in allowed if settings[name] not in (None, ())}
+    given = {name: settings[name] for name in allowed if settings.get(name) not in (None, ())}
     given |= {"version": version, "origin": Origin.from_files(path, _weights(path))}
-    write = _saved_model if is_saved_model else partial(_for_runtime, format=format)
+    write = (
+        _saved_model if is_saved_model else partial(_for_runtime, format=format, reading=reading)
+    )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         lines = write(path, dataclasses.replace(classifier, labels=names), to, **given)
@@ -142,7 +144,7 @@ def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
     return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")
 
 
-def _for_runtime(path, classifier, to, *, format, int8, data=None, label_offset=None, **settings):
+def _for_runtime(path, classifier, to, *, format, int8, reading, data=None, **settings):
     from inception_tf.classifiers import open_data
     from inception_tf.export.runtimes import export_runtime
     from inception_tf.run_folder import Run
@@ -151,7 +153,7 @@ def _for_runtime(path, classifier, to, *, format, int8, data=None, label_offset=
         settings["max_bad"] = Run(Path(path)).config().data.max_bad
     folder, report = export_runtime(
         classifier,
-        open_data(path, data, label_offset),
+        open_data(path, data, **reading),
         to or _default(path, format, *(["int8"] if int8 else [])),
         format=format,
         int8=int8,

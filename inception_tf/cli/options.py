@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import click
@@ -15,10 +16,12 @@ __all__ = [
     "COUNT",
     "DATA",
     "JSON_FILE",
-    "LABEL_OFFSET",
     "SETTINGS",
     "SEED",
+    "SOURCE_OPTIONS",
+    "as_settings",
     "batch_size_option",
+    "source_options",
     "top_option",
 ]
 
@@ -30,11 +33,19 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON inste
 JSON_FILE = click.option(
     "--json", "json_file", type=OUTPUT_FILE, metavar="FILE", help="Also write the result as JSON."
 )
-LABEL_OFFSET = click.option(
-    "--label-offset",
-    type=click.IntRange(min=0),
-    help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
-)
+# How a data source is read, by key of `data` in the configuration.
+SOURCE_OPTIONS = {
+    "label_offset": click.option(
+        "--label-offset",
+        type=click.IntRange(min=0),
+        help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
+    ),
+    "key": click.option(
+        "--key",
+        metavar="image=KEY,label=KEY",
+        help="Features of tfrecord: data.  [default: slim's image/encoded and image/class/label, or TFDS' image and label]",
+    ),
+}
 SETTINGS = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override one key of the recipe."
 )
@@ -58,6 +69,43 @@ def batch_size_option(what: str) -> Option:
     """
     words = f"{what} that pass through the network together."
     return click.option("--batch-size", type=COUNT, default=32, show_default=True, help=words)
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how a data source is read.
+
+    Args:
+        command: A function that takes them as `reading`: those given, by their key of `data`.
+
+    Returns:
+        The function with the options.
+    """
+
+    @functools.wraps(command)
+    def with_options(*arguments: Any, **options: Any) -> Any:
+        reading = {key: options.pop(key) for key in SOURCE_OPTIONS}
+        given = {key: value for key, value in reading.items() if value is not None}
+        return command(*arguments, reading=given, **options)
+
+    for option in reversed(SOURCE_OPTIONS.values()):
+        option(with_options)
+    return with_options
+
+
+def as_settings(values: Mapping[str, str | int]) -> list[str]:
+    """Writes values of the `data` section as `--set` takes them.
+
+    Args:
+        values: By key, such as `name`; a string may hold any character.
+
+    Returns:
+        Strings `data.key=value`.
+    """
+    quoted = {
+        key: "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else value
+        for key, value in values.items()
+    }
+    return [f"data.{key}={value}" for key, value in quoted.items()]
 
 
 def top_option(verb: str = "listed") -> Option:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inception_tf.cli.options import DATA, LABEL_OFFSET, SETTINGS
+from inception_tf.cli.options import DATA, SETTINGS, as_settings, source_options
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ __all__ = ["command"]
     help="The network's name; `inception-tf models` lists them.  [default: the recipe's]",
 )
 @click.option("--data", help=DATA)
-@LABEL_OFFSET
+@source_options
 @click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
 @click.option("--out", required=True, type=OUTPUT_FOLDER, help="The run folder to write.")
 @SETTINGS
@@ -45,7 +45,7 @@ __all__ = ["command"]
     "--resume", "resumed", is_flag=True, help="Resume from the newest checkpoint in --out."
 )
 def command(
-    model, data, label_offset, recipe, out, settings, precision, recalibrate_bn, dry_run, resumed
+    model, data, reading, recipe, out, settings, precision, recalibrate_bn, dry_run, resumed
 ):
     """Train a network into a run folder.
 
@@ -55,8 +55,7 @@ def command(
     inception-tf train --model inception_v1 --data digits --recipe digits --out runs/digits
     inception-tf train --out runs/digits --resume
     """
-    if label_offset is not None:
-        settings = (*settings, f"data.label_offset={label_offset}")
+    settings = (*settings, *as_settings(reading))
     if precision:
         settings = (*settings, f"training.precision={precision}")
     config = _config(model, data, recipe, out, settings, resumed)
@@ -124,7 +123,7 @@ def _config(model, data, recipe, out, settings, resumed):
         if not value:
             raise UserError(f"train needs {option}; see inception-tf train --help")
     data = with_absolute_path(data)
-    words = [f"model.name={model}", f"data.name='{data.replace(chr(39), chr(39) * 2)}'"]
+    words = [f"model.name={model}", *as_settings({"name": data})]
     return read_recipe(recipe).override([*words, *settings])
 
 

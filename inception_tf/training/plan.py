@@ -93,7 +93,7 @@ def make_plan(config: Config) -> TrainingPlan:
     network, data = find_network(config.model.name), config.data
     _check_switches(config)
     _check_recalibration(config)
-    source = open_source(data.name, label_offset=data.label_offset)
+    source = open_source(data.name, **data.reading())
     train, validation = (cache_decoded(source.split(part), data.cache) for part in ("train", None))
     return TrainingPlan(
         config,

@@ -17,13 +17,14 @@ KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB")
 DIGITS_TEST = 360  # images, of 1,797
 
 
-def open_source(name: str, *, label_offset: int = 0) -> Source:
+def open_source(name: str, *, label_offset: int = 0, key: str | None = None) -> Source:
     """Open a data source; nothing is decoded yet.
 
     Args:
         name: str. One of `KINDS`: `digits`, `tfds:NAME`, `folder:PATH` or `tfrecord:GLOB`.
         label_offset: int. Subtracted from the labels of TFRecord files; 1 if class 0 is a background
             without images, as in slim's ImageNet.
+        key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.
 
     Returns:
         The source.
@@ -38,6 +39,8 @@ def open_source(name: str, *, label_offset: int = 0) -> Source:
     kind, _, rest = name.partition(":")
     if label_offset and kind != "tfrecord":
         raise UserError(f"a label offset is for tfrecord: data; {name} counts its classes from 0")
+    if key and kind != "tfrecord":
+        raise UserError(f"--key names features of tfrecord: data; {name} has none to choose")
     if name == "digits":
         return _digits()
     if kind == "folder" and rest:
@@ -47,7 +50,7 @@ def open_source(name: str, *, label_offset: int = 0) -> Source:
     if kind == "tfrecord" and rest:
         from inception_tf.data.sources.tfrecords import open_tfrecords
 
-        return open_tfrecords(name, os.path.expanduser(rest), label_offset)
+        return open_tfrecords(name, os.path.expanduser(rest), label_offset, key)
     if kind == "tfds" and rest:
         from inception_tf.data.sources.tfds import open_tfds
 

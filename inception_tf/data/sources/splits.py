@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,8 @@ class Split:
     )  # (N,) paths, (N,) bytes of encoded images, (N, H, W, 3) uint8, or records
     classes: np.ndarray  # (N,) int64 from 0
     origin: Split | None = None  # the split that this is a cache of; it knows the images' names
+    # name → reason, of what was found damaged when the list was made, and has no index here
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def decoded(self) -> bool:
@@ -100,6 +102,7 @@ class Source:
     labels: tuple[str, ...]  # names of the classes
     splits: Mapping[str, Split]  # disjoint
     named: bool = True  # False: the data does not name all classes, and numbers are used instead
+    unread: Mapping[str, str] = field(default_factory=dict)  # path → why it is no image of the set
 
     def held_out_split(self) -> str:
         """The name of the split for evaluation: `validation`, or `test`, or `all` if there is neither."""

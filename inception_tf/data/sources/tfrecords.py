@@ -32,7 +32,7 @@ LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and a checksum, a checksum
 
 
-def open_tfrecords(name: str, pattern: str, label_offset: int) -> Source:
+def open_tfrecords(name: str, pattern: str, label_offset: int, key: str | None = None) -> Source:
     """Open TFRecord files, assigned to splits by their names; without such names a tenth is held out.
 
     Class names are read from a `labels.txt` or `labels.json` beside the files, or else from the records.
@@ -41,6 +41,7 @@ def open_tfrecords(name: str, pattern: str, label_offset: int) -> Source:
         name: str. The name of the source.
         pattern: str. A glob of the files.
         label_offset: int. Subtracted from the labels.
+        key: str. `image=KEY,label=KEY` or one of them; None: slim's or TFDS'.
 
     Returns:
         The source.
@@ -55,7 +56,7 @@ def open_tfrecords(name: str, pattern: str, label_offset: int) -> Source:
     )
     if not files:
         raise UserError(f"no file matches {pattern}; give tfrecord:GLOB, in quotes")
-    image_key, label_key = _keys(files[0])
+    image_key, label_key = _keys(files[0], parse_keys(key))
     records, labels, texts = index_records(files, image_key, label_key)
     classes = labels - label_offset
     low = int(labels.min())
@@ -114,10 +115,34 @@ def index_records(
     )
 
 
-def _keys(file: str) -> tuple[str, str]:
+def parse_keys(text: str | None) -> dict[str, str]:
+    """Parse the names of features.
+
+    Args:
+        text: str. `image=KEY,label=KEY` or one of them; None: nothing.
+
+    Returns:
+        `image` and `label` → feature, as far as they are named.
+
+    Raises:
+        UserError: It has another form.
+    """
+    parts = re.split(r",(?=(?:image|label)=)", text) if text else []
+    pairs = [part.partition("=") for part in parts]
+    keys = {name: feature for name, _, feature in pairs}
+    if not all(keys.values()) or not keys.keys() <= {"image", "label"} or len(keys) < len(pairs):
+        raise UserError(
+            f"--key must be image=KEY,label=KEY or one of them, such as image=jpg,label=cls, got '{text}'"
+        )
+    return keys
+
+
+def _keys(file: str, given: dict[str, str]) -> tuple[str, str]:
     for _, data in read_records(file):
         feature = _features(data, f"{file} record 0")
-        for image_key, label_key in KEYS:
+        for image_key, label_key in (
+            (given.get("image", image), given.get("label", label)) for image, label in KEYS
+        ):
             if image_key in feature and label_key in feature:
                 return image_key, label_key
         wanted = " or ".join(f"'{image}' and '{label}'" for image, label in KEYS)
