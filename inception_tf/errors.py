@@ -22,6 +22,7 @@ __all__ = [
     "missing_package",
     "missing_tensorflow",
     "needs_backend",
+    "printable",
     "unknown",
 ]
 
@@ -56,6 +57,26 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     folded = {k.lower(): k for k in known}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
     return f"; did you mean '{folded[near[0]]}'?" if near else ""
+
+
+def printable(name: str) -> str:
+    """Spells a file's or a class's name so that it can be printed and stays on one line.
+
+    Args:
+        name: a name, as Python gives those of files: bytes that are not UTF-8 are lone surrogates.
+
+    Returns:
+        The name with control characters, line breaks and such bytes as escapes, `caf\\xe9.jpg`.
+    """
+    if name.isprintable():
+        return name
+
+    def spelled(character: str) -> str:
+        if 0xDC80 <= ord(character) <= 0xDCFF:  # a byte, in Python's own notation
+            return f"\\x{ord(character) - 0xDC00:02x}"
+        return character if character.isprintable() else repr(character)[1:-1]
+
+    return "".join(map(spelled, name))
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

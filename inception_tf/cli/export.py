@@ -96,7 +96,7 @@ def command(context, path, model, labels, to, version, format, reading, **settin
     import dataclasses
 
     from inception_tf.classifiers import open_classifier
-    from inception_tf.data.labels import read_labels
+    from inception_tf.data.labels import read_class_names
     from inception_tf.errors import UserError
     from inception_tf.export.metadata import Origin
 
@@ -109,7 +109,7 @@ def command(context, path, model, labels, to, version, format, reading, **settin
             formats = ", ".join(FORMATS) if is_saved_model else SAVED_MODEL
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
     classifier = open_classifier(path, model)
-    names = read_labels(labels) if labels else classifier.labels
+    names = read_class_names(labels) if labels else classifier.labels
     if names is None:
         raise UserError(
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,6 @@ __all__ = [
     "Source",
     "Split",
     "hold_out",
-    "split_of",
 ]
 
 ALL = "all"  # the split with all images of a source
@@ -149,31 +147,6 @@ def hold_out(split: Split) -> dict[str, Split]:
         members = order[split.classes[order] == index]
         held[members[: max(len(members) > 1, round(len(members) * HELD_OUT_FRACTION))]] = True
     return {"train": split.take(~held), "validation": split.take(held)}
-
-
-def split_of(file: str) -> str | None:
-    """The split that the name of a TFRecord file states.
-
-    Args:
-        file: str. A path such as `train-00000-of-00004` or `mnist-test.tfrecord-00000-of-00001`.
-
-    Returns:
-        `train`, `validation`, `test`, or None.
-    """
-    words = "".join(c if c.isalpha() else " " for c in Path(file).name.lower()).split()
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
-
-
-SPLIT_WORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-}
 
 
 def _joined(splits: list[Split]) -> Split:

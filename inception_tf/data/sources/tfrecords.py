@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out, split_of
+from inception_tf.data.sources.split_names import split_of_file
+from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out
 from inception_tf.errors import UserError
 
 __all__ = ["index_records", "open_tfrecords", "read_records"]
@@ -66,7 +67,9 @@ def open_tfrecords(name: str, pattern: str, label_offset: int, key: str | None =
         )
     names, named = _names(Path(files[0]).parent, classes, texts, label_offset)
     whole = Split(records, classes)
-    groups = np.array([split_of(file) or ALL for file in files])[records.locations[:, 0]]
+    groups = np.array([split_of_file(Path(file).name) or ALL for file in files])[
+        records.locations[:, 0]
+    ]
     if ALL in groups:
         splits = hold_out(whole)
     else:
