@@ -10,6 +10,7 @@ import gc
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,11 @@ ROOT = Path(__file__).parents[1]
 
 # As the command line sets it; TensorFlow reads it once, when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# What is kept between runs comes from no other run, and does not stay; workers share the folder of their parent.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory()
+    os.environ["KERAS_HOME"] = CACHE.name
 
 # A test that imports NNCF itself would have it report to Intel, by a process at every later conversion.
 sys.modules.setdefault("openvino_telemetry", None)

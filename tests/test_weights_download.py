@@ -20,6 +20,7 @@ import tensorflow as tf
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
+from inception_tf.host.files import cache_folder
 from inception_tf.models import find_network, list_models
 from inception_tf.weights import download as fetching
 from inception_tf.weights import registry
@@ -103,7 +104,7 @@ def release(server, tmp_path, monkeypatch):
 
 
 def _files():
-    return sorted(p.name for p in fetching.cache_folder().rglob("*") if p.is_file())
+    return sorted(p.name for p in cache_folder().rglob("*") if p.is_file())
 
 
 def test_weights_are_fetched_once_and_give_the_published_outputs(release, server, published):
@@ -128,7 +129,7 @@ def test_a_slow_torn_or_refused_answer_is_waited_for_or_tried_again(release, ser
 
 def test_without_a_network_the_sentence_names_the_file_and_its_place(release, server, published):
     server.faults = ["busy"] * 9
-    place = fetching.cache_folder() / "inception_v1-test" / "v1.ckpt"
+    place = cache_folder() / "inception_v1-test" / "v1.ckpt"
     with pytest.raises(UserError) as error:
         fetch_release(release)
     assert f"put that file by hand at {place} and try again" in str(error.value)
@@ -148,7 +149,7 @@ def test_a_wrong_checksum_is_refused_and_the_file_removed(release):
 
 
 def test_a_torn_file_put_there_by_hand_is_refused(release, published):
-    place = fetching.cache_folder() / "inception_v1-test" / "v1.ckpt"
+    place = cache_folder() / "inception_v1-test" / "v1.ckpt"
     place.parent.mkdir(parents=True)
     place.write_bytes(published[0].read_bytes()[:1000])
     with pytest.raises(UserError, match="checksum"):
@@ -169,7 +170,7 @@ def test_an_archive_is_unpacked_and_a_damaged_one_is_refused(release, server, pu
     server.content = content[: len(content) // 2]
     with pytest.raises(UserError, match="is damaged or has no inside.ckpt"):
         fetch_release(packed)
-    (fetching.cache_folder() / "inception_v1-test" / "v1.tar.gz").unlink()
+    (cache_folder() / "inception_v1-test" / "v1.tar.gz").unlink()
     server.content = content
     assert fetch_release(packed).exists()
     assert _files() == ["inception_v1.weights.h5", "v1.tar.gz"]

@@ -15,25 +15,16 @@ import keras
 
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.files import cache_folder
 from inception_tf.weights.convert import convert
 from inception_tf.weights.formats.tf1_checkpoint import require_tensorflow
 from inception_tf.weights.registry import RELEASES, Release
 
-__all__ = ["cache_folder", "fetch_release"]
+__all__ = ["fetch_release"]
 
 ATTEMPTS = 3
 RETRY_DELAY_S = 1.0  # seconds before the second attempt; doubled for each further one
-FOLDER = "inception_tf"
 CLASSES = 1000  # of ImageNet
-
-
-def cache_folder() -> Path:
-    """The folder of downloaded weights.
-
-    Returns:
-        `inception_tf` under $KERAS_HOME, by default under ~/.keras.
-    """
-    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / FOLDER
 
 
 def fetch_release(release: Release) -> Path:

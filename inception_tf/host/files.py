@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opening regular files alone, with patience for a file system that loses them for a moment; the cache folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from inception_tf.errors import UserError
+
+__all__ = ["cache_folder", "open_regular", "retry_lost", "stat_regular"]
+
+FOLDER = "inception_tf"
+# Seconds before each further attempt: a share that restarts, or fails over, is back within them.
+RETRY_DELAYS_S = (0.25, 0.5, 1.0, 2.0, 4.0)
+# What a share answers while it is away; a missing file is one, where the file was there before.
+LOST = (
+    errno.ENOENT,
+    errno.ESTALE,
+    errno.EIO,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENOTCONN,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.EAGAIN,
+)
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+Result = TypeVar("Result")
+
+
+def cache_folder() -> Path:
+    """The folder of what is kept between runs: downloaded weights, lists of images.
+
+    Returns:
+        `inception_tf` under $KERAS_HOME, by default under ~/.keras.
+    """
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / FOLDER
+
+
+def stat_regular(path: str) -> os.stat_result:
+    """The size and the times of a regular file, or of what a link leads to.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `os.stat` returns.
+
+    Raises:
+        UserError: It is missing, unreadable, or no regular file: a folder, a pipe, a device.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return _checked(path, found)
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a file to read its bytes; a pipe, which would block, or an endless device is never read.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The open file.
+
+    Raises:
+        UserError: It is missing, unreadable, or no regular file.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe waits for its writer.
+        number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        _checked(path, os.fstat(number))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] = RETRY_DELAYS_S) -> Result:
+    """Call a function again while its file is lost, as a network share loses one for a moment.
+
+    Args:
+        read: Reads a file that was there before; raises OSError, or a `UserError` of this module.
+        delays: Seconds before each further attempt.
+
+    Returns:
+        What `read` returns.
+
+    Raises:
+        OSError: The last attempt's, or one that no waiting helps, such as a missing permission.
+        UserError: Likewise.
+    """
+    for delay in delays:
+        try:
+            return read()
+        except (OSError, UserError) as error:
+            cause = error.__cause__ if isinstance(error, UserError) else error
+            if not isinstance(cause, OSError) or cause.errno not in LOST:
+                raise
+        time.sleep(delay)
+    return read()
+
+
+def _checked(path: str, found: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((kind for is_one, kind in KINDS if is_one(found.st_mode)), "no regular file")
+        raise UserError(f"{path} is {kind}, and only regular files are read")
+    return found
+
+
+def _unreadable(path: str, error: OSError) -> UserError:
+    if error.errno == errno.ENOENT:
+        kind = "is a link to a missing file" if os.path.islink(path) else "is missing"
+        return UserError(f"{path} {kind}")
+    if error.errno == errno.ELOOP:
+        return UserError(f"{path} is a link that leads back to itself")
+    return UserError(f"cannot read {path}: {error.strerror}")
