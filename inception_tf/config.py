@@ -365,8 +365,10 @@ class Config:
             key, equals, text = setting.partition("=")
             section, dot, name = key.strip().partition(".")
             if not equals or not dot:
+                alike = [known for known in self.settings() if known.endswith(f".{key.strip()}")]
+                hint = f"; did you mean {' or '.join(alike)}?" if equals and alike else ""
                 raise UserError(
-                    f"--set must be section.key=value such as optimizer.learning_rate=0.1, got '{setting}'"
+                    f"--set must be section.key=value such as optimizer.learning_rate=0.1, got '{setting}'{hint}"
                 )
             if section not in values or section == "recipe":
                 raise unknown("section", section, [s for s in values if s != "recipe"])

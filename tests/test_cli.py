@@ -19,6 +19,9 @@ import yaml
 
 from inception_tf import UserError, cli, create_model
 from inception_tf.cli import paths
+from inception_tf.cli.train import default_run_folder, resolve_config
+from inception_tf.config import Config
+from inception_tf.training.recipes import list_recipes
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -93,8 +96,20 @@ def test_help_answers_within_half_a_second(name):
             "invalid value for '--format': 'yaml' is not one of",
         ),
         ("summary", "missing argument 'MODEL'"),
-        ("train --model inception_v1 --data digits", "missing option '--out'"),
-        ("train --out {tmp}/x --data digits", "train needs --model"),
+        ("train --model inception_v1", "train needs --data, or --out with --resume"),
+        ("train --out {tmp}/x --model inception_v1", "train needs --data"),
+        (
+            "train --out {tmp}/x --data digits --epochs 3 --set training.epochs=4",
+            "--epochs 3 and --set training.epochs=4 both set training.epochs; remove one",
+        ),
+        ("train --out {tmp}/x --data digits --epochs 0", "training.epochs must be at least 1"),
+        ("train --out {tmp}/x --data digits --learning-rate nan", "learning_rate must be above 0"),
+        ("train --out {tmp}/x --data digits --set epochs=3", "did you mean training.epochs?"),
+        (
+            "train --out {tmp}/x --data digits --set name=x",
+            "did you mean model.name or data.name or optimizer.name?",
+        ),
+        ("recipes slimm", "unknown recipe 'slimm'; .*did you mean 'slim'?"),
         (
             "train --out {tmp}/x --model inception_v2x --data digits",
             "unknown network 'inception_v2x'",
@@ -447,6 +462,70 @@ def test_too_many_images_that_cannot_be_read_stop_a_training_with_their_names(
         r" .*red/\d\.png \(not a JPEG or PNG image\);",
         err,
     )
+
+
+def test_common_settings_have_words_of_their_own(tmp_path):
+    config = resolve_config(
+        *("googlenet", "digits", None, tmp_path, ["data.crop=0.5"]),
+        weights="it's.h5",
+        size=64,
+        batch_size=8,
+        label_offset=0,
+        seed=None,
+        learning_rate=1e-3,
+        epochs=9,
+        precision="float32",
+    )
+    assert (config.model.weights, config.model.size) == ("it's.h5", 64)
+    assert (config.data.batch_size, config.data.crop) == (8, 0.5)
+    assert (config.optimizer.learning_rate, config.training.epochs) == (0.001, 9)
+    assert (config.training.precision, config.training.seed) == ("float32", 0)
+
+
+def test_weights_choose_the_recipe_for_them(tmp_path):
+    assert resolve_config(None, "digits", None, tmp_path, weights="x.h5").recipe == "finetune"
+    assert resolve_config(None, "digits", None, tmp_path).recipe == "default"
+    assert resolve_config(None, "digits", "slim", tmp_path, weights="x.h5").recipe == "slim"
+
+
+def test_without_a_name_the_network_is_the_recipe_s_or_inception_v3(tmp_path):
+    assert resolve_config(None, "digits", None, tmp_path).model.name == "inception_v3"
+    assert resolve_config(None, "digits", "bn-x5", tmp_path).model.name == "bn_inception"
+
+
+@pytest.mark.parametrize(
+    ("data", "folder"),
+    [
+        ("digits", "runs/digits"),
+        ("folder:some where/photos/", "runs/photos"),
+        ("tfds:cifar10/3.0.2", "runs/cifar10"),
+        ("tfrecord:records/flowers/train-*", "runs/flowers"),
+    ],
+)
+def test_a_run_is_named_after_its_data(data, folder):
+    assert default_run_folder(data) == folder
+
+
+def test_without_out_a_run_goes_into_the_folder_of_that_name(call, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    (tmp_path / "runs" / "digits" / "config.yaml").touch()
+    code, _, err = call("train", "--data", "digits", "--model", "inception_v1")
+    assert (code, err.count("runs/digits already holds a run; add --resume")) == (2, 1)
+
+
+def test_recipes_lists_every_recipe_and_every_key(call):
+    code, out, _ = call("recipes")
+    assert code == 0
+    names = [line.split()[0] for line in out.splitlines()[1:]]
+    assert names == list_recipes()
+    code, out, _ = call("recipes", "slim")
+    assert code == 0
+    assert "optimizer.epsilon" in out
+    assert re.search(r"^training.epochs +100 +epochs +passes over the training images$", out, re.M)
+    code, out, _ = call("recipes", "slim", "--json")
+    assert json.loads(out)["optimizer.name"][0] == "rmsprop"
+    assert json.loads(out).keys() == Config.settings().keys()
 
 
 def test_a_dry_run_tells_configuration_size_memory_and_steps_and_writes_nothing(call, tmp_path):

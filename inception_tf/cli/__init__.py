@@ -34,13 +34,14 @@ COMMANDS = {
     "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Classify images.",
+    "recipes": "List the recipes, or the keys of one with their meaning.",
     "summary": "Print a network's layer table.",
     "train": "Train a network into a run folder.",
     "verify": "Check that a SavedModel loads and serves correctly.",
 }
 
 # Commands that work where Keras has another backend and TensorFlow is not installed.
-WITHOUT_TENSORFLOW = ("benchmark", "convert", "info", "models", "summary")
+WITHOUT_TENSORFLOW = ("benchmark", "convert", "info", "models", "recipes", "summary")
 
 
 class Commands(click.Group):

@@ -21,6 +21,7 @@ __all__ = [
     "SOURCE_OPTIONS",
     "as_settings",
     "batch_size_option",
+    "quoted",
     "source_options",
     "top_option",
 ]
@@ -101,11 +102,19 @@ def as_settings(values: Mapping[str, str | int]) -> list[str]:
     Returns:
         Strings `data.key=value`.
     """
-    quoted = {
-        key: "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else value
-        for key, value in values.items()
-    }
-    return [f"data.{key}={value}" for key, value in quoted.items()]
+    return [f"data.{key}={quoted(value)}" for key, value in values.items()]
+
+
+def quoted(value: str | float) -> str:
+    """Writes a value as YAML reads it back.
+
+    Args:
+        value: A number, or a string of any characters.
+
+    Returns:
+        The number, or the string in quotes.
+    """
+    return "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else str(value)
 
 
 def top_option(verb: str = "listed") -> Option:

@@ -3,29 +3,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from inception_tf.cli.options import DATA, SETTINGS, as_settings, source_options
+from inception_tf.cli.options import DATA, SETTINGS, quoted, source_options
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 if TYPE_CHECKING:
     from inception_tf.config import Config
 
-__all__ = ["command"]
+__all__ = ["command", "default_run_folder", "resolve_config"]
 
 
 @click.command("train")
 @click.option(
     "--model",
-    help="The network's name; `inception-tf models` lists them.  [default: the recipe's]",
+    help="The network's name; `inception-tf models` lists them.  [default: the recipe's, or inception_v3]",
 )
 @click.option("--data", help=DATA)
 @source_options
-@click.option("--recipe", help="A recipe's name or a YAML file.  [default: default]")
-@click.option("--out", required=True, type=OUTPUT_FOLDER, help="The run folder to write.")
+@click.option(
+    "--weights",
+    metavar="NAME|FILE",
+    help="Weights to start from: a release, such as imagenet, or a file.",
+)
+@click.option(
+    "--recipe",
+    help="A recipe's name or a YAML file; `inception-tf recipes` lists them.  [default: finetune with --weights,"
+    " else default]",
+)
+@click.option(
+    "--out",
+    type=OUTPUT_FOLDER,
+    help="The run folder to write.  [default: runs/ and the data's name]",
+)
+@click.option("--epochs", type=int, help="Passes over the training images.")
+@click.option("--batch-size", type=int, help="Images per step.")
+@click.option("--learning-rate", type=float, help="The highest, after the warm-up.")
+@click.option("--size", type=int, metavar="PIXELS", help="Height and width of the images.")
+@click.option("--seed", type=int, help="Of the weights and of the order of the images.")
 @SETTINGS
 @click.option(
     "--precision",
@@ -44,21 +63,19 @@ __all__ = ["command"]
 @click.option(
     "--resume", "resumed", is_flag=True, help="Resume from the newest checkpoint in --out."
 )
-def command(
-    model, data, reading, recipe, out, settings, precision, recalibrate_bn, dry_run, resumed
-):
+def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run, resumed, **words):
     """Train a network into a run folder.
 
     Ctrl-C stops after the step and saves; --resume continues from there.
 
     \b
+    inception-tf train --data folder:photos --weights imagenet --epochs 10
     inception-tf train --model inception_v1 --data digits --recipe digits --out runs/digits
     inception-tf train --out runs/digits --resume
     """
-    settings = (*settings, *as_settings(reading))
-    if precision:
-        settings = (*settings, f"training.precision={precision}")
-    config = _config(model, data, recipe, out, settings, resumed)
+    out = out or default_run_folder(data)
+    words |= reading
+    config = resolve_config(model, data, recipe, out, settings, resumed=resumed, **words)
     if recalibrate_bn:
         config = config.override([f"training.recalibrate_batch_norm={recalibrate_bn}"])
     if dry_run:
@@ -97,15 +114,86 @@ def command(
     click.echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
 
 
-def _config(model, data, recipe, out, settings, resumed):
-    """The configuration: the recipe with the options of the command line, or the one that `out` holds."""
+# The options of the command for keys that everybody sets; those of a data source are keys of `data`.
+WORDS = {
+    "weights": "model.weights",
+    "size": "model.size",
+    "batch_size": "data.batch_size",
+    "learning_rate": "optimizer.learning_rate",
+    "epochs": "training.epochs",
+    "precision": "training.precision",
+    "seed": "training.seed",
+}
+
+
+def _with_words(settings: Sequence[str], words: dict) -> tuple[str, ...]:
+    """The settings of --set, and those that have a word of their own."""
+    from inception_tf.errors import UserError
+
+    found = {setting.partition("=")[0].strip(): setting for setting in settings}
+    given = {
+        WORDS.get(word, f"data.{word}"): (word, value)
+        for word, value in words.items()
+        if value is not None
+    }
+    for key, (word, value) in given.items():
+        if key in found:
+            option = f"--{word.replace('_', '-')}"
+            raise UserError(
+                f"{option} {value} and --set {found[key]} both set {key}; remove one of them"
+            )
+    return (*settings, *(f"{key}={quoted(value)}" for key, (_, value) in given.items()))
+
+
+def default_run_folder(data: str | None) -> str:
+    """The run folder of a data set, where none is named."""
+    from inception_tf.errors import UserError
+
+    if not data:
+        raise UserError("train needs --data, or --out with --resume; see inception-tf train --help")
+    kind, _, name = data.rpartition(":")
+    path = Path(name).absolute()
+    # Of tfrecord:FOLDER/train-*, the folder; of tfds:mnist/3.0.1, the data set.
+    name = {"tfrecord": path.parent.name, "tfds": name.partition("/")[0]}.get(kind, path.name)
+    return f"runs/{name or 'data'}"
+
+
+def resolve_config(
+    model: str | None,
+    data: str | None,
+    recipe: str | None,
+    out: str,
+    settings: Sequence[str] = (),
+    *,
+    resumed: bool = False,
+    **words: Any,
+) -> Config:
+    """Resolves the configuration of a run: the recipe with the options of the command line, or what `out` holds.
+
+    Args:
+        model: The network's name; None for the recipe's, or inception_v3.
+        data: The data set, as `--data` names it; None with `resumed`.
+        recipe: A recipe's name or file; None for `finetune` where weights are given, else `default`.
+        out: The run folder.
+        settings: Strings `section.key=value`.
+        resumed: Continue the run in `out`.
+        **words: Values of `WORDS` and of `SOURCE_OPTIONS`; None for those that are not given.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: There is nothing to resume, a setting is given twice, or is not valid.
+    """
     from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.errors import UserError
     from inception_tf.run_folder import Run
     from inception_tf.training.recipes import network_of, read_recipe
 
-    if resumed and _started(out) and not (model or data or recipe or settings):
-        return Run(Path(out)).config()
+    settings = _with_words(settings, words)
+    recipe = recipe or ("finetune" if words.get("weights") else None)
+    if resumed and _started(out) and not (model or data or recipe):
+        return Run(Path(out)).config().override(settings)
     if resumed and not _started(out) and not (model or data):
         raise UserError(
             f"there is no run in {out} to resume; give --out the run's folder, or start one there with"
@@ -118,13 +206,11 @@ def _config(model, data, recipe, out, settings, resumed):
             f"recipe {recipe} is written for {written_for}, not for {model}; remove --model, or use"
             " another --recipe"
         )
-    model = model or written_for
-    for option, value in (("--model", model), ("--data", data)):
-        if not value:
-            raise UserError(f"train needs {option}; see inception-tf train --help")
-    data = with_absolute_path(data)
-    words = [f"model.name={model}", *as_settings({"name": data})]
-    return read_recipe(recipe).override([*words, *settings])
+    if not data:
+        raise UserError("train needs --data; see inception-tf train --help")
+    model = model or written_for or "inception_v3"
+    named = [f"model.name={model}", f"data.name={quoted(with_absolute_path(data))}"]
+    return read_recipe(recipe).override([*named, *settings])
 
 
 def _dry_run(config: Config) -> str:

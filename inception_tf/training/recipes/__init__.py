@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from inception_tf.config import Config, read_yaml
 from inception_tf.errors import UserError, unknown
 
-__all__ = ["list_recipes", "network_of", "read_recipe"]
+__all__ = ["list_recipes", "network_of", "notes_of", "read_recipe"]
 
 HERE = Path(__file__).parent
 
@@ -52,6 +53,20 @@ def network_of(name: str) -> str | None:
     values = read_yaml(_path(name))
     model = values.get("model") if isinstance(values, dict) else None
     return model.get("name") if isinstance(model, dict) else None
+
+
+def notes_of(name: str) -> str:
+    """Reads the comment that a recipe begins with.
+
+    Args:
+        name: as in `read_recipe`.
+
+    Returns:
+        Its lines, "" where there are none.
+    """
+    lines = _path(name).read_text(encoding="utf-8").splitlines()
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
+    return "\n".join(line.removeprefix("#").removeprefix(" ") for line in comment)
 
 
 def _path(name: str) -> Path:
