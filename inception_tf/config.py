@@ -43,7 +43,13 @@ __all__ = [
     "read_yaml",
 ]
 
-SOURCE_KEYS = ("label_offset", "key")  # how a data source is read
+SOURCE_KEYS = (
+    "label_offset",
+    "labels",
+    "split_names",
+    "nested",
+    "key",
+)  # how a data source is read
 PHOTOMETRIC = ("full", "reduced", "none")
 AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 # The Model Garden's for classification.  Not its deit3_three_augment: that one draws the width of its
@@ -128,12 +134,21 @@ class ModelConfig:
 class DataConfig:
     """The data set, how it is read, and its augmentation."""
 
-    name: str = setting("digits", "digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB")
-    label_offset: int = setting(
-        0,
-        "subtracted from the labels of TFRecord files; 1: class 0 is a background",
+    name: str = setting(
+        "digits", "digits, tfds:NAME[/VERSION], folder:PATH, csv:FILE or tfrecord:GLOB"
+    )
+    label_offset: int | None = setting(
+        None,
+        "subtracted from the labels of TFRecord files; 1: class 0 is a background; null: what the class names imply",
         within=AT_LEAST_0,
     )
+    labels: str | None = setting(
+        None, "a file with the classes' names in order; null: the data's own names"
+    )
+    split_names: str | None = setting(
+        None, "folders or files by split, train=A,validation=B; none: no splits; null: by name"
+    )
+    nested: bool = setting(False, "read the folders inside class folders, too")
     key: str | None = setting(
         None, "features of TFRecord files, image=KEY,label=KEY; null: slim's, or TFDS'"
     )

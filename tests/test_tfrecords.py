@@ -79,11 +79,39 @@ def test_records_name_their_own_classes(tmp_path):
     assert (with_background.labels, with_background.named) == (("0", "cat", "dog"), False)
 
 
-@pytest.mark.parametrize("lines", ["0:cat\n1:dog\n", "cat\ndog\n", "background\ncat\ndog\n"])
+@pytest.mark.parametrize(
+    "lines", ["0:cat\n1:dog\n", "cat\ndog\n", "background\ncat\ndog\n", "\ufeffcat\r\ndog\r\n\r\n"]
+)
 def test_slims_labels_file_names_classes_with_and_without_a_background(tmp_path, lines):
     write(tmp_path / "train-0", [(b"x", 1), (b"y", 2)])
     (tmp_path / "labels.txt").write_text(lines)
     assert open_source(f"tfrecord:{tmp_path}/train-*", label_offset=1).labels == ("cat", "dog")
+
+
+def test_a_list_with_more_names_than_classes_were_seen_names_them_all_rightly(tmp_path):
+    write(tmp_path / "train-0", [(b"x", 1), (b"y", 2), (b"z", 3)])
+    (tmp_path / "labels.txt").write_text("cat\ndog\nemu\nfox\n")
+    name = f"tfrecord:{tmp_path}/train-*"
+    assert open_source(name, label_offset=1).labels == ("cat", "dog", "emu", "fox")
+    with pytest.raises(UserError, match="say with --label-offset 0 that label 0 is 'cat'"):
+        open_source(name)
+    (tmp_path / "mine.txt").write_text("background\ncat\ndog\nemu\n")
+    assert open_source(name, labels=str(tmp_path / "mine.txt")).labels == ("cat", "dog", "emu")
+
+
+def test_files_of_another_name_beside_those_of_a_split_are_not_pooled(tmp_path):
+    for part in ("train", "eval", "rest"):
+        write(tmp_path / f"{part}-0", [(b"x", 0), (b"y", 1)])
+    with pytest.raises(UserError, match="the files 'eval-0', 'train-0' beside 'rest-0'"):
+        open_source(f"tfrecord:{tmp_path}/*")
+    chosen = open_source(f"tfrecord:{tmp_path}/*", split_names="train=rest-*,test=train-0")
+    assert {name: len(split) for name, split in chosen.splits.items()} == {"train": 2, "test": 2}
+    (tmp_path / "rest-0").unlink()
+    both = open_source(f"tfrecord:{tmp_path}/*")
+    assert {name: len(split) for name, split in both.splits.items()} == {
+        "train": 2,
+        "validation": 2,
+    }
 
 
 def _gzipped(path):
@@ -131,12 +159,12 @@ def test_files_that_cannot_be_used_are_one_sentence(tmp_path, spoil, sentence):
 def test_too_few_names_for_the_labels_are_refused(tmp_path):
     write(tmp_path / "train-0", [(b"x", 0), (b"y", 2)])
     (tmp_path / "labels.json").write_text('["cat", "dog"]')
-    with pytest.raises(UserError, match="names 2 classes and the records have label 2"):
+    with pytest.raises(UserError, match="has 2 names and the data has label 2, which is class 2"):
         open_source(f"tfrecord:{tmp_path}/train-*")
 
 
 def test_a_labels_file_that_is_no_list_is_refused(tmp_path):
     write(tmp_path / "train-0", [(b"x", 0), (b"y", 1)])
-    (tmp_path / "labels.json").write_text('{"0": "cat"}')
+    (tmp_path / "labels.json").write_text('{"1": "cat"}')
     with pytest.raises(UserError, match=r"labels\.json must be a list of class names"):
         open_source(f"tfrecord:{tmp_path}/train-*")

@@ -252,7 +252,7 @@ def _compare(first: str, second: str) -> None:
 
 @command.command("data")
 @click.option("--data", default="digits", show_default=True, help="As for `train`.")
-@source_options
+@source_options()
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @click.option("--batch-size", type=int, help="Images per step.  [default: the recipe's]")

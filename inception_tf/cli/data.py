@@ -27,7 +27,7 @@ MAX_LABELS = 10  # label names that are printed
     metavar="FILE.png",
     help="Draw the images as the network sees them, training and evaluation side by side.",
 )
-@source_options
+@source_options()
 @click.option("--split", help="The split to draw.  [default: train]")
 @click.option(
     "--size",

@@ -34,7 +34,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     "--data",
     help=f"{DATA}  [default: the first run's]",
 )
-@source_options
+@source_options()
 @click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
 @click.option(
     "--crops",

@@ -17,7 +17,8 @@ __all__ = ["command"]
 
 SAVED_MODEL = "saved_model"
 SAVED_MODEL_OPTIONS: tuple[str, ...] = ("precision", "max_pixels", "top", "warm_up", "no_fold")
-RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *SOURCE_OPTIONS, "images", "max_drop")
+READING = tuple(key for key in SOURCE_OPTIONS if key != "labels")
+RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_drop")
 
 
 @click.command("export")
@@ -71,7 +72,7 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *SOURCE_OPTIONS, "images", "
 @click.option(
     "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
 )
-@source_options
+@source_options("labels")  # --labels names the network's classes
 @click.option(
     "--images",
     type=click.IntRange(min=1),

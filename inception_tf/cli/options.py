@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from inception_tf.cli.paths import OUTPUT_FILE
+from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FILE
 
 __all__ = [
     "AS_JSON",
@@ -28,7 +28,7 @@ __all__ = [
 
 Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 COUNT = click.IntRange(min=1)
-DATA = "digits, tfds:NAME[/VERSION], folder:PATH or tfrecord:GLOB."
+DATA = "digits, tfds:NAME[/VERSION], folder:PATH, csv:FILE or tfrecord:GLOB."
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 JSON_FILE = click.option(
@@ -40,6 +40,17 @@ SOURCE_OPTIONS = {
         "--label-offset",
         type=click.IntRange(min=0),
         help="Subtracted from the labels of tfrecord: data; 1 where class 0 is a background.",
+    ),
+    "labels": click.option(
+        "--labels",
+        type=INPUT_LABELS,
+        metavar="FILE",
+        help="The classes' names in order, one per line or as JSON.  [default: the data's own]",
+    ),
+    "split_names": click.option(
+        "--split-names",
+        metavar="train=A,...",
+        help="Which folders or files are which split; none: no name is that of a split.",
     ),
     "key": click.option(
         "--key",
@@ -72,25 +83,29 @@ def batch_size_option(what: str) -> Option:
     return click.option("--batch-size", type=COUNT, default=32, show_default=True, help=words)
 
 
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say how a data source is read.
+def source_options(*without: str) -> Option:
+    """Makes the options that say how a data source is read.
 
     Args:
-        command: A function that takes them as `reading`: those given, by their key of `data`.
+        without: Keys of `SOURCE_OPTIONS` whose options mean something else in the command.
 
     Returns:
-        The function with the options.
+        A decorator of a function that takes them as `reading`: those given, by their key of `data`.
     """
+    offered = {key: option for key, option in SOURCE_OPTIONS.items() if key not in without}
 
-    @functools.wraps(command)
-    def with_options(*arguments: Any, **options: Any) -> Any:
-        reading = {key: options.pop(key) for key in SOURCE_OPTIONS}
-        given = {key: value for key, value in reading.items() if value is not None}
-        return command(*arguments, reading=given, **options)
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_options(*arguments: Any, **options: Any) -> Any:
+            reading = {key: options.pop(key) for key in offered}
+            given = {key: value for key, value in reading.items() if value is not None}
+            return command(*arguments, reading=given, **options)
 
-    for option in reversed(SOURCE_OPTIONS.values()):
-        option(with_options)
-    return with_options
+        for option in reversed(offered.values()):
+            option(with_options)
+        return with_options
+
+    return decorate
 
 
 def as_settings(values: Mapping[str, str | int]) -> list[str]:

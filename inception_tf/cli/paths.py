@@ -11,7 +11,14 @@ import click
 
 from inception_tf.errors import UserError
 
-__all__ = ["INPUT_SAVED_MODEL", "INPUT_WEIGHTS", "InputPath", "OUTPUT_FILE", "OUTPUT_FOLDER"]
+__all__ = [
+    "INPUT_LABELS",
+    "INPUT_SAVED_MODEL",
+    "INPUT_WEIGHTS",
+    "InputPath",
+    "OUTPUT_FILE",
+    "OUTPUT_FOLDER",
+]
 
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 
@@ -61,6 +68,7 @@ class _Output(click.ParamType):
         return value
 
 
+INPUT_LABELS = InputPath("a file with one class name per line")
 INPUT_WEIGHTS = InputPath("a run folder or a weights file")
 INPUT_SAVED_MODEL = InputPath("saved_models/NAME or saved_models/NAME/VERSION")
 OUTPUT_FILE = _Output(folder=False)

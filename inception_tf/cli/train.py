@@ -24,7 +24,7 @@ __all__ = ["command", "default_run_folder", "resolve_config"]
     help="The network's name; `inception-tf models` lists them.  [default: the recipe's, or inception_v3]",
 )
 @click.option("--data", help=DATA)
-@source_options
+@source_options()
 @click.option(
     "--weights",
     metavar="NAME|FILE",

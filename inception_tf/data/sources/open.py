@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
 import numpy as np
 
+from inception_tf.data.labels import check_class_names, read_class_names
 from inception_tf.data.sources.splits import SPLIT_SEED, Source, Split
 from inception_tf.errors import UserError, missing_package, unknown
 
@@ -17,13 +19,25 @@ KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB")
 DIGITS_TEST = 360  # images, of 1,797
 
 
-def open_source(name: str, *, label_offset: int = 0, key: str | None = None) -> Source:
+def open_source(
+    name: str,
+    *,
+    label_offset: int | None = None,
+    labels: str | None = None,
+    split_names: str | None = None,
+    nested: bool = False,
+    key: str | None = None,
+) -> Source:
     """Open a data source; nothing is decoded yet.
 
     Args:
         name: str. One of `KINDS`: `digits`, `tfds:NAME`, `folder:PATH` or `tfrecord:GLOB`.
         label_offset: int. Subtracted from the labels of TFRecord files; 1 if class 0 is a background
-            without images, as in slim's ImageNet.
+            without images, as in slim's ImageNet.  None: 0, or what the class names leave as the only choice.
+        labels: str. A file with the classes' names in order; None: the data's own.
+        split_names: str. `train=A,validation=B`: which folders, files or TFDS splits are which split;
+            `none`: no name is one of a split; None: by their names.
+        nested: Of folders: images in folders inside class folders are read, too.
         key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.
 
     Returns:
@@ -36,13 +50,32 @@ def open_source(name: str, *, label_offset: int = 0, key: str | None = None) -> 
         >>> len(open_source("digits").split("train"))
         1437
     """
-    kind, _, rest = name.partition(":")
+    kind = name.partition(":")[0]
     if label_offset and kind != "tfrecord":
         raise UserError(f"a label offset is for tfrecord: data; {name} counts its classes from 0")
     if key and kind != "tfrecord":
         raise UserError(f"--key names features of tfrecord: data; {name} has none to choose")
+    if split_names and name == "digits":
+        raise UserError(
+            "--split-names is for data with named folders, files or splits, not for digits"
+        )
+    source = _open(name, label_offset, labels, split_names, nested, key)
+    check_class_names(source.labels, source.name)
+    return source
+
+
+def _open(
+    name: str,
+    label_offset: int | None,
+    labels: str | None,
+    split_names: str | None,
+    nested: bool,
+    key: str | None,
+) -> Source:
+    kind, _, rest = name.partition(":")
+    names = read_class_names(labels) if labels else None
     if name == "digits":
-        return _digits()
+        return _with_names(_digits(), names)
     if kind == "folder" and rest:
         from inception_tf.data.sources.folders import open_folder
 
@@ -50,14 +83,27 @@ def open_source(name: str, *, label_offset: int = 0, key: str | None = None) -> 
     if kind == "tfrecord" and rest:
         from inception_tf.data.sources.tfrecords import open_tfrecords
 
-        return open_tfrecords(name, os.path.expanduser(rest), label_offset, key)
+        return open_tfrecords(
+            name, os.path.expanduser(rest), label_offset, key, labels, split_names
+        )
     if kind == "tfds" and rest:
         from inception_tf.data.sources.tfds import open_tfds
 
-        return open_tfds(name, rest)
+        return _with_names(open_tfds(name, rest, split_names=split_names), names)
     if not rest and Path(name).is_dir():
         raise UserError(f"unknown data '{name}'; a folder is given as folder:{name}")
     raise unknown("data", name, KINDS)
+
+
+def _with_names(source: Source, names: tuple[str, ...] | None) -> Source:
+    """A source with other names for its classes."""
+    if names is None:
+        return source
+    if len(names) != len(source.labels):
+        raise UserError(
+            f"--labels gives {len(names)} names, and {source.name} has {len(source.labels)} classes"
+        )
+    return dataclasses.replace(source, labels=names, named=True)
 
 
 def with_absolute_path(name: str) -> str:

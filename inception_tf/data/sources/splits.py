@@ -18,6 +18,7 @@ __all__ = [
     "Source",
     "Split",
     "hold_out",
+    "joined",
 ]
 
 ALL = "all"  # the split with all images of a source
@@ -121,7 +122,7 @@ class Source:
         if name is None:
             name = self.held_out_split()
         if name == ALL:
-            return _joined(list(self.splits.values()))
+            return joined(list(self.splits.values()))
         if name not in self.splits:
             raise unknown(f"split of {self.name}", name, (*self.splits, ALL))
         if not len(self.splits[name]):
@@ -149,7 +150,15 @@ def hold_out(split: Split) -> dict[str, Split]:
     return {"train": split.take(~held), "validation": split.take(held)}
 
 
-def _joined(splits: list[Split]) -> Split:
+def joined(splits: list[Split]) -> Split:
+    """Join splits of one kind.
+
+    Args:
+        splits: At least one.
+
+    Returns:
+        All their images, in order.
+    """
     images = [split.images for split in splits]
     if isinstance(images[0], Records):
         files = tuple(dict.fromkeys(file for part in images for file in part.files))

@@ -6,14 +6,17 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from inception_tf.data.sources.splits import Source, Split, hold_out
+from inception_tf.data.sources.split_names import assign_splits
+from inception_tf.data.sources.splits import Source, Split, hold_out, joined
 from inception_tf.data.sources.tfrecords import index_records
 from inception_tf.errors import UserError, did_you_mean, missing_package
 
 __all__ = ["open_tfds"]
 
 
-def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
+def open_tfds(
+    name: str, dataset: str, folder: str | None = None, *, split_names: str | None = None
+) -> Source:
     """Open a data set of TensorFlow Datasets, in `TFDS_DATA_DIR` or ~/tensorflow_datasets.
 
     A data set that is not there is downloaded and prepared by TFDS, as `tfds.load` does.
@@ -22,6 +25,7 @@ def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
         name: str. The name of the source.
         dataset: str. NAME or NAME/VERSION.
         folder: str. Where TFDS has prepared it already; nothing is then downloaded.
+        split_names: str. Which of its splits are which, `train=train,validation=test`; None: by their names.
 
     Returns:
         The source.
@@ -43,7 +47,12 @@ def open_tfds(name: str, dataset: str, folder: str | None = None) -> Source:
     if not set(keys) <= set(features) or not hasattr(features[keys[1]], "names"):
         raise UserError(f"{name} is not a set of images with one class each")
     labels = tuple(features[keys[1]].names)
-    splits = {part: _split(builder.info, part, keys) for part in builder.info.splits}
+    assigned = assign_splits(builder.info.splits, name, chosen=split_names, kind="splits")
+    assigned = assigned or {"train": tuple(builder.info.splits)}
+    splits = {
+        split: joined([_split(builder.info, part, keys) for part in parts])
+        for split, parts in assigned.items()
+    }
     if set(splits) == {"train"}:
         splits = hold_out(splits["train"])
     return Source(name, labels, splits)

@@ -8,10 +8,10 @@ the files, and lets a stopped run resume at its exact position.
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.sources.split_names import split_of_file
-from inception_tf.data.sources.splits import ALL, Records, Source, Split, hold_out
+from inception_tf.data.labels import names_by_class, read_class_names
+from inception_tf.data.sources.split_names import assign_splits
+from inception_tf.data.sources.splits import Records, Source, Split, hold_out
 from inception_tf.errors import UserError
 
 __all__ = ["index_records", "open_tfrecords", "read_records"]
@@ -33,7 +34,14 @@ LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
 HEADER, FOOTER = 12, 4  # bytes around a record: its length and a checksum, a checksum
 
 
-def open_tfrecords(name: str, pattern: str, label_offset: int, key: str | None = None) -> Source:
+def open_tfrecords(
+    name: str,
+    pattern: str,
+    label_offset: int | None = None,
+    key: str | None = None,
+    labels_file: str | None = None,
+    split_names: str | None = None,
+) -> Source:
     """Open TFRecord files, assigned to splits by their names; without such names a tenth is held out.
 
     Class names are read from a `labels.txt` or `labels.json` beside the files, or else from the records.
@@ -41,8 +49,10 @@ def open_tfrecords(name: str, pattern: str, label_offset: int, key: str | None =
     Args:
         name: str. The name of the source.
         pattern: str. A glob of the files.
-        label_offset: int. Subtracted from the labels.
+        label_offset: int. Subtracted from the labels; None: 0, or what the class names leave as the only choice.
         key: str. `image=KEY,label=KEY` or one of them; None: slim's or TFDS'.
+        labels_file: str. The class names; None: those beside the files or in the records.
+        split_names: str. Which files are which split, by name or pattern; None: by words in their names.
 
     Returns:
         The source.
@@ -59,22 +69,26 @@ def open_tfrecords(name: str, pattern: str, label_offset: int, key: str | None =
         raise UserError(f"no file matches {pattern}; give tfrecord:GLOB, in quotes")
     image_key, label_key = _keys(files[0], parse_keys(key))
     records, labels, texts = index_records(files, image_key, label_key)
-    classes = labels - label_offset
-    low = int(labels.min())
+    low, high = int(labels.min()), int(labels.max())
+    names, named, label_offset = _names(files[0], labels_file, low, high, texts, label_offset)
     if low < label_offset:
         raise UserError(
             f"{name} has label {low}, below the label offset {label_offset}; use {low} or less"
         )
-    names, named = _names(Path(files[0]).parent, classes, texts, label_offset)
-    whole = Split(records, classes)
-    groups = np.array([split_of_file(Path(file).name) or ALL for file in files])[
-        records.locations[:, 0]
-    ]
-    if ALL in groups:
+    whole = Split(records, labels - label_offset)
+    assigned = assign_splits(
+        dict.fromkeys(Path(file).name for file in files),
+        name,
+        chosen=split_names,
+        kind="files",
+        by_word=True,
+    )
+    splits = {}
+    for split, parts in assigned.items():
+        chosen = [number for number, file in enumerate(files) if Path(file).name in parts]
+        splits[split] = whole.take(np.isin(records.locations[:, 0], chosen))
+    if not splits:
         splits = hold_out(whole)
-    else:
-        parts = [p for p in ("train", "validation", "test") if p in groups]
-        splits = {part: whole.take(groups == part) for part in parts}
     return Source(name, names, splits, named)
 
 
@@ -195,31 +209,34 @@ def _features(data: bytes, record: str) -> Any:
 
 
 def _names(
-    folder: Path, classes: np.ndarray, texts: dict[int, str], offset: int
-) -> tuple[tuple[str, ...], bool]:
-    """The name of each class, and whether the data names all of them."""
-    highest = int(classes.max())
-    for file in (folder / name for name in LABEL_FILES):
-        if file.is_file():
-            names = _read_names(file)
-            names = names if len(names) == highest + 1 else names[offset:]
-            if len(names) <= highest:
-                raise UserError(
-                    f"{file} names {len(names)} classes and the records have label {highest + offset}"
-                )
-            return names, True
-    named = all(number + offset in texts for number in range(highest + 1))
-    names = tuple(texts.get(number + offset, str(number)) for number in range(highest + 1))
-    return names, named
-
-
-def _read_names(file: Path) -> tuple[str, ...]:
-    try:
-        text = file.read_text(encoding="utf-8")
-        names = json.loads(text) if file.suffix == ".json" else text.splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the class names in {file}: {error}") from error
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{file} must be a list of class names")
-    # slim writes `0:airplane`.
-    return tuple(re.sub(rf"^{number}:", "", name) for number, name in enumerate(names))
+    first: str,
+    labels_file: str | None,
+    low: int,
+    high: int,
+    texts: dict[int, str],
+    offset: int | None,
+) -> tuple[tuple[str, ...], bool, int]:
+    """The name of each class, whether the data names all of them, and the label offset."""
+    beside = (Path(first).parent / name for name in LABEL_FILES)
+    file = Path(labels_file) if labels_file else next((f for f in beside if f.is_file()), None)
+    if file:
+        names, offset = names_by_class(
+            read_class_names(file),
+            where=str(file),
+            lowest=low,
+            highest=high,
+            label_offset=offset,
+            texts=texts,
+        )
+        return names, True, offset
+    offset = offset or 0
+    numbers = range(high - offset + 1)
+    named = all(number + offset in texts for number in numbers)
+    stated = [texts.get(number + offset, str(number)) for number in numbers]
+    # ImageNet has two classes "crane": its records' names alone do not tell them apart.
+    repeated = Counter(stated)
+    return (
+        tuple(f"{n} ({k})" if repeated[n] > 1 else n for k, n in enumerate(stated)),
+        named,
+        offset,
+    )
