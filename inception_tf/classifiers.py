@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from inception_tf.applications import create_model
-from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
@@ -102,7 +102,7 @@ def open_run(path: str | Path) -> Classifier:
     """
     run = Run(Path(path))
     config, labels = run.config(), run.labels()
-    preprocessing = Preprocessing(run.size(), config.data.crop)
+    preprocessing = preprocessing_of_run(config.data, run.size())
     return Classifier(str(path), config.model.name, run.model(), len(labels), labels, preprocessing)
 
 

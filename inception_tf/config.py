@@ -167,6 +167,11 @@ class DataConfig:
         "fraction of each side that evaluation keeps; null: the whole image",
         within=Range(0, 1, above=True),
     )
+    preprocessing: dict | None = setting(  # noqa: RUF009  # None
+        None,
+        "how evaluation resizes and crops, as in {shorter: 342, antialias: true}; {}: by data.crop; null: as the"
+        " makers of model.weights did, otherwise by data.crop",
+    )
     box_area: tuple[float, float] | None = setting(
         (0.05, 1.0), "fraction of the image that a training crop covers", within=Ordered(1)
     )
@@ -389,6 +394,18 @@ class Config:
                 raise unknown("section", section, [s for s in values if s != "recipe"])
             values[section] = {**values[section], name: _yaml(text, f"--set {setting}")}
         return Config.parse(values, "--set")
+
+    def with_preprocessing(self, preprocessing: Mapping | None) -> Config:
+        """Returns a copy of this configuration with another `data.preprocessing`.
+
+        Args:
+            preprocessing: fields of `Preprocessing` without size and scale; None: not resolved.
+
+        Returns:
+            The copy.
+        """
+        chosen = None if preprocessing is None else FrozenDict(preprocessing)
+        return dataclasses.replace(self, data=dataclasses.replace(self.data, preprocessing=chosen))
 
     def as_dict(self) -> dict:
         """This configuration as plain nested values.

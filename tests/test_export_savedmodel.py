@@ -171,7 +171,7 @@ def test_weights_with_a_preprocessing_of_their_own_are_exported_with_it(tmp_path
     )
     prepared = seen.prepare(images)
     middle = tf.image.resize(images, (56, 56))[:, 4:52, 4:52, ::-1] - (104.0, 117.0, 123.0)
-    np.testing.assert_allclose(prepared, middle, atol=1e-4)
+    np.testing.assert_allclose(prepared, middle, atol=1e-2)  # of 255
 
 
 def test_beside_the_versions_lie_the_servers_settings_and_a_readme(tmp_path):

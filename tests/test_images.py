@@ -27,28 +27,6 @@ def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
     np.testing.assert_allclose(seen, 1.0)
 
 
-@pytest.mark.parametrize(
-    ("height", "width", "shown"),
-    [
-        (512, 512, (32, 480, 32, 480)),  # shortened to 256, of which the middle 224
-        (227, 227, (1, 225, 1, 225)),  # stored already: cut, not enlarged
-        (375, 250, (23.4, 351.6, 13, 237)),  # each side by itself
-        (100, 90, (0, 100, 0, 90)),
-    ],
-)
-def test_caffes_view_is_the_middle_of_what_its_data_sets_store(height, width, shown):
-    rows, columns = np.mgrid[:height, :width].astype(np.float32) + 0.5
-    image = np.stack((rows, columns, rows), -1)
-    preprocessing = Preprocessing(224, None, "caffe", stored=256)
-    assert str(preprocessing) == "224x224, out of 256x256, scale 'caffe'"
-    seen = images.apply_steps(images.evaluation_steps(preprocessing)[:-1], image).numpy()
-    assert seen.shape == (224, 224, 3)
-    top, bottom, left, right = shown
-    reach = max(height / 224, width / 224, 1)  # a pixel of the result or of the image
-    np.testing.assert_allclose((seen[..., 0].min(), seen[..., 0].max()), (top, bottom), atol=reach)
-    np.testing.assert_allclose((seen[..., 1].min(), seen[..., 1].max()), (left, right), atol=reach)
-
-
 def test_scales_are_those_of_the_projects_that_trained_with_them():
     """torchvision: x / 255 less 0.485, 0.456, 0.406 over 0.229, 0.224, 0.225; BVLC: BGR less 104, 117, 123."""
     image = tf.constant([[[10.0, 20.0, 30.0]]])
@@ -69,7 +47,8 @@ def test_scales_are_those_of_the_projects_that_trained_with_them():
 def test_steps_are_readable():
     assert (
         repr(images.evaluation_steps(Preprocessing(299)))
-        == "(CentralCrop(fraction=0.875), Resize(size=299, interpolation='bilinear'), ToUnit())"
+        == "(CentralCrop(fraction=0.875), Resize(size=299, resampling=Resampling(interpolation='bilinear',"
+        " antialias=False, half_pixel_centers=True)), ToUnit())"
     )
 
 

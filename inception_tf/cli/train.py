@@ -81,6 +81,7 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
     if dry_run:
         click.echo(_dry_run(config))
         return
+    from inception_tf.data.preprocessing import Preprocessing
     from inception_tf.host.devices import missing_gpu_hint
     from inception_tf.training.callbacks import ProgressBar, Stopped
     from inception_tf.training.distribute import read_cluster
@@ -110,6 +111,8 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
         f" after {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
         f" {report['precision_reason']}); best top-1 {best['val_top1']:.2%} in epoch {best['epoch']}"
     )
+    if config.model.weights:
+        click.echo(f"images of the evaluation: {Preprocessing(**report['preprocessing'])}")
     click.echo(f"evaluate it: inception-tf evaluate {out} --data {config.data.name}")
     click.echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
 

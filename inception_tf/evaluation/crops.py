@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.data.decoding.images import ImageStep, evaluation_steps, scaling
-from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.decoding.images import ImageStep, evaluation_steps, resize, scaling
+from inception_tf.data.preprocessing import BILINEAR, Preprocessing, Resampling
 
 __all__ = ["GoogLeNetCrops", "TenCrops", "crop_steps"]
 
@@ -27,12 +27,10 @@ class TenCrops:
     """
 
     size: int
-    interpolation: str = "bilinear"
+    resampling: Resampling = BILINEAR
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        square = _resized(
-            _square(image, 0.5), _scaled(TEN_CROPS_SIDE, self.size), self.interpolation
-        )
+        square = _resized(_square(image, 0.5), _scaled(TEN_CROPS_SIDE, self.size), self.resampling)
         return _with_mirrored(tf.stack(_five(square, self.size)))
 
 
@@ -46,7 +44,7 @@ class GoogLeNetCrops:
     """
 
     size: int
-    interpolation: str = "bilinear"
+    resampling: Resampling = BILINEAR
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
         # The square is cut out before it is resized: a very long image would not fit into memory whole.
@@ -54,10 +52,10 @@ class GoogLeNetCrops:
         crops = []
         for scale in SCALES:
             for square in squares:
-                resized = _resized(square, _scaled(scale, self.size), self.interpolation)
+                resized = _resized(square, _scaled(scale, self.size), self.resampling)
                 crops += [
                     *_five(resized, self.size),
-                    _resized(square, self.size, self.interpolation),
+                    _resized(square, self.size, self.resampling),
                 ]
         return _with_mirrored(tf.stack(crops))
 
@@ -67,7 +65,7 @@ def crop_steps(preprocessing: Preprocessing, crops: int = 1) -> tuple[ImageStep,
 
     Args:
         preprocessing: how a single crop is cut, resized and scaled; of several crops it decides size, scale
-            and interpolation only.
+            and resampling only.
         crops: 1, 10 or 144.
 
     Returns:
@@ -76,7 +74,7 @@ def crop_steps(preprocessing: Preprocessing, crops: int = 1) -> tuple[ImageStep,
     if crops == 1:
         return evaluation_steps(preprocessing)
     cut = TenCrops if crops == 10 else GoogLeNetCrops
-    return cut(preprocessing.size, preprocessing.interpolation), scaling(preprocessing)
+    return cut(preprocessing.size, preprocessing.resampling), scaling(preprocessing)
 
 
 def _scaled(pixels: int, size: int) -> int:
@@ -91,8 +89,8 @@ def _square(image: tf.Tensor, place: float) -> tf.Tensor:
     return image[start[0] : start[0] + side, start[1] : start[1] + side]
 
 
-def _resized(image: tf.Tensor, side: int, interpolation: str) -> tf.Tensor:
-    return tf.image.resize(image, (side, side), interpolation)
+def _resized(image: tf.Tensor, side: int, resampling: Resampling) -> tf.Tensor:
+    return resize(image, (side, side), resampling)
 
 
 def _five(square: tf.Tensor, size: int) -> list[tf.Tensor]:

@@ -61,24 +61,40 @@ def write_description(folder: Path, labels: Sequence[str], preprocessing: Prepro
 
 
 def _steps(preprocessing: Preprocessing) -> list[str]:
-    scale = SCALES[preprocessing.scale]
+    scale, size = SCALES[preprocessing.scale], preprocessing.size
     steps = ["decode to 8-bit RGB, a JPEG rotated upright by its EXIF orientation"]
-    if preprocessing.stored:
-        steps += [
-            f"shorten each longer side to {preprocessing.stored} pixels, {preprocessing.interpolation}",
-            f"keep the middle {preprocessing.size} pixels of each side",
-        ]
-    elif preprocessing.crop not in (None, 1.0):
+    rounded, begin = "down", "(side - {size}) / 2 rounded to the nearest, halves to even"
+    if not preprocessing.half_pixel_centers:
+        rounded, begin = "to the nearest", "floor((side - {size}) / 2)"
+    if preprocessing.shorter:
         steps.append(
-            f"of each side, n pixels long, cut off floor((n - n * {preprocessing.crop}) / 2) at both ends"
+            f"resize the shorter side to {preprocessing.shorter} pixels and the longer one in proportion, rounded"
+            f" {rounded}; {_resampling(preprocessing)}"
         )
-    steps.append(
-        f"resize to {preprocessing.size}x{preprocessing.size}, {preprocessing.interpolation}, pixel centers at half, no antialiasing,"
-        " not rounded"
-    )
+    elif preprocessing.stored:
+        steps.append(
+            f"resize to {preprocessing.stored}x{preprocessing.stored}; {_resampling(preprocessing)}"
+        )
+    else:
+        if preprocessing.crop not in (None, 1.0):
+            steps.append(
+                f"of each side, n pixels long, cut off floor((n - n * {preprocessing.crop}) / 2) at both ends"
+            )
+        steps.append(f"resize to {size}x{size}; {_resampling(preprocessing)}")
+    if preprocessing.shorter or preprocessing.stored:
+        start = begin.format(size=size)
+        steps.append(f"keep {size} pixels of each side, the first of them number {start}")
     if scale.bgr:
         steps.append("reverse the channels to BGR")
     return [*steps, f"(value - {scale.mean}) / {scale.deviation}, values from 0 to 255"]
+
+
+def _resampling(preprocessing: Preprocessing) -> str:
+    """How pixels are computed, as a client repeats it."""
+    centers = "at half" if preprocessing.half_pixel_centers else "at the upper left corner"
+    antialias = "" if preprocessing.antialias else "no "
+    clipped = "" if preprocessing.interpolation == "bilinear" else ", clipped to 0 to 255"
+    return f"{preprocessing.interpolation}, pixel centers {centers}, {antialias}antialiasing, not rounded{clipped}"
 
 
 def find_runtime_folder(path: Path) -> Path | None:
@@ -129,7 +145,12 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     run = runtime.load_model(folder)
     described = _read(folder / PREPROCESSING)
     preprocessing = Preprocessing(
-        **{f.name: described[f.name] for f in dataclasses.fields(Preprocessing)}
+        # Folders of earlier versions lack the fields that came later.
+        **{
+            f.name: described[f.name]
+            for f in dataclasses.fields(Preprocessing)
+            if f.name in described
+        }
     )
     finish = partial(apply_steps, evaluation_steps(preprocessing))
 

@@ -130,7 +130,8 @@ def _check_settings(
     pixel_limit: int,
     warm_up: Sequence[int],
 ) -> None:
-    numbers = {"size": preprocessing.size, "top": top, "pixel_limit": pixel_limit}
+    preprocessing.check()
+    numbers = {"top": top, "pixel_limit": pixel_limit}
     for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} must be an integer of at least 1, got {value!r}")
@@ -141,6 +142,3 @@ def _check_settings(
         )
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)
-    crop = preprocessing.crop
-    if crop is not None and not (isinstance(crop, int | float) and 0 < crop <= 1):
-        raise UserError(f"crop must be in (0, 1], a fraction of each side, or None, got {crop!r}")

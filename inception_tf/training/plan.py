@@ -11,7 +11,7 @@ from inception_tf.config import Config
 from inception_tf.data import pipeline
 from inception_tf.data.cache import cache_decoded
 from inception_tf.data.decoding import images
-from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sampling import steps_per_epoch
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
@@ -36,6 +36,7 @@ class TrainingPlan(ModelPlan):
     source: Source
     train: Split
     validation: Split
+    preprocessing: Preprocessing  # of the validation images
     bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
 
     def training_data(self, start: int = 0, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
@@ -71,7 +72,7 @@ class TrainingPlan(ModelPlan):
             Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
         """
         data = self.config.data
-        steps = images.evaluation_steps(Preprocessing(self.size, data.crop))
+        steps = images.evaluation_steps(self.preprocessing)
         batches = pipeline.evaluation_batches(
             self.validation, steps, batch_size=data.batch_size, shard=shard, bad=self.bad[1]
         )
@@ -95,16 +96,18 @@ def make_plan(config: Config) -> TrainingPlan:
     _check_recalibration(config)
     source = open_source(data.name, **data.reading())
     train, validation = (cache_decoded(source.split(part), data.cache) for part in ("train", None))
+    size = config.model.size or network.size
     return TrainingPlan(
         config,
         network,
         classes=len(source.labels),
-        size=config.model.size or network.size,
+        size=size,
         steps=steps_per_epoch(train, data.batch_size),
         precision=resolve_precision(config.training.precision),
         source=source,
         train=train,
         validation=validation,
+        preprocessing=preprocessing_of_run(data, size),
         bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
     )
 

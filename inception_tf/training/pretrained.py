@@ -8,17 +8,17 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from inception_tf.data.preprocessing import SCALES, Scale
+from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 from inception_tf.errors import UserError
 from inception_tf.weights import load_weights
-from inception_tf.weights.convert import read_foreign_weights
+from inception_tf.weights.convert import identify_release, read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
 from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
 
-__all__ = ["load_pretrained", "take_unit_scale"]
+__all__ = ["load_pretrained", "preprocessing_of_weights", "take_unit_scale"]
 
 
 def load_pretrained(
@@ -44,6 +44,29 @@ def load_pretrained(
     else:
         scale = _fill_from_file(model, network, weights, switches, new_head)
     take_unit_scale(model, SCALES[scale])
+
+
+def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None:
+    """How the makers of weights prepare images.
+
+    Args:
+        network: the name of the network.
+        weights: a file as `load_weights` accepts it, or a release's name.
+
+    Returns:
+        The preprocessing; None where nothing is known of it.
+
+    Raises:
+        UserError: the file is missing, or of no known format.
+    """
+    if weights in release_names(network):
+        return find_release(network, weights).preprocessing
+    check_weights_path(weights)
+    source = detect_source(weights, SOURCES)
+    if source == NATIVE:
+        return read_preprocessing(weights)
+    release, _ = identify_release(network, source, weights, None)
+    return release.preprocessing if release else None
 
 
 def _fill_from_file(

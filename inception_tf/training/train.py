@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 import zlib
@@ -13,11 +14,12 @@ import keras
 import tensorflow as tf
 
 from inception_tf.applications import create_model
-from inception_tf.config import Config
+from inception_tf.config import Config, DataConfig
 from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.host.environment import environment
+from inception_tf.models import find_network
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint as resume
 from inception_tf.training.callbacks import LogInputsAndGraph, Recorder
@@ -30,6 +32,7 @@ from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
 from inception_tf.training.phases import phase_at
 from inception_tf.training.plan import TrainingPlan, make_plan
+from inception_tf.training.pretrained import preprocessing_of_weights
 
 __all__ = ["train"]
 
@@ -70,6 +73,7 @@ def train(
         print(train(config, "runs/digits")["last"]["val_top1"])
     """
     run = Run(Path(out))
+    config = _with_preprocessing(config, run, resumed)
     _check_folder(run, config, resumed)
     team = team or make_team()
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
@@ -170,6 +174,20 @@ def _fit(model: keras.Model, plan: TrainingPlan, team: Team, done: int, callback
         done = last * plan.steps
 
 
+def _with_preprocessing(config: Config, run: Run, resumed: bool) -> Config:
+    """The configuration with `data.preprocessing` resolved, of a resumed run as it was."""
+    if config.data.preprocessing is not None:
+        return config
+    if resumed:
+        return config.with_preprocessing(run.config().data.preprocessing)
+    size = config.model.size or find_network(config.model.name).size
+    # A crop other than the default is the user's choice.
+    if config.model.weights is None or config.data.crop != DataConfig().crop:
+        return config
+    theirs = preprocessing_of_weights(config.model.name, config.model.weights)
+    return config.with_preprocessing(theirs.at_size(size).geometry()) if theirs else config
+
+
 def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     if resumed:
         theirs = run.config().flat()
@@ -239,6 +257,7 @@ def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) 
         "images": {name: len(split) for name, split in plan.source.splits.items()},
         "skipped": {name: reason for bad in plan.bad for name, reason in bad.reasons.items()},
         "recalibrated_batches": plan.config.training.recalibrate_batch_norm,
+        "preprocessing": dataclasses.asdict(plan.preprocessing),
         "precision": plan.precision.policy,
         "precision_reason": plan.precision.reason,
         "epochs": len(history),

@@ -34,7 +34,7 @@ def fetch_release(release: Release) -> Path:
         release: The release.
 
     Returns:
-        The `.weights.h5` file, with 1,000 classes and the release's auxiliary classifier, if any.
+        The `.weights.h5` file, without a background class and with the release's auxiliary classifier, if any.
 
     Raises:
         UserError: The download failed (the message says where to put the file by hand), the checksum
@@ -137,7 +137,7 @@ def _convert(path: Path, release: Release, converted: Path) -> None:
         release.network,
         release.source,
         path,
-        classes=CLASSES,
+        classes=release.classes - has_background,
         drop_background=has_background,
         release=release,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,14 +39,23 @@ class Release:
     license: str
     classes: int  # 1001 counts a background class first
     preprocessing: Preprocessing
-    accuracy: tuple[float, float]  # top-1 and top-5 in percent, one crop, as published
+    # top-1 and top-5 in percent, one crop, as published; None: not published
+    accuracy: tuple[float, float] | None
     switches: Mapping[str, Any] = field(default_factory=dict)  # the variant of the network
+    other_files: tuple[str, ...] = ()  # names of the same weights in other places
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files that have these weights."""
+        return tuple(name for name in (self.file, self.member, *self.other_files) if name)
 
     @property
     def file(self) -> str:
         """The name of the file to fetch."""
         return self.address.rsplit("/", 1)[1]
 
+
+FID_CLASSES = 1008
 
 SLIM = "http://download.tensorflow.org/models/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -58,7 +68,7 @@ APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 def _slim(network: str, date: str, size: int, accuracy: tuple[float, float]) -> Release:
     archive = f"{network}_{date}.tar.gz"
     member = f"{network}.ckpt" if network != "inception_resnet_v2" else f"{network}_{date}.ckpt"
-    preprocessing = Preprocessing(size, 0.875, "unit")
+    preprocessing = Preprocessing(size, half_pixel_centers=False)
     return Release(
         "slim_2016",
         network,
@@ -81,7 +91,8 @@ def _timm(
     scale: str = "unit",
     **switches: bool,
 ) -> Release:
-    preprocessing = Preprocessing(299, crop, scale, "bicubic")
+    shorter = math.floor(299 / crop)
+    preprocessing = Preprocessing(299, None, scale, "bicubic", shorter=shorter, antialias=True)
     address = f"{TIMM}{network}.{tag}/resolve/main/model.safetensors"
     name = f"timm_{tag.removesuffix('_in1k')}"
     return Release(
@@ -91,7 +102,9 @@ def _timm(
 
 # Addresses, checksums and accuracies as the projects publish them: slim's README, keras.io's table,
 # torchvision's weights (the eight digits in the file names begin the SHA-256), timm's results file,
-# BVLC's models/bvlc_googlenet/readme.md.
+# BVLC's models/bvlc_googlenet/readme.md.  Each preprocessing is the one that the accuracy was published with: slim's
+# and torchvision's evaluation, timm's `crop_pct` (the shorter side is rounded down), Caffe's `convert_imageset`.
+# keras.io names no resize rule; its weights are slim's, and so is the preprocessing here.
 RELEASES: tuple[Release, ...] = (
     _slim("inception_v1", "2016_08_28", 224, (69.8, 89.6)),
     _slim("inception_v2", "2016_08_28", 224, (73.9, 91.8)),
@@ -107,7 +120,7 @@ RELEASES: tuple[Release, ...] = (
         "",
         "CC-BY-4.0",  # that of its authors' Caffe model, which slim converted
         1000,
-        Preprocessing(224, 0.875, "vgg"),
+        Preprocessing(224, None, "vgg", shorter=256, half_pixel_centers=False),
         (71.5, 89.8),
     ),
     Release(
@@ -119,7 +132,7 @@ RELEASES: tuple[Release, ...] = (
         "md5:9a0d58056eeedaa3f26cb7ebd46da564",
         APACHE,
         1000,
-        Preprocessing(299, 0.875, "unit"),
+        Preprocessing(299, half_pixel_centers=False),
         (77.9, 93.7),
     ),
     Release(
@@ -131,7 +144,7 @@ RELEASES: tuple[Release, ...] = (
         "md5:e693bd0210a403b3192acc6073ad2e96",
         APACHE,
         1000,
-        Preprocessing(299, 0.875, "unit"),
+        Preprocessing(299, half_pixel_centers=False),
         (80.3, 95.3),
     ),
     Release(
@@ -143,7 +156,8 @@ RELEASES: tuple[Release, ...] = (
         "sha256:1378be20",
         BSD,
         1000,
-        Preprocessing(224, 0.875, "unit"),  # it rescales ImageNet-normalized input to -1..1 itself
+        # It rescales ImageNet-normalized input to -1..1 itself.
+        Preprocessing(224, None, shorter=256, antialias=True),
         (69.778, 89.530),
         {"torch_padding": True},
     ),
@@ -156,7 +170,7 @@ RELEASES: tuple[Release, ...] = (
         "sha256:0cc3c7bd",
         BSD,
         1000,
-        Preprocessing(299, 0.875, "unit"),  # likewise
+        Preprocessing(299, None, shorter=342, antialias=True),  # likewise
         (77.294, 93.450),
         {"count_padding": True},
     ),
@@ -166,6 +180,25 @@ RELEASES: tuple[Release, ...] = (
     _timm("inception_v4", "tf_in1k", 0.875, (80.144, 94.982)),
     _timm("inception_resnet_v2", "tf_in1k", 0.8975, (80.434, 95.312)),
     _timm("inception_resnet_v2", "tf_ens_adv_in1k", 0.8975, (79.998, 94.940)),
+    # Google's graph of 2015-12-05, whose features FID and its relatives are computed from, as pytorch-fid publishes it.
+    # Its 1,008 classes are in the order of its own label map, not in ImageNet's.
+    Release(
+        "fid_2015",
+        "inception_v3",
+        "torchvision",
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
+        "",
+        "sha256:6726825d",
+        APACHE,
+        FID_CLASSES,
+        Preprocessing(299, None, "fid", half_pixel_centers=False),
+        None,
+        {"last_pool": "max"},
+        (
+            "weights-inception-2015-12-05-6726825d.pth",  # torch-fidelity's copy
+            "classify_image_graph_def.pb",  # the original
+        ),
+    ),
     Release(
         "bvlc",
         "googlenet",
