@@ -20,6 +20,8 @@ from inception_tf.run_folder import Run
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats import native
+from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.limits import class_count, network_limit
 from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.sources import NATIVE, SOURCES
 
@@ -69,10 +71,11 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
     network = find_network(model)
     check_weights_path(path)
-    source = detect_source(path, SOURCES)
+    limit = network_limit(network)
+    source = detect_source(path, SOURCES, limit)
     if source == NATIVE:
-        head = native.read_native(path).get(f"{LOGITS}/0")
-        classes = None if head is None else head.shape[-1]
+        head = native.read_native(path, NOTHING, limit).get(f"{LOGITS}/0")
+        classes = None if head is None else class_count([head])
         arguments, weights = read_switches(path), path
         preprocessing = read_preprocessing(path) or Preprocessing(network.size)
     else:

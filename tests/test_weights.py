@@ -17,7 +17,7 @@ import ramps
 import inception_tf
 from inception_tf.models import find_network, variant
 from inception_tf.weights import transfer
-from inception_tf.weights.formats import native
+from inception_tf.weights.formats import hdf5
 from inception_tf.weights.names import slim
 
 SIDE = 75
@@ -370,7 +370,7 @@ def test_missing_file_is_refused(tmp_path):
 def test_folder_is_refused(tmp_path):
     path = tmp_path / "run.keras"
     path.mkdir()
-    refused(f"'{path}' is a folder; give a .weights.h5 or .keras file in it", small(), path)
+    refused(f"{path} is a folder, and only regular files are read", small(), path)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000, 0.5, 0.999])
@@ -379,7 +379,7 @@ def test_truncated_file_is_refused(saved, tmp_path, kept, suffix):
     path = tmp_path / f"cut{suffix}"
     if suffix == ".keras":
         with zipfile.ZipFile(path, "w") as archive:
-            archive.write(saved[0], native.WEIGHTS_IN_KERAS_FILE)
+            archive.write(saved[0], hdf5.WEIGHTS_IN_KERAS_FILE)
         whole = path.read_bytes()
     else:
         whole = saved[0].read_bytes()

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import inception_tf
 from inception_tf.models import find_network
+from inception_tf.weights.formats.stored import EVERYTHING
 from inception_tf.weights.names import bvlc
 
 WEIGHTS = "weights/googlenet_bvlc_imagenet_f16_hwio.npz"
@@ -79,7 +80,7 @@ def test_flattened_grid_of_an_auxiliary_classifier_gets_its_sides_back(tmp_path)
     # Caffe's fully connected layers read channel, row, column, one after another.
     flat = np.arange(128 * 4 * 4 * 2, dtype=np.float32).reshape(-1, 2)
     np.savez(tmp_path / "fc.npz", **{"loss1/fc/kernel": flat})
-    kernel = bvlc.read_bvlc(str(tmp_path / "fc.npz"))["loss1/fc/kernel"]
+    kernel = bvlc.read_bvlc(str(tmp_path / "fc.npz"), EVERYTHING, 2**30)["loss1/fc/kernel"]
     assert kernel.shape == (4, 4, 128, 2)
     assert kernel[1, 2, 77, 1] == flat[77 * 16 + 1 * 4 + 2, 1]
 
@@ -100,7 +101,7 @@ def test_truncated_file_is_refused(test_data, tmp_path, kept):
     whole = (test_data / WEIGHTS).read_bytes()
     path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
     with pytest.raises(inception_tf.UserError, match="is damaged or not a .npz file"):
-        bvlc.read_bvlc(str(path))
+        bvlc.read_bvlc(str(path), EVERYTHING, 2**30)
 
 
 def test_pickled_objects_are_never_loaded(tmp_path):
@@ -109,11 +110,11 @@ def test_pickled_objects_are_never_loaded(tmp_path):
             return shutil.copy, (__file__, str(tmp_path / "ran"))
 
     np.savez(tmp_path / "trap.npz", **{"conv1/7x7_s2/kernel": np.array([Trap()], object)})
-    with pytest.raises(inception_tf.UserError, match="is damaged or not a .npz file"):
-        bvlc.read_bvlc(str(tmp_path / "trap.npz"))
+    with pytest.raises(inception_tf.UserError, match="has objects, which can run code"):
+        bvlc.read_bvlc(str(tmp_path / "trap.npz"), EVERYTHING, 2**30)
     assert not (tmp_path / "ran").exists()
 
 
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(inception_tf.UserError, match="^no weights file at"):
-        bvlc.read_bvlc(str(tmp_path / "none.npz"))
+        bvlc.read_bvlc(str(tmp_path / "none.npz"), EVERYTHING, 2**30)

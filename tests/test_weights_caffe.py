@@ -9,6 +9,7 @@ from caffe_file import field, layer
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats.caffe import read_caffemodel
+from inception_tf.weights.formats.stored import EVERYTHING
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -23,7 +24,7 @@ def test_kernels_come_out_as_tensorflow_lays_them(tmp_path, old):
         + layer("conv1/7x7_s2", conv, bias, old=old)
         + layer("loss3/classifier", dense, old=old)
     )
-    arrays = read_caffemodel(path)
+    arrays = read_caffemodel(path, EVERYTHING, 2**30)
     assert arrays.keys() == {"conv1/7x7_s2/kernel", "conv1/7x7_s2/bias", "loss3/classifier/kernel"}
     assert arrays["conv1/7x7_s2/kernel"].shape == (2, 5, 3, 4)
     assert arrays["conv1/7x7_s2/kernel"][1, 4, 2, 3] == conv[3, 2, 1, 4]
@@ -34,7 +35,7 @@ def test_kernels_come_out_as_tensorflow_lays_them(tmp_path, old):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"version https://git-lfs.github.com/spec/v1\n", "is damaged or not a .caffemodel file"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"", "has no layers with weights"),
         (field(1, b"a net"), "has no layers with weights"),
     ],
@@ -43,9 +44,9 @@ def test_what_is_no_caffemodel_is_one_sentence(tmp_path, content, sentence):
     path = tmp_path / "net.caffemodel"
     path.write_bytes(content)
     with pytest.raises(UserError, match=sentence):
-        read_caffemodel(path)
+        read_caffemodel(path, EVERYTHING, 2**30)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="No such file"):
-        read_caffemodel(tmp_path / "none.caffemodel")
+    with pytest.raises(UserError, match="^no weights file at"):
+        read_caffemodel(tmp_path / "none.caffemodel", EVERYTHING, 2**30)

@@ -20,6 +20,7 @@ import tensorflow as tf
 import inception_tf
 from inception_tf.models import find_network
 from inception_tf.weights.formats import tf1_checkpoint
+from inception_tf.weights.formats.stored import EVERYTHING
 from inception_tf.weights.names import slim
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -272,7 +273,9 @@ def test_gamma_goes_into_the_kernel_and_the_mean(tmp_path, suffix):
     names = {kind: f"{layer}/{kind}{suffix}" for kind in arrays}
     plain = {f"{layer}/{kind}": np.zeros_like(array) for kind, array in arrays.items()}
     save(tmp_path / "a.ckpt", plain | {names[kind]: arrays[kind] for kind in arrays})
-    found = tf1_checkpoint.read_tf1_checkpoint(str(tmp_path / "a.ckpt"), ema=bool(suffix))
+    found = tf1_checkpoint.read_tf1_checkpoint(
+        str(tmp_path / "a.ckpt"), ema=bool(suffix), wanted=EVERYTHING
+    )
     assert set(found) == set(names.values()) - {names["BatchNorm/gamma"]}
 
     image = ramps.images(1, 7, 7, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening regular files alone, with patience for a file system that loses them for a moment; the cache folder."""
+"""Opening regular files alone, which have their content, with patience for a file system that loses them for a moment; the cache folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from typing import BinaryIO, TypeVar
 
 from inception_tf.errors import UserError
 
-__all__ = ["cache_folder", "open_regular", "retry_lost", "stat_regular"]
+__all__ = [
+    "cache_folder",
+    "check_content",
+    "open_regular",
+    "read_text",
+    "retry_lost",
+    "stat_regular",
+]
 
 FOLDER = "inception_tf"
 # Seconds before each further attempt: a share that restarts, or fails over, is back within them.
@@ -38,6 +45,8 @@ KINDS = (
     (stat.S_ISBLK, "a device"),
     (stat.S_ISSOCK, "a socket"),
 )
+LFS = b"version https://git-lfs.github.com/spec/"
+TEXT_LIMIT = 64 * 2**20  # bytes of a text file that is read whole
 Result = TypeVar("Result")
 
 
@@ -92,6 +101,55 @@ def open_regular(path: str) -> BinaryIO:
     except BaseException:
         os.close(number)
         raise
+
+
+def check_content(path: str | os.PathLike[str], missing: str = "") -> None:
+    """Check that a file is regular, can be read, and is no Git LFS pointer in place of its content.
+
+    Args:
+        path: The file.
+        missing: The sentence where nothing is there.
+
+    Raises:
+        UserError: It is missing, unreadable, no regular file, or a pointer.
+    """
+    path = os.fspath(path)
+    if missing and not os.path.lexists(path):
+        raise UserError(missing)
+    with open_regular(path) as file:
+        _check_start(path, file.read(len(LFS)))
+
+
+def read_text(path: str | os.PathLike[str], limit: int = TEXT_LIMIT) -> str:
+    """Read a text file.
+
+    Args:
+        path: The file, in UTF-8.
+        limit: The most bytes that it may have.
+
+    Returns:
+        Its content.
+
+    Raises:
+        UserError: It is missing, unreadable, no regular file, a Git LFS pointer, longer, or no UTF-8.
+    """
+    path = os.fspath(path)
+    with open_regular(path) as file:
+        content = file.read(limit + 1)
+    _check_start(path, content)
+    if len(content) > limit:
+        raise UserError(f"{path} is longer than {limit:,} bytes; give a text file")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from error
+
+
+def _check_start(path: str, content: bytes) -> None:
+    if content.startswith(LFS):
+        raise UserError(
+            f"'{path}' is a Git LFS pointer, not the file itself; fetch the file with git lfs pull"
+        )
 
 
 def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] = RETRY_DELAYS_S) -> Result:

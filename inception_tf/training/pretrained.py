@@ -14,6 +14,7 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.convert import identify_release, read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
+from inception_tf.weights.limits import model_limit
 from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
@@ -74,7 +75,7 @@ def _fill_from_file(
 ) -> str:
     """Loads `model` from a file, which is read once, and returns the name of its input scale."""
     check_weights_path(path)
-    source = detect_source(path, SOURCES)
+    source = detect_source(path, SOURCES, model_limit(model))
     if source == NATIVE:
         _check_switches(network, path, read_switches(path), switches)
         preprocessing = read_preprocessing(path)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from inception_tf.errors import unknown
 from inception_tf.nn.network import check_not_wrapped
 from inception_tf.weights.detect import check_weights_path, detect_source
+from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.limits import model_limit
 from inception_tf.weights.sources import SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign
 
@@ -66,12 +68,13 @@ def load_weights(
     if source != "auto" and source not in SOURCES:
         raise unknown("source", source, ["auto", *SOURCES])
     check_weights_path(path)
-    source = detect_source(path, SOURCES) if source == "auto" else source
+    limit = model_limit(model)
+    source = detect_source(path, SOURCES, limit) if source == "auto" else source
     check_ema(ema, source)
     check_not_wrapped(model, "its layers have the file's names")
     chosen = SOURCES[source]
     network = chosen.identify(model)
-    file = chosen.read(path, ema)
+    file = chosen.read(path, ema, NOTHING, limit)
     return assign(
         model,
         file.arrays,
@@ -81,4 +84,5 @@ def load_weights(
         drop_background=drop_background,
         notes=(*file.notes, *chosen.notes(model, network)),
         training_state=file.training_state,
+        read=lambda wanted: chosen.read(path, ema, wanted, limit).arrays,
     )

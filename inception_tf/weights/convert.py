@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import find_network, variant
 from inception_tf.nn.network import LOGITS, build_model
 from inception_tf.weights.detect import check_weights_path
+from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.limits import class_count, network_limit
 from inception_tf.weights.metadata import write_preprocessing, write_switches
 from inception_tf.weights.registry import Release, releases_of
 from inception_tf.weights.source import WeightsFile
@@ -115,7 +117,8 @@ def convert(
 class ForeignWeights:
     """Another project's weights, and the variant of our network that they belong to."""
 
-    file: WeightsFile
+    file: WeightsFile  # its arrays are placeholders
+    read: Callable[[Container[str]], Mapping[str, np.ndarray]]  # reads the arrays of these names
     network: Network
     switches: dict[str, Any]  # the arguments that choose the variant
     names: dict[str, str]  # our variable path → the file's name
@@ -138,6 +141,7 @@ class ForeignWeights:
             self.names,
             notes=self.file.notes,
             training_state=self.file.training_state,
+            read=self.read,
             **options,
         )
 
@@ -165,17 +169,25 @@ def read_foreign_weights(
     Raises:
         UserError: The network, the source or the file is unknown, or the file is damaged.
     """
-    find_network(name)
     if source not in FOREIGN:
         raise unknown("source", source, FOREIGN)
     path = os.fspath(path)
     check_weights_path(path)
     check_ema(ema, source)
     release, why = identify_release(name, source, path, release)
-    file = SOURCES[source].read(path, ema)
+    limit = network_limit(find_network(name))
+    file = SOURCES[source].read(path, ema, NOTHING, limit)
     network, switches, names = _network(name, source, file.arrays, ema, release)
     preprocessing = release.preprocessing if release else Preprocessing(network.size)
-    return ForeignWeights(file, network, switches, names, preprocessing, why)
+    return ForeignWeights(
+        file,
+        lambda wanted: SOURCES[source].read(path, ema, wanted, limit).arrays,
+        network,
+        switches,
+        names,
+        preprocessing,
+        why,
+    )
 
 
 def _network(
@@ -207,7 +219,7 @@ def _heads(
         if unsupported:
             raise unsupported_head_error(unsupported)
         return {"include_top": False}
-    heads: dict[str, Any] = {"classes": int(of(LOGITS)[0].shape[-1])}
+    heads: dict[str, Any] = {"classes": class_count(of(LOGITS))}
     if any(of(auxiliary.name) for auxiliary in network.auxiliaries):
         heads["aux_logits"] = True
     return heads

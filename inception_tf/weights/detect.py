@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import check_content
 from inception_tf.weights.formats import keras_h5
 
 __all__ = ["check_weights_path", "detect_source"]
 
-LFS = b"version https://git-lfs.github.com/spec/"
 SUFFIXES = {
     ".safetensors": "timm",
     ".pth": "timm",
@@ -22,12 +22,13 @@ SUFFIXES = {
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
 
-def detect_source(path: str, sources: Iterable[str]) -> str:
+def detect_source(path: str, sources: Iterable[str], limit: int | None = None) -> str:
     """The source whose format a file has; "timm" for both torchvision and timm, whose formats are equal.
 
     Args:
         path: str. The file, or a checkpoint's name.
         sources: Names to list in the error.
+        limit: The most bytes to unpack from a `.keras` file, where the network is known.
 
     Returns:
         A key of `sources.SOURCES`.
@@ -40,7 +41,7 @@ def detect_source(path: str, sources: Iterable[str]) -> str:
     if suffix in SUFFIXES:
         return SUFFIXES[suffix]
     if suffix in (".h5", ".hdf5", ".keras") or _first_bytes(path, len(HDF5)) == HDF5:
-        return "keras" if keras_h5.is_keras_applications(path) else "native"
+        return "keras" if keras_h5.is_keras_applications(path, limit) else "native"
     if ".ckpt" in name or os.path.exists(f"{path}.index"):
         return "slim"
     raise UserError(
@@ -51,22 +52,21 @@ def detect_source(path: str, sources: Iterable[str]) -> str:
 
 
 def check_weights_path(path: str) -> None:
-    """Check that a path is not a folder or a Git LFS pointer.
+    """Check that a path is no folder, device or Git LFS pointer.
 
     Args:
-        path: str. The file, or a checkpoint's name.
+        path: str. The file, or a checkpoint's name; a missing file is no error here.
 
     Raises:
-        UserError: It is.
+        UserError: It is, or its links form a loop.
     """
     if os.path.isdir(path) and not path.endswith(".keras"):
         raise UserError(
             f"'{path}' is a folder; give {_checkpoints(path) or 'a weights file in it'}"
         )
-    if _first_bytes(path, len(LFS)) == LFS:
-        raise UserError(
-            f"'{path}' is a Git LFS pointer, not the file itself; fetch the file with git lfs pull"
-        )
+    for file in (path, f"{path}.index"):
+        if os.path.lexists(file):
+            check_content(file)
 
 
 def _checkpoints(folder: str) -> str:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ __all__ = ["WeightSource", "WeightsFile"]
 class WeightsFile:
     """The content of a weights file."""
 
-    arrays: Mapping[str, np.ndarray]  # by the file's names
+    arrays: Mapping[str, np.ndarray]  # by the file's names; placeholders where they are not wanted
     training_state: tuple[
         str, ...
     ] = ()  # names of optimizer slots and the like, which are not read
@@ -38,8 +38,9 @@ def _no_notes(model: keras.Model, network: Any) -> tuple[str, ...]:
 class WeightSource:
     """How to read and map the weights of one project; `load_weights`, `convert` and fine-tuning use nothing else."""
 
-    # (path, ema) → file; with `ema` the moving averages instead of the weights.
-    read: Callable[[str, bool], WeightsFile]
+    # (path, ema, wanted, limit) → file: with `ema` the moving averages instead of the weights; the arrays that are
+    # `wanted`, all others as placeholders of their shape; at most `limit` bytes unpacked or parsed at once.
+    read: Callable[[str, bool, Container[str], int], WeightsFile]
     # model → what `map_names` accepts: its network; a UserError for a model of no network of the project.
     identify: Callable[[keras.Model], Any]
     # (network, arrays, ema) → our variable path → the file's name.

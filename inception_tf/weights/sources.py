@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,8 @@ def _slim_names(network: Network, arrays: Mapping[str, np.ndarray], ema: bool) -
     return tf1_checkpoint.ema_names(names) if ema else names
 
 
-def _slim_file(path: str, ema: bool) -> WeightsFile:
-    arrays = tf1_checkpoint.read_tf1_checkpoint(path, ema)
+def _slim_file(path: str, ema: bool, wanted: Container[str], limit: int) -> WeightsFile:
+    arrays = tf1_checkpoint.read_tf1_checkpoint(path, ema, wanted)
     skipped = tf1_checkpoint.training_state(path, ema)
     return WeightsFile(arrays, skipped, tf1_checkpoint.ema_note(ema, skipped))
 
@@ -36,7 +36,7 @@ def _slim_variants(name: str) -> Sequence[Mapping[str, Any]]:
 
 
 _TORCH = WeightSource(
-    read=lambda path, ema: WeightsFile(state_dict.read_state_dict(path)),
+    read=lambda path, ema, wanted, limit: WeightsFile(state_dict.read_state_dict(path, wanted)),
     identify=lambda model: identify_network(model, torch.NETWORKS_OF_TORCH, "torchvision and timm"),
     map_names=lambda network, arrays, ema: torch.torch_names(network),
     notes=torch.padding_note,
@@ -44,7 +44,7 @@ _TORCH = WeightSource(
 
 SOURCES: dict[str, WeightSource] = {
     NATIVE: WeightSource(
-        read=lambda path, ema: WeightsFile(native.read_native(path)),
+        read=lambda path, ema, wanted, limit: WeightsFile(native.read_native(path, wanted, limit)),
         identify=lambda model: model,  # the file has the names of its layers
         map_names=lambda model, arrays, ema: native.native_names(model, arrays),
     ),
@@ -56,7 +56,9 @@ SOURCES: dict[str, WeightSource] = {
         has_ema=True,
     ),
     "keras": WeightSource(
-        read=lambda path, ema: WeightsFile(keras_h5.read_keras_h5(path)),
+        read=lambda path, ema, wanted, limit: WeightsFile(
+            keras_h5.read_keras_h5(path, wanted, limit)
+        ),
         identify=lambda model: identify_network(
             model, keras_applications.NETWORKS_OF_KERAS, "keras.applications"
         ),
@@ -65,7 +67,7 @@ SOURCES: dict[str, WeightSource] = {
     "torchvision": _TORCH,
     "timm": _TORCH,
     "bvlc": WeightSource(
-        read=lambda path, ema: WeightsFile(bvlc.read_bvlc(path)),
+        read=lambda path, ema, wanted, limit: WeightsFile(bvlc.read_bvlc(path, wanted, limit)),
         identify=lambda model: identify_network(model, bvlc.NETWORKS_OF_BVLC, "BVLC"),
         map_names=lambda network, arrays, ema: bvlc.bvlc_names(network),
     ),

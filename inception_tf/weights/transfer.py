@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     Variables = Mapping[str, keras.Variable]
 
-__all__ = ["Report", "abbreviate", "assign", "unsupported_head", "unsupported_head_error"]
+__all__ = [
+    "Report",
+    "abbreviate",
+    "assign",
+    "is_float",
+    "unsupported_head",
+    "unsupported_head_error",
+]
 
 SHOWN = 3  # names that a message lists; the others are counted
 
@@ -67,15 +74,19 @@ def assign(
     drop_background: bool = False,
     notes: tuple[str, ...] = (),
     training_state: tuple[str, ...] = (),
+    read: Callable[[Container[str]], Mapping[str, np.ndarray]] | None = None,
 ) -> Report:
     """Assign arrays to a model's variables by name; with `strict` all of them or none.
+
+    Names and shapes are checked first; only then are the arrays that fit read, and none is assigned unless all
+    numbers are finite.
 
     A logits kernel of a 1x1 convolution, (1, 1, C, K), becomes a dense kernel, (C, K).  A first kernel
     for another number of input channels is adapted.
 
     Args:
         model: The model.
-        arrays: Foreign name → array.
+        arrays: Foreign name → array, or with `read` a placeholder of its shape and dtype.
         names: Our variable path (`Mixed_5b_b1_0_conv/kernel`) → foreign name.  It may include
             classifiers that the model was built without: their arrays are reported as unused and are
             no error, so that the file of a training model fits one for evaluation, or a backbone.
@@ -84,12 +95,13 @@ def assign(
         skip_head: bool. Leave the model's classifiers unchanged.
         drop_background: bool. Skip the first class of a file that has one class more than the model.
         notes, training_state: For the report.
+        read: Reads the arrays of these foreign names.
 
     Returns:
         The report.
 
     Raises:
-        UserError: None of the arrays fits, or with `strict` not all; the model is unchanged.
+        UserError: An array is of another type or has numbers that are not finite, none of the arrays fits, or with `strict` not all; the model is unchanged.
     """
     ours = {variable.path: variable for variable in model.weights}
     heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
@@ -118,9 +130,57 @@ def assign(
             " loaded: give the file of this network"
         )
     wrong = {path for path, _, _ in report.mismatched}
-    for path in found.keys() - wrong:
-        ours[path].assign(found[path])
+    fitting = {path: found[path] for path in found if path not in wrong}
+    _check_types(fitting, names)
+    if read:
+        values = read({names[path] for path in fitting})
+        fitting = {path: _dense(values[names[path]], len(ours[path].shape)) for path in fitting}
+        if drop_background:
+            _drop_background(fitting, ours, heads)
+        _adapt_first_kernel(fitting, ours)
+    _check_finite(fitting, names)
+    for path, array in fitting.items():
+        ours[path].assign(array)
     return report
+
+
+def _check_types(found: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+    wrong = [path for path, array in found.items() if not is_float(array.dtype)]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} arrays of the file are not of floating point"
+            f" ({abbreviate(f'{names[path]} is {found[path].dtype}' for path in wrong)}); nothing was loaded:"
+            " give the file with the weights as they were trained"
+        )
+
+
+def _check_finite(found: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
+    """Variables are float32 at most, in which a larger number is infinite."""
+    with np.errstate(over="ignore"):
+        counts = {
+            path: int(np.size(array) - np.count_nonzero(np.isfinite(array.astype(np.float32))))
+            for path, array in found.items()
+        }
+    wrong = [f"{names[path]} has {count:,}" for path, count in counts.items() if count]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} arrays of the file have numbers that are not finite ({abbreviate(wrong)}); nothing was"
+            " loaded: give a file from before the training failed, or an undamaged one"
+        )
+
+
+def is_float(dtype: np.dtype) -> bool:
+    """Whether arrays of a type can be weights.
+
+    Args:
+        dtype: The type.
+
+    Returns:
+        True for floating point numbers of 2 bytes or more, bfloat16 too.
+    """
+    import ml_dtypes
+
+    return np.issubdtype(dtype, np.floating) or dtype == ml_dtypes.bfloat16
 
 
 def _report(

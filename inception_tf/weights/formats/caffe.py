@@ -3,15 +3,23 @@
 
 from __future__ import annotations
 
+import math
+import os
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import check_content
 from inception_tf.host.proto_classes import Field, proto_class
+from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
 
 __all__ = ["read_caffemodel"]
+
+KINDS = ("kernel", "bias")  # of a layer's first blobs; a third has its number
+FLOAT = np.dtype(np.float32)
 
 # The few fields of Caffe's public caffe.proto that hold weights; a parser skips all others.
 # fmt: off
@@ -35,11 +43,13 @@ MESSAGES = {
 # fmt: on
 
 
-def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
+def read_caffemodel(path: str | Path, wanted: Container[str], limit: int) -> dict[str, np.ndarray]:
     """The weights of a `.caffemodel` file, in TensorFlow's layout.
 
     Args:
         path: The file.
+        wanted: Names of the arrays to read; the others are placeholders.
+        limit: int. The most bytes that the file may have.
 
     Returns:
         Layer and kind, such as `conv1/7x7_s2/kernel` → float32 array; kernels are (H, W, in, out), fully connected
@@ -48,19 +58,26 @@ def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file cannot be read or has no layers with weights.
     """
-    from google.protobuf.message import DecodeError
-
-    net = proto_class("inception_tf.caffe", MESSAGES, "NetParameter", "proto2")()
-    try:
+    check_content(path, f"no weights file at '{path}'; give a .caffemodel file")
+    size = os.path.getsize(path)
+    if size > limit:
+        raise UserError(
+            f"'{path}' has {size:,} bytes, and the network needs at most {limit:,}; give the file of this network"
+        )
+    with damage_is(f"'{path}' is damaged or not a .caffemodel file"):
+        net = proto_class("inception_tf.caffe", MESSAGES, "NetParameter", "proto2")()
         net.ParseFromString(Path(path).read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except DecodeError as error:
-        raise UserError(f"'{path}' is damaged or not a .caffemodel file") from error
-    arrays = {}
-    for layer in (*net.layer, *net.layers):
-        for kind, blob in zip(("kernel", "bias"), layer.blobs, strict=False):
-            arrays[f"{layer.name}/{kind}"] = _array(blob, kind)
+        stored: dict[str, StoredArray] = {}
+        for layer in (*net.layer, *net.layers):
+            for number, blob in enumerate(layer.blobs):
+                kind = KINDS[number] if number < len(KINDS) else str(number)
+                name = f"{layer.name}/{kind}"
+                if name in stored:
+                    raise UserError(
+                        f"'{path}' has several layers called '{layer.name}'; give the file of one network alone"
+                    )
+                stored[name] = _stored(blob, kind, f"{name} in '{path}'")
+        arrays = read_wanted(stored, wanted)
     if not arrays:
         raise UserError(
             f"'{path}' has no layers with weights; give the .caffemodel of a trained network"
@@ -68,12 +85,25 @@ def read_caffemodel(path: str | Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _array(blob: Any, kind: str) -> np.ndarray:
+def _stored(blob: Any, kind: str, where: str) -> StoredArray:
     shape = tuple(blob.shape.dim) or (blob.num, blob.channels, blob.height, blob.width)
-    if kind == "bias":
-        return np.array(blob.data, np.float32)
-    array = np.array(blob.data, np.float32).reshape(shape)
+    if min(shape) < 0 or math.prod(shape) != len(blob.data):
+        raise UserError(
+            f"{where} has {len(blob.data):,} numbers and the shape {shape[:8]}; give an undamaged file"
+        )
+    if kind != "kernel":
+        return StoredArray((len(blob.data),), FLOAT, lambda: np.array(blob.data, np.float32))
     # Old files write a fully connected kernel as (1, 1, out, in).
-    if array.ndim == 4 and array.shape[:2] != (1, 1):
-        return array.transpose(2, 3, 1, 0)
-    return array.reshape(array.shape[-2:]).T
+    kernel: tuple[int, ...]
+    axes: tuple[int, ...]
+    if len(shape) == 4 and shape[:2] != (1, 1):
+        kernel, axes = shape, (2, 3, 1, 0)
+    elif len(shape) >= 2:
+        kernel, axes = shape[-2:], (1, 0)
+    else:
+        raise UserError(f"{where} is no kernel but has the shape {shape}; give an undamaged file")
+    return StoredArray(
+        tuple(kernel[axis] for axis in axes),
+        FLOAT,
+        lambda: np.array(blob.data, np.float32).reshape(kernel).transpose(axes),
+    )

@@ -3,42 +3,45 @@
 
 from __future__ import annotations
 
-import os
 import re
-import zipfile
+from collections.abc import Container
 
 import numpy as np
 
-from inception_tf.errors import UserError
-from inception_tf.weights.formats import native
+from inception_tf.host.files import check_content
+from inception_tf.weights.formats import hdf5, native
+from inception_tf.weights.formats.stored import NOTHING, damage_is, read_wanted
 
 __all__ = ["is_keras_applications", "read_keras_h5"]
-
-BROKEN = (OSError, KeyError, RuntimeError, zipfile.BadZipFile)
 
 # Keras 3 numbers a layer's variables: those of a batch normalization without gamma, and of any other layer.
 BATCH_NORM, OTHER = ("beta", "moving_mean", "moving_variance"), ("kernel", "bias")
 NUMBERED = re.compile(r"conv2d(_\d+)?")
 
 
-def is_keras_applications(path: str) -> bool:
+def is_keras_applications(path: str, limit: int | None) -> bool:
     """Whether a file's layers have the names of `keras.applications` rather than this project's.
 
     Args:
         path: str. An HDF5 or `.keras` file.
+        limit: int. The most bytes to unpack from a `.keras` file; None: as of `hdf5.locate_hdf5`.
 
     Returns:
         False also for a damaged file.
-    """
-    import h5py
 
-    try:
-        with h5py.File(native.locate_hdf5(path), "r") as file:
-            if whole := native.whole_model_layers(file):
-                return not any(map(_is_ours, whole))
-            layers = native.layer_names(file)
-    except BROKEN:
-        return False
+    Raises:
+        UserError: The file is none that Keras writes.
+    """
+    check_content(path, f"no weights file at '{path}'; give a .weights.h5 or .keras file")
+    with (
+        damage_is(
+            f"'{path}' is damaged or not a Keras file; give a complete .weights.h5 or .keras file"
+        ),
+        hdf5.open_hdf5(path, limit) as file,
+    ):
+        if whole := native.whole_model_layers(file, path):
+            return not any(map(_is_ours, whole))
+        layers = native.layer_names(file, path)
     return any(map(NUMBERED.fullmatch, layers)) and not any(map(_is_ours, layers))
 
 
@@ -46,11 +49,13 @@ def _is_ours(layer: str) -> bool:
     return layer.startswith("Conv2d_")
 
 
-def read_keras_h5(path: str) -> dict[str, np.ndarray]:
+def read_keras_h5(path: str, wanted: Container[str], limit: int | None) -> dict[str, np.ndarray]:
     """The weights of a file of `keras.applications`, each under its layer's name.
 
     Args:
         path: str. An `.h5`, `.weights.h5` or `.keras` file.
+        wanted: Names of the arrays to read; the others are placeholders.
+        limit: int. The most bytes to unpack from a `.keras` file; None: as of `hdf5.locate_hdf5`.
 
     Returns:
         Layer and variable, such as `conv2d_12/kernel` → array.
@@ -58,23 +63,24 @@ def read_keras_h5(path: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is missing or damaged.
     """
-    import h5py
-
-    if not os.path.isfile(path):
-        raise UserError(f"no weights file at '{path}'; give the .h5 file of keras.applications")
-    try:
-        with h5py.File(native.locate_hdf5(path), "r") as file:
-            if whole := native.whole_model_layers(file):
-                return {
-                    f"{layer}/{_kind(weight)}": dataset[()]
-                    for layer, weights in whole.items()
-                    for weight, dataset in weights.items()
-                }
-    except BROKEN as error:
-        raise UserError(
+    check_content(path, f"no weights file at '{path}'; give the .h5 file of keras.applications")
+    with (
+        damage_is(
             f"'{path}' is damaged or not an .h5 file of keras.applications; give a complete one"
-        ) from error
-    return {_with_kind(name): array for name, array in native.read_native(path).items()}
+        ),
+        hdf5.open_hdf5(path, limit) as file,
+    ):
+        if whole := native.whole_model_layers(file, path):
+            stored = {
+                f"{layer}/{_kind(weight)}": array
+                for layer, weights in whole.items()
+                for weight, array in weights.items()
+            }
+            return read_wanted(stored, wanted)
+    numbered = native.read_native(path, NOTHING, limit)
+    names = {_with_kind(name): name for name in numbered}
+    arrays = native.read_native(path, {names[name] for name in names if name in wanted}, limit)
+    return {name: arrays[theirs] for name, theirs in names.items()}
 
 
 def _with_kind(name: str) -> str:
@@ -82,7 +88,7 @@ def _with_kind(name: str) -> str:
     layer, number = name.rsplit("/", 1)
     is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
     kinds = dict(enumerate(BATCH_NORM if is_batch_norm else OTHER))
-    return f"{layer}/{kinds.get(int(number), number)}"
+    return f"{layer}/{kinds.get(int(number) if number.isdecimal() else -1, number)}"
 
 
 def _kind(weight: str) -> str:

@@ -7,37 +7,38 @@ each other without an error.  It does store the layers' names, and those are use
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import zipfile
 from collections import Counter
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Container, Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import check_content
+from inception_tf.weights.formats import hdf5
+from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
 
 if TYPE_CHECKING:
     import h5py
     import keras
 
-__all__ = ["layer_names", "locate_hdf5", "native_names", "read_native", "whole_model_layers"]
+__all__ = ["layer_names", "native_names", "read_native", "whole_model_layers"]
 
 # Of `model.save("x.h5")`: the group of the weights, and the attributes with the names.
 WHOLE_MODEL, LAYERS, WEIGHTS = "model_weights", "layer_names", "weight_names"
-WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
 
 # Where Keras 3 stores a layer's variables; optimizer, metrics and seeds are elsewhere.
 LAYER = re.compile(r"(.*/)?layers/[^/]+/vars")
 
 
-def read_native(path: str) -> dict[str, np.ndarray]:
+def read_native(path: str, wanted: Container[str], limit: int | None) -> dict[str, np.ndarray]:
     """The weights of a file that Keras 3 wrote, by layer name.
 
     Args:
         path: str. A `.weights.h5` or `.keras` file, or an `.h5` file of `model.save`.
+        wanted: Names of the arrays to read; the others are placeholders.
+        limit: int. The most bytes to unpack from a `.keras` file; None: as of `hdf5.locate_hdf5`.
 
     Returns:
         Layer and number of the variable in it, such as `Mixed_5b_b1_0_conv/0` → array.
@@ -45,111 +46,138 @@ def read_native(path: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is missing, damaged or without layer names, or a name occurs twice.
     """
-    import h5py
-
-    if not os.path.exists(path):
-        raise UserError(f"no weights file at '{path}'; give a .weights.h5 or .keras file")
-    if os.path.isdir(path):
-        raise UserError(f"'{path}' is a folder; give a .weights.h5 or .keras file in it")
-    try:
-        with h5py.File(locate_hdf5(path), "r") as file:
-            layers = _layers(file)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise UserError(
+    check_content(path, f"no weights file at '{path}'; give a .weights.h5 or .keras file")
+    with (
+        damage_is(
             f"'{path}' is damaged or not a Keras file; give a complete .weights.h5 or .keras file"
-        ) from error
-    if not layers:
+        ),
+        hdf5.open_hdf5(path, limit) as file,
+    ):
+        layers = _layers(file, path)
+        _check_names(path, [name for name, _ in layers])
+        stored = {
+            f"{layer}/{number}": array
+            for layer, arrays in layers
+            for number, array in arrays.items()
+        }
+        return read_wanted(stored, wanted)
+
+
+def _check_names(path: str, names: list[str]) -> None:
+    if not names:
         raise UserError(
             f"'{path}' has no layer names, which Keras 3 writes; save the model again with"
             " model.save_weights or model.save"
         )
-    twice = [name for name, count in Counter(name for name, _ in layers).items() if count > 1]
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(
             f"'{path}' has several layers called '{twice[0]}'; give the file of one network alone"
         )
-    return {
-        f"{layer}/{number}": array for layer, arrays in layers for number, array in arrays.items()
-    }
 
 
-def locate_hdf5(path: str) -> str | io.BytesIO:
-    """The HDF5 content of a weights file, as `h5py.File` accepts it.
-
-    Args:
-        path: str. An HDF5 or `.keras` file.
-
-    Returns:
-        The path itself, or the weights inside a `.keras` archive.
-    """
-    if not path.endswith(".keras"):
-        return path
-    with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read(WEIGHTS_IN_KERAS_FILE))
-
-
-def layer_names(file: h5py.File) -> list[str]:
+def layer_names(file: h5py.File, path: str) -> list[str]:
     """The names of the layers that have variables in a file of Keras 3.
 
     Args:
         file: The open file.
+        path: str. Its path, for errors.
 
     Returns:
         Names in the order of the file.
     """
-    return [group.attrs["name"] for group in _groups(file)]
+    return [name for name, _ in _groups(file, path)]
 
 
-def _layers(file: h5py.File) -> list[tuple[str, dict[str, np.ndarray]]]:
+def _layers(file: h5py.File, path: str) -> list[tuple[str, dict[str, StoredArray]]]:
     """Name and numbered variables of each layer that has both."""
-    if whole := whole_model_layers(file):
+    if whole := whole_model_layers(file, path):
         return [
-            (layer, {str(number): _array(one) for number, one in enumerate(weights.values())})
+            (layer, {str(number): one for number, one in enumerate(weights.values())})
             for layer, weights in whole.items()
             if weights
         ]
     return [
-        (group.attrs["name"], {number: _array(dataset) for number, dataset in group.items()})
-        for group in _groups(file)
+        (
+            name,
+            {number: hdf5.stored_array(item, path) for number, item in hdf5.children(group, path)},
+        )
+        for name, group in _groups(file, path)
     ]
 
 
-def whole_model_layers(file: h5py.File) -> dict[str, dict[str, h5py.Dataset]]:
+def whole_model_layers(file: h5py.File, path: str) -> dict[str, dict[str, StoredArray]]:
     """The variables in the format of Keras 1 and 2, which Keras 3 writes for `model.save("x.h5")`.
 
     Args:
         file: The open file.
+        path: str. Its path, for errors.
 
     Returns:
-        Layer → name such as `conv2d_1/kernel:0` → dataset, both in the order of the file; nothing for a
+        Layer → name such as `conv2d_1/kernel:0` → array, both in the order of the file; nothing for a
         file of another format.
+
+    Raises:
+        UserError: An array is not in the file itself, or names and arrays do not fit each other.
     """
-    root = file.get(WHOLE_MODEL, file)
-    return {
-        _text(layer): {
-            _text(weight): root[_text(layer)][_text(weight)]
-            for weight in root[_text(layer)].attrs[WEIGHTS]
+    root = hdf5.child(file, WHOLE_MODEL, path) if WHOLE_MODEL in file else file
+    found: dict[str, dict[str, StoredArray]] = {}
+    for layer in _names(root, LAYERS, path):
+        group = _inside(root, layer, path)
+        if layer in found:
+            raise UserError(
+                f"'{path}' has several layers called '{layer}'; give the file of one network alone"
+            )
+        weights = _names(group, WEIGHTS, path)
+        found[layer] = {
+            weight: hdf5.stored_array(_inside(group, weight, path), path) for weight in weights
         }
-        for layer in root.attrs.get(LAYERS, ())
-    }
+    return found
 
 
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else str(name)
+def _names(item: h5py.Group, key: str, path: str) -> list[str]:
+    """A list of names in an attribute, which Keras splits into `key0`, `key1`... where it is long."""
+    if key not in item.attrs and f"{key}0" not in item.attrs:
+        if key == LAYERS:
+            return []
+        raise UserError(f"'{item.name}' in '{path}' has no {key}; give a complete file")
+    keys = [key] if key in item.attrs else []
+    while not keys or keys[0] != key:
+        if f"{key}{len(keys)}" not in item.attrs:
+            break
+        keys.append(f"{key}{len(keys)}")
+    names = []
+    for one in keys:
+        found = hdf5.texts(item, one)
+        if found is None:
+            raise UserError(
+                f"the {one} of '{item.name}' in '{path}' are no names; give a complete file"
+            )
+        names += found
+    return names
 
 
-def _groups(file: h5py.File) -> list[h5py.Group]:
-    groups: list[h5py.Group] = []
-    file.visititems(lambda path, item: groups.append(item) if LAYER.fullmatch(path) else None)
-    return [group for group in groups if "name" in group.attrs and len(group)]
+def _inside(group: h5py.Group, name: str, path: str) -> Any:
+    """`group[name]` without a link on the way."""
+    for part in name.split("/"):
+        group = hdf5.child(group, part, path)
+    return group
 
 
-def _array(dataset: h5py.Dataset) -> np.ndarray:
-    if dataset.attrs.get("dtype") != "bfloat16":
-        return dataset[()]
-    import ml_dtypes
-
-    return np.array(dataset, dtype=ml_dtypes.bfloat16)  # two opaque bytes in HDF5
+def _groups(file: h5py.File, path: str) -> list[tuple[str, h5py.Group]]:
+    """The name of each layer that has one, and the group of its variables."""
+    found = []
+    for group in hdf5.groups(file, path):
+        if not LAYER.fullmatch(group.name.removeprefix("/")) or not len(group):
+            continue
+        if "name" in group.attrs:
+            name = hdf5.text(group, "name")
+            if name is None:
+                raise UserError(
+                    f"the name of '{group.name}' in '{path}' is no text; give another file"
+                )
+            found.append((name, group))
+    return found
 
 
 def native_names(model: keras.Model, theirs: Iterable[str]) -> dict[str, str]:

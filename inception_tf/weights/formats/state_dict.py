@@ -8,22 +8,27 @@ moving mean, and the moving variance is unchanged.
 
 from __future__ import annotations
 
-import json
-import pickle
-from pathlib import Path
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import check_content
+from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
+from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
 
 __all__ = ["read_state_dict"]
 
 
-def read_state_dict(path: str) -> dict[str, np.ndarray]:
+def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np.ndarray]:
     """The arrays of a state dict, with kernels in TensorFlow's layout and gammas folded in.
 
     Args:
         path: str. A `.safetensors` or `.pth` file.
+        wanted: Names of the arrays to read; the others are placeholders.
 
     Returns:
         Parameter name, such as `fc.weight` → array.
@@ -31,67 +36,101 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     Raises:
         UserError: The file is missing, damaged, incomplete, or a pickle without torch to read it.
     """
-    state = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
-    arrays = {
-        name: array for name, array in state.items() if not name.endswith(".num_batches_tracked")
-    }
+    check_content(path, f"no weights file at '{path}'; give a .safetensors or .pth file")
+    opened = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
+    with opened as state:
+        stored = {name: array for name, array in state.items() if not name.endswith(COUNTER)}
+        return read_wanted(
+            {name: _transposed(array) for name, array in _folded(path, stored).items()}, wanted
+        )
+
+
+def _folded(path: str, stored: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
+    """Without gammas; kernels and moving means multiply by theirs when they are read."""
+    arrays = dict(stored)
     for name in [name for name in arrays if name.endswith(".bn.running_mean")]:
         module = name.removesuffix(".bn.running_mean")
         gamma, kernel = arrays.pop(f"{module}.bn.weight", None), f"{module}.conv.weight"
-        if gamma is None or kernel not in arrays or len(gamma) != len(arrays[kernel]):
+        mean = arrays[name]
+        if (
+            gamma is None
+            or kernel not in arrays
+            or len(arrays[kernel].shape) != 4
+            or not gamma.shape == mean.shape == arrays[kernel].shape[:1]
+        ):
             raise UserError(
                 f"'{path}' has no {module}.bn.weight and {kernel} to match {name};"
                 " give the complete file"
             )
-        arrays[kernel] = arrays[kernel] * gamma[:, None, None, None]
-        arrays[name] = arrays[name] * gamma
-    return {name: _transposed(array) for name, array in arrays.items()}
+        arrays[kernel] = _times(arrays[kernel], gamma)
+        arrays[name] = _times(mean, gamma)
+    return arrays
 
 
-def _transposed(array: np.ndarray) -> np.ndarray:
+def _times(array: StoredArray, gamma: StoredArray) -> StoredArray:
+    shape = (-1, *(1,) * (len(array.shape) - 1))
+    return StoredArray(array.shape, array.dtype, lambda: array.read() * gamma.read().reshape(shape))
+
+
+def _transposed(array: StoredArray) -> StoredArray:
     """(out, in, H, W) → (H, W, in, out); (out, in) → (in, out)."""
-    return array.transpose(AXES.get(array.ndim, tuple(range(array.ndim))))
+    axes = AXES.get(len(array.shape))
+    if axes is None:
+        return array
+    shape = tuple(array.shape[axis] for axis in axes)
+    return StoredArray(shape, array.dtype, lambda: array.read().transpose(axes))
 
 
 AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
+COUNTER = ".num_batches_tracked"
 
-PICKLES = (b"PK", b"\x80")  # first bytes: torch's archives since 1.6, its older files
+ZIP, PICKLE = b"PK", b"\x80"  # first bytes: torch's archives since 1.6, its older files
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": None, "I64": "<i8", "I32": "<i4"}
+# What safetensors calls the types of weights; others, such as integers, are no weights.
+DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "bfloat16"}
 
 
-def _safetensors(path: str) -> dict[str, np.ndarray]:
-    """The format: the header's length (8 bytes), a JSON header, the concatenated arrays."""
+@contextmanager
+def _safetensors(path: str) -> Iterator[dict[str, StoredArray]]:
+    from safetensors import safe_open
+
+    with (
+        damage_is(f"'{path}' is damaged or not a .safetensors file; give a complete one"),
+        safe_open(path, framework="numpy") as file,
+    ):
+        yield {name: _safe_array(path, file, name) for name in file.keys()}  # noqa: SIM118
+
+
+def _safe_array(path: str, file: Any, name: str) -> StoredArray:
     import ml_dtypes
 
-    try:
-        content = Path(path).read_bytes()
-        start = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:start])
-        header.pop("__metadata__", None)
-        arrays = {}
-        for name, entry in header.items():
-            dtype = np.dtype(DTYPES[entry["dtype"]] or ml_dtypes.bfloat16)
-            begin, end = (start + offset for offset in entry["data_offsets"])
-            arrays[name] = np.frombuffer(content[begin:end], dtype).reshape(entry["shape"])
-        return {name: array.astype(np.float32) for name, array in arrays.items()}
-    except OSError as error:
-        raise UserError(f"cannot read '{path}': {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(
-            f"'{path}' is damaged or not a .safetensors file; give a complete one"
-        ) from error
+    entry = file.get_slice(name)
+    kind = entry.get_dtype()
+    if kind not in DTYPES:
+        return StoredArray(
+            tuple(entry.get_shape()), np.dtype(np.int64), partial(_no_weights, path, name, kind)
+        )
+    dtype = np.dtype(ml_dtypes.bfloat16 if kind == "BF16" else DTYPES[kind])
+    return StoredArray(
+        tuple(entry.get_shape()), dtype, lambda: file.get_tensor(name).astype(np.float32)
+    )
 
 
-def _pickled(path: str) -> dict[str, np.ndarray]:
+def _no_weights(path: str, name: str, kind: str) -> np.ndarray:
+    raise UserError(f"'{name}' in '{path}' has the type {kind}, which weights never have")
+
+
+@contextmanager
+def _pickled(path: str) -> Iterator[dict[str, StoredArray]]:
     """Reading a pickle can run code; torch reads tensors only and refuses everything else."""
-    try:
-        with open(path, "rb") as file:
-            is_pickle = file.read(2).startswith(PICKLES)
-    except OSError as error:
-        raise UserError(f"no weights file at '{path}'; give a .safetensors or .pth file") from error
-    if not is_pickle:
-        raise _damaged(path)
+    damaged = (
+        f"'{path}' is damaged or has more than tensors, and code is never loaded;"
+        " give a complete state dict"
+    )
+    with open(path, "rb") as file:
+        start = file.read(2)
+    if not start.startswith((ZIP, PICKLE)):
+        raise UserError(damaged)
     try:
         import torch
     except ModuleNotFoundError as error:
@@ -99,15 +138,31 @@ def _pickled(path: str) -> dict[str, np.ndarray]:
             f"'{path}' is a pickle, and only torch reads it safely: pip install torch, or give the"
             " .safetensors file"
         ) from error
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: tensor.float().numpy() for name, tensor in state.items()}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
-        raise _damaged(path) from error
+    with damage_is(damaged):
+        if start == ZIP:
+            _check_archive(path)
+        # The values of an archive stay in the file until they are used.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
+        yield {name: _tensor(path, name, tensor) for name, tensor in state.items()}
 
 
-def _damaged(path: str) -> UserError:
-    return UserError(
-        f"'{path}' is damaged or has more than tensors, and code is never loaded;"
-        " give a complete state dict"
-    )
+def _check_archive(path: str) -> None:
+    """That nothing is compressed, as torch never does it, and each checksum, which torch does not compare."""
+    with open_archive(path) as archive:
+        for member in archive.infolist():
+            check_member(path, member, stored=True)
+            for _ in member_chunks(archive, member):
+                pass
+
+
+def _tensor(path: str, name: str, tensor: Any) -> StoredArray:
+    import torch
+
+    if (
+        not isinstance(tensor, torch.Tensor)
+        or tensor.layout != torch.strided
+        or tensor.is_quantized
+    ):
+        raise UserError(f"'{name}' in '{path}' is no plain tensor; give a state dict")
+    dtype = np.dtype(np.float32 if tensor.is_floating_point() else np.int64)
+    return StoredArray(tuple(tensor.shape), dtype, lambda: tensor.float().numpy())

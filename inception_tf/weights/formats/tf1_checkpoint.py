@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 
 from inception_tf.errors import UserError, is_without_tensorflow, missing_tensorflow
+from inception_tf.host.files import check_content
+from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.tf_bundle import check_bundle
 from inception_tf.weights.transfer import abbreviate
 
 __all__ = [
@@ -52,12 +56,15 @@ def ema_names(names: Mapping[str, str]) -> dict[str, str]:
     return {ours: theirs + EMA for ours, theirs in names.items()}
 
 
-def read_tf1_checkpoint(path: str, ema: bool = False) -> dict[str, np.ndarray]:
+def read_tf1_checkpoint(
+    path: str, ema: bool = False, wanted: Container[str] = NOTHING
+) -> dict[str, np.ndarray]:
     """The weights of a TF1 checkpoint, with gammas folded in.
 
     Args:
         path: str. The checkpoint's name, without `.index`.
         ema: bool. Read the moving averages instead, whose names end in `/ExponentialMovingAverage`.
+        wanted: Names of the arrays to read; the others are placeholders.
 
     Returns:
         Variable name, such as `InceptionV3/Conv2d_1a_3x3/weights` → array.
@@ -67,7 +74,10 @@ def read_tf1_checkpoint(path: str, ema: bool = False) -> dict[str, np.ndarray]:
             installed.
     """
     return _with_reader(
-        path, lambda reader: _folded(_arrays(reader, path, ema), EMA if ema else "")
+        path,
+        lambda reader: read_wanted(
+            _folded(_stored(reader, path, ema), path, EMA if ema else ""), wanted
+        ),
     )
 
 
@@ -131,18 +141,17 @@ def _with_reader(path: str, use: Callable[[Any], T]) -> T:
         f"'{path}', a TensorFlow 1 checkpoint,",
         "; or convert it to a .weights.h5 file with inception-tf convert where TensorFlow is installed",
     )
-    import tensorflow as tf
+    with damage_is(
+        f"'{path}' is not a readable TensorFlow checkpoint; give the name of a complete one,"
+        " without .index or .data-00000-of-00001"
+    ):
+        import tensorflow as tf
 
-    try:
+        if os.path.exists(f"{path}.index"):
+            check_bundle(path)
+        else:
+            check_content(path)
         return use(tf.train.load_checkpoint(path))
-    except UserError:  # is a ValueError
-        raise
-    # IndexError: TensorFlow's error for a truncated file.
-    except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-        raise UserError(
-            f"'{path}' is not a readable TensorFlow checkpoint; give the name of a complete one,"
-            " without .index or .data-00000-of-00001"
-        ) from error
 
 
 def _weights(names: Iterable[str], suffix: str = "") -> list[str]:
@@ -153,8 +162,9 @@ def _weights(names: Iterable[str], suffix: str = "") -> list[str]:
     ]
 
 
-def _arrays(reader: Any, path: str, ema: bool) -> dict[str, np.ndarray]:
-    names = sorted(reader.get_variable_to_shape_map())
+def _stored(reader: Any, path: str, ema: bool) -> dict[str, StoredArray]:
+    shapes, dtypes = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    names = sorted(shapes)
     kept = _weights(names)
     if ema:
         averages = set(_weights(names, EMA))
@@ -165,15 +175,31 @@ def _arrays(reader: Any, path: str, ema: bool) -> dict[str, np.ndarray]:
                 f" ({abbreviate(missing)}); omit ema to read the raw weights"
             )
         kept = sorted(averages)
-    return {name: reader.get_tensor(name) for name in kept}
+    return {
+        name: StoredArray(
+            tuple(shapes[name]),
+            np.dtype(dtypes[name].as_numpy_dtype),
+            partial(reader.get_tensor, name),
+        )
+        for name in kept
+    }
 
 
-def _folded(arrays: dict[str, np.ndarray], suffix: str) -> dict[str, np.ndarray]:
+def _folded(arrays: dict[str, StoredArray], path: str, suffix: str) -> dict[str, StoredArray]:
     """Fold gammas in: gamma * (w*x - mean) / s is ((gamma*w)*x - gamma*mean) / s for any gamma."""
     for name in [name for name in arrays if name.endswith(GAMMA + suffix)]:
         layer = name.removesuffix(GAMMA + suffix)
         kernel, mean = f"{layer}weights{suffix}", f"{layer}BatchNorm/moving_mean{suffix}"
         if kernel in arrays and mean in arrays:
             gamma = arrays.pop(name)
-            arrays[kernel], arrays[mean] = arrays[kernel] * gamma, arrays[mean] * gamma
+            if not gamma.shape == arrays[mean].shape == arrays[kernel].shape[-1:]:
+                raise UserError(
+                    f"'{name}' in '{path}' does not fit {kernel}: its shape is {gamma.shape}; give an undamaged file"
+                )
+            for other in (kernel, mean):
+                arrays[other] = _times(arrays[other], gamma)
     return arrays
+
+
+def _times(array: StoredArray, gamma: StoredArray) -> StoredArray:
+    return StoredArray(array.shape, array.dtype, lambda: array.read() * gamma.read())

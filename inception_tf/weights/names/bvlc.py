@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
-import zipfile
+from collections.abc import Container
 
 import numpy as np
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Network
-from inception_tf.errors import UserError, unknown
+from inception_tf.errors import unknown
+from inception_tf.host.files import check_content
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.caffe import read_caffemodel
+from inception_tf.weights.formats.npz import read_npz
 
 __all__ = ["NETWORKS_OF_BVLC", "bvlc_names", "read_bvlc"]
 
@@ -68,35 +70,30 @@ def _dense(ours: str, theirs: str) -> dict[str, str]:
     return {f"{ours}/{kind}": f"{theirs}/{kind}" for kind in ("kernel", "bias")}
 
 
-def read_bvlc(path: str) -> dict[str, np.ndarray]:
+def read_bvlc(path: str, wanted: Container[str], limit: int) -> dict[str, np.ndarray]:
     """The arrays of a `.npz` or `.caffemodel` file, in TensorFlow's layout.
 
     Args:
         path: str. The file.
+        wanted: Names of the arrays to read; the others are placeholders.
+        limit: int. The most bytes that a `.caffemodel` file may have.
 
     Returns:
-        Caffe's name → float32 array; kernels are (H, W, in, out), also those over a flattened feature map.
+        Caffe's name → float array; kernels are (H, W, in, out), also those over a flattened feature map.
 
     Raises:
         UserError: The file is missing, damaged or has no weights.
     """
-    arrays = read_caffemodel(path) if path.endswith(".caffemodel") else _npz(path)
+    check_content(path, f"no weights file at '{path}'; give a .npz or .caffemodel file")
+    if path.endswith(".caffemodel"):
+        arrays = read_caffemodel(path, wanted, limit)
+    else:
+        arrays = read_npz(path, wanted)
     return {name: _unflattened(name, array) for name, array in arrays.items()}
-
-
-def _npz(path: str) -> dict[str, np.ndarray]:
-    try:
-        # Without allow_pickle (the default) NumPy loads numbers but no objects.
-        with open(path, "rb") as raw, np.load(raw) as file:
-            return {name: file[name].astype(np.float32) for name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"no weights file at '{path}'; give a .npz or .caffemodel file") from error
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"'{path}' is damaged or not a .npz file; give a complete one") from error
 
 
 def _unflattened(name: str, array: np.ndarray) -> np.ndarray:
     """Undo the flattening of a feature map, which is channels first in Caffe."""
-    if name.endswith("/fc/kernel") and array.shape[0] == np.prod(FULLY_CONNECTED):
+    if name.endswith("/fc/kernel") and array.ndim == 2 and len(array) == np.prod(FULLY_CONNECTED):
         return array.reshape(*FULLY_CONNECTED, -1).transpose(1, 2, 0, 3)
     return array

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arrays in a file before they are read: their names and shapes are known, their values are not.
+
+A file may claim any shape.  The readers of this folder therefore take the names that are wanted: those arrays
+are read, and all others are placeholders of the claimed shape and dtype, which take no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from inception_tf.errors import UserError
+
+__all__ = ["EVERYTHING", "NOTHING", "StoredArray", "damage_is", "read_wanted"]
+
+NOTHING: Container[str] = frozenset()  # the names to read for names and shapes alone
+
+
+class _All(Container[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERYTHING: Container[str] = _All()  # for a file that is known to be harmless
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    read: Callable[[], np.ndarray]  # reads it, while the file is open
+
+
+def read_wanted(stored: Mapping[str, StoredArray], wanted: Container[str]) -> dict[str, np.ndarray]:
+    """Reads the wanted arrays of a file.
+
+    Args:
+        stored: Name → array in the file.
+        wanted: The names of the arrays to read.
+
+    Returns:
+        Name → array; for a name that is not wanted a placeholder of its shape and dtype.
+
+    Raises:
+        UserError: A shape is impossible.
+    """
+    return {
+        name: array.read() if name in wanted else _placeholder(name, array)
+        for name, array in stored.items()
+    }
+
+
+def _placeholder(name: str, array: StoredArray) -> np.ndarray:
+    try:
+        return np.broadcast_to(np.zeros((), array.dtype), array.shape)
+    except (ValueError, OverflowError) as error:
+        shown = "x".join(map(str, array.shape[:8])) + ("x..." if len(array.shape) > 8 else "")
+        raise UserError(
+            f"the file says that its array '{name[:200]}' is {shown}, which no array can be;"
+            " give a complete, undamaged file"
+        ) from error
+
+
+@contextmanager
+def damage_is(sentence: str) -> Iterator[None]:
+    """Turns whatever a parser raises on a damaged file into a `UserError`.
+
+    The parsers are other packages' (HDF5, torch, protobuf, zipfile), which promise no set of exceptions for bytes
+    that are not theirs.
+
+    Args:
+        sentence: The error's sentence.
+
+    Raises:
+        UserError: The block raised; one of its own is passed on.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(sentence) from error
