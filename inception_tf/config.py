@@ -212,7 +212,8 @@ class OptimizerConfig:
     """The optimizer, its learning rate schedule and its averages."""
 
     name: str = setting(
-        "adam", "adam, sgd, or rmsprop with TensorFlow 1's initial state, as in slim"
+        "adam",
+        "adam, adamw, adagrad, sgd, or rmsprop with TensorFlow 1's initial state, as in slim",
     )
     learning_rate: float = setting(1e-3, "at its highest, after the warm-up", within=ABOVE_0)
     warmup_epochs: float = setting(
@@ -244,8 +245,24 @@ class OptimizerConfig:
     decay: float = setting(
         0.9, "of rmsprop: fraction of the mean squares kept at each step", within=FRACTION_BELOW_1
     )
+    weight_decay: float = setting(
+        0.0,
+        "of adamw: decoupled; each step takes this times the learning rate off every kernel",
+        within=AT_LEAST_0,
+    )
     epsilon: float | None = setting(
-        None, "keeps the division finite; null: rmsprop 1.0 (slim), adam 1e-7", within=ABOVE_0
+        None, "keeps the division finite; null: rmsprop 1.0 (slim), others 1e-7", within=ABOVE_0
+    )
+    accumulation_steps: int = setting(
+        1,
+        "steps whose gradients are averaged for one update, for larger batches than memory holds",
+        "steps",
+        within=AT_LEAST_1,
+    )
+    layer_decay: float = setting(
+        1.0,
+        "factor on the learning rate for each module further from the classifier",
+        within=Range(0, 1, above=True),
     )
     clip_norm: float | None = setting(
         None, "maximum global norm of the gradient; null: no clipping", within=ABOVE_0
@@ -268,6 +285,15 @@ class TrainingConfig:
     )
     label_smoothing: float = setting(
         0.0, "fraction of the target spread over all classes", within=FRACTION_BELOW_1
+    )
+    focal_gamma: float = setting(
+        0.0,
+        "exponent of the focal loss, which counts images that are classified well less; 0: cross-entropy",
+        within=AT_LEAST_0,
+    )
+    class_weights: str | dict | None = setting(  # noqa: RUF009  # frozen
+        None,
+        "of each class in the loss: balanced, against its number of images, or {name: weight}; null: all 1",
     )
     aux_weight: float | None = setting(
         None,

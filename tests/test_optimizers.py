@@ -134,6 +134,90 @@ def test_adam_is_keras_and_as_near_its_formula():
     assert error <= 1.1 * keras_error
 
 
+def test_adamw_is_keras_and_decays_kernels_alone():
+    def trained(optimizer):
+        kernel = keras.Variable(ramps.uniform("kernel", (3, 2)), name="kernel")
+        beta = keras.Variable(ramps.uniform("beta", (2,)), name="beta")
+        for number in range(8):
+            gradients = [tf.constant(ramps.uniform(f"{number}", v.shape)) for v in (kernel, beta)]
+            optimizer.apply(gradients, [kernel, beta])
+        return np.array(kernel), np.array(beta)
+
+    words = ("optimizer.name=adamw", "optimizer.weight_decay=0.2", "optimizer.learning_rate=0.05")
+    found = trained(optimizer(*words, "optimizer.warmup_epochs=0", "optimizer.schedule=constant"))
+    keras_own = keras.optimizers.AdamW(0.05, weight_decay=0.2)
+    keras_own.exclude_from_weight_decay(var_names=["beta"])
+    for ours_, theirs_ in zip(found, trained(keras_own), strict=True):
+        np.testing.assert_allclose(ours_, theirs_, rtol=0, atol=1e-5)  # a step is 0.05
+
+
+def test_adagrad_is_tensorflow_1s():
+    found = ours(
+        optimizer(*SLIM, "optimizer.name=adagrad", "optimizer.schedule=constant"),
+    )
+    # Its accumulator begins at 0.1 as Keras' does; it has no epsilon.
+    adagrad = tf.compat.v1.train.AdagradOptimizer(0.01, initial_accumulator_value=0.1)
+    np.testing.assert_allclose(found, theirs(adagrad), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adagrad", "sgd", "rmsprop"])
+def test_a_layer_with_half_the_learning_rate_is_one_with_half_the_learning_rate(name):
+    words = (f"optimizer.name={name}", "optimizer.warmup_epochs=0", "optimizer.schedule=constant")
+    words += ("optimizer.weight_decay=0.1",) if name == "adamw" else ()
+
+    def trained(rate, factors):
+        found = make_optimizer(
+            settings(*words, f"optimizer.learning_rate={rate}"),
+            steps_per_epoch=5,
+            epochs=10,
+            rate_factors=factors,
+        )
+        layers = [
+            keras.layers.Dense(2, name=layer) for layer in ("Mixed_5b_0", "Mixed_5c_0", "Logits")
+        ]
+        for layer in layers:
+            layer.build((None, 3))
+            layer.kernel.assign(ramps.uniform("start", (3, 2)))
+        kernels = [layer.kernel for layer in layers]
+        for number in range(5):
+            gradient = tf.constant(ramps.uniform(f"gradient {number}", (3, 2)))
+            found.apply([gradient] * 3, kernels)
+        return [np.array(kernel) for kernel in kernels]
+
+    slow, half, whole = trained(0.1, {"Mixed_5": 0.25, "Mixed_5c": 0.5})
+    np.testing.assert_allclose(whole, trained(0.1, None)[0], rtol=1e-6)
+    np.testing.assert_allclose(half, trained(0.05, None)[0], rtol=1e-6)
+    np.testing.assert_allclose(slow, trained(0.025, None)[0], rtol=1e-6)
+
+
+def test_accumulated_gradients_update_as_one_large_batch_does():
+    words = ("optimizer.name=sgd", "optimizer.learning_rate=0.1", "optimizer.clip_norm=1.0")
+    words += ("optimizer.warmup_epochs=0", "optimizer.schedule=constant")
+
+    def trained(accumulated, gradients):
+        inner = optimizer(*words, f"optimizer.accumulation_steps={accumulated}")
+        averaging = MovingAverage(inner, 0.9)
+        variable = keras.Variable(ramps.uniform("start", (6,)))
+        for gradient in gradients:
+            averaging.apply([tf.constant(gradient)], [variable])
+        return np.array(variable), np.array(averaging.averages[0]), int(averaging.iterations)
+
+    small = [3 * ramps.uniform(f"gradient {number}", (6,)) for number in range(6)]
+    large = [np.mean(small[first : first + 3], 0) for first in (0, 3)]
+    found, expected = trained(3, small), trained(1, large)
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+    assert found[2] == expected[2] == 2
+
+
+@pytest.mark.parametrize("name", ["adamw", "adagrad"])
+def test_an_optimizer_is_what_it_was_after_its_configuration_was_written(name):
+    made = optimizer(f"optimizer.name={name}", "optimizer.weight_decay=0.1")
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(made))
+    assert type(again) is type(made)
+    assert again.get_config() == made.get_config()
+
+
 def test_adam_takes_a_float32_step_in_one_operation_and_any_other_as_keras():
     def kinds(dtype, gradient):
         adam, variable = Adam(0.001), keras.Variable([[1.0], [2.0]], dtype=dtype)

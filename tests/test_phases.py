@@ -12,10 +12,11 @@ import inception_tf
 from inception_tf.config import Config
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.errors import UserError
+from inception_tf.models import find_network
 from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.compile import compile_for, compiled_model
-from inception_tf.training.phases import phases_of
+from inception_tf.training.phases import layer_rates, phases_of
 from inception_tf.training.plan import make_plan
 from inception_tf.training.pretrained import load_pretrained, take_unit_scale
 from inception_tf.training.train import train
@@ -71,6 +72,26 @@ class Weights(keras.callbacks.Callback):
 
 def changed(before, after):
     return {path for path in before if not np.array_equal(before[path], after[path])}
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v2", "alexnet"])
+def test_learning_rates_fall_from_the_classifier_to_the_image(name):
+    network = find_network(name)
+    model = inception_tf.create_model(name, width_multiplier=0.05, classes=3)
+    rates = layer_rates(network, 0.5)
+    factors = []
+    for layer in model.layers:
+        if layer.trainable_weights:
+            fitting = [start for start in rates if layer.weights[0].path.startswith(start)]
+            is_head = layer.name.startswith(
+                ("Logits", "AuxLogits", *(a.name for a in network.auxiliaries))
+            )
+            assert bool(fitting) is not is_head, layer.name
+            factors += [rates[max(fitting, key=len)]] if fitting else []
+    assert factors == sorted(factors)
+    assert factors[-1] == 0.5
+    assert len(set(factors)) == len(rates)
+    assert not layer_rates(network, 1.0)
 
 
 @pytest.mark.slow

@@ -10,10 +10,17 @@ import keras
 from inception_tf.applications import create_model
 from inception_tf.errors import UserError
 from inception_tf.nn.network import LOGITS, endpoints
+from inception_tf.training.losses import make_loss
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics, warm_up_statistics
 from inception_tf.training.optim.optimizers import LossScaleOptimizer, make_optimizer
-from inception_tf.training.phases import Phase, freeze_layers, phase_optimizer, phases_of
+from inception_tf.training.phases import (
+    Phase,
+    freeze_layers,
+    layer_rates,
+    phase_optimizer,
+    phases_of,
+)
 from inception_tf.training.pretrained import load_pretrained
 
 __all__ = ["compile_for", "compiled_model"]
@@ -75,12 +82,7 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
         weights[auxiliary.output] = auxiliary.loss_weight if weight is None else weight
     model.compile(
         optimizer=_optimizer(plan, phase, model),
-        loss={
-            name: keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=training.label_smoothing
-            )
-            for name in weights
-        },
+        loss={name: make_loss(training, plan.class_weights) for name in weights},
         loss_weights=weights,
         metrics={
             "predictions": [
@@ -125,7 +127,12 @@ def _model_class() -> type[keras.Model]:
 def _optimizer(plan: ModelPlan, phase: Phase, model: keras.Model) -> keras.Optimizer:
     """The recipe's optimizer, wrapped in its moving averages, and in turn in what skips non-finite steps."""
     config = phase_optimizer(plan.config, phase)
-    optimizer = make_optimizer(config, steps_per_epoch=plan.steps, epochs=phase.epochs)
+    optimizer = make_optimizer(
+        config,
+        steps_per_epoch=plan.steps,
+        epochs=phase.epochs,
+        rate_factors=layer_rates(plan.network, config.layer_decay),
+    )
     scaled = plan.precision.policy == "mixed_float16"
     if keras.backend.backend() != "tensorflow":
         return LossScaleOptimizer(optimizer) if scaled else optimizer

@@ -23,6 +23,7 @@ class ModelPlan:
     size: int  # pixels, height and width
     steps: int  # per epoch
     precision: Precision
+    class_weights: tuple[float, ...] | None = None  # of each class in the loss; None: all 1
 
     def model_arguments(self) -> dict:
         """The arguments of `create_model` for this run.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import keras
 
-from inception_tf.arch.spec import Network
+from inception_tf.arch.spec import Network, depth_of
 from inception_tf.config import Config, OptimizerConfig
 from inception_tf.nn.network import HIDDEN_NORM, LOGITS
 
-__all__ = ["Phase", "freeze_layers", "phase_at", "phase_optimizer", "phases_of"]
+__all__ = ["Phase", "freeze_layers", "layer_rates", "phase_at", "phase_optimizer", "phases_of"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,23 @@ def phase_optimizer(config: Config, phase: Phase) -> OptimizerConfig:
     return dataclasses.replace(
         config.optimizer, learning_rate=learning_rate, schedule="constant", warmup_epochs=0
     )
+
+
+def layer_rates(network: Network, decay: float) -> dict[str, float]:
+    """Factors on the learning rate that fall with the distance from the classifier, as in Clark et al. 2020 (ELECTRA).
+
+    Args:
+        network: The network's description.
+        decay: The factor for each module with weights, in (0, 1].
+
+    Returns:
+        By the beginning of a layer's name: `decay` for the last module of the backbone, its square for the one
+        before; classifiers are not among them, nor is anything where `decay` is 1.
+    """
+    if decay == 1:
+        return {}
+    modules = [name for name, step in network.backbone if depth_of(step)]
+    return {name: decay ** (number + 1) for number, name in enumerate(reversed(modules))}
 
 
 def freeze_layers(model: keras.Model, config: Config, network: Network, phase: Phase) -> None:

@@ -18,12 +18,13 @@ from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
 from inception_tf.models import find_network, switches, variant
+from inception_tf.training.losses import class_weights
 from inception_tf.training.model_plan import ModelPlan
 
 __all__ = ["TrainingPlan", "make_plan"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingPlan(ModelPlan):
     """A configuration resolved against its data, with every number that a run needs.
 
@@ -104,6 +105,7 @@ def make_plan(config: Config) -> TrainingPlan:
         size=size,
         steps=steps_per_epoch(train, data.batch_size),
         precision=resolve_precision(config.training.precision),
+        class_weights=class_weights(config.training.class_weights, train.classes, source.labels),
         source=source,
         train=train,
         validation=validation,

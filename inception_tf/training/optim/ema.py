@@ -70,8 +70,11 @@ class MovingAverage(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         if not self.built:
             self.build(list(trainable_variables))
+        before = keras.ops.copy(self.iterations)
         self.inner_optimizer.apply(grads, trainable_variables)
-        rate = 1.0 - warmed(self.decay, self.iterations)
+        # Where gradients are accumulated, most steps update nothing and count for nothing.
+        updated = keras.ops.cast(self.iterations > before, "float32")
+        rate = updated * (1.0 - warmed(self.decay, self.iterations))
         for variable, average in self.pairs():
             self.assign_sub(average, (average - variable) * rate)
 

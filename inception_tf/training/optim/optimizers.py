@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from inception_tf.config import OptimizerConfig
@@ -10,7 +13,9 @@ from inception_tf.errors import unknown
 from inception_tf.nn.keras_internals import require
 
 __all__ = [
+    "Adagrad",
     "Adam",
+    "AdamW",
     "LossScaleOptimizer",
     "SGD",
     "TF1RMSprop",
@@ -20,19 +25,42 @@ __all__ = [
 ]
 
 require("_clip_gradients", "_all_reduce_sum_gradients")
-require("_get_variable_index", "_momentums", "_velocities")
+require("_get_variable_index", "_momentums", "_trainable_variables", "_velocities")
 
 RMSPROP_EPSILON = 1.0  # slim train_image_classifier.py, opt_epsilon
 ADAM_EPSILON = 1e-7  # Keras' default
 registered = keras.saving.register_keras_serializable(package="inception_tf")
 
 
-class _ClipsSummedGradients(keras.optimizers.Optimizer):
-    """Clips the sum of the gradients of all replicas.
+class _Update(keras.optimizers.Optimizer):
+    """Clips the sum of the gradients of all replicas, and has a factor on the learning rate of each layer.
 
     Keras clips each replica's gradient before they are added (base_optimizer.py,
     `_backend_apply_gradients`), so that the limit grows with the number of replicas.
     """
+
+    def __init__(
+        self, *arguments: Any, rate_factors: Mapping[str, float] | None = None, **options: Any
+    ):
+        super().__init__(*arguments, **options)
+        self.rate_factors = dict(rate_factors or {})  # by the beginning of a layer's name
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, self._rate_of(variable, learning_rate))
+
+    def _rate_of(self, variable, learning_rate):
+        """The learning rate of one variable: that of the longest beginning which its layer's name has."""
+        if not self.rate_factors:
+            return learning_rate
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        fitting = [start for start in self.rate_factors if path.startswith(start)]
+        return (
+            learning_rate * self.rate_factors[max(fitting, key=len)] if fitting else learning_rate
+        )
+
+    def get_config(self):
+        factors = {"rate_factors": self.rate_factors} if self.rate_factors else {}
+        return super().get_config() | factors
 
     def _clip_gradients(self, grads):
         # TensorFlow's trainer sums the replicas' gradients later, below; the other backends did so before.
@@ -45,7 +73,7 @@ class _ClipsSummedGradients(keras.optimizers.Optimizer):
 
 
 @registered
-class Adam(_ClipsSummedGradients, keras.optimizers.Adam):
+class Adam(_Update, keras.optimizers.Adam):
     """Keras' Adam, clipping the sum of all replicas' gradients.
 
     On a single replica a float32 variable is updated by TensorFlow's fused operation: the same formula in
@@ -57,6 +85,8 @@ class Adam(_ClipsSummedGradients, keras.optimizers.Adam):
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf
+
+        rate = self._rate_of(variable, learning_rate)
 
         value = variable.value if isinstance(variable, keras.Variable) else variable
         single = tf.distribute.get_strategy().num_replicas_in_sync == 1
@@ -72,7 +102,7 @@ class Adam(_ClipsSummedGradients, keras.optimizers.Adam):
             v=self._velocities[index].value.handle,
             beta1_power=tf.pow(self.beta_1, step),
             beta2_power=tf.pow(self.beta_2, step),
-            lr=tf.cast(learning_rate, tf.float32),
+            lr=tf.cast(rate, tf.float32),
             beta1=self.beta_1,
             beta2=self.beta_2,
             epsilon=self.epsilon,
@@ -81,12 +111,50 @@ class Adam(_ClipsSummedGradients, keras.optimizers.Adam):
 
 
 @registered
-class SGD(_ClipsSummedGradients, keras.optimizers.SGD):
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), of kernels alone.
+
+    Each step takes `learning_rate * decay` of every kernel off it.  Biases and the scales and shifts of
+    normalization, which have one axis, are not decayed.
+
+    Args:
+        decay: At least 0.
+        **options: As of Keras' Adam.
+    """
+
+    def __init__(self, decay: float = 0.0, **options: Any):
+        super().__init__(**options)
+        self.decay = decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Decays a kernel, then takes Adam's step.
+
+        Args:
+            gradient: Of the loss, the variable's shape.
+            variable: The variable that the step changes.
+            learning_rate: () float32, before the layer's factor.
+        """
+        if self.decay and len(variable.shape) > 1:
+            rate = keras.ops.cast(self._rate_of(variable, learning_rate), variable.dtype)
+            self.assign_sub(variable, variable * (self.decay * rate))
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return super().get_config() | {"decay": self.decay}
+
+
+@registered
+class Adagrad(_Update, keras.optimizers.Adagrad):
+    """Keras' Adagrad, clipping the sum of all replicas' gradients."""
+
+
+@registered
+class SGD(_Update, keras.optimizers.SGD):
     """Keras' SGD, clipping the sum of all replicas' gradients."""
 
 
 @registered
-class TF1RMSprop(_ClipsSummedGradients, keras.optimizers.RMSprop):
+class TF1RMSprop(_Update, keras.optimizers.RMSprop):
     """RMSProp as in TensorFlow 1, and so in slim: the mean squares start at 1, in Keras at 0.
 
     With slim's epsilon of 1.0 the first steps are shorter by a factor near sqrt(2).  Both add epsilon
@@ -191,7 +259,11 @@ def _epsilon(config: OptimizerConfig, default: float) -> float:
 
 
 OPTIMIZERS = {
+    "adagrad": lambda config, **common: Adagrad(epsilon=_epsilon(config, ADAM_EPSILON), **common),
     "adam": lambda config, **common: Adam(epsilon=_epsilon(config, ADAM_EPSILON), **common),
+    "adamw": lambda config, **common: AdamW(
+        config.weight_decay, epsilon=_epsilon(config, ADAM_EPSILON), **common
+    ),
     "rmsprop": lambda config, **common: TF1RMSprop(
         rho=config.decay,
         momentum=config.momentum,
@@ -205,7 +277,11 @@ OPTIMIZERS = {
 
 
 def make_optimizer(
-    config: OptimizerConfig, *, steps_per_epoch: int, epochs: int
+    config: OptimizerConfig,
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    rate_factors: Mapping[str, float] | None = None,
 ) -> keras.Optimizer:
     """Builds the optimizer of a recipe, with its schedule and its clipping.
 
@@ -216,6 +292,7 @@ def make_optimizer(
         config: the optimizer section.
         steps_per_epoch: steps in one epoch.
         epochs: the length of the training.
+        rate_factors: factors on the learning rate, by the beginning of a layer's name; None: all 1.
 
     Returns:
         A Keras optimizer.
@@ -226,4 +303,11 @@ def make_optimizer(
     if config.name not in OPTIMIZERS:
         raise unknown("optimizer", config.name, OPTIMIZERS)
     schedule = make_schedule(config, steps_per_epoch=steps_per_epoch, epochs=epochs)
-    return OPTIMIZERS[config.name](config, learning_rate=schedule, global_clipnorm=config.clip_norm)
+    accumulated = config.accumulation_steps
+    return OPTIMIZERS[config.name](
+        config,
+        learning_rate=schedule,
+        global_clipnorm=config.clip_norm,
+        gradient_accumulation_steps=accumulated if accumulated > 1 else None,
+        rate_factors=rate_factors,
+    )
