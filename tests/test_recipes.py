@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from inception_tf.config import Config
@@ -101,40 +99,86 @@ def test_the_variants_of_bn_x5_change_what_the_paper_names():
     }
 
 
-def test_slims_numbers():
-    # research/slim/train_image_classifier.py, nets/inception_utils.py, preprocessing/inception_preprocessing.py.
-    config = recipe("slim")
-    assert dataclasses.asdict(config.optimizer) | {
-        "name": "rmsprop",
-        "learning_rate": 0.01,
-        "warmup_epochs": 0.0,
-        "schedule": "step",
-        "rate_decay": 0.94,
-        "decay_epochs": 2.0,
-        "decay": 0.9,
-        "momentum": 0.9,
-        "epsilon": 1.0,
-        "ema": 0.9999,
-    } == dataclasses.asdict(config.optimizer)
-    assert config.optimizer.clip_norm == 2.0  # Szegedy et al. 2015, arXiv 1512.00567, section 8
-    assert (config.data.batch_size, config.data.photometric) == (32, "full")
-    assert (config.data.box_area, config.data.box_aspect) == ((0.05, 1.0), (0.75, 1.33))
-    assert (config.data.crop, config.data.flip) == (0.875, True)
-    assert (config.model.weight_decay, config.model.batch_norm_momentum) == (4e-5, 0.9997)
-    assert config.training.label_smoothing == 0.1
-    assert (config.training.aux_weight, config.training.warm_up_statistics) == (0.4, True)
+# research/slim: train_image_classifier.py, nets/inception_utils.py, preprocessing/inception_preprocessing.py.
+SLIM = {
+    "data.batch_size": 32,
+    "data.photometric": "reduced",  # fast_mode, the default of preprocess_image
+    "data.box_area": [0.05, 1.0],
+    "data.box_aspect": [0.75, 1.33],
+    "data.crop": 0.875,
+    "data.flip": True,
+    "optimizer.name": "rmsprop",
+    "optimizer.learning_rate": 0.01,
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.schedule": "step",
+    "optimizer.rate_decay": 0.94,
+    "optimizer.decay_epochs": 2.0,
+    "optimizer.decay": 0.9,
+    "optimizer.momentum": 0.9,
+    "optimizer.epsilon": 1.0,
+    "optimizer.clip_norm": None,
+    "optimizer.ema": None,
+    "model.weight_decay": 4e-5,
+    "model.batch_norm_momentum": 0.9997,
+    "model.aux_logits": None,
+    "training.label_smoothing": 0.0,
+    "training.aux_weight": 0.4,
+    "training.warm_up_statistics": True,
+}
+# research/inception: inception_train.py, inception_model.py, image_processing.py.
+TRAINER_OF_2015 = {
+    "data.batch_size": 256,
+    "data.photometric": "full",
+    "optimizer.learning_rate": 0.1,
+    "optimizer.rate_decay": 0.16,
+    "optimizer.decay_epochs": 30.0,
+    "optimizer.ema": 0.9999,
+    "training.label_smoothing": 0.1,
+}
+# Szegedy et al. 2014, sections 5 and 6; learning rate and L2: BVLC's quick_solver.prototxt.
+GOOGLENET = {
+    "model.name": "googlenet",
+    "model.aux_logits": True,
+    "model.dropout": 0.4,
+    "model.weight_decay": 0.0002,
+    "data.box_area": [0.08, 1.0],
+    "data.box_aspect": [0.75, pytest.approx(4 / 3)],
+    "data.photometric": "full",
+    "optimizer.name": "sgd",
+    "optimizer.learning_rate": 0.01,
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.schedule": "step",
+    "optimizer.rate_decay": 0.96,
+    "optimizer.decay_epochs": 8.0,
+    "optimizer.momentum": 0.9,
+    "optimizer.nesterov": False,
+    "optimizer.ema": 0.9999,
+    "training.aux_weight": 0.3,
+    "training.label_smoothing": 0.0,
+}
 
 
-def test_slims_optimizer_is_tensorflow_1s_with_averages_of_all_that_moves():
-    plan = make_plan(
-        recipe("slim").override(["model.name=inception_v3", "model.size=75", *SMALL[1:]])
-    )
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("slim", SLIM), ("inception-2015", SLIM | TRAINER_OF_2015), ("googlenet", GOOGLENET)],
+)
+def test_a_recipe_has_the_numbers_of_its_source(name, numbers):
+    found = flat(recipe(name))
+    assert {key: found[key] for key in numbers} == numbers
+
+
+def test_the_trainer_of_2015_differs_from_slims_in_what_it_says():
+    assert differences("inception-2015", "slim") == TRAINER_OF_2015
+
+
+def test_the_optimizer_of_2015_is_tensorflow_1s_with_averages_of_all_that_moves():
+    small = ["model.name=inception_v3", "model.size=75", *SMALL[1:]]
+    plan = make_plan(recipe("inception-2015").override(small))
     model = compiled_model(plan)
     averages = model.optimizer.inner_optimizer
     rmsprop = averages.inner_optimizer
     assert isinstance(rmsprop, TF1RMSprop)
     assert (rmsprop.rho, rmsprop.momentum, rmsprop.epsilon) == (0.9, 0.9, 1.0)
-    assert rmsprop.global_clipnorm == 2.0
     assert averages.decay == 0.9999
     trained = sum(v.shape[0] for v in model.non_trainable_variables if "moving" in v.path)
     assert trained

@@ -44,16 +44,19 @@ class FullColorAugmentation:
 
 @dataclass(frozen=True)
 class ReducedColorAugmentation:
-    """Random brightness, then saturation: (H, W, 3) float32 in [0, 255], and the same back.
+    """Random brightness and saturation: (H, W, 3) float32 in [0, 255], and the same back.
 
-    Ioffe and Szegedy 2015, section 4.2.1, reduce the photometric distortions, without numbers, because a
-    network with batch normalization sees each image fewer times.  This is slim's `fast_mode`: the same
-    ranges for brightness and saturation, without hue and contrast.
+    slim's `fast_mode`, its default: brightness first in a quarter of the images, as the first of the four orders that
+    slim draws, else saturation.  Ioffe and Szegedy 2015, section 4.2.1, reduce the photometric distortions, without
+    numbers, because a network with batch normalization sees each image fewer times.
     """
 
     def __call__(self, image, seed):
-        steps = _Steps(tf.random.stateless_uniform((2,), seed))
-        return _clipped(_applied((steps.brightness, steps.saturation), image))
+        draws = tf.random.stateless_uniform((3,), seed)
+        steps = _Steps(draws)
+        orders = ((steps.brightness, steps.saturation), (steps.saturation, steps.brightness))
+        branches = [lambda order=order: _applied(order, image) for order in orders]
+        return _clipped(tf.cond(draws[2] < 1 / 4, *branches))
 
 
 # By the values of `data.photometric`.
