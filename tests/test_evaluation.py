@@ -10,13 +10,12 @@ import tensorflow as tf
 from example_files import write
 
 import inception_tf
-from inception_tf.classifiers import check_classes, open_classifier
+from inception_tf.classifiers import Classifier, align_classes, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError
 from inception_tf.evaluation.metrics import (
-    Classifier,
     Predictions,
     accuracy_metrics,
     confusion_matrix,
@@ -142,9 +141,9 @@ def test_accuracy_by_class_and_confusion_count_the_same_images():
 
 def test_other_classes_are_refused_by_number_and_by_name():
     with pytest.raises(UserError, match="a model has 3 classes and the data has 2"):
-        check_classes(_member(1.0, ("a", "b", "c")), SOURCE, SPLIT)
+        align_classes([_member(1.0, ("a", "b", "c"))], SOURCE, SPLIT)
     with pytest.raises(UserError, match="class 1 is 'bright' in a model and 'light' in the data"):
-        check_classes(_member(1.0, ("dark", "bright")), SOURCE, SPLIT)
+        align_classes([_member(1.0, ("dark", "bright"))], SOURCE, SPLIT)
 
 
 def test_data_without_names_may_show_fewer_classes_but_no_more(tmp_path):
@@ -153,12 +152,97 @@ def test_data_without_names_may_show_fewer_classes_but_no_more(tmp_path):
     name = f"tfrecord:{tmp_path}/test-*"
     shifted, plain = open_source(name, label_offset=1), open_source(name)
     three = _member(1.0, ("a", "b", "c"))
-    check_classes(three, shifted, shifted.split())
+    align_classes([three], shifted, shifted.split(), 1)
     with pytest.raises(
         UserError,
         match="a model has 3 classes and the data has class 3; with --label-offset 1 the data's",
     ):
-        check_classes(three, plain, plain.split())
+        align_classes([three], plain, plain.split())
+
+
+# A background class
+
+
+def _of(classes: int, labels=None) -> Classifier:
+    return Classifier(f"{classes}.ckpt", "net", None, classes, labels, Preprocessing(8))
+
+
+def _numbered(*labels: int) -> Source:
+    split = Split(np.zeros((len(labels), 4, 4, 3), np.uint8), np.array(labels))
+    names = tuple(str(number) for number in range(max(labels) + 1))
+    return Source("tfrecord:x", names, {"test": split}, named=False)
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "offset", "shifts"),
+    [
+        # slim's file on slim's records: label 0 is the background, the file's first class.
+        ([1001], (1, 998), None, [0]),
+        ([1001], (0, 997), 1, [1]),  # moved by the user; today it was off by one
+        ([1001], (0, 999), None, [1]),  # an image has label 0, and there are no more than 1,000
+        ([1001], (0, 1000), None, [0]),  # images of the background
+        ([1001], (1, 998), 0, [1]),  # the user says that 0 is a class
+        ([1000], (0, 999), None, [0]),
+        ([1000], (0, 997), 1, [0]),
+        ([1001, 1000], (0, 997), 1, [1, 0]),
+        ([1001, 1000], (1, 1000), None, [0, -1]),
+        ([1000, 1001], (0, 999), None, [0, 1]),
+        ([7], (0, 6), None, [0]),
+    ],
+)
+def test_a_background_class_is_settled_for_each_network(classes, labels, offset, shifts):
+    source = _numbered(*labels)
+    aligned = align_classes([_of(count) for count in classes], source, source.split(), offset)
+    assert [one.shift for one in aligned] == shifts
+    assert all(
+        bool(one.note) == (count == 1001 or one.shift != 0)
+        for one, count in zip(aligned, classes, strict=True)
+    )
+
+
+def test_names_settle_a_background_on_both_sides():
+    split = Split(np.zeros((2, 4, 4, 3), np.uint8), np.array([1, 2]))
+    plain = Source("folder:x", ("a", "b", "c"), {"test": split})
+    counting = Source("folder:x", ("background", "a", "b", "c"), {"test": split})
+    networks = [_of(3, ("a", "b", "c")), _of(4, ("background", "a", "b", "c"))]
+    assert [one.shift for one in align_classes(networks, plain, split)] == [0, 1]
+    assert [one.shift for one in align_classes(networks, counting, split)] == [-1, 0]
+    with pytest.raises(UserError, match="class 1 is 'c' in"):
+        align_classes([_of(4, ("background", "a", "c", "b"))], plain, split)
+
+
+def test_a_shifted_split_has_the_same_images():
+    source = _numbered(0, 3)
+    moved = source.split().shifted(1)
+    assert moved.classes.tolist() == [1, 4]
+    assert moved.images is source.split().images
+
+
+def test_what_cannot_be_averaged_is_refused_before_an_image_is_read():
+    source = _numbered(0, 3)
+    with pytest.raises(UserError, match=r"cannot be averaged: 7.ckpt 7, 5.ckpt 5; evaluate them"):
+        align_classes([_of(7), _of(5)], source, source.split())
+    source = _numbered(0, 1000)
+    with pytest.raises(UserError, match=r"label 0, the background, which 1000.ckpt does not have"):
+        align_classes([_of(1001), _of(1000)], source, source.split())
+
+
+def test_the_graph_of_2015_is_not_evaluated_in_an_order_that_is_not_its():
+    source = _numbered(0, 3)
+    with pytest.raises(
+        UserError, match=r"has the 1,008 classes of the graph of 2015, in the order"
+    ):
+        align_classes([_of(1008)], source, source.split())
+
+
+def test_members_with_and_without_a_background_are_averaged_over_the_classes_of_both():
+    without = Predictions(np.array([[0.5, 0.5], [1.0, 0.0]], np.float32), np.array([0, 1]))
+    having = Predictions(
+        np.array([[0.2, 0.6, 0.2], [0.9, 0.05, 0.05]], np.float32), np.array([1, 2])
+    )
+    both = ensemble([having, without])
+    np.testing.assert_allclose(both.probabilities, [[0.625, 0.375], [0.75, 0.25]], rtol=1e-6)
+    assert both.classes.tolist() == [0, 1]
 
 
 def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in_it(tmp_path):

@@ -77,7 +77,7 @@ def command(
     \b
     inception-tf evaluate runs/digits --data digits
     """
-    from inception_tf.classifiers import check_classes, open_classifier, open_data
+    from inception_tf.classifiers import align_classes, open_classifier, open_data
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics
 
@@ -87,15 +87,18 @@ def command(
         open_classifier(path, model)
         for path, model in zip(paths, _each(models, paths), strict=True)
     ]
-    for classifier in classifiers:
-        check_classes(classifier, source, chosen)
+    aligned = align_classes(classifiers, source, chosen, reading.get("label_offset"))
+    for note in dict.fromkeys(one.note for one in aligned if one.note):
+        click.echo(note, err=True)
     bad, crops = BadImages(chosen, max_bad), int(crops)
     predictions = [
-        _predictions(classifier, chosen, crops, batch_size, bad) for classifier in classifiers
+        _predictions(classifier, chosen.shifted(one.shift), crops, batch_size, bad)
+        for classifier, one in zip(classifiers, aligned, strict=True)
     ]
     whole = metrics.ensemble(predictions)
     results = [dict(metrics.accuracy_metrics(one)) for one in (*predictions, whole)]
-    labels = _labels(classifiers[0], source)
+    fewest = min(range(len(classifiers)), key=lambda number: classifiers[number].classes)
+    labels = _labels(classifiers[fewest], source, aligned[fewest].shift)
 
     if len(classifiers) > 1:
         click.echo(_table(classifiers, results, crops) + "\n")
@@ -133,10 +136,13 @@ def _predictions(classifier, split, crops, batch_size, bad):
         )
 
 
-def _labels(classifier, source):
-    """A name for each class; its number where it has none."""
-    named = classifier.labels or source.labels
-    return [named[k] if k < len(named) else str(k) for k in range(classifier.classes)]
+def _labels(classifier, source, shift):
+    """A name for each output; its number where it has none."""
+    if classifier.labels:
+        return list(classifier.labels)
+    named = {label + shift: name for label, name in enumerate(source.labels)}
+    background = {0: "background"} if classifier.has_background and source.named else {}
+    return [(named | background).get(k, str(k)) for k in range(classifier.classes)]
 
 
 def _lines(result: dict, bad: BadImages) -> str:

@@ -158,6 +158,7 @@ def _for_runtime(path, classifier, to, *, format, int8, reading, data=None, **se
         to or _default(path, format, *(["int8"] if int8 else [])),
         format=format,
         int8=int8,
+        label_offset=reading.get("label_offset"),
         log=partial(click.echo, err=True),
         **settings,
     )

@@ -13,6 +13,7 @@ from inception_tf.errors import UserError, printable
 
 __all__ = [
     "check_class_names",
+    "has_background_output",
     "has_background_row",
     "names_by_class",
     "read_class_names",
@@ -22,6 +23,7 @@ __all__ = [
 
 # A first row that names no class, as slim, Keras, the 2015 graph and detection sets write it.
 BACKGROUND = ("background", "bg", "dummy", "unused background", "none of the above")
+WITH_BACKGROUND = 1001  # classes of ImageNet and a background, as slim counts them
 # Control characters, lone surrogates (bytes that are not UTF-8), line and paragraph separators: all that
 # `str.splitlines` splits is among them.
 REFUSED = ("Cc", "Cs", "Zl", "Zp")
@@ -131,6 +133,19 @@ def has_background_row(names: Sequence[str]) -> bool:
         True if the first is named as one, such as `background` or `dummy`.
     """
     return len(names) > 1 and re.sub(r"[\W_]+", " ", names[0]).strip().lower() in BACKGROUND
+
+
+def has_background_output(classes: int, names: Sequence[str] | None = None) -> bool:
+    """Whether the first output of a network is a background.
+
+    Args:
+        classes: How many outputs the network has.
+        names: One per output; None where only their number is known.
+
+    Returns:
+        What the names say; without names, True for ImageNet's 1,000 classes and one more.
+    """
+    return has_background_row(names) if names else classes == WITH_BACKGROUND
 
 
 def names_by_class(

@@ -39,6 +39,12 @@ class Predictions:
     probabilities: np.ndarray  # (N, K) float32, rows sum to 1
     classes: np.ndarray  # (N,) int64, the true classes
 
+    def without_background(self) -> Predictions:
+        """The predictions among all classes but the first, as a network without a background gives them."""
+        rest = self.probabilities[:, 1:]
+        total = rest.sum(axis=1, keepdims=True)
+        return Predictions(rest / np.maximum(total, np.finfo(np.float32).tiny), self.classes - 1)
+
 
 def predict_split(
     classifier: Classifier,
@@ -94,8 +100,14 @@ def ensemble(members: Sequence[Predictions]) -> Predictions:
         members: predictions for the same images in the same order.
 
     Returns:
-        Their arithmetic mean.  Szegedy et al. 2014, section 7.
+        Their arithmetic mean.  Szegedy et al. 2014, section 7.  Of members with and without a background as their
+        first class, among the classes that all have.
     """
+    fewest = min(member.probabilities.shape[1] for member in members)
+    members = [
+        member.without_background() if member.probabilities.shape[1] > fewest else member
+        for member in members
+    ]
     mean = sum(member.probabilities for member in members) / len(members)
     return Predictions(mean, members[0].classes)
 

@@ -14,7 +14,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from inception_tf.classifiers import Classifier, check_classes
+from inception_tf.classifiers import Classifier, align_classes
 from inception_tf.data.skipped import LIMIT
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
@@ -80,6 +80,7 @@ def export_runtime(
     version: int | None = None,
     calibration_images: int = CALIBRATION_IMAGES,
     max_bad: float = LIMIT,
+    label_offset: int | None = None,
     origin: Origin | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> tuple[Path, RuntimeReport]:
@@ -99,6 +100,7 @@ def export_runtime(
         version: Number of the version folder; None for the highest plus 1.
         calibration_images: How many training images give the ranges of int8.
         max_bad: Largest allowed fraction of unreadable images, in [0, 1].
+        label_offset: What the user subtracts from the labels of `source`; None: not given.
         origin: Where the weights came from.
         log: Called with a line at the start of each stage.
 
@@ -117,7 +119,8 @@ def export_runtime(
     labels = classifier.labels or ()
     check_labels(labels, network.output_shape[-1])
     split, training = source.split(), _training(source) if int8 else None
-    check_classes(classifier, source, split)
+    [aligned] = align_classes([classifier], source, split, label_offset)
+    split = split.shifted(aligned.shift)
     if is_untrained(network):
         warnings.warn(
             f"'{network.name}' is untrained: its parity says nothing about a trained network",

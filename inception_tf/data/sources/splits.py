@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -75,6 +75,17 @@ class Split:
         """
         chosen = np.asarray(chosen)
         return Split(self.images[chosen], self.classes[chosen])
+
+    def shifted(self, shift: int) -> Split:
+        """The same images with other class numbers.
+
+        Args:
+            shift: int. Added to each class.
+
+        Returns:
+            The split.
+        """
+        return replace(self, classes=self.classes + shift) if shift else self
 
     def describe(self, index: int) -> str:
         """The name of an image for messages.
