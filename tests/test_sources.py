@@ -89,7 +89,7 @@ def test_class_folders_without_images_are_refused(tmp_path):
     [
         (
             "digit",
-            "unknown data 'digit'; known: digits, tfds:NAME[/VERSION], folder:PATH, tfrecord:GLOB;"
+            "unknown data 'digit'; known: digits, tfds:NAME[/VERSION], folder:PATH, tfrecord:GLOB, csv:FILE;"
             " did you mean 'digits'?",
         ),
         ("digits:2", "unknown data 'digits:2'"),

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +45,8 @@ def command(data, reading, preview, split, size, recipe, settings):
     inception-tf data digits
     inception-tf data digits --recipe digits --preview digits.png
     """
-    from inception_tf.data.sources.open import open_source
+    from inception_tf.data.sources.open import inspect_source
+    from inception_tf.errors import UserError
     from inception_tf.training.recipes import read_recipe
 
     config = read_recipe(recipe).override(
@@ -53,11 +56,14 @@ def command(data, reading, preview, split, size, recipe, settings):
             *([f"model.size={size}"] if size is not None else []),
         ]
     )
-    source = open_source(data, **config.data.reading())
+    source = inspect_source(data, **config.data.reading())
+    if split and not source.problem:
+        source.split(split)  # an unknown split is an error even without a preview
     if not preview:
-        if split:
-            source.split(split)  # an unknown split is an error even without a preview
         click.echo(_description(source))
+    if source.problem:
+        raise UserError(source.problem)
+    if not preview:
         return
     from inception_tf.data.preview import draw_preview, make_preview
     from inception_tf.models import find_network
@@ -76,14 +82,42 @@ def command(data, reading, preview, split, size, recipe, settings):
 
 
 def _description(source: Source) -> str:
+    """Images by split, files that are not read by reason, warnings, and images by class."""
+    import numpy as np
+
     from inception_tf.cli.render import table
+    from inception_tf.errors import printable
 
     images = sum(map(len, source.splits.values()))
     rows = [(name, f"{len(split):,}") for name, split in source.splits.items()]
     more = ", ..." if len(source.labels) > MAX_LABELS else ""
     numbers = "" if source.named else " (not all of them have names in the data)"
-    return (
+    parts = [
         f"{source.name}: {images:,} images of {len(source.labels)} classes\n"
         f"{table(('split', 'images'), rows)}\n"
         f"labels{numbers}: {', '.join(source.labels[:MAX_LABELS])}{more}"
-    )
+    ]
+    if source.unread:
+        parts.append(table(("not read", "files", "such as"), _reasons(source.unread)))
+    if source.warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in source.warnings))
+    if source.labels:
+        counts = [
+            np.bincount(s.classes, minlength=len(source.labels)) for s in source.splits.values()
+        ]
+        classes = zip(map(printable, source.labels), *counts, strict=True)
+        by_class = [(index, *row) for index, row in enumerate(classes)]
+        parts.append(table(("class", "name", *source.splits), by_class))
+    return "\n\n".join(parts)
+
+
+def _reasons(unread: Mapping[str, str]) -> list[tuple[str, int, str]]:
+    """Reason, number of files and the first of them, the most frequent reason first."""
+    from inception_tf.errors import printable
+
+    first: dict[str, str] = {}
+    for path, reason in sorted(unread.items()):
+        first.setdefault(reason, path)
+    counts = Counter(unread.values())
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [(reason, count, printable(first[reason])) for reason, count in ordered]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 
 from inception_tf.data.decoding import images
@@ -148,10 +149,12 @@ def encoded_reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
             return record
         feature = {key: tf.io.FixedLenFeature((), tf.string)}
         return lambda index: tf.io.parse_single_example(record(index), feature)[key]
-    contents = tf.constant(split.images)
     if split.images.dtype == object:
+        contents = tf.constant(split.images)
         return lambda index: contents[index]
-    return lambda index: tf.io.read_file(contents[index])
+    # Names are bytes to the file system; those that are not UTF-8 have lone surrogates in Python.
+    paths = tf.constant(np.char.encode(split.images, "utf-8", "surrogateescape"))
+    return lambda index: tf.io.read_file(paths[index])
 
 
 def serialize_pixels(data: tf.Tensor) -> tf.Tensor:

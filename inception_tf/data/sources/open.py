@@ -6,16 +6,18 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from inception_tf.data.labels import check_class_names, read_class_names
+from inception_tf.data.sources.source_warnings import class_warnings, file_warnings
 from inception_tf.data.sources.splits import SPLIT_SEED, Source, Split
-from inception_tf.errors import UserError, missing_package, unknown
+from inception_tf.errors import UserError, missing_package, printable, unknown
 
-__all__ = ["KINDS", "Source", "Split", "open_source", "with_absolute_path"]
+__all__ = ["KINDS", "Source", "Split", "inspect_source", "open_source", "with_absolute_path"]
 
-KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB")
+KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB", "csv:FILE")
 DIGITS_TEST = 360  # images, of 1,797
 
 
@@ -31,14 +33,15 @@ def open_source(
     """Open a data source; nothing is decoded yet.
 
     Args:
-        name: str. One of `KINDS`: `digits`, `tfds:NAME`, `folder:PATH` or `tfrecord:GLOB`.
+        name: str. One of `KINDS`: `digits`, `tfds:NAME`, `folder:PATH`, `csv:FILE` or `tfrecord:GLOB`.
         label_offset: int. Subtracted from the labels of TFRecord files; 1 if class 0 is a background
             without images, as in slim's ImageNet.  None: 0, or what the class names leave as the only choice.
         labels: str. A file with the classes' names in order; None: the data's own.
         split_names: str. `train=A,validation=B`: which folders, files or TFDS splits are which split;
             `none`: no name is one of a split; None: by their names.
         nested: Of folders: images in folders inside class folders are read, too.
-        key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.
+        key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.  Of CSV
+            files, the columns, `image=COLUMN,label=COLUMN,split=COLUMN`; None: by their usual names.
 
     Returns:
         The source.
@@ -50,36 +53,87 @@ def open_source(
         >>> len(open_source("digits").split("train"))
         1437
     """
-    kind = name.partition(":")[0]
-    if label_offset and kind != "tfrecord":
-        raise UserError(f"a label offset is for tfrecord: data; {name} counts its classes from 0")
-    if key and kind != "tfrecord":
-        raise UserError(f"--key names features of tfrecord: data; {name} has none to choose")
-    if split_names and name == "digits":
-        raise UserError(
-            "--split-names is for data with named folders, files or splits, not for digits"
-        )
-    source = _open(name, label_offset, labels, split_names, nested, key)
-    check_class_names(source.labels, source.name)
+    source = inspect_source(
+        name,
+        label_offset=label_offset,
+        labels=labels,
+        split_names=split_names,
+        nested=nested,
+        key=key,
+    )
+    if source.problem:
+        raise UserError(source.problem)
     return source
+
+
+def inspect_source(name: str, **reading: Any) -> Source:
+    """Open a data source to describe it, also one that `open_source` refuses because of its `problem`.
+
+    Args:
+        name: str. One of `KINDS`.
+        **reading: What `open_source` takes.
+
+    Returns:
+        The source.
+
+    Raises:
+        UserError: There is no such data, its splits cannot be told, or classes have names that cannot be used.
+    """
+    source = _open(name, **reading)
+    check_class_names(source.labels, source.name)
+    return dataclasses.replace(
+        source,
+        warnings=(
+            *source.warnings,
+            *class_warnings(source.labels, source.splits),
+            *file_warnings(source.unread),
+        ),
+    )
 
 
 def _open(
     name: str,
-    label_offset: int | None,
-    labels: str | None,
-    split_names: str | None,
-    nested: bool,
-    key: str | None,
+    label_offset: int | None = None,
+    labels: str | None = None,
+    split_names: str | None = None,
+    nested: bool = False,
+    key: str | None = None,
 ) -> Source:
     kind, _, rest = name.partition(":")
+    if not name.isprintable() and printable(name) != name:
+        raise UserError(f"{printable(name)} cannot be written as text; rename the folder or file")
+    if label_offset and kind not in ("tfrecord", "csv"):
+        raise UserError(f"a label offset is for tfrecord: data; {name} counts its classes from 0")
+    if key and kind not in ("tfrecord", "csv"):
+        raise UserError(
+            f"--key names features of tfrecord: data or columns of csv: data; {name} has neither"
+        )
+    if nested and kind != "folder":
+        raise UserError(f"data.nested is for folder: data, not for {name}")
+    if split_names and name == "digits":
+        raise UserError(
+            "--split-names is for data with named folders, files or splits, not for digits"
+        )
     names = read_class_names(labels) if labels else None
     if name == "digits":
         return _with_names(_digits(), names)
     if kind == "folder" and rest:
         from inception_tf.data.sources.folders import open_folder
 
-        return open_folder(name, Path(rest).expanduser())
+        return open_folder(
+            name, Path(rest).expanduser(), labels=names, split_names=split_names, nested=nested
+        )
+    if kind == "csv" and rest:
+        from inception_tf.data.sources.csv_files import open_csv
+
+        return open_csv(
+            name,
+            Path(rest).expanduser(),
+            labels=names,
+            label_offset=label_offset,
+            split_names=split_names,
+            key=key,
+        )
     if kind == "tfrecord" and rest:
         from inception_tf.data.sources.tfrecords import open_tfrecords
 
@@ -116,7 +170,7 @@ def with_absolute_path(name: str) -> str:
         The name; unchanged if it has no path.
     """
     kind, colon, rest = name.partition(":")
-    if kind in ("folder", "tfrecord") and rest:
+    if kind in ("folder", "csv", "tfrecord") and rest:
         return kind + colon + os.path.abspath(os.path.expanduser(rest))
     return name
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from inception_tf.errors import UserError, unknown
+from inception_tf.errors import UserError, printable, unknown
 
 __all__ = [
     "ALL",
@@ -55,6 +55,7 @@ class Split:
     origin: Split | None = None  # the split that this is a cache of; it knows the images' names
     # name → reason, of what was found damaged when the list was made, and has no index here
     damaged: Mapping[str, str] = field(default_factory=dict)
+    sizes: np.ndarray | None = None  # (N,) int64, bytes of the files; None: not known
 
     @property
     def decoded(self) -> bool:
@@ -74,7 +75,8 @@ class Split:
             The subset, in the order of `chosen`.
         """
         chosen = np.asarray(chosen)
-        return Split(self.images[chosen], self.classes[chosen])
+        sizes = None if self.sizes is None else self.sizes[chosen]
+        return Split(self.images[chosen], self.classes[chosen], sizes=sizes)
 
     def shifted(self, shift: int) -> Split:
         """The same images with other class numbers.
@@ -101,7 +103,7 @@ class Split:
         if isinstance(self.images, Records):
             file, number, *_ = self.images.locations[index]
             return f"{self.images.files[file]} record {number}"
-        return f"image {index}" if self.decoded else str(self.images[index])
+        return f"image {index}" if self.decoded else printable(str(self.images[index]))
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,8 @@ class Source:
     splits: Mapping[str, Split]  # disjoint
     named: bool = True  # False: the data does not name all classes, and numbers are used instead
     unread: Mapping[str, str] = field(default_factory=dict)  # path → why it is no image of the set
+    problem: str | None = None  # why it cannot be used as it is
+    warnings: tuple[str, ...] = ()  # what is to be said before it is used
 
     def held_out_split(self) -> str:
         """The name of the split for evaluation: `validation`, or `test`, or `all` if there is neither."""
@@ -176,7 +180,12 @@ def joined(splits: list[Split]) -> Split:
         locations = [part.locations.copy() for part in images]
         for part, rows in zip(images, locations, strict=True):
             rows[:, 0] = np.array([files.index(file) for file in part.files])[rows[:, 0]]
-        joined = Records(files, np.concatenate(locations), images[0].image_key)
+        joined_images = Records(files, np.concatenate(locations), images[0].image_key)
     else:
-        joined = np.concatenate(images)
-    return Split(joined, np.concatenate([split.classes for split in splits]))
+        joined_images = np.concatenate(images)
+    sizes = [split.sizes for split in splits if split.sizes is not None]
+    return Split(
+        joined_images,
+        np.concatenate([split.classes for split in splits]),
+        sizes=np.concatenate(sizes) if len(sizes) == len(splits) else None,
+    )
