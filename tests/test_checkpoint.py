@@ -312,6 +312,29 @@ def test_what_a_killed_save_has_left_is_cleared_by_the_next(three):
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000003", "step-00000004"]
 
 
+def test_what_else_lies_beside_the_checkpoints_is_neither_one_nor_removed(three):
+    folder, model = three
+    others = ["step-00000003-old", "step-new", "step-00000009.tar", "notes"]
+    for name in others[:2]:
+        (folder / name).mkdir()
+    for name in others[2:]:
+        (folder / name).touch()
+    (folder / "step-00000010").touch()  # a file is no checkpoint
+    assert resume.latest(folder).name == "step-00000003"
+    resume.save(folder, model, resume.Progress(4))
+    found = {path.name for path in folder.iterdir()}
+    assert found == {*others, "step-00000010", "step-00000003", "step-00000004"}
+
+
+def test_after_step_99999999_the_newest_is_still_the_newest(three):
+    folder, model = three
+    for step in (99_999_999, 100_000_000):
+        resume.save(folder, model, resume.Progress(step))
+    assert resume.latest(folder).name == "step-100000000"
+    resume.save(folder, model, resume.Progress(100_000_001))
+    assert {path.name for path in folder.iterdir()} == {"step-100000000", "step-100000001"}
+
+
 def test_weights_that_are_not_finite_are_not_saved(three):
     folder, model = three
     model.get_layer("dense").bias.assign(np.full(300, np.nan))

@@ -17,6 +17,7 @@ from ctrl_c import CtrlC
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
+from inception_tf.host.locks import LOCK_FILE, lock_folder
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint
 from inception_tf.training.callbacks import Stopped
@@ -106,6 +107,14 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
         train(config, run.path)
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 0\.001 and not 5"):
         train(config.override(["optimizer.learning_rate=5"]), run.path, resumed=True)
+
+    # While one trains, a second one is told so.
+    with (
+        lock_folder(run.path, "trains into"),
+        pytest.raises(UserError, match="already; wait until"),
+    ):
+        train(config, run.path, resumed=True)
+    assert not (run.path / LOCK_FILE).exists()
 
     # What TensorBoard shows: scalars, the graph, and the images that went in.
     events = b"".join(

@@ -25,11 +25,15 @@ class BadImages:
     Args:
         split: The split.
         limit: float in [0, 1]. Fraction of the split above which `note` raises.
+        option: How a larger one is allowed, for the error.
     """
 
-    def __init__(self, split: Split, limit: float = LIMIT) -> None:
+    def __init__(
+        self, split: Split, limit: float = LIMIT, option: str = "--max-bad FRACTION"
+    ) -> None:
         self.split = split
         self.limit = limit
+        self.option = option
         self.reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -69,5 +73,5 @@ class BadImages:
         return UserError(
             f"{self.count} of {len(self.split)} images cannot be read, more than {self.limit:.2%}:"
             f" {', '.join(listed[:LISTED])}{rest}; repair or remove them, or allow a larger fraction"
-            " with data.max_bad or --max-bad"
+            f" with {self.option}"
         )

@@ -4,19 +4,25 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_path", "atomic_write_text", "fsync"]
+__all__ = ["atomic_path", "atomic_write_text", "fsync", "remove_unfinished"]
+
+# Without a host: of version 0.1.0.
+UNFINISHED = re.compile(r"\.unfinished-(?P<process>\d+)(@(?P<host>[^@]*)@|-)")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Gives a temporary path to write to, and renames it onto `path` at the end.
 
-    The temporary file lies in the same folder and is removed after an error.
+    The temporary file lies in the same folder and is removed after an error; that of a killed process by
+    `remove_unfinished`.
 
     Args:
         path: the file to create or replace.
@@ -24,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Yields:
         The temporary path; the caller has to create a file there.
     """
-    temporary = path.with_name(f".unfinished-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".unfinished-{os.getpid()}@{_host()}@{path.name}")
     try:
         yield temporary
         with open(temporary, "rb") as file:
@@ -32,6 +38,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the temporary files that processes of this host left in a folder when they were killed.
+
+    Args:
+        folder: searched without its subfolders.
+    """
+    for path in folder.glob(".unfinished-*"):
+        found = UNFINISHED.match(path.name)
+        if found and found["host"] in (None, _host()) and not _is_running(int(found["process"])):
+            path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())[:32]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def atomic_write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from inception_tf.training.optim.skip_nonfinite import NotFiniteError
 
 __all__ = ["Progress", "latest", "read_progress", "restore", "save"]
 
+NAME = re.compile(r"step-\d{8,}")
 KEPT = 2  # newest checkpoints; the older one in case the newer is damaged
 ARRAYS, STATE, CHECKSUMS = "variables.npz", "progress.json", "SHA256SUMS"
 
@@ -72,8 +74,9 @@ def save(folder: Path, model: keras.Model, progress: Progress) -> Path:
         raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    earlier = [path for path in _checkpoints(folder) if path <= final]
-    for path in _checkpoints(folder):
+    saved = _checkpoints(folder)
+    earlier = saved[: saved.index(final) + 1]
+    for path in saved:
         # Later ones are damaged: the run resumed from an earlier one.
         if path not in earlier[-KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
@@ -197,7 +200,11 @@ def _write(folder: Path, arrays: dict, progress: Progress) -> None:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"))
+    """Those of a run, oldest first; whatever else lies there, such as a copy `step-00000044-old`, is left alone."""
+    found = {path: NAME.fullmatch(path.name) for path in folder.glob("step-*") if path.is_dir()}
+    return sorted(
+        (path for path, name in found.items() if name), key=lambda path: int(path.name[5:])
+    )
 
 
 def _damage(checkpoint: Path) -> str | None:

@@ -110,7 +110,10 @@ def make_plan(config: Config) -> TrainingPlan:
         train=train,
         validation=validation,
         preprocessing=preprocessing_of_run(data, size),
-        bad=(BadImages(train, data.max_bad), BadImages(validation, data.max_bad)),
+        bad=(
+            BadImages(train, data.max_bad, "--set data.max_bad=FRACTION"),
+            BadImages(validation, data.max_bad, "--set data.max_bad=FRACTION"),
+        ),
     )
 
 
