@@ -48,6 +48,7 @@ class Classifier:
     classes: int  # K
     labels: tuple[str, ...] | None  # K class names; None where only their number is known
     preprocessing: Preprocessing
+    temperature: float = 1.0  # that the logits were divided by
 
     @property
     def has_background(self) -> bool:
@@ -111,7 +112,7 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
 
 
 def open_run(path: str | Path) -> Classifier:
-    """Opens a run folder with the preprocessing of its configuration.
+    """Opens a run folder with the preprocessing of its configuration, and its temperature in the weights of its logits.
 
     Args:
         path: the run folder.
@@ -122,7 +123,14 @@ def open_run(path: str | Path) -> Classifier:
     run = Run(Path(path))
     config, labels = run.config(), run.labels()
     preprocessing = preprocessing_of_run(config.data, run.size())
-    return Classifier(str(path), config.model.name, run.model(), len(labels), labels, preprocessing)
+    model, temperature = run.model(), run.temperature()
+    logits = model.get_layer(LOGITS)
+    if temperature != 1:
+        for variable in logits.weights:
+            variable.assign(keras.ops.convert_to_numpy(variable) / temperature)
+    return Classifier(
+        *(str(path), config.model.name, model, len(labels), labels, preprocessing), temperature
+    )
 
 
 def open_data(path: str, name: str | None = None, **reading: Any) -> Source:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
 from inception_tf.models import find_network
+from inception_tf.ranges import ABOVE_0
 
 if TYPE_CHECKING:
     import keras
@@ -84,6 +86,33 @@ class Run:
             One name per class, in the order of the network's outputs.
         """
         return read_labels(self.labels_file)
+
+    @property
+    def temperature_file(self) -> Path:
+        return self.path / "temperature.json"
+
+    def temperature(self) -> float:
+        """Reads the number that the logits of the run are divided by.
+
+        Returns:
+            What `inception-tf evaluate --temperature` fitted; 1.0 where it was not asked to.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            value = json.loads(self.temperature_file.read_text(encoding="utf-8"))["temperature"]
+            ABOVE_0.check(f"the temperature in {self.temperature_file}", value)
+            return float(value)
+        except FileNotFoundError:
+            return 1.0
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(
+                f"{self.temperature_file} is damaged; remove it, or fit the temperature again with:"
+                f" inception-tf evaluate {self.path} --temperature"
+            ) from error
 
     def size(self) -> int:
         """The input size of the network.

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,6 +110,11 @@ def test_help_answers_within_half_a_second(name):
         (
             "train --out {tmp}/x --data digits --set name=x",
             "did you mean model.name or data.name or optimizer.name?",
+        ),
+        ("evaluate {tmp} {tmp} --temperature", "--temperature is fitted for one run; give its"),
+        (
+            "evaluate {tmp} --predictions {tmp}/rows.txt",
+            "rows.txt ends in neither .csv nor .parquet",
         ),
         ("recipes slimm", "unknown recipe 'slimm'; .*did you mean 'slim'?"),
         (
@@ -512,6 +519,55 @@ def test_without_out_a_run_goes_into_the_folder_of_that_name(call, monkeypatch, 
     (tmp_path / "runs" / "digits" / "config.yaml").touch()
     code, _, err = call("train", "--data", "digits", "--model", "inception_v1")
     assert (code, err.count("runs/digits already holds a run; add --resume")) == (2, 1)
+
+
+def test_an_evaluation_names_every_image_draws_its_mistakes_and_judges_each_class(
+    call, run_folder, tmp_path
+):
+    files = {
+        "--json": "report.json",
+        "--predictions": "rows.csv",
+        "--mistakes": "mistakes.png",
+        "--reliability": "reliability.png",
+    }
+    options = [word for option, name in files.items() for word in (option, tmp_path / name)]
+    code, out, err = call("evaluate", run_folder, "--per-class", *options)
+    assert code == 0, err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert len(report["classes"]) == 10
+    assert np.shape(report["confusion"]) == (10, 10)
+    assert np.trace(report["confusion"]) == round(report["top1"] * report["images"])
+    assert 0 <= report["expected_calibration_error"] <= 1
+    assert report["temperature"] == 1
+    with open(tmp_path / "rows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == report["images"] == 360
+    right = sum(row["correct"] == "True" for row in rows)
+    assert right == round(report["top1"] * 360)
+    assert len({row["path"] for row in rows}) == 360
+    for name in ("mistakes.png", "reliability.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"^class +images +recall +precision +f1 +top-5$", out, re.M)
+
+
+def test_a_temperature_is_kept_in_the_run_and_lowers_the_error(call, run_folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(run_folder, run)
+    code, out, err = call("evaluate", run, "--temperature", "--json", tmp_path / "before.json")
+    assert code == 0, err
+    found = re.search(r"temperature: ([\d.]+), kept in .*falls from ([\d.]+)% to ([\d.]+)%", out)
+    fitted, before, after = map(float, found.groups())
+    assert fitted != 1
+    code, _, _ = call("evaluate", run, "--json", tmp_path / "after.json")
+    first, second = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("before", "after"))
+    assert second["temperature"] == pytest.approx(fitted, abs=1e-3)
+    assert second["top1"] == first["top1"]
+    assert 100 * first["expected_calibration_error"] == pytest.approx(before, abs=0.006)
+    assert 100 * second["expected_calibration_error"] == pytest.approx(after, abs=0.006)
+    # Fitted again it is the same, and not the square.
+    code, out, _ = call("evaluate", run, "--temperature")
+    again = float(re.search(r"temperature: ([\d.]+)", out)[1])
+    assert again == pytest.approx(fitted, rel=1e-3)
 
 
 def test_recipes_lists_every_recipe_and_every_key(call):

@@ -15,10 +15,14 @@ from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 if TYPE_CHECKING:
     from inception_tf.classifiers import Classifier
     from inception_tf.data.skipped import BadImages
+    from inception_tf.data.sources.splits import Source
     from inception_tf.evaluation.metrics import Predictions
 
 __all__ = ["command"]
 
+MATRIX = "\x00matrix"  # stands for it while the rest is written
+JUDGED = ("recall", "precision", "f1")  # recall of a class is its top-1 accuracy
+TRIVIAL = 5  # classes, among the best five of which every answer is right
 COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error")
 
 
@@ -52,6 +56,31 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     help="Draw the confusion matrix.",
 )
 @click.option(
+    "--predictions",
+    "table_file",
+    type=OUTPUT_FILE,
+    metavar="FILE.csv|.parquet",
+    help="Write a row for each image: path, true, predicted, score, correct.",
+)
+@click.option(
+    "--mistakes",
+    type=OUTPUT_FILE,
+    metavar="FILE.png",
+    help="Draw the wrong answers that the network was most certain of.",
+)
+@click.option(
+    "--reliability",
+    type=OUTPUT_FILE,
+    metavar="FILE.png",
+    help="Draw accuracy against confidence.",
+)
+@click.option(
+    "--temperature",
+    "fits",
+    is_flag=True,
+    help="Fit the number that the run's logits are divided by, and keep it in the run for `export` and `predict`.",
+)
+@click.option(
     "--max-bad",
     type=click.FloatRange(0, 1),
     default=0.01,
@@ -69,6 +98,10 @@ def command(
     batch_size,
     per_class,
     confusion,
+    table_file,
+    mistakes,
+    reliability,
+    fits,
     max_bad,
     json_file,
 ):
@@ -79,8 +112,10 @@ def command(
     """
     from inception_tf.classifiers import align_classes, open_classifier, open_data
     from inception_tf.data.skipped import BadImages
-    from inception_tf.evaluation import metrics
+    from inception_tf.evaluation import metrics, tables
+    from inception_tf.evaluation.calibration import expected_calibration_error
 
+    _check(paths, fits, table_file)
     source = open_data(paths[0], data, **reading)
     chosen = source.split(split)
     classifiers = [
@@ -104,14 +139,81 @@ def command(
         click.echo(_table(classifiers, results, crops) + "\n")
     if per_class:
         click.echo(_by_class(whole, labels) + "\n")
+    results[-1] |= {
+        "expected_calibration_error": expected_calibration_error(whole),
+        "temperature": classifiers[0].temperature if len(classifiers) == 1 else None,
+        "classes": tables.class_metrics(whole, labels),
+        "confusion": metrics.confusion_matrix(whole).tolist(),
+    }
     click.echo(_lines(results[-1], bad))
+    if fits:
+        click.echo(_fit(classifiers[0], whole, source, split))
+    if table_file:
+        tables.write_rows(tables.image_rows(whole, chosen, labels), Path(table_file))
+    title = f"{', '.join(dict.fromkeys(m.network for m in classifiers))} on {source.name}"
+    if mistakes:
+        from inception_tf.evaluation.plots import draw_mistakes
+
+        shown = classifiers[0].preprocessing
+        draw_mistakes(whole, chosen, labels, shown, Path(mistakes), title)
+    if reliability:
+        from inception_tf.evaluation.calibration import reliability_bins
+        from inception_tf.evaluation.plots import draw_reliability
+
+        error = expected_calibration_error(whole)
+        draw_reliability(reliability_bins(whole), error, Path(reliability), title)
     if confusion:
         from inception_tf.evaluation.plots import draw_confusion
 
-        title = f"{', '.join(dict.fromkeys(m.network for m in classifiers))} on {source.name}"
         draw_confusion(metrics.confusion_matrix(whole), labels, Path(confusion), title)
     if json_file:
         _write(json_file, classifiers, results, crops, bad)
+
+
+def _check(paths, fits, table_file):
+    """What is wrong with the options, before any work."""
+    from inception_tf.errors import UserError
+    from inception_tf.evaluation.tables import FORMS
+
+    if fits and (len(paths) != 1 or not Path(paths[0]).is_dir()):
+        raise UserError("--temperature is fitted for one run; give its folder alone")
+    if table_file and Path(table_file).suffix not in FORMS:
+        raise UserError(
+            f"{table_file} ends in neither .csv nor .parquet; its ending decides the format"
+        )
+
+
+def _fit(
+    classifier: Classifier, predictions: Predictions, source: Source, split: str | None
+) -> str:
+    """Fits the temperature of a run, keeps it there, and says what it changes."""
+    from inception_tf.evaluation.calibration import (
+        expected_calibration_error,
+        fit_temperature,
+        with_temperature,
+    )
+    from inception_tf.host.atomic_io import atomic_write_text
+    from inception_tf.run_folder import Run
+
+    more = fit_temperature(predictions)
+    # The predictions have the temperature of before in them.
+    temperature = classifier.temperature * more
+    run = Run(Path(classifier.name))
+    noted = {
+        "temperature": temperature,
+        "data": source.name,
+        "split": split or source.held_out_split(),
+        "images": len(predictions.classes),
+    }
+    atomic_write_text(run.temperature_file, json.dumps(noted, indent=2) + "\n")
+    before, after = (
+        expected_calibration_error(one)
+        for one in (predictions, with_temperature(predictions, more))
+    )
+    return (
+        f"temperature: {temperature:.3f}, kept in {run.temperature_file}; on these images the expected"
+        f" calibration error falls from {before:.2%} to {after:.2%}"
+    )
 
 
 def _each(models, paths):
@@ -147,12 +249,13 @@ def _labels(classifier, source, shift):
 
 def _lines(result: dict, bad: BadImages) -> str:
     lines = []
-    for name in ("top1", "top5"):
+    for name in ("top1", "top5")[: 1 if len(result["classes"]) <= TRIVIAL else 2]:
         low, high = result[f"{name}_interval"]
         lines.append(
             f"{name}: {result[name]:.2%} accuracy, {1 - result[name]:.2%} error"
             f" (95 %: {1 - high:.2%} to {1 - low:.2%})"
         )
+    lines.append(f"calibration error: {result['expected_calibration_error']:.2%}")
     lines.append(f"images: {result['images']}, skipped: {bad.count}")
     lines += [f"  {name}: {reason}" for name, reason in sorted(bad.reasons.items())]
     return "\n".join(lines)
@@ -175,12 +278,18 @@ def _table(classifiers: list[Classifier], results: list[dict], crops: int) -> st
 def _by_class(predictions: Predictions, labels: list[str]) -> str:
     from inception_tf.cli.render import table
     from inception_tf.evaluation.metrics import per_class_accuracy
+    from inception_tf.evaluation.tables import class_metrics
 
+    top5 = {number: five for number, _, _, five in per_class_accuracy(predictions)}
     rows = [
-        (labels[number], images, f"{first:.2%}", f"{five:.2%}")
-        for number, images, first, five in per_class_accuracy(predictions)
+        (
+            *(one["name"], one["images"], *(f"{one[name]:.2%}" for name in JUDGED)),
+            *([f"{top5[number]:.2%}" if number in top5 else "-"] if len(labels) > TRIVIAL else []),
+        )
+        for number, one in enumerate(class_metrics(predictions, labels))
+        if one["images"] or one["predicted"]
     ]
-    return table(("class", "images", "top-1", "top-5"), rows)
+    return table(("class", "images", *JUDGED, *(["top-5"] if len(labels) > TRIVIAL else [])), rows)
 
 
 def _write(
@@ -198,4 +307,7 @@ def _write(
         "crops": crops,
         "members": singles,
     }
-    atomic_write_text(Path(file), json.dumps(content, indent=2) + "\n")
+    # The matrix, a line for each row: a line for each number would be a million with ImageNet's classes.
+    matrix = ",\n    ".join(map(json.dumps, content["confusion"]))
+    text = json.dumps(content | {"confusion": MATRIX}, indent=2)
+    atomic_write_text(Path(file), text.replace(json.dumps(MATRIX), f"[\n    {matrix}\n  ]") + "\n")

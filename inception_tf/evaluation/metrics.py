@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import tensorflow as tf
@@ -38,12 +38,19 @@ class Predictions:
 
     probabilities: np.ndarray  # (N, K) float32, rows sum to 1
     classes: np.ndarray  # (N,) int64, the true classes
+    # (N,) int64, of the images in the split; without an order of its own: 0, 1, 2 ...
+    indices: np.ndarray = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.indices is None:
+            object.__setattr__(self, "indices", np.arange(len(self.classes)))
 
     def without_background(self) -> Predictions:
         """The predictions among all classes but the first, as a network without a background gives them."""
         rest = self.probabilities[:, 1:]
         total = rest.sum(axis=1, keepdims=True)
-        return Predictions(rest / np.maximum(total, np.finfo(np.float32).tiny), self.classes - 1)
+        probabilities = rest / np.maximum(total, np.finfo(np.float32).tiny)
+        return replace(self, probabilities=probabilities, classes=self.classes - 1)
 
 
 def predict_split(
@@ -90,7 +97,8 @@ def predict_split(
         raise
     if not rows:
         raise UserError(f"none of the {len(split)} images can be read")
-    return Predictions(np.concatenate(rows), split.classes[np.concatenate(indices)])
+    found = np.concatenate(indices)
+    return Predictions(np.concatenate(rows), split.classes[found], found)
 
 
 def ensemble(members: Sequence[Predictions]) -> Predictions:
@@ -109,7 +117,7 @@ def ensemble(members: Sequence[Predictions]) -> Predictions:
         for member in members
     ]
     mean = sum(member.probabilities for member in members) / len(members)
-    return Predictions(mean, members[0].classes)
+    return replace(members[0], probabilities=mean)
 
 
 def accuracy_metrics(predictions: Predictions) -> Iterator[tuple[str, object]]:

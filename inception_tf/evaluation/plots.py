@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The confusion matrix as a plot."""
+"""Plots of an evaluation: the confusion matrix, the most confident mistakes, confidence against accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources.splits import Split
+from inception_tf.evaluation.calibration import ReliabilityBin
+from inception_tf.evaluation.metrics import Predictions
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
 
-__all__ = ["draw_confusion"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
+__all__ = ["draw_confusion", "draw_mistakes", "draw_reliability"]
+
+MISTAKES, MISTAKES_PER_ROW = 24, 6
 MAX_LABELED = 30  # classes up to which each cell shows its count
 
 
@@ -41,5 +53,100 @@ def draw_confusion(counts: np.ndarray, labels: Sequence[str], path: Path, title:
             axes.text(
                 column, row, counts[row, column], color=ink, ha="center", va="center", fontsize=8
             )
+    _save(figure, path)
+
+
+def draw_mistakes(
+    predictions: Predictions,
+    split: Split,
+    labels: Sequence[str],
+    preprocessing: Preprocessing,
+    path: Path,
+    title: str,
+) -> int:
+    """Draws the wrong answers that the network was most certain of, as a PNG, each with both names.
+
+    Args:
+        predictions: of images of `split`.
+        split: for their pixels and names.
+        labels: K class names.
+        preprocessing: what the network sees of an image.
+        path: the file to write.
+        title: the heading of the plot.
+
+    Returns:
+        How many are drawn, at most 24; with none, a figure that says so.
+    """
+    best = predictions.probabilities.argmax(axis=1)
+    scores = predictions.probabilities.max(axis=1)
+    wrong = np.flatnonzero(best != predictions.classes)
+    wrong = wrong[np.argsort(-scores[wrong], kind="stable")][:MISTAKES]
+    rows = max(1, -(-len(wrong) // MISTAKES_PER_ROW))
+    figure = new_figure("--mistakes", 2.1 * MISTAKES_PER_ROW, 2.7 * rows + 0.6)
+    figure.suptitle(title if len(wrong) else f"{title}: no mistakes")
+    grid = figure.subplots(rows, MISTAKES_PER_ROW, squeeze=False).flat
+    for axes in grid:
+        axes.set_axis_off()
+    shown = split.take(predictions.indices[wrong])
+    steps = images.evaluation_steps(replace(preprocessing, scale="unit"))
+    batches = pipeline.evaluation_batches(shown, steps, batch_size=MISTAKES) if len(wrong) else ()
+    for pixels, places in batches:
+        for image, place in zip(pixels.numpy(), places.numpy(), strict=True):
+            one, axes = wrong[place], grid[place]
+            axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
+            name = Path(split.describe(int(predictions.indices[one]))).name
+            answer = f"predicted {labels[best[one]]} ({scores[one]:.0%})"
+            true = f"true {labels[predictions.classes[one]]}"
+            axes.set_title(f"{answer}\n{true}\n{_short(name)}", fontsize=8)
+    _save(figure, path)
+    return len(wrong)
+
+
+def draw_reliability(bins: Sequence[ReliabilityBin], error: float, path: Path, title: str) -> None:
+    """Draws accuracy against confidence as a PNG, with the number of images below.
+
+    Args:
+        bins: of `reliability_bins`.
+        error: the expected calibration error.
+        path: the file to write.
+        title: the heading of the plot.
+    """
+    figure = new_figure("--reliability", 5.5, 6.0)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot((0, 1), (0, 1), color="black", linestyle=":", label="as certain as right")
+    centers = [(one.low + one.high) / 2 for one in bins]
+    width = bins[0].high - bins[0].low if bins else 1.0
+    above.bar(
+        centers,
+        [one.accuracy for one in bins],
+        width=width,
+        color="0.75",
+        edgecolor="black",
+        label="accuracy",
+    )
+    above.plot(
+        [one.confidence for one in bins],
+        [one.accuracy for one in bins],
+        "o",
+        color="tab:blue",
+        label="mean confidence",
+    )
+    above.set(
+        title=f"{title}\nexpected calibration error {error:.2%}",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        ylabel="accuracy",
+    )
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8)
+    below.bar(centers, [one.images for one in bins], width=width, color="0.75", edgecolor="black")
+    below.set(xlabel="confidence: the highest probability of an image", ylabel="images")
+    _save(figure, path)
+
+
+def _short(name: str, most: int = 28) -> str:
+    return name if len(name) <= most else f"...{name[3 - most :]}"
+
+
+def _save(figure: Figure, path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
