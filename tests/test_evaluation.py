@@ -148,7 +148,7 @@ def test_other_classes_are_refused_by_number_and_by_name():
 
 def test_data_without_names_may_show_fewer_classes_but_no_more(tmp_path):
     pixels = tf.io.encode_png(np.zeros((4, 4, 3), np.uint8)).numpy()
-    write(tmp_path / "test-0", [(pixels, 1), (pixels, 3)])
+    write(tmp_path / "test-0", [(pixels, 1), (pixels, 3), (pixels, 1), (pixels, 3)])
     name = f"tfrecord:{tmp_path}/test-*"
     shifted, plain = open_source(name, label_offset=1), open_source(name)
     three = _member(1.0, ("a", "b", "c"))

@@ -49,7 +49,8 @@ def test_a_regular_file_is_read_through_a_link(tmp_path):
 
 def test_a_file_that_comes_back_is_read(tmp_path):
     path = tmp_path / "x"
-    timer = threading.Timer(0.1, path.write_bytes, [b"content"])
+    (tmp_path / "away").write_bytes(b"content")
+    timer = threading.Timer(0.1, (tmp_path / "away").rename, [path])
     timer.start()
     assert retry_lost(lambda: stat_regular(str(path)), (0.05,) * 100).st_size == 7
     timer.join()

@@ -23,9 +23,12 @@ class BadImages:
     """The images of one split that were skipped so far, with reasons; thread-safe.
 
     Args:
-        split: The split.
+        split: The split; what it lists as damaged counts from the start.
         limit: float in [0, 1]. Fraction of the split above which `note` raises.
         option: How a larger one is allowed, for the error.
+
+    Raises:
+        UserError: More images than `limit` are damaged already.
     """
 
     def __init__(
@@ -34,13 +37,23 @@ class BadImages:
         self.split = split
         self.limit = limit
         self.option = option
-        self.reasons: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self.total = len(split) + len(split.damaged)
+        self._reasons: dict[str, str] = dict(split.damaged)
+        self._lock = threading.Lock()  # the pipeline's threads write while others read
+        if self.exceeded:
+            raise self.error()
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """The names of the skipped images so far, each with the reason."""
+        with self._lock:
+            return dict(self._reasons)
 
     @property
     def count(self) -> int:
         """How many images were skipped."""
-        return len(self.reasons)
+        with self._lock:
+            return len(self._reasons)
 
     def note(self, index: int, reason: str) -> None:
         """Count an image, once however often it is skipped.
@@ -54,9 +67,9 @@ class BadImages:
         """
         name = self.split.describe(index)
         with self._lock:
-            if name in self.reasons:
+            if name in self._reasons:
                 return
-            self.reasons[name] = reason
+            self._reasons[name] = reason
         log.warning("skipped %s: %s", name, reason)
         if self.exceeded:
             raise self.error()
@@ -64,14 +77,14 @@ class BadImages:
     @property
     def exceeded(self) -> bool:
         """Whether more images than `limit` were skipped."""
-        return self.count > self.limit * len(self.split)
+        return self.count > self.limit * self.total
 
     def error(self) -> UserError:
         """The error for too many skipped images, with their names."""
         listed = [f"{name} ({reason})" for name, reason in sorted(self.reasons.items())]
         rest = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
         return UserError(
-            f"{self.count} of {len(self.split)} images cannot be read, more than {self.limit:.2%}:"
+            f"{len(listed)} of {self.total} images cannot be read, more than {self.limit:.2%}:"
             f" {', '.join(listed[:LISTED])}{rest}; repair or remove them, or allow a larger fraction"
             f" with {self.option}"
         )

@@ -8,14 +8,16 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from inception_tf.errors import UserError
 
 __all__ = [
     "cache_folder",
     "check_content",
+    "kind_of_file",
     "open_regular",
     "read_text",
     "retry_lost",
@@ -59,6 +61,24 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / FOLDER
 
 
+def kind_of_file(path: str) -> str | None:
+    """What a path leads to, if it is no regular file.
+
+    Args:
+        path: The path.
+
+    Returns:
+        `a folder`, `a named pipe` or the like; None for a regular file.
+
+    Raises:
+        UserError: It is missing or cannot be read.
+    """
+    try:
+        return _kind(os.stat(path))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def stat_regular(path: str) -> os.stat_result:
     """The size and the times of a regular file, or of what a link leads to.
 
@@ -78,7 +98,7 @@ def stat_regular(path: str) -> os.stat_result:
     return _checked(path, found)
 
 
-def open_regular(path: str) -> BinaryIO:
+def open_regular(path: str) -> BufferedReader:
     """Open a file to read its bytes; a pipe, which would block, or an endless device is never read.
 
     Args:
@@ -97,7 +117,7 @@ def open_regular(path: str) -> BinaryIO:
         raise _unreadable(path, error) from error
     try:
         _checked(path, os.fstat(number))
-        return os.fdopen(number, "rb")
+        return open(number, "rb")
     except BaseException:
         os.close(number)
         raise
@@ -152,12 +172,12 @@ def _check_start(path: str, content: bytes) -> None:
         )
 
 
-def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] = RETRY_DELAYS_S) -> Result:
+def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] | None = None) -> Result:
     """Call a function again while its file is lost, as a network share loses one for a moment.
 
     Args:
         read: Reads a file that was there before; raises OSError, or a `UserError` of this module.
-        delays: Seconds before each further attempt.
+        delays: Seconds before each further attempt; None: up to 8 s in all.
 
     Returns:
         What `read` returns.
@@ -166,7 +186,7 @@ def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] = RETRY_DEL
         OSError: The last attempt's, or one that no waiting helps, such as a missing permission.
         UserError: Likewise.
     """
-    for delay in delays:
+    for delay in RETRY_DELAYS_S if delays is None else delays:
         try:
             return read()
         except (OSError, UserError) as error:
@@ -178,10 +198,16 @@ def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] = RETRY_DEL
 
 
 def _checked(path: str, found: os.stat_result) -> os.stat_result:
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((kind for is_one, kind in KINDS if is_one(found.st_mode)), "no regular file")
+    kind = _kind(found)
+    if kind:
         raise UserError(f"{path} is {kind}, and only regular files are read")
     return found
+
+
+def _kind(found: os.stat_result) -> str | None:
+    if stat.S_ISREG(found.st_mode):
+        return None
+    return next((kind for is_one, kind in KINDS if is_one(found.st_mode)), "no regular file")
 
 
 def _unreadable(path: str, error: OSError) -> UserError:

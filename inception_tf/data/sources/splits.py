@@ -36,12 +36,27 @@ class Records:
     image_key: (
         str | None
     )  # the feature with the encoded image; None if the record is the image itself
+    names: tuple[str, ...] | None = None  # of the files, for messages; None: their paths
+    digests: np.ndarray | None = None  # (N,) uint64, hashes of the encoded images; None: not known
 
     def __len__(self) -> int:
         return len(self.locations)
 
     def __getitem__(self, chosen: np.ndarray) -> Records:
-        return Records(self.files, self.locations[chosen], self.image_key)
+        digests = None if self.digests is None else self.digests[chosen]
+        return replace(self, locations=self.locations[chosen], digests=digests)
+
+    def describe(self, index: int) -> str:
+        """The name of a record for messages.
+
+        Args:
+            index: int. Its index.
+
+        Returns:
+            The name of its file and its number in it.
+        """
+        file, number, *_ = self.locations[index]
+        return f"{printable((self.names or self.files)[file])} record {number}"
 
 
 @dataclass(frozen=True)
@@ -101,8 +116,7 @@ class Split:
         if self.origin:
             return self.origin.describe(index)
         if isinstance(self.images, Records):
-            file, number, *_ = self.images.locations[index]
-            return f"{self.images.files[file]} record {number}"
+            return self.images.describe(index)
         return f"image {index}" if self.decoded else printable(str(self.images[index]))
 
 
@@ -158,11 +172,16 @@ def hold_out(split: Split) -> dict[str, Split]:
         `train` and `validation`.
     """
     order = np.random.RandomState(SPLIT_SEED).permutation(len(split))
+    counts = np.bincount(split.classes)
+    # Of 16 bits, because NumPy sorts only such numbers in linear time.
+    keys = split.classes.astype(np.uint16) if len(counts) <= 1 << 16 else split.classes
+    members = order[np.argsort(keys[order], kind="stable")]  # class by class
+    number = np.arange(len(split)) - np.repeat(np.cumsum(counts) - counts, counts)
+    of_class = np.maximum(counts > 1, np.rint(counts * HELD_OUT_FRACTION))
     held = np.zeros(len(split), bool)
-    for index in np.unique(split.classes):
-        members = order[split.classes[order] == index]
-        held[members[: max(len(members) > 1, round(len(members) * HELD_OUT_FRACTION))]] = True
-    return {"train": split.take(~held), "validation": split.take(held)}
+    held[members[number < np.repeat(of_class, counts)]] = True
+    train = replace(split.take(~held), damaged=split.damaged)
+    return {"train": train, "validation": split.take(held)}
 
 
 def joined(splits: list[Split]) -> Split:
@@ -177,15 +196,26 @@ def joined(splits: list[Split]) -> Split:
     images = [split.images for split in splits]
     if isinstance(images[0], Records):
         files = tuple(dict.fromkeys(file for part in images for file in part.files))
+        number = {file: index for index, file in enumerate(files)}
         locations = [part.locations.copy() for part in images]
         for part, rows in zip(images, locations, strict=True):
-            rows[:, 0] = np.array([files.index(file) for file in part.files])[rows[:, 0]]
-        joined_images = Records(files, np.concatenate(locations), images[0].image_key)
+            rows[:, 0] = np.array([number[file] for file in part.files])[rows[:, 0]]
+        names = [name for part in images for name in part.names or part.files]
+        shown = dict(zip((file for part in images for file in part.files), names, strict=True))
+        digests = [part.digests for part in images]
+        joined_images = replace(
+            images[0],
+            files=files,
+            locations=np.concatenate(locations),
+            names=tuple(shown[file] for file in files),
+            digests=None if any(d is None for d in digests) else np.concatenate(digests),
+        )
     else:
         joined_images = np.concatenate(images)
     sizes = [split.sizes for split in splits if split.sizes is not None]
     return Split(
         joined_images,
         np.concatenate([split.classes for split in splits]),
+        damaged={name: reason for split in splits for name, reason in split.damaged.items()},
         sizes=np.concatenate(sizes) if len(sizes) == len(splits) else None,
     )

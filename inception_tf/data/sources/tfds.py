@@ -6,9 +6,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from inception_tf.data.sources.record_index import index_records
 from inception_tf.data.sources.split_names import assign_splits
 from inception_tf.data.sources.splits import Source, Split, hold_out, joined
-from inception_tf.data.sources.tfrecords import index_records
+from inception_tf.data.sources.tfrecords import checked_index, record_split
 from inception_tf.errors import UserError, did_you_mean, missing_package
 
 __all__ = ["open_tfds"]
@@ -89,8 +90,9 @@ def _split(info: Any, part: str, keys: tuple[str, str]) -> Split:
         raise UserError(
             f"{info.full_name} is stored as {info.file_format.value}; prepare it with file_format='tfrecord'"
         )
-    records, labels, _ = index_records(files, *keys)
-    return Split(records, labels)
+    index = index_records(files, dict(zip(("image", "label"), keys, strict=True)))
+    names = info.features[keys[1]].names
+    return record_split(checked_index(index, names, info.full_name, 0), 0)
 
 
 def _first_line(error: Exception) -> str:

@@ -10,28 +10,49 @@ from __future__ import annotations
 import glob
 import os
 import re
-import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from inception_tf.data.labels import names_by_class, read_class_names
-from inception_tf.data.sources.split_names import assign_splits
-from inception_tf.data.sources.splits import Records, Source, Split, hold_out
-from inception_tf.errors import UserError
+from inception_tf.data.labels import has_background_row, names_by_class, read_class_names
+from inception_tf.data.sources.record_index import RecordIndex, index_records, parse_keys
+from inception_tf.data.sources.source_warnings import counted, listed
+from inception_tf.data.sources.split_names import assign_splits, split_of
+from inception_tf.data.sources.splits import Source, Split, hold_out
+from inception_tf.errors import UserError, printable
+from inception_tf.host.files import kind_of_file, retry_lost
 
-__all__ = ["index_records", "open_tfrecords", "read_records"]
+__all__ = ["NOT_RECORDS", "checked_index", "open_tfrecords", "record_split"]
 
-# (image, label): slim's and the Model Garden's names, then those of TFDS.
-KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
-TEXT = "image/class/text"
-NOT_RECORDS = (".csv", ".json", ".md", ".txt")  # files beside the records
+# Endings of files that lie beside records, and what they are.
+NOT_RECORDS = {
+    ".csv": "a table",
+    ".gitignore": "no records",
+    ".html": "a page",
+    ".idx": "an index of another program",
+    ".index": "an index of another program",
+    ".json": "JSON",
+    ".log": "a log",
+    ".md": "text",
+    ".md5": "checksums",
+    ".npy": "an array",
+    ".pbtxt": "a label map",
+    ".prototxt": "text",
+    ".py": "a program",
+    ".sha256": "checksums",
+    ".tsv": "a table",
+    ".txt": "text",
+    ".yaml": "YAML",
+    ".yml": "YAML",
+}
 LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
-HEADER, FOOTER = 12, 4  # bytes around a record: its length and a checksum, a checksum
+WRONG_CHECKSUM = "damaged: the checksum is wrong"
+# Classes of a set whose records name them: more than any set of images has, and few enough for a network.
+MOST_CLASSES = 100_000
+LISTED = 3
 
 
 def open_tfrecords(
@@ -42,7 +63,7 @@ def open_tfrecords(
     labels_file: str | None = None,
     split_names: str | None = None,
 ) -> Source:
-    """Open TFRecord files, assigned to splits by their names; without such names a tenth is held out.
+    """Open TFRecord files, assigned to splits by their names; where these name no other split than train, a tenth is held out.
 
     Class names are read from a `labels.txt` or `labels.json` beside the files, or else from the records.
 
@@ -58,185 +79,216 @@ def open_tfrecords(
         The source.
 
     Raises:
-        UserError: No file matches, or one is damaged or without images and labels.
+        UserError: No file matches, one is no TFRecord file, no record can be read, or records have other
+            features or impossible labels.
     """
-    files = tuple(
-        file
-        for file in sorted(glob.glob(pattern))
-        if not file.endswith(NOT_RECORDS) and os.path.isfile(file)
+    files, unread = _find_files(pattern)
+    rows, where = _read_names(files, labels_file)
+    index = index_records(files, parse_keys(key))
+    index = checked_index(index, rows, where, label_offset)
+    names, named, offset = _class_names(index, rows, where, label_offset)
+    parts = _assign_files(name, pattern, files, split_names)
+    unread |= dict.fromkeys(index.empty, "empty")
+    if not parts:
+        splits = hold_out(record_split(index, offset))
+    else:
+        taken = {file for part in parts.values() for file in part}
+        unread |= {file: "not named by --split-names" for file in files if file not in taken}
+        splits = {split: record_split(index, offset, found) for split, found in parts.items()}
+        if set(splits) == {"train"}:
+            splits = hold_out(splits["train"])
+    return Source(
+        name, names, splits, named, unread, warnings=tuple(_warnings(index, rows, offset))
     )
-    if not files:
-        raise UserError(f"no file matches {pattern}; give tfrecord:GLOB, in quotes")
-    image_key, label_key = _keys(files[0], parse_keys(key))
-    records, labels, texts = index_records(files, image_key, label_key)
-    low, high = int(labels.min()), int(labels.max())
-    names, named, label_offset = _names(files[0], labels_file, low, high, texts, label_offset)
-    if low < label_offset:
-        raise UserError(
-            f"{name} has label {low}, below the label offset {label_offset}; use {low} or less"
-        )
-    whole = Split(records, labels - label_offset)
-    assigned = assign_splits(
-        dict.fromkeys(Path(file).name for file in files),
-        name,
-        chosen=split_names,
-        kind="files",
-        by_word=True,
-    )
-    splits = {}
-    for split, parts in assigned.items():
-        chosen = [number for number, file in enumerate(files) if Path(file).name in parts]
-        splits[split] = whole.take(np.isin(records.locations[:, 0], chosen))
-    if not splits:
-        splits = hold_out(whole)
-    return Source(name, names, splits, named)
 
 
-def index_records(
-    files: tuple[str, ...], image_key: str, label_key: str
-) -> tuple[Records, np.ndarray, dict[int, str]]:
-    """Read all records once for their locations and labels.
+def record_split(index: RecordIndex, offset: int, files: Iterable[str] | None = None) -> Split:
+    """The records of some files as a split.
 
     Args:
-        files: Paths.
-        image_key: str. The feature with the encoded image.
-        label_key: str. The feature with the label.
+        index: All records.
+        offset: int. Subtracted from the labels.
+        files: Paths; None: all files of the index.
 
     Returns:
-        The locations, the labels as stored, (N,) int64, and label → name, as far as records name them.
+        The split, which lists the records that are damaged.
+    """
+    shown = index.records.names or index.records.files
+    wanted = set(shown if files is None else files)
+    chosen = np.array([file in wanted for file in shown])
+    damaged = {name: why for name, (file, why) in index.damaged.items() if chosen[file]}
+    if chosen.all():
+        return Split(index.records, index.labels - offset, damaged=damaged)
+    rows = np.flatnonzero(chosen[index.records.locations[:, 0]])
+    return Split(index.records[rows], index.labels[rows] - offset, damaged=damaged)
+
+
+def checked_index(
+    index: RecordIndex, rows: Sequence[str] | None, where: str, offset: int | None
+) -> RecordIndex:
+    """An index whose labels are possible: without records whose label is wrong because they are damaged.
+
+    Args:
+        index: All records.
+        rows: Names of the classes; None: not known.
+        where: str. The origin of these names, for the error.
+        offset: int. Subtracted from the labels; None: not known.
+
+    Returns:
+        The index.
 
     Raises:
-        UserError: A file is damaged or empty, or a record has no single label.
+        UserError: An intact record has a negative label, or one beyond the names, or beyond the number of
+            records where there are no names.
     """
-    locations: list[tuple[int, int, int, int]] = []
-    labels: list[int] = []
-    texts: dict[int, str] = {}
-    for number, file in enumerate(files):
-        for count, (offset, data) in enumerate(read_records(file)):
-            feature = _features(data, f"{file} record {count}")
-            label: Sequence[int] = ()
-            if label_key in feature:
-                label = feature[label_key].int64_list.value
-            if len(label) != 1:
-                raise UserError(f"{file} record {count} has no single integer '{label_key}'")
-            locations.append((number, count, offset, len(data)))
-            labels.append(label[0])
-            if TEXT in feature and label[0] not in texts:
-                texts[label[0]] = b"".join(feature[TEXT].bytes_list.value).decode(errors="replace")
-    if not locations:
-        raise UserError(f"{', '.join(files)}: no record in it")
-    return (
-        Records(files, np.array(locations, np.int64), image_key),
-        np.array(labels, np.int64),
-        texts,
+    while True:
+        wrong = np.flatnonzero(_impossible(index, rows, offset))
+        if rows is None and not wrong.size:
+            # The number of classes must not come from a damaged record.
+            wrong = index.labels.argmax(keepdims=True)
+            if index.is_intact(wrong[0]):
+                return index
+        elif not wrong.size:
+            return index
+        intact = next((row for row in wrong if index.is_intact(row)), None)
+        if intact is not None:
+            raise _label_error(index, intact, rows, where, offset)
+        index = index.without(wrong, WRONG_CHECKSUM)
+
+
+def _impossible(index: RecordIndex, rows: Sequence[str] | None, offset: int | None) -> np.ndarray:
+    """(N,) bool: the labels that are no classes."""
+    first = offset or 0
+    if rows is not None:
+        # A background has a row of its own.  Without an offset, labels may count from 1.
+        below = len(rows) + (0 if has_background_row(rows) else first) + (offset is None)
+        return (index.labels < first) | (index.labels >= below)
+    beyond = index.labels >= len(index) + first
+    if beyond.any():  # a few records of many classes, if they name them
+        named = np.isin(index.labels, np.array(list(index.texts), np.int64))
+        beyond &= ~named | (index.labels >= MOST_CLASSES)
+    return (index.labels < first) | beyond
+
+
+def _label_error(
+    index: RecordIndex, row: int, rows: Sequence[str] | None, where: str, offset: int | None
+) -> UserError:
+    label, first = int(index.labels[row]), offset or 0
+    has = f"{index.describe(row)} has label {label}"
+    if label < 0:
+        return UserError(
+            f"{has}; labels count from 0, and this one is no class: correct the record"
+        )
+    if label < first:
+        return UserError(f"{has}, below the label offset {first}; use --label-offset {label}")
+    if rows is not None:
+        return UserError(
+            f"{has}, and {where} has {len(rows)} names; give a complete list with --labels FILE, or correct the"
+            " record"
+        )
+    counted_from_1 = first == 0 and index.labels.min() == 1
+    more = ", or give --label-offset 1 if labels count from 1" if counted_from_1 else ""
+    return UserError(
+        f"{has}, which makes {label - first + 1:,} classes of {len(index):,} records; correct it, or name all"
+        f" classes in a labels.txt beside the files or with --labels FILE{more}"
     )
 
 
-def parse_keys(text: str | None) -> dict[str, str]:
-    """Parse the names of features.
-
-    Args:
-        text: str. `image=KEY,label=KEY` or one of them; None: nothing.
-
-    Returns:
-        `image` and `label` → feature, as far as they are named.
-
-    Raises:
-        UserError: It has another form.
-    """
-    parts = re.split(r",(?=(?:image|label)=)", text) if text else []
-    pairs = [part.partition("=") for part in parts]
-    keys = {name: feature for name, _, feature in pairs}
-    if not all(keys.values()) or not keys.keys() <= {"image", "label"} or len(keys) < len(pairs):
-        raise UserError(
-            f"--key must be image=KEY,label=KEY or one of them, such as image=jpg,label=cls, got '{text}'"
-        )
-    return keys
+def _find_files(pattern: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The TFRecord files that match, and why others do not count."""
+    matched = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
+    if os.path.isdir(pattern):
+        raise UserError(f"{pattern} is a folder; give tfrecord:{pattern}/*, in quotes")
+    unread = {}
+    for file in matched:
+        kind = retry_lost(partial(kind_of_file, file))
+        kind = kind or NOT_RECORDS.get(os.path.splitext(file)[1].lower())
+        if kind:
+            unread[file] = kind
+    files = tuple(file for file in matched if file not in unread)
+    if files:
+        return files, unread
+    found = [f"{printable(file)} ({kind})" for file, kind in list(unread.items())[:LISTED]]
+    beside = f": {', '.join(found)}{', ...' if len(unread) > LISTED else ''}" if found else ""
+    raise UserError(f"no file matches {pattern}{beside}; give tfrecord:GLOB, in quotes")
 
 
-def _keys(file: str, given: dict[str, str]) -> tuple[str, str]:
-    for _, data in read_records(file):
-        feature = _features(data, f"{file} record 0")
-        for image_key, label_key in (
-            (given.get("image", image), given.get("label", label)) for image, label in KEYS
-        ):
-            if image_key in feature and label_key in feature:
-                return image_key, label_key
-        wanted = " or ".join(f"'{image}' and '{label}'" for image, label in KEYS)
-        raise UserError(f"{file} has {', '.join(sorted(feature)) or 'nothing'}, not {wanted}")
-    raise UserError(f"{file} is empty")
+def _assign_files(
+    name: str, pattern: str, files: tuple[str, ...], chosen: str | None
+) -> dict[str, list[str]]:
+    """split → files, by words in their names and in those of their folders; empty if there are none."""
+    folder = _fixed_folder(pattern)
+    shown = {os.path.relpath(file, folder): file for file in files}
+    if chosen is not None:
+        assigned = assign_splits(shown, name, chosen=chosen, kind="files", by_word=True)
+        return {split: [shown[one] for one in names] for split, names in assigned.items()}
+    inside = os.path.basename(os.path.abspath(folder))
+    if split_of(inside):  # all files lie in a folder named like a split
+        shown = {os.path.join(inside, one): file for one, file in shown.items()}
+    groups: dict[str, list[str]] = {}  # shards of one set have one name, but for their numbers
+    for one in shown:
+        groups.setdefault(re.sub(r"\d+", "*", one), []).append(one)
+    # A single file has its own name.
+    named = {group if len(ones) > 1 else ones[0]: ones for group, ones in groups.items()}
+    assigned = assign_splits(named, name, kind="files", by_word=True)
+    return {
+        split: [shown[one] for group in names for one in named[group]]
+        for split, names in assigned.items()
+    }
 
 
-def read_records(file: str) -> Iterator[tuple[int, bytes]]:
-    """Read a TFRecord file without verifying its checksums, which is done when the images are read.
-
-    Args:
-        file: str. The path.
-
-    Yields:
-        Offset and content of each record.
-
-    Raises:
-        UserError: The file cannot be read, is compressed or is truncated.
-    """
-    try:
-        size = os.path.getsize(file)
-        with open(file, "rb") as stream:
-            offset = 0
-            while offset < size:
-                header = stream.read(HEADER)
-                if offset == 0 and header[:2] == b"\x1f\x8b":
-                    raise UserError(f"{file} is compressed; unpack it first, with gunzip")
-                length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER else size
-                if offset + HEADER + length + FOOTER > size:
-                    raise UserError(
-                        f"{file} is not a TFRecord file, or it is truncated at byte {offset} of {size}"
-                    )
-                yield offset, stream.read(length)
-                stream.seek(FOOTER, os.SEEK_CUR)
-                offset += HEADER + length + FOOTER
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from error
+def _fixed_folder(pattern: str) -> str:
+    """The part of a pattern before the first folder or file with a wildcard."""
+    parts = Path(pattern).parts[:-1]
+    fixed = next((n for n, part in enumerate(parts) if glob.has_magic(part)), len(parts))
+    return os.path.join(*parts[:fixed]) if fixed else "."
 
 
-def _features(data: bytes, record: str) -> Any:
-    from google.protobuf.message import DecodeError
+def _read_names(files: tuple[str, ...], given: str | None) -> tuple[tuple[str, ...] | None, str]:
+    """The list of class names and the file it is from; None without one."""
+    if given:
+        return read_class_names(given), given
+    folders = dict.fromkeys(os.path.dirname(file) for file in files)
+    paths = [os.path.join(folder, name) for folder in folders for name in LABEL_FILES]
+    found = {path: read_class_names(path) for path in paths if os.path.lexists(path)}
+    if len(set(found.values())) > 1:
+        one, other, *_ = {names: path for path, names in found.items()}.values()
+        raise UserError(f"{one} and {other} name different classes; choose one with --labels FILE")
+    return next(((names, path) for path, names in found.items()), (None, ""))
 
-    try:
-        return tf.train.Example.FromString(data).features.feature
-    except DecodeError as error:
-        raise UserError(f"{record} is not a tf.Example") from error
+
+def _warnings(index: RecordIndex, rows: Sequence[str] | None, offset: int) -> Iterator[str]:
+    if index.damaged:
+        found = [f"{name} ({reason})" for name, (_, reason) in index.damaged.items()]
+        yield f"{counted(len(found), 'record')} skipped as unreadable: {listed(found)}"
+    if rows is None and not offset and index.labels.min() == 1:
+        yield "no record has label 0; give --label-offset 1 if the labels count from 1"
 
 
-def _names(
-    first: str,
-    labels_file: str | None,
-    low: int,
-    high: int,
-    texts: dict[int, str],
-    offset: int | None,
+def _class_names(
+    index: RecordIndex, rows: Sequence[str] | None, where: str, offset: int | None
 ) -> tuple[tuple[str, ...], bool, int]:
     """The name of each class, whether the data names all of them, and the label offset."""
-    beside = (Path(first).parent / name for name in LABEL_FILES)
-    file = Path(labels_file) if labels_file else next((f for f in beside if f.is_file()), None)
-    if file:
-        names, offset = names_by_class(
-            read_class_names(file),
-            where=str(file),
-            lowest=low,
-            highest=high,
-            label_offset=offset,
-            texts=texts,
-        )
+    low, high = int(index.labels.min()), int(index.labels.max())
+    if rows is not None:
+        try:
+            names, offset = names_by_class(
+                rows,
+                where=where,
+                lowest=low,
+                highest=high,
+                label_offset=offset,
+                texts=index.texts,
+            )
+        except UserError as error:
+            record = index.describe(int(index.labels.argmax()))
+            raise UserError(f"{error} ({record} has label {high})") from error
         return names, True, offset
     offset = offset or 0
     numbers = range(high - offset + 1)
-    named = all(number + offset in texts for number in numbers)
-    stated = [texts.get(number + offset, str(number)) for number in numbers]
+    named = all(number + offset in index.texts for number in numbers)
+    stated = [index.texts.get(number + offset, str(number)) for number in numbers]
     # ImageNet has two classes "crane": its records' names alone do not tell them apart.
     repeated = Counter(stated)
-    return (
-        tuple(f"{n} ({k})" if repeated[n] > 1 else n for k, n in enumerate(stated)),
-        named,
-        offset,
-    )
+    names = tuple(f"{n} ({k})" if repeated[n] > 1 else n for k, n in enumerate(stated))
+    return names, named, offset
