@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Run"]
 
+BESIDE_SETTINGS = ("run", "environment")  # keys of config.yaml
+
 
 @dataclass(frozen=True)
 class Run:
@@ -66,17 +68,27 @@ class Run:
             )
         values = read_yaml(self.config_file)
         if isinstance(values, dict):
-            values.pop("environment", None)
+            values = {key: value for key, value in values.items() if key not in BESIDE_SETTINGS}
         return Config.parse(values, str(self.config_file))
 
-    def write_config(self, config: Config) -> None:
+    def identity(self) -> str | None:
+        """The run's own id, which each of its checkpoints has too.
+
+        Returns:
+            The id that `write_config` stored; None for a run of version 0.1.0, and where there is no run.
+        """
+        values = read_yaml(self.config_file) if self.config_file.is_file() else None
+        return str(values["run"]) if isinstance(values, dict) and values.get("run") else None
+
+    def write_config(self, config: Config, identity: str) -> None:
         """Writes `config.yaml`, making the folder where it is missing.
 
         Args:
             config: the resolved configuration; versions and git commit are stored beside it.
+            identity: the run's own id.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        values = config.as_dict() | {"environment": environment()}
+        values = config.as_dict() | {"run": identity, "environment": environment()}
         atomic_write_text(self.config_file, yaml.safe_dump(values, sort_keys=False))
 
     def labels(self) -> tuple[str, ...]:

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from inception_tf.data.fingerprint import fingerprint_split
 from inception_tf.data.loading import encoded_reader, serialize_pixels
+from inception_tf.data.sources.record_files import Record, read_records
 from inception_tf.data.sources.splits import Records, Split
-from inception_tf.data.sources.tfrecords import read_records
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
 
@@ -42,16 +42,25 @@ def cache_decoded(split: Split, cache: str | None) -> Split:
     if cache is None or split.decoded:
         return split
     if cache == MEMORY:
-        contents = np.array(list(_contents(split)), object)
-        return Split(contents, split.classes, origin=split)
-    file = Path(cache).expanduser() / f"{_fingerprint(split)}.tfrecord"
+        return _cached(split, np.array(list(_contents(split)), object))
+    known = fingerprint_split(split)
+    name = hashlib.sha256(f"{known.names}{known.contents}".encode()).hexdigest()
+    file = Path(cache).expanduser() / f"{name[:32]}.tfrecord"
     if not file.is_file():
         _write(split, file)
     locations = [
-        (0, n, offset, len(data)) for n, (offset, data) in enumerate(read_records(str(file)))
+        (0, number, record.offset, record.length)
+        for number, record in enumerate(read_records(str(file), contents=False))
+        if isinstance(record, Record)
     ]
+    if len(locations) != len(split):
+        raise UserError(f"the cache of decoded images {file} is damaged; remove it")
     records = Records((str(file),), np.array(locations, np.int64), image_key=None)
-    return Split(records, split.classes, origin=split)
+    return _cached(split, records)
+
+
+def _cached(split: Split, images: np.ndarray | Records) -> Split:
+    return Split(images, split.classes, origin=split, damaged=split.damaged)
 
 
 @tf.autograph.experimental.do_not_convert  # nothing to convert, and it would take seconds
@@ -75,17 +84,3 @@ def _write(split: Split, file: Path) -> None:
         raise UserError(
             f"cannot write the cache of decoded images {file}: {getattr(error, 'strerror', error)}"
         ) from error
-
-
-def _fingerprint(split: Split) -> str:
-    """A name that two splits share only if their files are the same, unchanged, in the same order."""
-    digest = hashlib.sha256()
-    if isinstance(split.images, Records):
-        files, locations = split.images.files, split.images.locations.tobytes()
-    else:
-        files, locations = tuple(split.images), b""
-    for path in files:
-        stat = os.stat(path)
-        digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    digest.update(locations)
-    return digest.hexdigest()[:32]

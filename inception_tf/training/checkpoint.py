@@ -39,6 +39,8 @@ class Progress:
     # Metric sums of an unfinished epoch; empty between two epochs.
     metrics: list = field(default_factory=list)
     images: int | None = None  # in the training split, which the order of all images depends on
+    # Of the run, its settings and its data, as `fingerprint` makes it; None: of version 0.1.0.
+    fingerprint: dict | None = None
 
 
 def save(folder: Path, model: keras.Model, progress: Progress) -> Path:

@@ -27,6 +27,12 @@ from inception_tf.training.compile import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.determinism import op_determinism
 from inception_tf.training.distribute import Team, make_team
+from inception_tf.training.fingerprint import (
+    RESTORE_DATA,
+    changed_setting,
+    check_fingerprint,
+    make_fingerprint,
+)
 from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
@@ -35,11 +41,6 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
 
 __all__ = ["train"]
-
-# Settings that may change when a run is resumed: they only affect its result.
-CHANGEABLE = ("training.recalibrate_batch_norm",)
-
-RESTORE_DATA = "restore the data as it was, or start a new run in another --out"
 
 
 def train(
@@ -79,7 +80,9 @@ def train(
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
     new_figure()  # a missing matplotlib is reported now, not after hours
-    recorder = Recorder(run, resume.Progress(images=len(plan.train)), team=team)
+    known = make_fingerprint(run, plan)
+    progress = resume.Progress(images=len(plan.train), fingerprint=known)
+    recorder = Recorder(run, progress, team=team)
     determinism = op_determinism(config.training.deterministic)
     with determinism, team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
@@ -87,10 +90,13 @@ def train(
             checkpoint = resume.latest(run.checkpoints) if resumed else None
             model = compiled_model(plan, pretrained=checkpoint is None)
             if checkpoint:
-                recorder.resume_from(_restored(checkpoint, run, plan, model))
-        team.check_same(configuration=_digest(config, plan), checkpoint=recorder.progress.step)
+                restored = _restored(checkpoint, run, plan, model, known)
+                recorder.resume_from(dataclasses.replace(restored, fingerprint=known))
+        team.check_same(
+            configuration=_digest(config, plan, known), checkpoint=recorder.progress.step
+        )
         if team.is_chief:
-            run.write_config(config)
+            run.write_config(config, known["run"])
             write_labels(run.labels_file, plan.source.labels)
         standard = _callbacks(plan, team, recorder, is_new=not resumed)
         _watched_fit(model, plan, team, recorder, [*standard, *callbacks])
@@ -134,11 +140,12 @@ def _watched_fit(
 
 
 def _restored(
-    checkpoint: Path, run: Run, plan: TrainingPlan, model: keras.Model
+    checkpoint: Path, run: Run, plan: TrainingPlan, model: keras.Model, known: dict
 ) -> resume.Progress:
     """Restores `model` to the state of the checkpoint."""
     progress = resume.read_progress(checkpoint)
     _check_data(run, plan, progress)
+    check_fingerprint(checkpoint, progress.fingerprint, run, plan, known)
     phase = plan.phase_before(progress.step)
     if phase.first:
         compile_for(model, plan, phase)
@@ -190,14 +197,13 @@ def _with_preprocessing(config: Config, run: Run, resumed: bool) -> Config:
 
 def _check_folder(run: Run, config: Config, resumed: bool) -> None:
     if resumed:
-        theirs = run.config().flat()
-        for key, now in config.flat().items():
-            before = theirs[key]
-            if before != now and key not in CHANGEABLE:
-                raise UserError(
-                    f"--resume uses the settings of {run.config_file}, where {key} is {before!r} and not"
-                    f" {now!r}; remove the other options, or use another --out"
-                )
+        before = run.config()
+        key = changed_setting(before, config)
+        if key:
+            raise UserError(
+                f"--resume uses the settings of {run.config_file}, where {key} is {before.flat()[key]!r} and not"
+                f" {config.flat()[key]!r}; remove the other options, or use another --out"
+            )
     elif run.config_file.exists():
         raise UserError(
             f"{run.path} already holds a run; add --resume to continue it, or use another --out"
@@ -218,9 +224,9 @@ def _check_data(run: Run, plan: TrainingPlan, progress: resume.Progress) -> None
         )
 
 
-def _digest(config: Config, plan: TrainingPlan) -> int:
-    """A number that is the same in two processes only if they train the same way."""
-    settings = json.dumps([config.as_dict(), plan.precision.policy, len(plan.train), plan.classes])
+def _digest(config: Config, plan: TrainingPlan, known: dict) -> int:
+    """A number that is the same in two processes only if they train the same way on the same data."""
+    settings = json.dumps([config.as_dict(), plan.precision.policy, known["data"], plan.classes])
     return zlib.crc32(settings.encode())
 
 
