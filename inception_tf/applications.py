@@ -49,6 +49,7 @@ def _build(
     with needs_backend():
         from inception_tf.nn.network import build_model
         from inception_tf.weights import load_weights
+        from inception_tf.weights.convert import file_switches
         from inception_tf.weights.download import fetch_release
         from inception_tf.weights.registry import check_release_name, find_release, release_names
 
@@ -58,6 +59,8 @@ def _build(
         release = find_release(network, weights)
         weights = fetch_release(release)
         chosen = {**release.switches, **chosen}
+    elif weights is not None:
+        chosen = {**file_switches(network, os.fspath(weights)), **chosen}
     model = build_model(variant(network, **chosen), **arguments)
     if weights is not None:
         load_weights(model, weights)
@@ -83,6 +86,7 @@ def GoogLeNet(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     batch_norm: bool | None = None,
     lrn: bool | None = None,
 ) -> keras.Model:
@@ -94,7 +98,7 @@ def GoogLeNet(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         batch_norm: bool. Normalize after every convolution, in place of its bias. Default: False.
         lrn: bool. Local response normalization, twice in the stem. Default: True.
 
@@ -109,7 +113,7 @@ def GoogLeNet(
     """
     return _build(
         "googlenet",
-        {"batch_norm": batch_norm, "lrn": lrn},
+        {"batch_norm": batch_norm, "lrn": lrn, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -149,6 +153,7 @@ def InceptionV1(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     torch_padding: bool | None = None,
 ) -> keras.Model:
     """GoogLeNet as slim released it: batch normalization, 3x3 where the paper has 5x5.
@@ -159,9 +164,9 @@ def InceptionV1(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
-        torch_padding: bool. Padding as in torchvision's GoogLeNet, whose weights need it. Default: False, or as
-            `weights` require.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
+        torch_padding: bool. Padding, and two auxiliary classifiers, as in torchvision's GoogLeNet, whose weights need
+            both. Default: False, or as `weights` require.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -174,7 +179,7 @@ def InceptionV1(
     """
     return _build(
         "inception_v1",
-        {"torch_padding": torch_padding},
+        {"torch_padding": torch_padding, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -214,6 +219,7 @@ def Inception(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     lrn: bool | None = None,
 ) -> keras.Model:
     """The baseline of the batch normalization paper: 5x5 replaced by two 3x3, biases.
@@ -224,7 +230,7 @@ def Inception(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         lrn: bool. Local response normalization, twice in the stem, which section 4.2.1 of the paper mentions
             and its Figure 5 omits. Default: False.
 
@@ -239,7 +245,7 @@ def Inception(
     """
     return _build(
         "inception",
-        {"lrn": lrn},
+        {"lrn": lrn, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -279,6 +285,7 @@ def BNInception(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     lrn: bool | None = None,
     hidden_batch_norm: bool | None = None,
 ) -> keras.Model:
@@ -290,7 +297,7 @@ def BNInception(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         lrn: bool. Local response normalization, twice in the stem; section 4.2.1 removes it. Default: False.
         hidden_batch_norm: bool. Normalize the features before the logits too, as the networks of the paper's
             ensemble do (section 4.2.3). Default: False.
@@ -306,7 +313,7 @@ def BNInception(
     """
     return _build(
         "bn_inception",
-        {"lrn": lrn, "hidden_batch_norm": hidden_batch_norm},
+        {"lrn": lrn, "hidden_batch_norm": hidden_batch_norm, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -346,6 +353,7 @@ def InceptionV2(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     use_separable_conv: bool | None = None,
 ) -> keras.Model:
     """BN-Inception as slim released it: separable first convolution, 96 pooled channels in 4d and 4e.
@@ -356,7 +364,7 @@ def InceptionV2(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         use_separable_conv: bool. A separable first convolution. Default: True.
 
     Returns:
@@ -370,7 +378,7 @@ def InceptionV2(
     """
     return _build(
         "inception_v2",
-        {"use_separable_conv": use_separable_conv},
+        {"use_separable_conv": use_separable_conv, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -410,6 +418,7 @@ def InceptionV3(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     count_padding: bool | None = None,
     last_pool: Literal["avg", "max"] | None = None,
 ) -> keras.Model:
@@ -421,7 +430,7 @@ def InceptionV3(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         count_padding: bool. Average pools include the zero padding, as torchvision's and timm's do. Default:
             False, or as `weights` require.
         last_pool: str. Pool of the last block: "avg", or "max" as in the graph of December 2015 that the
@@ -438,7 +447,11 @@ def InceptionV3(
     """
     return _build(
         "inception_v3",
-        {"count_padding": count_padding, "last_pool": last_pool},
+        {
+            "count_padding": count_padding,
+            "last_pool": last_pool,
+            "batch_norm_scale": batch_norm_scale,
+        },
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -478,6 +491,7 @@ def InceptionV4(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
 ) -> keras.Model:
     """Inception V4 as slim released it: a deeper stem, then 4, 7 and 3 blocks.
 
@@ -487,7 +501,7 @@ def InceptionV4(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -500,7 +514,7 @@ def InceptionV4(
     """
     return _build(
         "inception_v4",
-        {},
+        {"batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -540,6 +554,7 @@ def InceptionResNetV1(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     paper: bool | None = None,
 ) -> keras.Model:
     """Inception-ResNet v1 in facenet's form.
@@ -550,7 +565,7 @@ def InceptionResNetV1(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         paper: bool. Omit facenet's sixth, unscaled C block, which is not in the paper's Figure 15.
             Default: False.
 
@@ -565,7 +580,7 @@ def InceptionResNetV1(
     """
     return _build(
         "inception_resnet_v1",
-        {"paper": paper},
+        {"paper": paper, "batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -605,6 +620,7 @@ def InceptionResNetV2(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
     output_stride: Literal[8, 16] | None = None,
     align_feature_maps: bool | None = None,
 ) -> keras.Model:
@@ -616,7 +632,7 @@ def InceptionResNetV2(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         output_stride: int. 16, or 8 for dilated 17x17 blocks at twice the resolution; 8 needs include_top=False.
             Default: 16.
         align_feature_maps: bool. Same padding in place of valid, so that feature maps of different sizes align. Default:
@@ -633,7 +649,11 @@ def InceptionResNetV2(
     """
     return _build(
         "inception_resnet_v2",
-        {"output_stride": output_stride, "align_feature_maps": align_feature_maps},
+        {
+            "output_stride": output_stride,
+            "align_feature_maps": align_feature_maps,
+            "batch_norm_scale": batch_norm_scale,
+        },
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -673,6 +693,7 @@ def AlexNet(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
 ) -> keras.Model:
     """AlexNet in one column, as slim has it: a baseline for the Inception networks.
 
@@ -682,7 +703,7 @@ def AlexNet(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -695,7 +716,7 @@ def AlexNet(
     """
     return _build(
         "alexnet",
-        {},
+        {"batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -735,6 +756,7 @@ def VGG16(
     initializer_gain: float = 1.0,
     width_multiplier: float = 1.0,
     dtype: str | keras.DTypePolicy | None = None,
+    batch_norm_scale: bool | None = None,
 ) -> keras.Model:
     """VGG-16, as slim has it: a baseline for the Inception networks.
 
@@ -744,7 +766,7 @@ def VGG16(
         include_top, weights, input_tensor, input_shape, pooling: As in `create_model`.
         classes, classifier_activation, name, aux_logits, dropout: As in `create_model`.
         batch_norm_momentum, batch_norm_epsilon, weight_decay: As in `create_model`.
-        activation, initializer_gain, width_multiplier, dtype: As in `create_model`.
+        activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -757,7 +779,7 @@ def VGG16(
     """
     return _build(
         "vgg16",
-        {},
+        {"batch_norm_scale": batch_norm_scale},
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -826,6 +848,8 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
             Default: 1.
         dtype: Dtype policy of the backbone, or its name; the head is always float32. Default: Keras'
             global policy.
+        batch_norm_scale: bool. A gamma in every batch normalization, as in torch's networks, whose weights need it
+            to be trained further. Default: False, as in slim and Keras, or as `weights` require.
 
     Returns:
         A functional `keras.Model` from (N, height, width, channels) floats in [-1, 1]

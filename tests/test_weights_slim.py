@@ -18,9 +18,7 @@ import slim_later
 import tensorflow as tf
 
 import inception_tf
-from inception_tf.models import find_network
-from inception_tf.weights.formats import tf1_checkpoint
-from inception_tf.weights.formats.stored import EVERYTHING
+from inception_tf.models import find_network, variant
 from inception_tf.weights.names import slim
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -260,34 +258,29 @@ def test_averages_are_slims_alone(tmp_path):
 # Gammas, which slim writes under batch_norm_scale=True
 
 
-@pytest.mark.parametrize("suffix", ["", AVERAGE])
-def test_gamma_goes_into_the_kernel_and_the_mean(tmp_path, suffix):
-    layer, gamma = "InceptionV1/Conv2d_1a_7x7", np.array([2.0, -0.5], np.float32)
-    arrays = {
-        "weights": ramps.uniform("kernel", (7, 7, 3, 2)),
-        "BatchNorm/gamma": gamma,
-        "BatchNorm/beta": ramps.uniform("beta", (2,)),
-        "BatchNorm/moving_mean": ramps.uniform("mean", (2,)),
-        "BatchNorm/moving_variance": 1 + ramps.uniform("variance", (2,)) / 2,
-    }
-    names = {kind: f"{layer}/{kind}{suffix}" for kind in arrays}
-    plain = {f"{layer}/{kind}": np.zeros_like(array) for kind, array in arrays.items()}
-    save(tmp_path / "a.ckpt", plain | {names[kind]: arrays[kind] for kind in arrays})
-    found = tf1_checkpoint.read_tf1_checkpoint(
-        str(tmp_path / "a.ckpt"), ema=bool(suffix), wanted=EVERYTHING
-    )
-    assert set(found) == set(names.values()) - {names["BatchNorm/gamma"]}
-
-    image = ramps.images(1, 7, 7, 3)
-
-    def normalized(kernel, mean, scale):
-        x = np.tensordot(image[0], kernel, 3)
-        deviation = np.sqrt(arrays["BatchNorm/moving_variance"] + 1e-3)
-        return scale * (x - mean) / deviation + arrays["BatchNorm/beta"]
-
-    expected = normalized(arrays["weights"], arrays["BatchNorm/moving_mean"], gamma)
-    folded = normalized(found[names["weights"]], found[names["BatchNorm/moving_mean"]], 1)
-    np.testing.assert_allclose(folded, expected, rtol=1e-5)
+@pytest.mark.parametrize("ema", [False, True])
+def test_gammas_are_kept_by_a_model_that_has_them_and_folded_by_another(tmp_path, ema):
+    arguments = {"classes": 5, "width_multiplier": 0.1, "input_shape": (32, 32, 3)}
+    source = inception_tf.InceptionV1(batch_norm_scale=True, **arguments)
+    ramps.fill(source)
+    names = slim.slim_names(variant("inception_v1", batch_norm_scale=True))
+    arrays = {names[weight.path]: weight.numpy() for weight in source.weights}
+    arrays = {k: a[None, None] if "Logits" in k and a.ndim == 2 else a for k, a in arrays.items()}
+    zeros = {name: np.zeros_like(array) for name, array in arrays.items()}
+    averages = {f"{name}{AVERAGE}": array for name, array in arrays.items()}
+    save(tmp_path / "inception_v1.ckpt", zeros | averages if ema else arrays)
+    path = str(tmp_path / "inception_v1.ckpt")
+    kept = inception_tf.InceptionV1(batch_norm_scale=True, **arguments)
+    inception_tf.load_weights(kept, path, ema=ema)
+    for weight in kept.weights:
+        np.testing.assert_array_equal(weight, ramps.weight(weight.path, tuple(weight.shape)))
+    folded = inception_tf.InceptionV1(**arguments)
+    with pytest.warns(UserWarning, match="gammas folded into the kernels"):
+        inception_tf.load_weights(folded, path, ema=ema)
+    image = ramps.images(2, 32, 32, 3)
+    np.testing.assert_allclose(
+        folded(image), source(image), rtol=1e-3
+    )  # probabilities of float32 products
 
 
 def test_gamma_without_its_kernel_is_refused(tmp_path):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inception_tf.arch.spec import (
     UP,
+    AdaptivePool,
     Auxiliary,
     BatchNorm,
     Conv,
@@ -73,7 +74,7 @@ def layer_costs(
         raise UserError(
             f"{network.name} needs images of at least {network.min_size}x{network.min_size} pixels, got {height}x{width}"
         )
-    counter = _Counter(width_multiplier, network.batch_norm)
+    counter = _Counter(width_multiplier, network.batch_norm, network.batch_norm_scale)
     shape: Shape = (height, width, channels)
     ends: dict[str, Shape] = {}
     for name, step in network.backbone:
@@ -111,9 +112,10 @@ def _count_auxiliary(counter: _Counter, auxiliary: Auxiliary, shape: Shape, clas
 class _Counter:
     """Propagates a shape through the steps and records the cost of each layer."""
 
-    def __init__(self, width_multiplier: float, batch_norm: bool) -> None:
+    def __init__(self, width_multiplier: float, batch_norm: bool, batch_norm_scale: bool) -> None:
         self.width_multiplier = width_multiplier
         self.batch_norm = batch_norm
+        self.trained = 2 if batch_norm_scale else 1  # per channel of a normalization: beta, gamma
         self.rows: list[LayerCost] = []
         self.needs_input_gradient = False  # whether the next layer's input depends on weights
 
@@ -127,6 +129,8 @@ class _Counter:
         layer = LayerSpec(name, endpoint, path, step)
         if isinstance(step, LocalNorm | BatchNorm | Dropout):
             return self._row(layer, shape)
+        if isinstance(step, AdaptivePool):
+            return self._row(layer, (step.size, step.size, shape[2]))
         dilation = step.dilation if isinstance(step, Conv) else 1
         h, w = (
             output_length(length, k, step.stride, step.padding, dilation)
@@ -141,9 +145,11 @@ class _Counter:
             first, rest = area * depthwise, depthwise * filters
         else:
             first, rest = area * shape[2] * filters, 0
-        normed = isinstance(step, Conv) and self.batch_norm and not step.linear
-        statistics = 2 * filters if normed else 0
-        return self._row(layer, (h, w, filters), first, rest, statistics=statistics)
+        normed = isinstance(step, Conv) and self.batch_norm and not step.has_bias
+        if not normed:
+            return self._row(layer, (h, w, filters), first, rest)
+        gammas = (self.trained - 1) * filters
+        return self._row(layer, (h, w, filters), first, rest, gammas=gammas, statistics=2 * filters)
 
     def dense(self, name: str, inputs: int, classes: int) -> None:
         """Record a dense layer with a bias."""
@@ -151,9 +157,18 @@ class _Counter:
         self._row(layer, (1, 1, classes), inputs * classes)
 
     def norm(self, name: str, features: int) -> None:
-        """Record the batch normalization of pooled features: beta, moving mean and moving variance; only beta is trained."""
+        """Record the batch normalization of pooled features: two moving statistics, and what is trained."""
         layer = LayerSpec(name, name, (), BatchNorm())
-        self.rows.append(LayerCost(layer, (1, 1, features), 3 * features, features, 0, 0))
+        self.rows.append(
+            LayerCost(
+                layer,
+                (1, 1, features),
+                (self.trained + 2) * features,
+                self.trained * features,
+                0,
+                0,
+            )
+        )
 
     def _branches(
         self, name: str, step: Fork | Residual, shape: Shape, path: tuple[int, ...], endpoint: str
@@ -179,6 +194,7 @@ class _Counter:
         weights: int = 0,
         pointwise: int = 0,
         *,
+        gammas: int = 0,
         statistics: int = 0,
     ) -> Shape:
         """Record one layer and return its output shape.
@@ -187,7 +203,7 @@ class _Counter:
         a beta or bias per output channel is added here.
         """
         kernels = weights + pointwise
-        trainable = kernels + output[2] if kernels else 0
+        trainable = kernels + output[2] + gammas if kernels else 0
         positions = output[0] * output[1]
         # The gradient with respect to a kernel costs as much as the kernel, and so does that to its input, if needed.
         backward = positions * (2 * kernels - (0 if self.needs_input_gradient else weights))

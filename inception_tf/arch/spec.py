@@ -16,6 +16,7 @@ from typing import Literal
 
 __all__ = [
     "AVG",
+    "AdaptivePool",
     "Auxiliary",
     "BatchNorm",
     "Branch",
@@ -77,6 +78,12 @@ class Conv(_Window):
     dilation: int = 1  # distance in pixels between neighboring kernel taps
     stddev: float | None = None  # of the kernel initializer; None: the network's default
     linear: bool = False  # a bias, but neither batch normalization nor activation
+    biased: bool = False  # a bias in place of batch normalization, then the activation
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether it has a bias in a network with batch normalization too."""
+        return self.linear or self.biased
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,13 @@ class Pool(_Window):
     kernel: int = 3
     stride: int = 1
     padding: Padding = SAME
+
+
+@dataclass(frozen=True)
+class AdaptivePool:
+    """Average pooling of a feature map of any size to `size` x `size`, by torch's windows, which may overlap."""
+
+    size: int  # pixels, height and width of the output
 
 
 @dataclass(frozen=True)
@@ -138,7 +152,9 @@ class Residual:
     activate: bool = True
 
 
-Simple = Conv | Separable | Pool | LocalNorm | BatchNorm | Dropout  # a step without branches
+Simple = (
+    Conv | Separable | Pool | AdaptivePool | LocalNorm | BatchNorm | Dropout
+)  # a step without branches
 Step = Simple | Fork | Residual
 Branch = tuple[Step, ...]
 NamedSteps = tuple[tuple[str, Step], ...]  # endpoint and step, in order
@@ -178,6 +194,7 @@ class Network:
     auxiliaries: tuple[Auxiliary, ...] = ()
     batch_norm: bool = True  # after every convolution, in place of its bias
     hidden_batch_norm: bool = False  # of the features before the logits
+    batch_norm_scale: bool = False  # every batch normalization has a gamma, as torch's networks do
     backbone_only: bool = False  # a variant without a classifier
     accuracy: str = ""  # published single-crop top-1 / top-5 in percent, and who measured it
 

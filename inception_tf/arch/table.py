@@ -9,6 +9,7 @@ from inception_tf.arch import counting, spec
 from inception_tf.arch.counting import LayerCost
 from inception_tf.arch.spec import (
     SAME,
+    AdaptivePool,
     Branch,
     Conv,
     Dropout,
@@ -154,6 +155,8 @@ def _type(step: Step) -> str:
     }
     if isinstance(step, Pool):
         return f"{step.kind} pool"
+    if isinstance(step, AdaptivePool):
+        return f"avg pool to {step.size}x{step.size}"
     if isinstance(step, Dropout):
         return f"dropout ({step.rate:.0%})"
     return types[type(step)]

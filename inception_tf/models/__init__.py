@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from typing import Any
 
 from inception_tf.arch.spec import Network
-from inception_tf.errors import unknown
+from inception_tf.errors import UserError, unknown
 from inception_tf.models.baselines import alexnet, vgg16
 from inception_tf.models.bn_inception import bn_inception, inception, inception_v2
 from inception_tf.models.googlenet import googlenet, inception_v1
@@ -16,7 +17,7 @@ from inception_tf.models.inception_resnet import inception_resnet_v1, inception_
 from inception_tf.models.inception_v3 import inception_v3
 from inception_tf.models.inception_v4 import inception_v4
 
-__all__ = ["NETWORKS", "find_network", "list_models", "switches", "variant"]
+__all__ = ["NETWORKS", "SCALE", "find_network", "list_models", "switches", "variant"]
 
 _FAMILY: tuple[Callable[..., Network], ...] = (
     googlenet,
@@ -32,6 +33,9 @@ _FAMILY: tuple[Callable[..., Network], ...] = (
     vgg16,
 )
 _VARIANTS = {make.__name__: make for make in _FAMILY}
+
+# Of all networks: a gamma in every batch normalization, as torch's have it and slim's and Keras' do not.
+SCALE = "batch_norm_scale"
 
 NETWORKS: dict[str, Network] = {name: make() for name, make in _VARIANTS.items()}
 
@@ -71,7 +75,7 @@ def variant(name: str, **chosen: Any) -> Network:
 
     Args:
         name: str. One of `list_models()`.
-        **chosen: Switches and their values; the others keep their defaults.
+        **chosen: Switches and their values, as `switches` lists them; the others keep their defaults.
 
     Returns:
         The table of the variant.
@@ -80,11 +84,19 @@ def variant(name: str, **chosen: Any) -> Network:
         UserError: The name is unknown, or a value is not allowed.
     """
     find_network(name)
-    return _VARIANTS[name](**chosen)
+    scale = chosen.pop(SCALE, False)
+    if not isinstance(scale, bool):
+        raise UserError(f"{SCALE} must be True or False, got {scale!r}")
+    network = _VARIANTS[name](**chosen)
+    if scale and not (network.batch_norm or network.hidden_batch_norm):
+        raise UserError(
+            f"{name} has no batch normalization that {SCALE} could give a gamma; omit {SCALE}"
+        )
+    return dataclasses.replace(network, batch_norm_scale=scale)
 
 
 def switches(name: str) -> dict[str, object]:
-    """The variant switches of a network; most have none.
+    """The variant switches of a network: its own, and `batch_norm_scale`, which all have.
 
     Args:
         name: str. One of `list_models()`.
@@ -97,4 +109,4 @@ def switches(name: str) -> dict[str, object]:
     """
     find_network(name)
     parameters = inspect.signature(_VARIANTS[name]).parameters.values()
-    return {parameter.name: parameter.default for parameter in parameters}
+    return {parameter.name: parameter.default for parameter in parameters} | {SCALE: False}

@@ -10,6 +10,7 @@ from inception_tf.arch.spec import (
     MAX,
     SAME,
     VALID,
+    AdaptivePool,
     Auxiliary,
     Conv,
     Fork,
@@ -124,6 +125,22 @@ def _auxiliary(name: str, output: str, after: str) -> Auxiliary:
     )
 
 
+def _torch_auxiliary(name: str, output: str, after: str) -> Auxiliary:
+    """torchvision's: pooled to 4x4 whatever the image's size, batch normalization after the 1x1 alone."""
+    return Auxiliary(
+        name=name,
+        output=output,
+        after=after,
+        steps=(
+            ("AvgPool_1a_5x5", AdaptivePool(4)),
+            ("Conv2d_1b_1x1", Conv(128)),
+            ("Conv2d_2a_4x4", Conv(1024, 4, 1, VALID, biased=True)),
+        ),
+        loss_weight=0.3,
+        dropout=0.7,
+    )
+
+
 def inception_v1(*, torch_padding: bool = False) -> Network:
     """slim's GoogLeNet.
 
@@ -131,7 +148,8 @@ def inception_v1(*, torch_padding: bool = False) -> Network:
     paper has 5x5, a 2x2 last pooling, no local response normalization, no auxiliary classifiers.
 
     Args:
-        torch_padding: bool. Padding as in torchvision's GoogLeNet, which its weights require.
+        torch_padding: bool. Padding, and two auxiliary classifiers, as in torchvision's GoogLeNet, whose weights
+            require both.
 
     Returns:
         The table.
@@ -156,5 +174,11 @@ def inception_v1(*, torch_padding: bool = False) -> Network:
         min_size=32,
         dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
         initializer_stddev=0.01,
+        auxiliaries=(
+            _torch_auxiliary("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
+            _torch_auxiliary("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),
+        )
+        if torch_padding
+        else (),
         accuracy="69.8 / 89.6 (slim, single crop)",
     )

@@ -12,6 +12,7 @@ import keras
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import (
+    AdaptivePool,
     BatchNorm,
     Branch,
     Conv,
@@ -47,6 +48,7 @@ class LayerConfig:
 
     activation: str | Callable = "relu"  # after every convolution
     batch_norm: bool = True  # after every convolution, in place of its bias
+    batch_norm_scale: bool = False  # every batch normalization has a gamma beside its beta
     batch_norm_momentum: float = BN_MOMENTUM  # in [0, 1), of the moving statistics
     batch_norm_epsilon: float = BN_EPSILON  # added to the variance
     weight_decay: float = 0.0  # as in slim: adds weight_decay * sum(kernel**2) / 2 to the loss
@@ -93,6 +95,10 @@ def apply_step(
         return _residual(x, step, name, layer_config)
     if isinstance(step, Pool):
         return _pool(x, step, name if endpoint else f"{name}_pool", layer_config)
+    if isinstance(step, AdaptivePool):
+        return keras.layers.AdaptiveAveragePooling2D(
+            step.size, data_format="channels_last", dtype=layer_config.dtype, name=name
+        )(x)
     if isinstance(step, LocalNorm):
         return _local_norm(x, name, layer_config)
     if isinstance(step, Dropout):
@@ -178,7 +184,7 @@ def _conv(
     layer_config: LayerConfig,
     activation_name: str,
 ) -> keras.KerasTensor:
-    normed = layer_config.batch_norm and isinstance(step, Conv) and not step.linear
+    normed = layer_config.batch_norm and isinstance(step, Conv) and not step.has_bias
     x, padding = _padded(x, step, name, layer_config)
     x = _kernel(step, layer_config)(
         strides=step.stride,
@@ -200,12 +206,12 @@ def apply_batch_norm(
     layer_config: LayerConfig,
     dtype: str | keras.DTypePolicy | None,
 ) -> keras.KerasTensor:
-    """Batch normalization over the last axis, with beta and without gamma.
+    """Batch normalization over the last axis, with beta, and with gamma where the network has one.
 
     Args:
         x: (N, ..., C) tensor.
         name: str. Name of the layer.
-        layer_config: Momentum and epsilon.
+        layer_config: Momentum, epsilon, and whether there is a gamma.
         dtype: Dtype policy of the layer; None: Keras' global policy.
 
     Returns:
@@ -215,7 +221,8 @@ def apply_batch_norm(
         axis=-1,
         momentum=layer_config.batch_norm_momentum,
         epsilon=layer_config.batch_norm_epsilon,
-        scale=False,  # as in slim: the next convolution can learn the scale
+        # Not by default, as in slim: the next convolution can learn the scale.
+        scale=layer_config.batch_norm_scale,
         dtype=dtype,
         name=name,
     )(x)

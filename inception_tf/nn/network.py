@@ -61,6 +61,7 @@ def build_model(
     layer_config = LayerConfig(
         initializer_stddev=network.initializer_stddev,
         batch_norm=network.batch_norm,
+        batch_norm_scale=network.batch_norm_scale,
         **layer_arguments,
     )
 

@@ -88,12 +88,16 @@ def _fill_from_file(
 
 
 def _check_switches(network: str, weights: str, theirs: Mapping, switches: dict) -> None:
-    for switch, value in theirs.items():
-        if switches.get(switch, value) != value or switch not in switches:
-            raise UserError(
-                f"{weights} was trained with {switch}={value} of {network}; add"
-                f" --set 'model.switches={{{switch}: {str(value).lower()}}}'"
-            )
+    wrong = {k: value for k, value in theirs.items() if k not in switches or switches[k] != value}
+    if wrong:
+        trained = " and ".join(f"{switch}={value}" for switch, value in wrong.items())
+        needed = ", ".join(
+            f"{k}: {str(value).lower()}" for k, value in {**switches, **wrong}.items()
+        )
+        raise UserError(
+            f"{weights} was trained with {trained} of {network}; add"
+            f" --set 'model.switches={{{needed}}}'"
+        )
 
 
 def take_unit_scale(model: keras.Model, scale: Scale) -> None:

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import TYPE_CHECKING
 
 from inception_tf.errors import unknown
 from inception_tf.nn.network import check_not_wrapped
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.gamma import FOLDED
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.sources import SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign
@@ -75,7 +77,7 @@ def load_weights(
     chosen = SOURCES[source]
     network = chosen.identify(model)
     file = chosen.read(path, ema, NOTHING, limit)
-    return assign(
+    report = assign(
         model,
         file.arrays,
         chosen.map_names(network, file.arrays, ema),
@@ -86,3 +88,7 @@ def load_weights(
         training_state=file.training_state,
         read=lambda wanted: chosen.read(path, ema, wanted, limit).arrays,
     )
+    for note in report.notes:
+        if FOLDED in note:
+            warnings.warn(f"{path}: {note}", stacklevel=2)
+    return report

@@ -16,20 +16,29 @@ from inception_tf.arch.spec import Network
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.models import find_network, variant
+from inception_tf.models import SCALE, find_network, variant
 from inception_tf.nn.network import LOGITS, build_model
-from inception_tf.weights.detect import check_weights_path
+from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.gamma import has_gammas
 from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import write_preprocessing, write_switches
+from inception_tf.weights.metadata import read_switches, write_preprocessing, write_switches
 from inception_tf.weights.registry import Release, releases_of
 from inception_tf.weights.source import WeightsFile
-from inception_tf.weights.sources import FOREIGN, SOURCES, check_ema
+from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign, unsupported_head, unsupported_head_error
 
-__all__ = ["Conversion", "ForeignWeights", "convert", "identify_release", "read_foreign_weights"]
+__all__ = [
+    "Conversion",
+    "ForeignWeights",
+    "convert",
+    "file_switches",
+    "identify_release",
+    "read_foreign_weights",
+]
 
 SUFFIX = ".weights.h5"
+STATE_DICTS = ("torchvision", "timm")
 HEADS = ("aux_logits", "classes", "include_top")
 
 
@@ -190,6 +199,26 @@ def read_foreign_weights(
     )
 
 
+def file_switches(name: str, path: str) -> dict[str, Any]:
+    """The switches of a network that the weights of a file need.
+
+    Args:
+        name: str. The network, one of `list_models()`.
+        path: str. A weights file of any project, or a checkpoint's name.
+
+    Returns:
+        Arguments of `create_model`; empty where the file needs none.
+
+    Raises:
+        UserError: As in `load_weights`.
+    """
+    check_weights_path(path)
+    source = detect_source(path, SOURCES, network_limit(find_network(name)))
+    if source == NATIVE:
+        return read_switches(path)
+    return read_foreign_weights(name, source, path).switches
+
+
 def _network(
     name: str, source: str, arrays: Mapping[str, np.ndarray], ema: bool, release: Release | None
 ) -> tuple[Network, dict[str, Any], dict[str, str]]:
@@ -200,9 +229,13 @@ def _network(
         network = variant(name, **switches)
         tried.append((network, switches, SOURCES[source].map_names(network, arrays, ema)))
     # One variant may be a prefix of another: of two that match as many arrays, the shorter.
-    return max(
+    network, switches, names = max(
         tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))
     )
+    if has_gammas(names, arrays):
+        switches |= {SCALE: True}
+        network = variant(name, **switches)
+    return network, switches, names
 
 
 def _heads(
@@ -250,12 +283,22 @@ def identify_release(
             )
         return release, f"as release '{release.name}' expects them"
     known = releases_of(name, source)
+    if source in STATE_DICTS:  # of one format, which a file does not tell apart
+        for other in STATE_DICTS:
+            known += releases_of(name, other) if other != source else []
     if not known:
         return None, f"no release of {name} by '{source}' is known"
     of_that_name = [one for one in known if os.path.basename(path) in (one.file, one.member)]
     if len(of_that_name) == 1:
         return of_that_name[0], f"identified by its name as release '{of_that_name[0].name}'"
     default = known[0]
-    others = [repr(one.name) for one in known if one.preprocessing != default.preprocessing]
+    others = [
+        repr(one.name)
+        for one in known
+        if one.source == default.source and one.preprocessing != default.preprocessing
+    ]
     instead = f"; otherwise --release {' or '.join(others)}" if others else ""
-    return default, f"assumed to be '{default.name}', the default release of '{source}'{instead}"
+    return (
+        default,
+        f"assumed to be '{default.name}', the default release of '{default.source}'{instead}",
+    )

@@ -52,5 +52,5 @@ def _layers(network: Network) -> dict[str, bool]:
         for layer in spec.iter_layers(name, step):
             if isinstance(layer.step, spec.Conv):
                 found[f"{layer.name}_conv"] = True
-                found[f"{layer.name}_bn"] = network.batch_norm and not layer.step.linear
+                found[f"{layer.name}_bn"] = network.batch_norm and not layer.step.has_bias
     return found

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.models import SCALE
+from inception_tf.weights.formats import native
 
 __all__ = ["read_preprocessing", "read_switches", "write_preprocessing", "write_switches"]
 
@@ -57,15 +59,16 @@ def write_switches(path: str | Path, switches: Mapping[str, object]) -> None:
 
 
 def read_switches(path: str | Path) -> dict[str, object]:
-    """The variant switches stored in a weights file.
+    """The variant switches that a weights file of this project needs.
 
     Args:
         path: The file.
 
     Returns:
-        What `write_switches` stored; empty for any other file.
+        What `write_switches` stored, and `batch_norm_scale` where the file has gammas.
     """
-    return json.loads(_attribute(path, SWITCHES) or "{}")
+    scale = {SCALE: True} if native.has_gamma(str(path)) else {}
+    return json.loads(_attribute(path, SWITCHES) or "{}") | scale
 
 
 def _attribute(path: str | Path, name: str) -> str | None:

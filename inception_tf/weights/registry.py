@@ -11,6 +11,7 @@ from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, did_you_mean, unknown
+from inception_tf.models import SCALE
 
 __all__ = [
     "RELEASES",
@@ -96,7 +97,17 @@ def _timm(
     address = f"{TIMM}{network}.{tag}/resolve/main/model.safetensors"
     name = f"timm_{tag.removesuffix('_in1k')}"
     return Release(
-        name, network, "timm", address, "", "", APACHE, 1000, preprocessing, accuracy, switches
+        name,
+        network,
+        "timm",
+        address,
+        "",
+        "",
+        APACHE,
+        1000,
+        preprocessing,
+        accuracy,
+        {**switches, SCALE: True},
     )
 
 
@@ -159,7 +170,7 @@ RELEASES: tuple[Release, ...] = (
         # It rescales ImageNet-normalized input to -1..1 itself.
         Preprocessing(224, None, shorter=256, antialias=True),
         (69.778, 89.530),
-        {"torch_padding": True},
+        {"torch_padding": True, SCALE: True},
     ),
     Release(
         "torchvision",
@@ -172,7 +183,7 @@ RELEASES: tuple[Release, ...] = (
         1000,
         Preprocessing(299, None, shorter=342, antialias=True),  # likewise
         (77.294, 93.450),
-        {"count_padding": True},
+        {"count_padding": True, SCALE: True},
     ),
     _timm("inception_v3", "tf_in1k", 0.875, (77.866, 93.644), count_padding=True),
     _timm("inception_v3", "tf_adv_in1k", 0.875, (77.598, 93.726), count_padding=True),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ NATIVE = "native"  # this project's files
 
 
 def _slim_names(network: Network, arrays: Mapping[str, np.ndarray], ema: bool) -> dict[str, str]:
-    names = slim.slim_names(network)
+    # A file may have gammas, whether the model has them or not.
+    names = slim.slim_names(dataclasses.replace(network, batch_norm_scale=True))
     return tf1_checkpoint.ema_names(names) if ema else names
 
 
@@ -35,8 +37,14 @@ def _slim_variants(name: str) -> Sequence[Mapping[str, Any]]:
     return slim.NETWORKS_OF_SLIM[name].variants if name in slim.NETWORKS_OF_SLIM else ()
 
 
+def _torch_file(path: str, ema: bool, wanted: Container[str], limit: int) -> WeightsFile:
+    state = state_dict.read_state_dict(path, wanted)
+    counters = tuple(name for name in state if name.endswith(torch.COUNTER))
+    return WeightsFile({n: array for n, array in state.items() if n not in counters}, counters)
+
+
 _TORCH = WeightSource(
-    read=lambda path, ema, wanted, limit: WeightsFile(state_dict.read_state_dict(path, wanted)),
+    read=_torch_file,
     identify=lambda model: identify_network(model, torch.NETWORKS_OF_TORCH, "torchvision and timm"),
     map_names=lambda network, arrays, ema: torch.torch_names(network),
     notes=torch.padding_note,

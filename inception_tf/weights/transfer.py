@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
+from inception_tf.weights.gamma import default_gammas, fold_gammas, foldable_gammas
 
 if TYPE_CHECKING:
     import keras
@@ -82,7 +84,8 @@ def assign(
     numbers are finite.
 
     A logits kernel of a 1x1 convolution, (1, 1, C, K), becomes a dense kernel, (C, K).  A first kernel
-    for another number of input channels is adapted.
+    for another number of input channels is adapted.  Gammas that the model lacks are folded into its
+    kernels; where the file has none, those of the model become 1.
 
     Args:
         model: The model.
@@ -107,14 +110,18 @@ def assign(
     heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
     skipped = heads if skip_head else set()
     found = {
-        path: _dense(arrays[names[path]], len(variable.shape))
+        path: _reshaped(arrays[names[path]], tuple(variable.shape))
         for path, variable in ours.items()
         if names.get(path) in arrays and path not in skipped
     }
+    gammas = {p: arrays[n] for p, n in names.items() if p not in ours and n in arrays}
+    folded = foldable_gammas(found, gammas)
+    ones, note = default_gammas(found, {p: tuple(v.shape) for p, v in ours.items()})
+    notes += (note,) if note else ()
     if drop_background:
         notes += _drop_background(found, ours, heads)
     notes += _adapt_first_kernel(found, ours)
-    report = _report(ours, arrays, names, found, notes, training_state)
+    report = _report(ours, arrays, names, found, folded, ones, notes, training_state)
     if strict:
         allowed = _omitted_heads(ours, names) | {names[path] for path in skipped if path in names}
         _check_fit(
@@ -131,17 +138,21 @@ def assign(
         )
     wrong = {path for path, _, _ in report.mismatched}
     fitting = {path: found[path] for path in found if path not in wrong}
-    _check_types(fitting, names)
+    gammas = {path: gammas[path] for path in folded}
+    _check_types(fitting | gammas, names)
     if read:
-        values = read({names[path] for path in fitting})
-        fitting = {path: _dense(values[names[path]], len(ours[path].shape)) for path in fitting}
+        values = read({names[path] for path in (*fitting, *gammas)})
+        gammas = {path: values[names[path]] for path in gammas}
+        fitting = {p: _reshaped(values[names[p]], tuple(ours[p].shape)) for p in fitting}
         if drop_background:
             _drop_background(fitting, ours, heads)
         _adapt_first_kernel(fitting, ours)
+    _check_finite(gammas, names)
+    note = fold_gammas(fitting, gammas)
     _check_finite(fitting, names)
-    for path, array in fitting.items():
+    for path, array in (fitting | ones).items():
         ours[path].assign(array)
-    return report
+    return dataclasses.replace(report, notes=(*report.notes, note)) if note else report
 
 
 def _check_types(found: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
@@ -188,16 +199,18 @@ def _report(
     arrays: Mapping[str, np.ndarray],
     names: Mapping[str, str],
     found: dict[str, np.ndarray],
+    folded: list[str],
+    default: Container[str],
     notes: tuple[str, ...],
     training_state: tuple[str, ...],
 ) -> Report:
     fits = [path for path in found if found[path].shape == tuple(ours[path].shape)]
-    touched = {names[path] for path in found}
+    touched = {names[path] for path in (*found, *folded)}
     return Report(
         read=tuple(arrays),
-        used=tuple(names[path] for path in fits),
+        used=tuple(names[path] for path in (*fits, *folded)),
         unused=tuple(name for name in arrays if name not in touched),
-        missing=tuple(path for path in ours if path not in found),
+        missing=tuple(path for path in ours if path not in found and path not in default),
         mismatched=tuple(
             (path, tuple(ours[path].shape), found[path].shape) for path in found if path not in fits
         ),
@@ -316,9 +329,15 @@ def unsupported_head_error(found: Iterable[str]) -> UserError:
     )
 
 
-def _dense(array: np.ndarray, rank: int) -> np.ndarray:
-    is_pointwise = array.ndim == 4 and array.shape[:2] == (1, 1)
-    return array[0, 0] if is_pointwise and rank == 2 else array
+def _reshaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A 1x1 convolution's kernel for a dense layer, or a dense kernel over a feature map for a convolution over it."""
+    if array.ndim == 4 and array.shape[:2] == (1, 1) and len(shape) == 2:
+        return array[0, 0]
+    if array.ndim == 2 and len(shape) == 4:
+        height, width, channels, filters = shape
+        if array.shape == (channels * height * width, filters):  # torch flattens channels first
+            return array.reshape(channels, height, width, filters).transpose(1, 2, 0, 3)
+    return array
 
 
 def _shapes(mismatched: Iterable[Mismatch]) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Container
 
 import numpy as np
@@ -14,8 +15,7 @@ from inception_tf.weights.formats.stored import NOTHING, damage_is, read_wanted
 
 __all__ = ["is_keras_applications", "read_keras_h5"]
 
-# Keras 3 numbers a layer's variables: those of a batch normalization without gamma, and of any other layer.
-BATCH_NORM, OTHER = ("beta", "moving_mean", "moving_variance"), ("kernel", "bias")
+OTHER = ("kernel", "bias")  # in Keras 3's numbering; of batch normalizations see `native`
 NUMBERED = re.compile(r"conv2d(_\d+)?")
 
 
@@ -78,16 +78,17 @@ def read_keras_h5(path: str, wanted: Container[str], limit: int | None) -> dict[
             }
             return read_wanted(stored, wanted)
     numbered = native.read_native(path, NOTHING, limit)
-    names = {_with_kind(name): name for name in numbered}
+    counts = Counter(name.rsplit("/", 1)[0] for name in numbered)
+    names = {_with_kind(name, counts): name for name in numbered}
     arrays = native.read_native(path, {names[name] for name in names if name in wanted}, limit)
     return {name: arrays[theirs] for name, theirs in names.items()}
 
 
-def _with_kind(name: str) -> str:
+def _with_kind(name: str, counts: Counter[str]) -> str:
     """`batch_normalization_1/0` → `batch_normalization_1/beta`; a number out of range is kept."""
     layer, number = name.rsplit("/", 1)
     is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
-    kinds = dict(enumerate(BATCH_NORM if is_batch_norm else OTHER))
+    kinds = dict(enumerate(native.batch_norm_kinds(counts[layer]) if is_batch_norm else OTHER))
     return f"{layer}/{kinds.get(int(number) if number.isdecimal() else -1, number)}"
 
 

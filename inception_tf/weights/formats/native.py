@@ -17,16 +17,25 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats import hdf5
-from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
 
 if TYPE_CHECKING:
     import h5py
     import keras
 
-__all__ = ["layer_names", "native_names", "read_native", "whole_model_layers"]
+__all__ = [
+    "batch_norm_kinds",
+    "has_gamma",
+    "layer_names",
+    "native_names",
+    "read_native",
+    "whole_model_layers",
+]
 
 # Of `model.save("x.h5")`: the group of the weights, and the attributes with the names.
 WHOLE_MODEL, LAYERS, WEIGHTS = "model_weights", "layer_names", "weight_names"
+
+BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 
 # Where Keras 3 stores a layer's variables; optimizer, metrics and seeds are elsewhere.
 LAYER = re.compile(r"(.*/)?layers/[^/]+/vars")
@@ -190,9 +199,48 @@ def native_names(model: keras.Model, theirs: Iterable[str]) -> dict[str, str]:
     Returns:
         Variable path → the file's name; arrays without a layer in the model keep the file's name.
     """
+    theirs = list(theirs)
+    counts = Counter(name.rsplit("/", 1)[0] for name in theirs)
     ours = {
-        f"{layer.name}/{number}": variable.path
+        f"{layer.name}/{number}": path
         for layer in model.layers
-        for number, variable in enumerate(layer.weights)
+        for number, path in enumerate(_paths(layer, counts[layer.name]))
     }
     return {ours.get(name, name): name for name in theirs}
+
+
+def _paths(layer: keras.Layer, count: int) -> list[str]:
+    """The paths of a layer's variables in the order of a file that has `count` of them: with or without a gamma."""
+    paths = [variable.path for variable in layer.weights]
+    if [path.rsplit("/", 1)[-1] for path in paths[-3:]] != list(BATCH_NORM[1:]):
+        return paths
+    prefix = paths[-1].removesuffix(BATCH_NORM[-1])
+    return [f"{prefix}{kind}" for kind in batch_norm_kinds(count)]
+
+
+def batch_norm_kinds(count: int) -> tuple[str, ...]:
+    """The variables of a batch normalization in the order in which Keras numbers them.
+
+    Args:
+        count: int. How many a file has.
+
+    Returns:
+        Their names, of which four begin with `gamma` and three do not have it; nothing for another number.
+    """
+    return {4: BATCH_NORM, 3: BATCH_NORM[1:]}.get(count, ())
+
+
+def has_gamma(path: str) -> bool:
+    """Whether a normalization after a convolution has a gamma in a file of this project; arrays are not read.
+
+    Args:
+        path: str. A file that `read_native` accepts.
+
+    Returns:
+        True if any has.
+
+    Raises:
+        UserError: As in `read_native`.
+    """
+    counts = Counter(name.rsplit("/", 1)[0] for name in read_native(path, NOTHING, None))
+    return any(name.endswith("_bn") and n == len(BATCH_NORM) for name, n in counts.items())

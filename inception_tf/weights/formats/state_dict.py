@@ -1,14 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch's state dicts, `.safetensors` and `.pth`, in TensorFlow's layout and without gammas.
-
-Batch normalizations have a gamma in torch but not here: gamma * (w*x - mean) / s + beta equals
-((gamma*w)*x - gamma*mean) / s + beta for any gamma, so that gamma is folded into the kernel and the
-moving mean, and the moving variance is unchanged.
-"""
+"""torch's state dicts, `.safetensors` and `.pth`, in TensorFlow's layout."""
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,7 +19,7 @@ __all__ = ["read_state_dict"]
 
 
 def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np.ndarray]:
-    """The arrays of a state dict, with kernels in TensorFlow's layout and gammas folded in.
+    """The arrays of a state dict, with kernels in TensorFlow's layout.
 
     Args:
         path: str. A `.safetensors` or `.pth` file.
@@ -34,42 +29,12 @@ def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np
         Parameter name, such as `fc.weight` → array.
 
     Raises:
-        UserError: The file is missing, damaged, incomplete, or a pickle without torch to read it.
+        UserError: The file is missing, damaged, or a pickle without torch to read it.
     """
     check_content(path, f"no weights file at '{path}'; give a .safetensors or .pth file")
     opened = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
     with opened as state:
-        stored = {name: array for name, array in state.items() if not name.endswith(COUNTER)}
-        return read_wanted(
-            {name: _transposed(array) for name, array in _folded(path, stored).items()}, wanted
-        )
-
-
-def _folded(path: str, stored: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
-    """Without gammas; kernels and moving means multiply by theirs when they are read."""
-    arrays = dict(stored)
-    for name in [name for name in arrays if name.endswith(".bn.running_mean")]:
-        module = name.removesuffix(".bn.running_mean")
-        gamma, kernel = arrays.pop(f"{module}.bn.weight", None), f"{module}.conv.weight"
-        mean = arrays[name]
-        if (
-            gamma is None
-            or kernel not in arrays
-            or len(arrays[kernel].shape) != 4
-            or not gamma.shape == mean.shape == arrays[kernel].shape[:1]
-        ):
-            raise UserError(
-                f"'{path}' has no {module}.bn.weight and {kernel} to match {name};"
-                " give the complete file"
-            )
-        arrays[kernel] = _times(arrays[kernel], gamma)
-        arrays[name] = _times(mean, gamma)
-    return arrays
-
-
-def _times(array: StoredArray, gamma: StoredArray) -> StoredArray:
-    shape = (-1, *(1,) * (len(array.shape) - 1))
-    return StoredArray(array.shape, array.dtype, lambda: array.read() * gamma.read().reshape(shape))
+        return read_wanted({name: _transposed(array) for name, array in state.items()}, wanted)
 
 
 def _transposed(array: StoredArray) -> StoredArray:
@@ -82,7 +47,6 @@ def _transposed(array: StoredArray) -> StoredArray:
 
 
 AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
-COUNTER = ".num_batches_tracked"
 
 ZIP, PICKLE = b"PK", b"\x80"  # first bytes: torch's archives since 1.6, its older files
 

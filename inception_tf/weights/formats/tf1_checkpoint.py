@@ -19,6 +19,7 @@ from inception_tf.weights.transfer import abbreviate
 
 __all__ = [
     "BATCH_NORM",
+    "GAMMA",
     "ema_names",
     "ema_note",
     "read_tf1_checkpoint",
@@ -29,7 +30,7 @@ __all__ = [
 T = TypeVar("T")
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
-GAMMA = "BatchNorm/gamma"  # of networks trained with batch_norm_scale=True
+GAMMA = "gamma"  # of networks trained with batch_norm_scale=True
 
 # Last parts of the names of weights; those of optimizer slots, moving averages and the step differ.
 KINDS = {
@@ -37,7 +38,7 @@ KINDS = {
     "depthwise_weights",
     "pointwise_weights",
     "biases",
-    "gamma",
+    GAMMA,
     *BATCH_NORM,
 }
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # of a checkpoint in several files
@@ -59,7 +60,7 @@ def ema_names(names: Mapping[str, str]) -> dict[str, str]:
 def read_tf1_checkpoint(
     path: str, ema: bool = False, wanted: Container[str] = NOTHING
 ) -> dict[str, np.ndarray]:
-    """The weights of a TF1 checkpoint, with gammas folded in.
+    """The weights of a TF1 checkpoint.
 
     Args:
         path: str. The checkpoint's name, without `.index`.
@@ -73,12 +74,7 @@ def read_tf1_checkpoint(
         UserError: The checkpoint is missing or damaged, a variable has no moving average, or TensorFlow is not
             installed.
     """
-    return _with_reader(
-        path,
-        lambda reader: read_wanted(
-            _folded(_stored(reader, path, ema), path, EMA if ema else ""), wanted
-        ),
-    )
+    return _with_reader(path, lambda reader: read_wanted(_stored(reader, path, ema), wanted))
 
 
 def training_state(path: str, ema: bool = False) -> tuple[str, ...]:
@@ -183,23 +179,3 @@ def _stored(reader: Any, path: str, ema: bool) -> dict[str, StoredArray]:
         )
         for name in kept
     }
-
-
-def _folded(arrays: dict[str, StoredArray], path: str, suffix: str) -> dict[str, StoredArray]:
-    """Fold gammas in: gamma * (w*x - mean) / s is ((gamma*w)*x - gamma*mean) / s for any gamma."""
-    for name in [name for name in arrays if name.endswith(GAMMA + suffix)]:
-        layer = name.removesuffix(GAMMA + suffix)
-        kernel, mean = f"{layer}weights{suffix}", f"{layer}BatchNorm/moving_mean{suffix}"
-        if kernel in arrays and mean in arrays:
-            gamma = arrays.pop(name)
-            if not gamma.shape == arrays[mean].shape == arrays[kernel].shape[-1:]:
-                raise UserError(
-                    f"'{name}' in '{path}' does not fit {kernel}: its shape is {gamma.shape}; give an undamaged file"
-                )
-            for other in (kernel, mean):
-                arrays[other] = _times(arrays[other], gamma)
-    return arrays
-
-
-def _times(array: StoredArray, gamma: StoredArray) -> StoredArray:
-    return StoredArray(array.shape, array.dtype, lambda: array.read() * gamma.read())

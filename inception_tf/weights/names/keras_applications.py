@@ -26,7 +26,7 @@ NETWORKS_OF_KERAS: dict[str, dict[str, str]] = {
 HEAD = "predictions"
 KINDS = {  # the stem of a layer's name → the end of our layer's name, its variables
     "conv2d": ("conv", ("kernel",)),
-    "batch_normalization": ("bn", ("beta", "moving_mean", "moving_variance")),
+    "batch_normalization": ("bn", ("gamma", "beta", "moving_mean", "moving_variance")),
 }
 
 

@@ -12,7 +12,7 @@ from inception_tf.arch.spec import LayerSpec, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import variant
 from inception_tf.nn.network import LOGITS
-from inception_tf.weights.formats.tf1_checkpoint import BATCH_NORM
+from inception_tf.weights.formats.tf1_checkpoint import BATCH_NORM, GAMMA
 
 if TYPE_CHECKING:
     import keras
@@ -142,7 +142,7 @@ def slim_names(network: Network, aux_logits: bool = True) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, step in network.backbone:
         for layer, theirs in _convolutions(name, step, slim):
-            found |= _convolution(layer, f"{slim.scope}/{theirs}", network.batch_norm)
+            found |= _convolution(layer, f"{slim.scope}/{theirs}", network)
     if aux_logits:
         for auxiliary in network.auxiliaries:
             for name, step in auxiliary.steps:
@@ -150,7 +150,7 @@ def slim_names(network: Network, aux_logits: bool = True) -> dict[str, str]:
                     layer = LayerSpec(f"{auxiliary.name}_{name}", auxiliary.name, (), step)
                     theirs = slim.misprints.get(layer.name, name)
                     theirs = f"{slim.scope}/{auxiliary.name}/{theirs}"
-                    found |= _convolution(layer, theirs, network.batch_norm)
+                    found |= _convolution(layer, theirs, network)
             found |= _dense(auxiliary.name, f"{slim.scope}/{slim.auxiliary_logits}")
     found |= _dense(LOGITS, f"{slim.scope}/{slim.logits}")
     return found | {f"{LOGITS}/{theirs}": theirs for theirs in slim.other_head}
@@ -185,17 +185,18 @@ def _is_lone_1x1(branch: spec.Branch) -> bool:
     return len(branch) == 1 and isinstance(branch[0], spec.Conv) and branch[0].window == (1, 1)
 
 
-def _convolution(layer: LayerSpec, theirs: str, batch_norm: bool) -> dict[str, str]:
+def _convolution(layer: LayerSpec, theirs: str, network: Network) -> dict[str, str]:
     if isinstance(layer.step, spec.Separable):
         return {
             f"{layer.name}_conv/{part}_kernel": f"{theirs}/{part}_weights"
             for part in ("depthwise", "pointwise")
         } | {f"{layer.name}_conv/bias": f"{theirs}/biases"}
-    is_linear = isinstance(layer.step, spec.Conv) and layer.step.linear
-    if is_linear or not batch_norm:
+    is_linear = isinstance(layer.step, spec.Conv) and layer.step.has_bias
+    if is_linear or not network.batch_norm:
         return _dense(f"{layer.name}_conv", theirs)
+    kinds = (GAMMA, *BATCH_NORM) if network.batch_norm_scale else BATCH_NORM
     return {f"{layer.name}_conv/kernel": f"{theirs}/weights"} | {
-        f"{layer.name}_bn/{kind}": f"{theirs}/BatchNorm/{kind}" for kind in BATCH_NORM
+        f"{layer.name}_bn/{kind}": f"{theirs}/BatchNorm/{kind}" for kind in kinds
     }
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,8 +17,19 @@ from inception_tf.nn.network import LOGITS
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
-__all__ = ["NETWORKS_OF_TORCH", "TorchNames", "padding_note", "torch_names"]
+__all__ = [
+    "COUNTER",
+    "NETWORKS_OF_TORCH",
+    "TorchNames",
+    "flatten",
+    "padding_note",
+    "torch_names",
+]
+
+COUNTER = ".num_batches_tracked"  # of a batch normalization: batches seen in training, no weight
+FLATTENED = re.compile(r"aux\d\.fc1\.weight")  # the dense kernels over a flattened feature map
 
 
 @dataclass(frozen=True)
@@ -87,7 +99,6 @@ NETWORKS_OF_TORCH = {
                 strict=True,
             )
         },
-        # slim's network has no auxiliary classifiers; the paper's have these names here.
         convolutions={f"AuxLogits_{n}_Conv2d_1b_1x1": f"aux{n}.conv" for n in (1, 2)},
         dense={f"AuxLogits_{n}_Conv2d_2a_4x4_conv": f"aux{n}.fc1" for n in (1, 2)}
         | {f"AuxLogits_{n}": f"aux{n}.fc2" for n in (1, 2)},
@@ -127,7 +138,12 @@ NETWORKS_OF_TORCH = {
     ),
 }
 
-BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+BATCH_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 def torch_names(network: Network) -> dict[str, str]:
@@ -175,6 +191,21 @@ def _convolution(ours: str, module: str) -> dict[str, str]:
 
 def _dense(ours: str, module: str) -> dict[str, str]:
     return {f"{ours}/kernel": f"{module}.weight", f"{ours}/bias": f"{module}.bias"}
+
+
+def flatten(name: str, array: np.ndarray) -> np.ndarray:
+    """A convolution's kernel as torch has it where it is a dense kernel over a flattened feature map.
+
+    Args:
+        name: torchvision's parameter name.
+        array: In TensorFlow's layout, (4, 4, channels, out) for such a kernel.
+
+    Returns:
+        (channels * 4 * 4, out) for such a kernel; any other array unchanged.
+    """
+    if not FLATTENED.fullmatch(name):
+        return array
+    return array.transpose(2, 0, 1, 3).reshape(-1, array.shape[-1])
 
 
 def padding_note(model: keras.Model, network: Network) -> tuple[str, ...]:
