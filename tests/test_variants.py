@@ -27,7 +27,16 @@ VARIANTS = [
     ("inception_resnet_v1", {"paper": True}),
     ("inception_resnet_v2", {"output_stride": 8}),
     ("inception_resnet_v2", {"align_feature_maps": True}),
+    ("googlenet", {"batch_norm": True, "batch_norm_scale": True}),
+    ("inception_v1", {"torch_padding": True, "batch_norm_scale": True}),
+    ("bn_inception", {"hidden_batch_norm": True, "batch_norm_scale": True}),
+    ("inception_v2", {"batch_norm_scale": True}),
+    ("inception_v3", {"batch_norm_scale": True}),
+    ("inception_v4", {"batch_norm_scale": True}),
+    ("inception_resnet_v1", {"batch_norm_scale": True}),
+    ("inception_resnet_v2", {"batch_norm_scale": True}),
 ]
+WITHOUT_BATCH_NORM = ("inception", "alexnet", "vgg16")
 
 
 def counts(network):
@@ -49,12 +58,13 @@ def places(network):
 
 def test_every_switch_has_a_test():
     switches = {(name, switch) for name in models.NETWORKS for switch in models.switches(name)}
-    assert {(name, switch) for name, chosen in VARIANTS for switch in chosen} == switches
+    refused = {(name, "batch_norm_scale") for name in WITHOUT_BATCH_NORM}
+    assert {(name, switch) for name, chosen in VARIANTS for switch in chosen} == switches - refused
 
 
 @pytest.mark.usefixtures("all_short")
 @pytest.mark.parametrize(
-    ("name", "chosen"), VARIANTS, ids=[f"{n}-{next(iter(c))}" for n, c in VARIANTS]
+    ("name", "chosen"), VARIANTS, ids=[f"{n}-{'-'.join(c)}" for n, c in VARIANTS]
 )
 def test_variant_is_built_as_its_table_says(name, chosen):
     network = models.variant(name, **chosen)
@@ -68,6 +78,32 @@ def test_variant_is_built_as_its_table_says(name, chosen):
     last = network.backbone[-1][0]
     grid = model.get_layer(last).output.shape[1:3]
     assert grid == [row for row in rows if row.layer.endpoint == last][-1].output[:2]
+
+
+# torchvision 0.29.1 and timm 1.0.31, parameters without moving statistics; torchvision's with auxiliary classifiers.
+@pytest.mark.parametrize(
+    ("name", "switches", "aux_logits", "parameters"),
+    [
+        ("inception_v1", {"torch_padding": True}, False, 6_624_904),
+        ("inception_v1", {"torch_padding": True}, True, 13_004_888),
+        ("inception_v3", {"count_padding": True}, True, 27_161_264),
+        ("inception_v3", {"count_padding": True}, False, 23_834_568),
+        ("inception_v4", {}, False, 42_679_816),
+        ("inception_resnet_v2", {}, False, 55_843_464),
+    ],
+)
+def test_with_gammas_a_network_has_torchs_parameters(name, switches, aux_logits, parameters):
+    network = models.variant(name, **switches, batch_norm_scale=True)
+    costs = counting.layer_costs(network, aux_logits=aux_logits)
+    assert counting.total(costs, "trainable") == parameters
+
+
+@pytest.mark.parametrize("name", [*WITHOUT_BATCH_NORM, "googlenet"])
+def test_a_scale_without_batch_normalization_is_refused(name):
+    with pytest.raises(
+        inception_tf.UserError, match=f"^{name} has no batch normalization that batch_norm_scale"
+    ):
+        inception_tf.create_model(name, batch_norm_scale=True)
 
 
 def test_variants_weights_load_by_name(tmp_path):

@@ -18,7 +18,11 @@ __all__ = ["FOLDED", "default_gammas", "fold_gammas", "foldable_gammas", "has_ga
 
 FOLDED = "gammas folded into the kernels"  # how a sentence says that training differs
 
-GAMMA, BETA = "_bn/gamma", "_bn/beta"  # how the paths end of what follows a convolution
+GAMMA, BETA, MEAN = (
+    "_bn/gamma",
+    "_bn/beta",
+    "_bn/moving_mean",
+)  # how the paths end of what follows a convolution
 
 
 def has_gammas(names: Mapping[str, str], arrays: Container[str]) -> bool:
@@ -47,7 +51,7 @@ def foldable_gammas(
         Paths in `gammas`.
 
     Raises:
-        UserError: A gamma has another shape than the moving mean beside it.
+        UserError: A gamma has another shape than the moving mean beside it, or some normalizations have none.
     """
     found = []
     for path, gamma in gammas.items():
@@ -60,6 +64,13 @@ def foldable_gammas(
                 f" {arrays[kernel].shape}; give a complete file of one network"
             )
         found.append(path)
+    means = [path for path in arrays if path.endswith(MEAN)]
+    lacking = [path for path in means if path.removesuffix(MEAN) + GAMMA not in gammas]
+    if found and lacking:
+        raise UserError(
+            f"the file has gammas for {len(found)} of {len(means)} batch normalizations, and none for"
+            f" {lacking[0].split('/')[0]}; give a complete file of one network"
+        )
     return found
 
 
@@ -91,7 +102,7 @@ def fold_gammas(arrays: dict[str, np.ndarray], gammas: Mapping[str, np.ndarray])
 def _beside(path: str) -> tuple[str, str]:
     """The paths of the kernel and the moving mean that a gamma is folded into."""
     layer = path.removesuffix(GAMMA)
-    return f"{layer}_conv/kernel", f"{layer}_bn/moving_mean"
+    return f"{layer}_conv/kernel", f"{layer}{MEAN}"
 
 
 def default_gammas(
