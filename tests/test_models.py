@@ -14,7 +14,7 @@ import ramps
 import inception_tf
 from inception_tf import applications
 from inception_tf.arch import spec
-from inception_tf.models import SCALE, NETWORKS, find_network, switches
+from inception_tf.models import NETWORKS, SCALE, find_network, switches
 
 SIDE = 75
 

@@ -17,7 +17,7 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
-from inception_tf.models import find_network, switches, variant
+from inception_tf.models import switches, variant
 from inception_tf.training.losses import class_weights
 from inception_tf.training.model_plan import ModelPlan
 
@@ -92,8 +92,9 @@ def make_plan(config: Config) -> TrainingPlan:
     Raises:
         UserError: unknown network, switch or data, or a value of the wrong type.
     """
-    network, data = find_network(config.model.name), config.data
+    data = config.data
     _check_switches(config)
+    network = variant(config.model.name, **config.model.switches)
     _check_recalibration(config)
     source = open_source(data.name, **data.reading())
     train, validation = (cache_decoded(source.split(part), data.cache) for part in ("train", None))

@@ -17,6 +17,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import SCALE, find_network, variant
+from inception_tf.models import switches as switches_of
 from inception_tf.nn.network import LOGITS, build_model
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
@@ -207,7 +208,8 @@ def file_switches(name: str, path: str) -> dict[str, Any]:
         path: str. A weights file of any project, or a checkpoint's name.
 
     Returns:
-        Arguments of `create_model`; empty where the file needs none.
+        Arguments of `create_model`; empty where the file needs none.  Those of another network are left out: the names
+        of its arrays tell what is wrong with it.
 
     Raises:
         UserError: As in `load_weights`.
@@ -215,7 +217,10 @@ def file_switches(name: str, path: str) -> dict[str, Any]:
     check_weights_path(path)
     source = detect_source(path, SOURCES, network_limit(find_network(name)))
     if source == NATIVE:
-        return read_switches(path)
+        known = switches_of(name)
+        found = {switch: value for switch, value in read_switches(path).items() if switch in known}
+        scale = found.pop(SCALE, False)
+        return found | ({SCALE: True} if scale and variant(name, **found).batch_norm else {})
     return read_foreign_weights(name, source, path).switches
 
 
