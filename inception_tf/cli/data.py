@@ -14,6 +14,7 @@ from inception_tf.cli.options import SETTINGS, as_settings, source_options
 from inception_tf.cli.paths import OUTPUT_FILE
 
 if TYPE_CHECKING:
+    from inception_tf.data.duplicates import EqualImages
     from inception_tf.data.sources.splits import Source
 
 __all__ = ["command"]
@@ -29,6 +30,11 @@ MAX_LABELS = 10  # label names that are printed
     metavar="FILE.png",
     help="Draw the images as the network sees them, training and evaluation side by side.",
 )
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Decode every image, and list those that cannot be read and those that are in two splits.",
+)
 @source_options()
 @click.option("--split", help="The split to draw.  [default: train]")
 @click.option(
@@ -38,13 +44,14 @@ MAX_LABELS = 10  # label names that are printed
 )
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
 @SETTINGS
-def command(data, reading, preview, split, size, recipe, settings):
+def command(data, reading, preview, check, split, size, recipe, settings):
     """Describe DATA: its splits, images and classes; or draw it as a recipe preprocesses it.
 
     \b
     inception-tf data digits
     inception-tf data digits --recipe digits --preview digits.png
     """
+    from inception_tf.data.duplicates import duplicates_warning, equal_images
     from inception_tf.data.sources.open import inspect_source
     from inception_tf.errors import UserError
     from inception_tf.training.recipes import read_recipe
@@ -59,10 +66,13 @@ def command(data, reading, preview, split, size, recipe, settings):
     source = inspect_source(data, **config.data.reading())
     if split and not source.problem:
         source.split(split)  # an unknown split is an error even without a preview
+    equal = [] if source.problem else equal_images(source)
     if not preview:
-        click.echo(_description(source))
+        click.echo(_description(source, duplicates_warning(equal)))
     if source.problem:
         raise UserError(source.problem)
+    if check:
+        click.echo(_checked(source, equal))
     if not preview:
         return
     from inception_tf.data.preview import draw_preview, make_preview
@@ -81,7 +91,7 @@ def command(data, reading, preview, split, size, recipe, settings):
     )
 
 
-def _description(source: Source) -> str:
+def _description(source: Source, *more_warnings: str | None) -> str:
     """Images by split, files that are not read by reason, warnings, and images by class."""
     import numpy as np
 
@@ -99,8 +109,9 @@ def _description(source: Source) -> str:
     ]
     if source.unread:
         parts.append(table(("not read", "files", "such as"), _reasons(source.unread)))
-    if source.warnings:
-        parts.append("\n".join(f"warning: {warning}" for warning in source.warnings))
+    warnings = [warning for warning in (*source.warnings, *more_warnings) if warning]
+    if warnings:
+        parts.append("\n".join(f"warning: {warning}" for warning in warnings))
     if source.labels:
         counts = [
             np.bincount(s.classes, minlength=len(source.labels)) for s in source.splits.values()
@@ -108,6 +119,33 @@ def _description(source: Source) -> str:
         classes = zip(map(printable, source.labels), *counts, strict=True)
         by_class = [(index, *row) for index, row in enumerate(classes)]
         parts.append(table(("class", "name", *source.splits), by_class))
+    return "\n\n".join(parts)
+
+
+def _checked(source: Source, equal: list[EqualImages]) -> str:
+    """Every image that cannot be read, by split, and every one that is in training and evaluation."""
+    from inception_tf.cli.render import table
+    from inception_tf.data import pipeline
+    from inception_tf.data.decoding.images import Resize
+    from inception_tf.data.skipped import BadImages
+    from inception_tf.host.progress import progress_bar
+
+    rows, read = [], 0
+    for name, split in source.splits.items():
+        bad = BadImages(split, limit=1.0)
+        with progress_bar(len(split), name, leave=False) as bar:
+            for _, index in pipeline.evaluation_batches(
+                split, (Resize(8),), batch_size=32, bad=bad
+            ):
+                bar.update(len(index))
+                read += len(index)
+        rows += [(name, image, reason) for image, reason in sorted(bad.reasons.items())]
+    parts = [f"decoded: {read:,} images, {len(rows):,} cannot be read"]
+    if rows:
+        parts.append(table(("split", "cannot be read", "reason"), rows))
+    if equal:
+        pairs = [(one.split, one.image, one.train) for one in equal]
+        parts.append(table(("split", "image", "the same in train"), pairs))
     return "\n\n".join(parts)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import warnings
 import zlib
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import tensorflow as tf
 
 from inception_tf.applications import create_model
 from inception_tf.config import Config, DataConfig
+from inception_tf.data.duplicates import duplicates_warning, equal_images
 from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
@@ -41,6 +43,8 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
 
 __all__ = ["train"]
+
+log = logging.getLogger("inception_tf")
 
 
 def train(
@@ -80,6 +84,10 @@ def train(
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
     new_figure()  # a missing matplotlib is reported now, not after hours
+    equal = equal_images(plan.source)
+    for warning in (*plan.source.warnings, duplicates_warning(equal)):
+        if warning and team.is_chief:
+            log.warning("%s: %s", plan.source.name, warning)
     known = make_fingerprint(run, plan)
     progress = resume.Progress(images=len(plan.train), fingerprint=known)
     recorder = Recorder(run, progress, team=team)

@@ -88,6 +88,9 @@ def open_tfrecords(
     index = checked_index(index, rows, where, label_offset)
     names, named, offset = _class_names(index, rows, where, label_offset)
     parts = _assign_files(name, pattern, files, split_names)
+    unread = {
+        file: why for file, why in unread.items() if os.path.basename(file) not in LABEL_FILES
+    }
     unread |= dict.fromkeys(index.empty, "empty")
     if not parts:
         splits = hold_out(record_split(index, offset))
