@@ -198,3 +198,38 @@ def test_a_background_row_says_so(name):
     assert has_background_row((name, *ANIMALS))
     assert not has_background_row(ANIMALS)
     assert not has_background_row((*ANIMALS, name))
+
+
+def test_numbers_are_the_rows_whatever_the_order_of_the_lines(tmp_path):
+    file = tmp_path / "labels.txt"
+    names = [f"name {number}" for number in range(12)]
+    lines = sorted(f"{number}:{name}" for number, name in enumerate(names))  # 0, 1, 10, 11, 2
+    file.write_text("\n".join(lines))
+    assert read_class_names(file) == tuple(names)
+    file.write_text("0:cat\n10:30 train\ndog\n")
+    assert read_class_names(file) == ("0:cat", "10:30 train", "dog")
+
+
+@pytest.mark.parametrize(
+    ("lines", "missing"),
+    [("1:cat\n2:dog\n", 0), ("0:cat\n10:dog\n", 1), ("0:cat\n0:dog\n", 1), ("0:cat\n2:dog\n", 1)],
+)
+def test_numbers_with_gaps_are_refused(tmp_path, lines, missing):
+    (tmp_path / "labels.txt").write_text(lines)
+    with pytest.raises(
+        UserError, match=f"numbers its 2 names, and none has the number {missing}; num"
+    ):
+        read_class_names(tmp_path / "labels.txt")
+
+
+def test_a_repeated_key_in_json_is_refused(tmp_path):
+    (tmp_path / "labels.json").write_text('{"0": "cat", "1": "dog", "0": "emu"}')
+    with pytest.raises(UserError, match="the key '0' is repeated"):
+        read_class_names(tmp_path / "labels.json")
+
+
+def test_keras_list_of_imagenet_is_read_and_its_two_cranes_are_told_apart(test_data):
+    names = read_class_names(test_data / "imagenet_class_index.json")
+    assert len(set(names)) == 1000
+    assert (names[134], names[517]) == ("crane (n02012849)", "crane (n03126707)")
+    assert names[472] == "canoe"

@@ -6,8 +6,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from inception_tf.errors import UserError, printable
 
@@ -61,8 +63,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     """Read a list of class names that a user or another project wrote.
 
     A text file has one name per line; a byte order mark, Windows' line ends, spaces around a name and blank
-    last lines are no part of the names, and neither are slim's numbers (`0:cat`) where every line has its
-    own.  A `.json` file has a list of names, or Keras' form of it, `{"0": ["n01440764", "tench"], ...}`.
+    last lines are no part of the names, and neither are slim's numbers (`0:cat`) where every line has one:
+    these are the rows, in whatever order the lines are.  A `.json` file has a list of names, or Keras' form of it, `{"0": ["n01440764", "tench"], ...}`.
 
     Args:
         path: The file.
@@ -71,7 +73,8 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         One name per row.
 
     Raises:
-        UserError: The file cannot be read, or a name is empty, repeated or has a control character.
+        UserError: The file cannot be read, a name is empty, repeated or has a control character, or numbers
+            are not those from 0 on.
     """
     path = Path(path)
     text = _read_text(path).removeprefix(BYTE_ORDER_MARK)
@@ -81,11 +84,9 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
         names = [line.strip(" \t") for line in re.split(r"\r\n|\n|\r", text)]
         while names and not names[-1]:
             names.pop()
-    numbered = [re.fullmatch(rf"{number}:\s*(.*)", name) for number, name in enumerate(names)]
-    if all(numbered):
-        names = [match[1] for match in numbered if match]
     if not names:
         raise UserError(f"{path} names no class; write one name per line")
+    names = _by_number(names, path)
     check_class_names(names, str(path))
     return tuple(names)
 
@@ -228,10 +229,34 @@ def _label_of_first_row(names: Sequence[str], texts: Mapping[int, str]) -> int |
     return found[0] if len(found) == 1 else None
 
 
+def _by_number(names: list[str], path: Path) -> list[str]:
+    """Names without their numbers, in the order of these; unchanged unless every name has one."""
+    matches = [re.fullmatch(r"(\d{1,9}):\s*(.*)", name) for name in names]
+    numbered = {int(match[1]): match[2] for match in matches if match}
+    if not all(matches):
+        return names
+    if numbered.keys() != set(range(len(names))):
+        wrong = next(n for n in range(len(names)) if n not in numbered)
+        raise UserError(
+            f"{path} numbers its {len(names)} names, and none has the number {wrong}; number them from 0 to"
+            f" {len(names) - 1}, each once, or remove the numbers"
+        )
+    return [numbered[number] for number in range(len(names))]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of equal keys, Python's would keep the last alone."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' is repeated")
+    return values
+
+
 def _names_in_json(text: str, path: Path) -> list[str]:
     wanted = f'{path} must be a list of class names, ["cat", "dog"]'
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_once)
     except RecursionError as error:
         raise UserError(f"{wanted}; it is nested too deeply") from error
     except ValueError as error:
@@ -240,7 +265,10 @@ def _names_in_json(text: str, path: Path) -> list[str]:
         if set(values) != {str(number) for number in range(len(values))}:
             raise UserError(f"{wanted}, or an object with the keys 0 to {len(values) - 1}")
         values = [values[str(number)] for number in range(len(values))]
-        values = [v[-1] if isinstance(v, list) and v else v for v in values]
+        if all(isinstance(v, list) and len(v) == 2 for v in values):
+            # ImageNet has two classes "crane" and two "maillot", which their synsets tell apart.
+            repeated = Counter(str(name) for _, name in values)
+            values = [f"{n} ({synset})" if repeated[str(n)] > 1 else n for synset, n in values]
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise UserError(wanted)
     return values
