@@ -27,12 +27,14 @@ __all__ = [
     "InceptionV4",
     "UserError",
     "VGG16",
+    "classifier",
     "create_model",
     "decode_predictions",
     "endpoints",
     "expanded_3x3",
     "factorized_5x5",
     "factorized_nxn",
+    "finetune",
     "inception_module",
     "list_models",
     "load_weights",
@@ -43,6 +45,8 @@ __all__ = [
 # Public name → the module that defines it, for those outside of `applications`.
 _MODULES = {
     "UserError": "inception_tf.errors",
+    "classifier": "inception_tf.serving.image_classifier",
+    "finetune": "inception_tf.training.finetuning",
     "expanded_3x3": "inception_tf.blocks",
     "factorized_5x5": "inception_tf.blocks",
     "factorized_nxn": "inception_tf.blocks",

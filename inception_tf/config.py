@@ -40,6 +40,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "TrainingConfig",
+    "quoted",
     "read_yaml",
 ]
 
@@ -454,6 +455,18 @@ class Config:
         """
         sections = {name: v for name, v in self.as_dict().items() if isinstance(v, dict)}
         return {f"{name}.{key}": value for name, v in sections.items() for key, value in v.items()}
+
+
+def quoted(value: str | float) -> str:
+    """Writes a value as YAML reads it back.
+
+    Args:
+        value: A number, or a string of any characters.
+
+    Returns:
+        The number, or the string in quotes.
+    """
+    return "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else str(value)
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -21,8 +21,8 @@ import yaml
 
 from inception_tf import UserError, cli, create_model
 from inception_tf.cli import paths
-from inception_tf.cli.train import default_run_folder, resolve_config
 from inception_tf.config import Config
+from inception_tf.training.configure import default_run_folder, resolve_config
 from inception_tf.training.recipes import list_recipes
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -506,6 +506,7 @@ def test_without_a_name_the_network_is_the_recipe_s_or_inception_v3(tmp_path):
         ("digits", "runs/digits"),
         ("folder:some where/photos/", "runs/photos"),
         ("tfds:cifar10/3.0.2", "runs/cifar10"),
+        ("csv:lists/photos.csv", "runs/photos"),
         ("tfrecord:records/flowers/train-*", "runs/flowers"),
     ],
 )

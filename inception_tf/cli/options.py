@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import click
 
 from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FILE
+from inception_tf.config import quoted
 
 __all__ = [
     "AS_JSON",
@@ -21,7 +22,6 @@ __all__ = [
     "SOURCE_OPTIONS",
     "as_settings",
     "batch_size_option",
-    "quoted",
     "source_options",
     "top_option",
 ]
@@ -118,18 +118,6 @@ def as_settings(values: Mapping[str, str | int]) -> list[str]:
         Strings `data.key=value`.
     """
     return [f"data.{key}={quoted(value)}" for key, value in values.items()]
-
-
-def quoted(value: str | float) -> str:
-    """Writes a value as YAML reads it back.
-
-    Args:
-        value: A number, or a string of any characters.
-
-    Returns:
-        The number, or the string in quotes.
-    """
-    return "'{}'".format(value.replace("'", "''")) if isinstance(value, str) else str(value)
 
 
 def top_option(verb: str = "listed") -> Option:

@@ -4,24 +4,38 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inception_tf.data.labels import read_labels
+from inception_tf.data.labels import read_labels, write_labels
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
 from inception_tf.host.silence import silence
+from inception_tf.inference.prediction import Prediction, read_image
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
 from inception_tf.savedmodel.signature_def import Signature, read_signatures
 from inception_tf.savedmodel.versions import newest_version
-from inception_tf.serving.client.prediction import Prediction, read_image
 
-__all__ = ["PredictFunction", "find_model", "open_model", "predict"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "BATCH_SIZE",
+    "PredictFunction",
+    "RunFunction",
+    "find_model",
+    "in_process",
+    "open_model",
+    "predict",
+    "ranked",
+]
 
 BATCH_SIZE = 32
 SIGNATURE, INPUT, OUTPUTS = "serving_default", "image_bytes", ("probabilities", "status")
@@ -73,7 +87,19 @@ def open_model(path: str | Path) -> PredictFunction:
     Raises:
         UserError: `path` holds no model.
     """
-    network, labels = _open(Path(path))
+    return ranked(*_open(Path(path)))
+
+
+def ranked(network: RunFunction, labels: Sequence[str]) -> PredictFunction:
+    """Names the best classes of each image.
+
+    Args:
+        network: A function of encoded images, which gives probabilities and statuses.
+        labels: K class names.
+
+    Returns:
+        As `open_model` does.
+    """
 
     def classify(data: Sequence[bytes], top: int) -> list[ClassScores]:
         images = np.empty(len(data), object)
@@ -146,14 +172,34 @@ def _open(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
 
 def _open_run(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
     from inception_tf.classifiers import open_run
-    from inception_tf.export.signatures import ServingModule
     from inception_tf.inference.optimize import optimize_for_inference
 
-    classifier = open_run(path)
-    network = optimize_for_inference(classifier.model)
-    module = ServingModule(network, str(Run(path).labels_file), classifier.preprocessing, top=1)
+    found = open_run(path)
+    labels = found.labels or ()
+    return in_process(optimize_for_inference(found.model), labels, found.preprocessing), labels
+
+
+def in_process(
+    model: keras.Model, labels: Sequence[str], preprocessing: Preprocessing
+) -> RunFunction:
+    """Runs a network as its export would.
+
+    Args:
+        model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities.
+        labels: K class names.
+        preprocessing: What the network expects.
+
+    Returns:
+        (N,) encoded images, an object array → (N, K) probabilities and (N,) statuses, of bytes.
+    """
+    from inception_tf.export.signatures import ServingModule
+
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch, "labels.txt")
+        write_labels(file, labels)
+        module = ServingModule(model, str(file), preprocessing, top=1)
     # The lambda keeps the module alive.
-    return _eager(lambda images: module.serving_default(images)), classifier.labels or ()
+    return _eager(lambda images: module.serving_default(images))
 
 
 def _open_session(folder: Path) -> RunFunction:

@@ -19,9 +19,9 @@ import numpy as np
 
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
+from inception_tf.inference.prediction import Prediction, read_image
 from inception_tf.serving.client.address import Address, parse_address
 from inception_tf.serving.client.errors import unexpected_reply
-from inception_tf.serving.client.prediction import Prediction, read_image
 
 if TYPE_CHECKING:
     from inception_tf.serving.client.connection import Connection

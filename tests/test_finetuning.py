@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call from a folder of photographs to names for others."""
+
+from __future__ import annotations
+
+import pytest
+
+import inception_tf
+from inception_tf import UserError
+
+pytestmark = pytest.mark.usefixtures("short_networks")
+
+
+def test_a_folder_becomes_a_run_that_names_images(class_folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = class_folders(blue=8, red=8)
+    keras_own = inception_tf.InceptionV1(classes=3, width_multiplier=0.1, input_shape=(32, 32, 3))
+    keras_own.save_weights("theirs.weights.h5")
+    run = inception_tf.finetune(
+        *("inception_v1", f"folder:{folder}"),
+        weights="theirs.weights.h5",
+        epochs=2,
+        batch_size=4,
+        size=32,
+        settings=["model.width_multiplier=0.1", "training.head_epochs=1"],
+        progress=False,
+    )
+    assert run.path.parts[-2:] == ("runs", "images")
+    config = run.config()
+    assert (config.recipe, config.training.epochs, config.data.batch_size) == ("finetune", 2, 4)
+    assert config.training.freeze_batch_norm
+    (answer,) = inception_tf.classifier(run).predict(folder / "red" / "0.png")
+    assert {name for name, _ in answer.top} == {"blue", "red"}
+    with pytest.raises(UserError, match="already holds a run"):
+        inception_tf.finetune("inception_v1", f"folder:{folder}", weights=None, epochs=1)
+
+
+def test_a_wrong_argument_is_one_sentence_before_any_work():
+    with pytest.raises(UserError, match="training.epochs must be at least 1, got 0"):
+        inception_tf.finetune("inception_v1", "digits", epochs=0)
+    with pytest.raises(UserError, match="epochs 1 and --set training.epochs=2 both set"):
+        inception_tf.finetune("inception_v1", "digits", epochs=1, settings=["training.epochs=2"])
