@@ -111,7 +111,7 @@ def test_progress_hears_of_every_image():
 
 def test_unreadable_images_are_left_out_and_noted(class_folders):
     folder = class_folders(dark=3, light=3)
-    (folder / "dark" / "1.png").write_bytes(b"")
+    (folder / "dark" / "1.png").write_bytes(b"no image")
     split = open_source(f"folder:{folder}").split("all")
     bad = BadImages(split, 0.5)
     found = predict_split(_member(5.0), split, bad=bad)
@@ -124,7 +124,7 @@ def test_unreadable_images_are_left_out_and_noted(class_folders):
 def test_a_split_without_one_readable_image_is_refused(class_folders):
     folder = class_folders(dark=1, light=1)
     for path in folder.glob("*/*.png"):
-        path.write_bytes(b"")
+        path.write_bytes(b"no image")
     split = open_source(f"folder:{folder}").split("all")
     with pytest.raises(UserError, match="none of the 2 images can be read"):
         predict_split(_member(5.0), split, bad=BadImages(split, 1.0))
