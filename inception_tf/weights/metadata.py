@@ -5,18 +5,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.errors import UserError
+from inception_tf.host.files import check_content
 from inception_tf.models import SCALE
-from inception_tf.weights.formats import native
+from inception_tf.weights.formats import hdf5, native
 
 __all__ = ["read_preprocessing", "read_switches", "write_preprocessing", "write_switches"]
 
 # Attributes of the HDF5 file's root.
 PREPROCESSING = "inception_tf_preprocessing"
 SWITCHES = "inception_tf_switches"
+MAX_SIDE = 8192  # pixels
+# Arguments of the builders that a file's reader chooses itself, and that are no switches.
+RESERVED = ("classes", "include_top", "input_shape", "input_tensor", "name", "pooling", "weights")
 
 
 def write_preprocessing(path: str | Path, preprocessing: Preprocessing) -> None:
@@ -40,9 +48,19 @@ def read_preprocessing(path: str | Path) -> Preprocessing | None:
 
     Returns:
         What `write_preprocessing` stored; None for any other file.
+
+    Raises:
+        UserError: The file has something else in its place, or a value that is not allowed.
     """
-    text = _attribute(path, PREPROCESSING)
-    return Preprocessing(**json.loads(text)) if text else None
+    values = _settings(path, PREPROCESSING)
+    if values is None:
+        return None
+    with _from(path):
+        made = Preprocessing(**values)
+        made.check()
+        if made.size > MAX_SIDE:
+            raise ValueError(f"images of {made.size} pixels")
+        return made
 
 
 def write_switches(path: str | Path, switches: Mapping[str, object]) -> None:
@@ -66,15 +84,42 @@ def read_switches(path: str | Path) -> dict[str, object]:
 
     Returns:
         What `write_switches` stored, and `batch_norm_scale` where the file has gammas.
+
+    Raises:
+        UserError: The file has something else in its place.
     """
-    scale = {SCALE: True} if native.has_gamma(str(path)) else {}
-    return json.loads(_attribute(path, SWITCHES) or "{}") | scale
+    values = _settings(path, SWITCHES) or {}
+    for key, value in values.items():
+        if key in RESERVED or not isinstance(value, bool | int | float | str):
+            raise UserError(
+                f"the settings in '{path}' have {key[:80]}, which is no switch of a network; convert the weights again"
+            )
+    return values | ({SCALE: True} if native.has_gamma(os.fspath(path)) else {})
 
 
-def _attribute(path: str | Path, name: str) -> str | None:
+def _settings(path: str | Path, name: str) -> dict[str, Any] | None:
+    """The JSON object in an attribute; None if the file has none, or is no HDF5 file."""
     import h5py
 
+    path = os.fspath(path)
+    check_content(path)
     if not h5py.is_hdf5(path):
         return None
-    with h5py.File(path, "r") as file:
-        return file.attrs.get(name)
+    with _from(path), h5py.File(path, "r") as file:
+        if name not in file.attrs:
+            return None
+        values = json.loads(hdf5.text(file, name) or "")
+        if not isinstance(values, dict):
+            raise TypeError("no object")
+        return values
+
+
+@contextmanager
+def _from(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"the settings in '{path}' are not what this project writes ({reason}); convert the weights again"
+        ) from error

@@ -13,6 +13,7 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
+from inception_tf.weights.formats.stored import shown_name
 from inception_tf.weights.gamma import default_gammas, fold_gammas, foldable_gammas
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def abbreviate(names: Iterable[str]) -> str:
     """
     names = list(names)
     rest = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(shown_name, names[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _layer(path: str) -> str:
@@ -347,6 +348,11 @@ def _shapes(mismatched: Iterable[Mismatch]) -> str:
     )
 
 
+def _differ_in_classes(mismatch: Mismatch) -> bool:
+    _, ours, theirs = mismatch
+    return len(ours) == len(theirs) and ours[:-1] == theirs[:-1] and theirs[-1] > 0
+
+
 def _check_fit(
     model: keras.Model,
     missing: list[str],
@@ -363,7 +369,11 @@ def _check_fit(
         and all(_layer(path) == LOGITS for path in missing)
     ):
         raise unsupported_head_error(unsupported)
-    if mismatched and not missing and all(_layer(m[0]) in _classifiers() for m in mismatched):
+    if (
+        mismatched
+        and not missing
+        and all(_layer(m[0]) in _classifiers() and _differ_in_classes(m) for m in mismatched)
+    ):
         path, ours, theirs = mismatched[0]
         is_background = theirs[-1] == ours[-1] + 1
         less = ", or load with drop_background=True (--drop-background) to skip the first of them"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from inception_tf.errors import UserError
+from inception_tf.weights.formats.stored import shown_name
 
 __all__ = ["check_member", "member_chunks", "open_archive", "read_exactly"]
 
@@ -36,7 +37,9 @@ def open_archive(path: str) -> Iterator[zipfile.ZipFile]:
         names = archive.namelist()
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
-            raise UserError(f"'{path}' has two members called '{twice[:200]}'; give another file")
+            raise UserError(
+                f"'{path}' has two members called '{shown_name(twice)}'; give another file"
+            )
         yield archive
 
 
@@ -53,11 +56,11 @@ def check_member(path: str, member: zipfile.ZipInfo, *, stored: bool = False) ->
     """
     if member.flag_bits & ENCRYPTED:
         raise UserError(
-            f"'{member.filename[:200]}' in '{path}' is encrypted; give a file without a password"
+            f"'{shown_name(member.filename)}' in '{path}' is encrypted; give a file without a password"
         )
     if member.compress_type not in (METHODS[:1] if stored else METHODS):
         raise UserError(
-            f"'{member.filename[:200]}' in '{path}' is compressed in a way that such files never are"
+            f"'{shown_name(member.filename)}' in '{path}' is compressed in a way that such files never are"
             f" (method {member.compress_type}); give the file as it was saved"
         )
 

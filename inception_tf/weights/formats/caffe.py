@@ -14,7 +14,7 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.host.proto_classes import Field, proto_class
-from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted, shown_name
 
 __all__ = ["read_caffemodel"]
 
@@ -69,12 +69,13 @@ def read_caffemodel(path: str | Path, wanted: Container[str], limit: int) -> dic
         net.ParseFromString(Path(path).read_bytes())
         stored: dict[str, StoredArray] = {}
         for layer in (*net.layer, *net.layers):
+            layer.name.encode()  # a name that is no text comes as bytes
             for number, blob in enumerate(layer.blobs):
                 kind = KINDS[number] if number < len(KINDS) else str(number)
                 name = f"{layer.name}/{kind}"
                 if name in stored:
                     raise UserError(
-                        f"'{path}' has several layers called '{layer.name}'; give the file of one network alone"
+                        f"'{path}' has several layers called '{shown_name(layer.name)}'; give the file of one network alone"
                     )
                 stored[name] = _stored(blob, kind, f"{name} in '{path}'")
         arrays = read_wanted(stored, wanted)

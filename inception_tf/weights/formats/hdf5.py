@@ -20,7 +20,7 @@ import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
-from inception_tf.weights.formats.stored import StoredArray
+from inception_tf.weights.formats.stored import StoredArray, shown_name
 
 if TYPE_CHECKING:
     import h5py
@@ -117,11 +117,13 @@ def child(group: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset:
 
     link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None
     if link is None:
-        raise UserError(f"'{path}' has no '{name[:200]}' in '{group.name}'; give a complete file")
+        raise UserError(
+            f"'{path}' has no '{shown_name(name)}' in '{shown_name(group.name)}'; give a complete file"
+        )
     if not isinstance(link, h5py.HardLink):
         kind = "external" if isinstance(link, h5py.ExternalLink) else "soft"
         raise UserError(
-            f"'{path}' has the {kind} link '{name[:200]}' in '{group.name}'; links are not followed: give a file"
+            f"'{path}' has the {kind} link '{shown_name(name)}' in '{shown_name(group.name)}'; links are not followed: give a file"
             " that holds all of its arrays itself"
         )
     return group[name]
@@ -191,7 +193,7 @@ def stored_array(item: Any, path: str) -> StoredArray:
     """
     import h5py
 
-    where = f"'{item.name[:200]}' in '{path}'"
+    where = f"'{shown_name(item.name)}' in '{path}'"
     if not isinstance(item, h5py.Dataset):
         raise UserError(f"{where} is a group where an array is expected; give another file")
     if item.shape is None:

@@ -17,7 +17,13 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats import hdf5
-from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import (
+    NOTHING,
+    StoredArray,
+    damage_is,
+    read_wanted,
+    shown_name,
+)
 
 if TYPE_CHECKING:
     import h5py
@@ -81,7 +87,7 @@ def _check_names(path: str, names: list[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(
-            f"'{path}' has several layers called '{twice[0]}'; give the file of one network alone"
+            f"'{path}' has several layers called '{shown_name(twice[0])}'; give the file of one network alone"
         )
 
 
@@ -135,7 +141,7 @@ def whole_model_layers(file: h5py.File, path: str) -> dict[str, dict[str, Stored
         group = _inside(root, layer, path)
         if layer in found:
             raise UserError(
-                f"'{path}' has several layers called '{layer}'; give the file of one network alone"
+                f"'{path}' has several layers called '{shown_name(layer)}'; give the file of one network alone"
             )
         weights = _names(group, WEIGHTS, path)
         found[layer] = {
@@ -149,7 +155,7 @@ def _names(item: h5py.Group, key: str, path: str) -> list[str]:
     if key not in item.attrs and f"{key}0" not in item.attrs:
         if key == LAYERS:
             return []
-        raise UserError(f"'{item.name}' in '{path}' has no {key}; give a complete file")
+        raise UserError(f"'{shown_name(item.name)}' in '{path}' has no {key}; give a complete file")
     keys = [key] if key in item.attrs else []
     while not keys or keys[0] != key:
         if f"{key}{len(keys)}" not in item.attrs:
@@ -160,7 +166,7 @@ def _names(item: h5py.Group, key: str, path: str) -> list[str]:
         found = hdf5.texts(item, one)
         if found is None:
             raise UserError(
-                f"the {one} of '{item.name}' in '{path}' are no names; give a complete file"
+                f"the {one} of '{shown_name(item.name)}' in '{path}' are no names; give a complete file"
             )
         names += found
     return names
@@ -183,7 +189,7 @@ def _groups(file: h5py.File, path: str) -> list[tuple[str, h5py.Group]]:
             name = hdf5.text(group, "name")
             if name is None:
                 raise UserError(
-                    f"the name of '{group.name}' in '{path}' is no text; give another file"
+                    f"the name of '{shown_name(group.name)}' in '{path}' is no text; give another file"
                 )
             found.append((name, group))
     return found

@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.weights.formats.archive import check_member, open_archive, read_exactly
-from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted, shown_name
 
 __all__ = ["read_npz"]
 
@@ -57,12 +57,12 @@ def _stored(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Sto
         start = file.tell()
     if dtype.hasobject:
         raise UserError(
-            f"'{member.filename[:200]}' in '{path}' has objects, which can run code and are never loaded;"
+            f"'{shown_name(member.filename)}' in '{path}' has objects, which can run code and are never loaded;"
             " give a file of numbers"
         )
     if min(shape, default=0) < 0 or start + math.prod(shape) * dtype.itemsize != member.file_size:
         raise UserError(
-            f"'{member.filename[:200]}' in '{path}' has {member.file_size:,} bytes, which do not fit its"
+            f"'{shown_name(member.filename)}' in '{path}' has {member.file_size:,} bytes, which do not fit its"
             " shape; give a complete, undamaged file"
         )
     read = partial(_read, archive, member, start, shape, dtype, columns_first)

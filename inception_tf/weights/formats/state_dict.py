@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,7 +14,12 @@ import numpy as np
 from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
-from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import (
+    NOTHING,
+    StoredArray,
+    damage_is,
+    read_wanted,
+)
 
 __all__ = ["read_state_dict"]
 
@@ -106,7 +112,9 @@ def _pickled(path: str) -> Iterator[dict[str, StoredArray]]:
         if start == ZIP:
             _check_archive(path)
         # The values of an archive stay in the file until they are used.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch's own deprecated functions
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
         yield {name: _tensor(path, name, tensor) for name, tensor in state.items()}
 
 
@@ -119,11 +127,12 @@ def _check_archive(path: str) -> None:
                 pass
 
 
-def _tensor(path: str, name: str, tensor: Any) -> StoredArray:
+def _tensor(path: str, name: Any, tensor: Any) -> StoredArray:
     import torch
 
     if (
-        not isinstance(tensor, torch.Tensor)
+        not isinstance(name, str)
+        or not isinstance(tensor, torch.Tensor)
         or tensor.layout != torch.strided
         or tensor.is_quantized
     ):

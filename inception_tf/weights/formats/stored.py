@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, printable
 
-__all__ = ["EVERYTHING", "NOTHING", "StoredArray", "damage_is", "read_wanted"]
+__all__ = ["EVERYTHING", "NOTHING", "StoredArray", "damage_is", "read_wanted", "shown_name"]
 
+LONGEST = 200  # letters of a name in a message
 NOTHING: Container[str] = frozenset()  # the names to read for names and shapes alone
 
 
@@ -62,9 +63,21 @@ def _placeholder(name: str, array: StoredArray) -> np.ndarray:
     except (ValueError, OverflowError) as error:
         shown = "x".join(map(str, array.shape[:8])) + ("x..." if len(array.shape) > 8 else "")
         raise UserError(
-            f"the file says that its array '{name[:200]}' is {shown}, which no array can be;"
+            f"the file says that its array '{shown_name(name)}' is {shown}, which no array can be;"
             " give a complete, undamaged file"
         ) from error
+
+
+def shown_name(name: str) -> str:
+    """A name from a file for a message, which may have any letters and any number of them.
+
+    Args:
+        name: The name.
+
+    Returns:
+        The name on one line, cut where it is long.
+    """
+    return printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...")
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from typing import Any
 from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.host.proto_classes import Field, proto_class
+from inception_tf.weights.formats.stored import shown_name
 
 __all__ = ["check_bundle"]
 
@@ -74,8 +75,9 @@ def check_bundle(prefix: str) -> None:
     for name, value in entries.items():
         entry = make["Entry"].FromString(value)
         if entry.slices:
+            text = name.decode("utf-8", "replace")
             raise UserError(
-                f"'{prefix}' has the variable {name[:200]!r} in several slices; save it whole"
+                f"'{prefix}' has the variable '{shown_name(text)}' in several slices; save it whole"
             )
         count = _count(entry.shape)
         if entry.size != count * SIZES.get(entry.dtype, 0) and entry.dtype in SIZES:
