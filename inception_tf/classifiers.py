@@ -16,10 +16,10 @@ from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
-from inception_tf.models import find_network
+from inception_tf.models import find_network, variant
 from inception_tf.nn.network import LOGITS
 from inception_tf.run_folder import Run
-from inception_tf.weights.convert import convert
+from inception_tf.weights.convert import convert, file_switches
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats import native
 from inception_tf.weights.formats.stored import NOTHING
@@ -28,7 +28,15 @@ from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import FID_CLASSES
 from inception_tf.weights.sources import NATIVE, SOURCES
 
-__all__ = ["Alignment", "Classifier", "align_classes", "open_classifier", "open_data", "open_run"]
+__all__ = [
+    "Alignment",
+    "Classifier",
+    "align_classes",
+    "open_classifier",
+    "open_data",
+    "open_run",
+    "open_weights",
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,49 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         for variable in built.weights:
             variable.assign(theirs[variable.path])
     return Classifier(path, model, built, classes, None, preprocessing)
+
+
+def open_weights(
+    path: str, model: str | None = None, source: str | None = None
+) -> tuple[str, dict[str, Any], keras.Model]:
+    """Opens a run folder, or a weights file of this or another project, with all the classifiers that it has.
+
+    Args:
+        path: a run folder, or a weights file as `load_weights` accepts it.
+        model: the name of the network that a weights file belongs to; ignored for a run folder.
+        source: the project that a weights file is from; None: by its name and format.
+
+    Returns:
+        The network's name, its variant switches, and the model.
+
+    Raises:
+        UserError: nothing is at `path`, `model` is missing, or the file does not fit the network.
+    """
+    if Path(path).is_dir() and not path.endswith(".keras"):
+        run = Run(Path(path))
+        config = run.config().model
+        return config.name, dict(config.switches), run.model()
+    if model is None:
+        raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
+    check_weights_path(path)
+    limit = network_limit(find_network(model))
+    source = source or detect_source(path, SOURCES, limit)
+    if source != NATIVE:
+        found = convert(model, source, path)
+        return model, found.switches, found.model
+    switches = file_switches(model, path)
+    stored = native.read_native(path, NOTHING, limit)
+    head = stored.get(f"{LOGITS}/0")
+    network = variant(model, **switches)
+    first = stored.get(f"{network.backbone[0][0]}_conv/0")
+    arguments: dict[str, Any] = (
+        {"include_top": False} if head is None else {"classes": class_count([head])}
+    )
+    if head is not None and any(f"{one.name}/0" in stored for one in network.auxiliaries):
+        arguments["aux_logits"] = True
+    if first is not None and first.ndim == 4:
+        arguments["input_shape"] = (network.size, network.size, first.shape[2])
+    return model, switches, create_model(model, weights=path, **arguments, **switches)
 
 
 def open_run(path: str | Path) -> Classifier:

@@ -138,7 +138,9 @@ def main(folder: str, dtype: str, *jobs: str) -> None:
         )
         np.savez(os.path.join(folder, f"{name}.npz"), **found)
     if recorded:
-        np.savez_compressed(RECORDED, names=list(recorded), digests=np.stack([*recorded.values()]))
+        np.savez_compressed(
+            RECORDED, names=list(recorded), digests=np.float32([*recorded.values()])
+        )
 
 
 if __name__ == "__main__":

@@ -12,9 +12,8 @@ from collections.abc import Container, Mapping
 import numpy as np
 
 from inception_tf.errors import UserError
-from inception_tf.models import SCALE
 
-__all__ = ["FOLDED", "default_gammas", "fold_gammas", "foldable_gammas", "has_gammas"]
+__all__ = ["FOLDED", "GAMMA", "default_gammas", "fold_gammas", "foldable_gammas", "has_gammas"]
 
 FOLDED = "gammas folded into the kernels"  # how a sentence says that training differs
 
@@ -93,10 +92,7 @@ def fold_gammas(arrays: dict[str, np.ndarray], gammas: Mapping[str, np.ndarray])
         return ""
     if all(np.all(gamma == 1) for gamma in gammas.values()):
         return f"{len(gammas)} gammas left out, all of them 1"
-    return (
-        f"{len(gammas)} {FOLDED}, which is exact in evaluation only: trained or recalibrated, this is another network;"
-        f" create the model with {SCALE}=True to keep them"
-    )
+    return f"{len(gammas)} {FOLDED}, which is exact in evaluation only: trained or recalibrated, this is another network"
 
 
 def _beside(path: str) -> tuple[str, str]:

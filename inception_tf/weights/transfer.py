@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inception_tf.errors import UserError
-from inception_tf.models import NETWORKS
+from inception_tf.models import NETWORKS, SCALE
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.stored import shown_name
-from inception_tf.weights.gamma import default_gammas, fold_gammas, foldable_gammas
+from inception_tf.weights.gamma import FOLDED, default_gammas, fold_gammas, foldable_gammas
 
 if TYPE_CHECKING:
     import keras
@@ -153,6 +153,8 @@ def assign(
     _check_finite(fitting, names)
     for path, array in (fitting | ones).items():
         ours[path].assign(array)
+    if FOLDED in note:
+        note += f"; create the model with {SCALE}=True to keep them"
     return dataclasses.replace(report, notes=(*report.notes, note)) if note else report
 
 

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
 from inception_tf.weights.formats.stored import (
@@ -21,7 +23,7 @@ from inception_tf.weights.formats.stored import (
     read_wanted,
 )
 
-__all__ = ["read_state_dict"]
+__all__ = ["read_state_dict", "write_state_dict"]
 
 
 def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np.ndarray]:
@@ -52,6 +54,41 @@ def _transposed(array: StoredArray) -> StoredArray:
     return StoredArray(shape, array.dtype, lambda: array.read().transpose(axes))
 
 
+def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a state dict, completely or not at all.
+
+    Args:
+        path: A `.safetensors` file, or a `.pth` or `.pt` file, which torch writes.
+        arrays: Parameter name → array in TensorFlow's layout, as `read_state_dict` returns it.
+
+    Raises:
+        UserError: torch is not installed and the file is to be its pickle.
+    """
+    # Not ascontiguousarray, which makes a scalar an array of one.
+    state = {
+        name: np.asarray(
+            array.transpose(BACK[array.ndim]) if array.ndim in BACK else array, order="C"
+        )
+        for name, array in arrays.items()
+    }
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        with atomic_path(path) as unfinished:
+            save_file(state, unfinished, metadata={"format": "pt"})
+        return
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"'{path}' is to be a pickle of torch, which is not installed: pip install torch, or give a name that ends"
+            " in .safetensors"
+        ) from error
+    with atomic_path(path) as unfinished:
+        torch.save({name: torch.from_numpy(array) for name, array in state.items()}, unfinished)
+
+
+BACK: dict[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0)}
 AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
 
 ZIP, PICKLE = b"PK", b"\x80"  # first bytes: torch's archives since 1.6, its older files

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,6 +27,7 @@ __all__ = [
     "read_tf1_checkpoint",
     "require_tensorflow",
     "training_state",
+    "write_tf1_checkpoint",
 ]
 
 T = TypeVar("T")
@@ -75,6 +78,31 @@ def read_tf1_checkpoint(
             installed.
     """
     return _with_reader(path, lambda reader: read_wanted(_stored(reader, path, ema), wanted))
+
+
+def write_tf1_checkpoint(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint in two files, the index last, without which there is none.
+
+    Args:
+        path: The checkpoint's name, without `.index`.
+        arrays: Variable name → array.
+
+    Raises:
+        UserError: TensorFlow is not installed.
+    """
+    require_tensorflow(f"'{path}', a TensorFlow 1 checkpoint,")
+    import tensorflow as tf
+
+    with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        prefix = Path(folder) / path.name
+        tf.raw_ops.SaveV2(
+            prefix=str(prefix),
+            tensor_names=list(arrays),
+            shape_and_slices=[""] * len(arrays),
+            tensors=list(arrays.values()),
+        )
+        for written in sorted(Path(folder).iterdir(), key=lambda one: one.suffix == ".index"):
+            written.replace(path.parent / written.name)
 
 
 def training_state(path: str, ema: bool = False) -> tuple[str, ...]:
