@@ -1,35 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training step of a converted network here, to be compared with the one of the network that it came from."""
+"""One training step of a network here and of the network of another project that its weights came from.
+
+`PYTHONPATH=tests python tests/parity.py --torch-python PYTHON` compares all of them, and writes the table of docs/parity.md.
+The Python has torch, torchvision and timm; tf_slim and tf_keras are in the environment that runs this.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
+import parity_slim
 import parity_torch
+import ramps
 import tensorflow as tf
-from parity_torch import AFTER, EVAL, GRADIENT, LOGITS, Job
+from parity_torch import AFTER, CLASSES, EVAL, GRADIENT, LOGITS, Job
 
-from inception_tf.models import variant
+from inception_tf.models import SCALE, find_network, variant
 from inception_tf.nn.network import build_model
 from inception_tf.weights.convert import read_foreign_weights
+from inception_tf.weights.names.keras_applications import keras_arrays, keras_names
 from inception_tf.weights.names.torch import flatten, torch_names
+from inception_tf.weights.transfer import assign
+
+Arrays = dict[str, np.ndarray]
+PAGE = Path(__file__).parents[1] / "docs" / "parity.md"
+KINDS = (EVAL, LOGITS, GRADIENT, AFTER)
 
 
-def state_of(job: Job) -> dict[str, np.ndarray]:
+def state_of(job: Job) -> Arrays:
     """The weights by the rule of `parity_torch`, in torch's names and layout, without torch."""
     network = variant(job.network, batch_norm_scale=True, **job.switches)
     names = torch_names(network)
-    model = build_model(
-        network,
-        classes=parity_torch.CLASSES,
-        aux_logits=bool(job.auxiliaries),
-        input_shape=(*(job.size,) * 2, 3),
-    )
     state = {}
-    for variable in model.weights:
+    for variable in built(network, job, "float32").weights:
         name = names[variable.path]
         shape = in_torchs_layout(name, np.broadcast_to(np.float32(0), tuple(variable.shape))).shape
         state[name] = parity_torch.weight(name, shape)
@@ -41,7 +53,25 @@ def in_torchs_layout(name: str, array: np.ndarray) -> np.ndarray:
     return array.transpose({4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim))))
 
 
-def step(path: Path, job: Job, dtype: str, *, folded: bool = False) -> dict[str, np.ndarray]:
+def built(network, job: Job, dtype: str) -> keras.Model:
+    """The network for logits, without dropout, with torch's momentum."""
+    model = build_model(
+        network,
+        classes=CLASSES,
+        classifier_activation=None,
+        aux_logits=bool(job.auxiliaries),
+        input_shape=(job.size, job.size, 3),
+        dropout=0.0,
+        batch_norm_momentum=1 - parity_torch.MOMENTUM,
+        dtype=dtype,
+    )
+    for layer in model.layers:  # also of the auxiliary classifiers
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+    return model
+
+
+def step(path: Path, job: Job, dtype: str, *, folded: bool = False) -> Arrays:
     """What `parity_torch.step` finds, from a converted file, in torch's names and layout.
 
     Args:
@@ -53,31 +83,37 @@ def step(path: Path, job: Job, dtype: str, *, folded: bool = False) -> dict[str,
     Moving variances are converted to torch's convention (`unbiased`).
     """
     found = read_foreign_weights(job.network, job.source, path)
-    assert found.switches == job.switches | {"batch_norm_scale": True}
+    assert found.switches == job.switches | {SCALE: True}
     network = variant(job.network, **job.switches) if folded else found.network
-    model = build_model(
-        network,
-        classes=parity_torch.CLASSES,
-        classifier_activation=None,
-        aux_logits=bool(job.auxiliaries),
-        input_shape=(job.size, job.size, 3),
-        dropout=0.0,
-        batch_norm_momentum=1 - parity_torch.MOMENTUM,
-        dtype=dtype,
-    )
-    for layer in model.layers:  # also of the auxiliary classifiers
-        if isinstance(layer, keras.layers.Dropout):
-            layer.rate = 0.0
+    model = built(network, job, dtype)
     found.assign(model)
+    results = trained(model, job)
+    kinds = (EVAL, LOGITS)
+    named = {key: key if key.startswith(kinds) else renamed(key, found.names) for key in results}
+    return {
+        name: array if key.startswith(kinds) else in_torchs_layout(name.split("/", 1)[1], array)
+        for (key, array), name in zip(results.items(), named.values(), strict=True)
+    }
+
+
+def renamed(key: str, names: Mapping[str, str]) -> str:
+    kind, path = key.split("/", 1)
+    return f"{kind}/{names[path]}"
+
+
+def trained(model: keras.Model, job: Job, *, biased: bool = False) -> Arrays:
+    """One step of a model, under the paths of its variables; `biased`: moving variances as they are."""
     before = {v.path: v.numpy() for v in model.weights if "/moving_" in v.path}
-    images, labels = tf.constant(parity_torch.images(job), dtype), parity_torch.labels(job)
+    images, labels = (
+        tf.constant(parity_torch.images(job), model.layers[1].compute_dtype),
+        parity_torch.labels(job),
+    )
     factors = (1.0, *job.auxiliaries)
 
     @tf.function
     def run(training):
         with tf.GradientTape() as tape:
-            outputs = model(images, training=training)
-            ends = in_order(outputs)
+            ends = in_order(model(images, training=training))
             if not training:
                 return ends, None
             losses = [
@@ -85,20 +121,19 @@ def step(path: Path, job: Job, dtype: str, *, folded: bool = False) -> dict[str,
                 for end in ends
             ]
             loss = sum(factor * loss for factor, loss in zip(factors, losses, strict=True))
-        return ends, tape.gradient(loss, model.trainable_variables)
+        return ends, tape.gradient(loss, [v.value for v in model.trainable_variables])
 
-    names, results = found.names, {f"{EVAL}0": run(False)[0][0].numpy()}
+    results = {f"{EVAL}0": run(False)[0][0].numpy()}
     ends, gradients = run(True)
     results |= {f"{LOGITS}{number}": end.numpy() for number, end in enumerate(ends)}
     for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-        name = names[variable.path]
-        results[f"{GRADIENT}{name}"] = in_torchs_layout(name, gradient.numpy())
+        results[f"{GRADIENT}{variable.path}"] = gradient.numpy()
     for variable in [v for v in model.weights if "/moving_" in v.path]:
         after, layer = variable.numpy(), model.get_layer(variable.path.split("/")[0])
-        if variable.path.endswith("moving_variance"):
+        if variable.path.endswith("moving_variance") and not biased:
             values = job.batch * np.prod(layer.output.shape[1:-1])
             after = unbiased(before[variable.path], after, values)
-        results[f"{AFTER}{names[variable.path]}"] = after
+        results[f"{AFTER}{variable.path}"] = after
     return results
 
 
@@ -106,9 +141,7 @@ def in_order(outputs) -> list:
     """A model's outputs, the predictions first, then the auxiliary ones."""
     if not isinstance(outputs, dict):
         return [outputs]
-    return [
-        outputs[name] for name in sorted(outputs, key=lambda name: (name != "predictions", name))
-    ]
+    return [outputs[n] for n in sorted(outputs, key=lambda name: (name != "predictions", name))]
 
 
 def unbiased(before: np.ndarray, after: np.ndarray, values: float) -> np.ndarray:
@@ -124,3 +157,106 @@ def errors(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) 
         name: float(np.abs(found[name] - array).max() / np.abs(array).max())
         for name, array in expected.items()
     }
+
+
+# The table
+
+KERAS_JOBS = {
+    "InceptionV3": Job("keras", "inception_v3", {}, 107, 4, (), None),
+    "InceptionResNetV2": Job("keras", "inception_resnet_v2", {}, 107, 4, (), None),
+}
+
+
+def keras_step(builder: str, job: Job, dtype: str) -> tuple[Arrays, Arrays]:
+    """A step of a network of keras.applications and of ours with its weights."""
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float64")
+    theirs = getattr(keras.applications, builder)(
+        weights=None,
+        classes=CLASSES,
+        input_shape=(job.size,) * 2 + (3,),
+        classifier_activation=None,
+    )
+    keras.config.set_dtype_policy(policy)
+    for variable in theirs.weights:
+        variable.assign(ramps.weight(variable.path, tuple(variable.shape)))
+    for layer in theirs.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 1 - parity_torch.MOMENTUM
+    arrays = keras_arrays(theirs)
+    ours = built(find_network(job.network), job, dtype)
+    names = keras_names(find_network(job.network), arrays)
+    assign(ours, arrays, names)
+    expected = trained(theirs, job, biased=True)
+    found = trained(ours, job, biased=True)
+    kinds = (EVAL, LOGITS)
+    return {k if k.startswith(kinds) else renamed(k, names): a for k, a in found.items()}, expected
+
+
+def slim_step(folder: Path, name: str, dtype: str) -> tuple[Arrays, Arrays]:
+    job = parity_slim.JOBS[name]
+    expected = dict(np.load(folder / f"{name}.npz"))
+    found = read_foreign_weights(job.network, "slim", folder / f"{name}.ckpt")
+    model = built(found.network, job, dtype)
+    found.assign(model)
+    results = trained(model, job)
+    kinds = (EVAL, LOGITS)
+    results = {k if k.startswith(kinds) else renamed(k, found.names): a for k, a in results.items()}
+    # slim's classifiers are 1x1 convolutions, in V1 to V3.
+    return {k: a.reshape(expected[k].shape) for k, a in results.items()}, expected
+
+
+def compared(python: str, folder: Path) -> Iterator[tuple[str, str, str, dict[str, float]]]:
+    """Network, source, what is compared, and the worst error of each kind."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    here = Path(__file__).parent
+    for name, job in parity_torch.JOBS.items():
+        for dtype in ("float32", "float64"):
+            target = folder / dtype
+            target.mkdir(exist_ok=True)
+            words = [python, str(here / "parity_torch.py"), str(target), dtype, name]
+            subprocess.run(words, check=True, env=environment)
+        exact = dict(np.load(folder / "float64" / f"{name}.npz"))
+        path = folder / "float64" / f"{name}.safetensors"
+        yield job.network, job.source, "float64", worst(step(path, job, "float64"), exact)
+        yield job.network, job.source, "float32", worst(step(path, job, "float32"), exact)
+        theirs = dict(np.load(folder / "float32" / f"{name}.npz"))
+        yield job.network, job.source, f"{job.source}'s own float32", worst(theirs, exact)
+        keras.backend.clear_session()
+    for builder, job in KERAS_JOBS.items():
+        for dtype in ("float64", "float32"):
+            yield job.network, "keras.applications", dtype, worst(*keras_step(builder, job, dtype))
+            keras.backend.clear_session()
+    words = [sys.executable, "-W", "ignore", str(here / "parity_slim.py"), str(folder)]
+    subprocess.run(words, check=True, env=environment)
+    for name, job in parity_slim.JOBS.items():
+        yield job.network, "tf_slim", "float32", worst(*slim_step(folder, name, "float32"))
+        keras.backend.clear_session()
+
+
+def worst(found: Arrays, expected: Arrays) -> dict[str, float]:
+    one_by_one = errors(found, expected)
+    return {kind: max(e for key, e in one_by_one.items() if key.startswith(kind)) for kind in KINDS}
+
+
+def main(python: str) -> None:
+    head = "| network | source | computed in | evaluation: logits | training: logits | gradients | statistics |"
+    lines = [head, re.sub(r"[^|]+", " --- ", head)]
+    with tempfile.TemporaryDirectory() as folder:
+        for network, source, dtype, kinds in compared(python, Path(folder)):
+            cells = " | ".join(f"{kinds[kind]:.0e}" for kind in KINDS)
+            lines.append(f"| `{network}` | {source} | {dtype} | {cells} |")
+            print(lines[-1], flush=True)
+    text = PAGE.read_text(encoding="utf-8")
+    before, _, rest = text.partition("<!-- table -->\n")
+    _, _, after = rest.partition("<!-- end of table -->")
+    table = "\n".join(lines)
+    PAGE.write_text(
+        f"{before}<!-- table -->\n{table}\n<!-- end of table -->{after}", encoding="utf-8"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--torch-python", required=True)
+    main(parser.parse_args().torch_python)

@@ -307,8 +307,9 @@ def trained(strategy):
         keras.utils.set_random_seed(1)
         model = keras.Sequential([
             keras.Input((4, 4, 3)),
-            BatchNormalization(scale=False, momentum=0.5),
+            BatchNormalization(momentum=0.5),
             keras.layers.Conv2D(2, 3),
+            BatchNormalization(scale=False, momentum=0.5),
             keras.layers.GlobalAveragePooling2D(),
         ])
         model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)

@@ -98,6 +98,13 @@ def test_with_gammas_a_network_has_torchs_parameters(name, switches, aux_logits,
     assert counting.total(costs, "trainable") == parameters
 
 
+def test_torchvisions_auxiliary_classifiers_need_a_known_size():
+    with pytest.raises(inception_tf.UserError, match="AuxLogits_1 pools to 4x4, which needs a"):
+        inception_tf.InceptionV1(
+            torch_padding=True, aux_logits=True, input_shape=(None, None, 3), width_multiplier=0.1
+        )
+
+
 @pytest.mark.parametrize("name", [*WITHOUT_BATCH_NORM, "googlenet"])
 def test_a_scale_without_batch_normalization_is_refused(name):
     with pytest.raises(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 
 from inception_tf.arch import spec
-from inception_tf.arch.spec import Auxiliary, Network
+from inception_tf.arch.spec import AdaptivePool, Auxiliary, Network
 from inception_tf.errors import UserError, unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn import builder
@@ -101,6 +101,11 @@ def _auxiliary(
     layer_config: LayerConfig,
 ) -> keras.KerasTensor:
     for name, step in auxiliary.steps:
+        if isinstance(step, AdaptivePool) and None in x.shape[1:3]:
+            raise UserError(
+                f"the auxiliary classifier {auxiliary.name} pools to {step.size}x{step.size}, which needs a known height"
+                " and width; give input_shape, or omit aux_logits"
+            )
         step = spec.shrink_window(step, x.shape[1], x.shape[2])
         x = builder.apply_step(x, step, f"{auxiliary.name}_{name}", layer_config)
     # 1x1 at the published size; at larger sizes the mean over the remaining feature map.

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tf_slim's networks for one training step, in a process of their own: `python tests/parity_slim.py FOLDER`.
+
+For each job it leaves FOLDER/<job>.ckpt*, the weights by a fixed rule, and FOLDER/<job>.npz with what
+`parity_torch.step` finds, under slim's names.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import numpy as np
+import parity_torch
+import ramps
+import slim_networks
+from parity_torch import AFTER, CLASSES, EVAL, GRADIENT, LOGITS, Job
+
+JOBS = {
+    "inception_v1": Job("slim", "inception_v1", {}, 107, 4, (), None),
+    "inception_v2": Job("slim", "inception_v2", {}, 107, 4, (), None),
+    "inception_v3": Job("slim", "inception_v3", {}, 299, 2, (0.4,), None),
+}
+
+
+def run(name: str, job: Job, folder: str) -> None:
+    import tensorflow as tf
+
+    slim = slim_networks.load_slim()
+    module = importlib.import_module(f"tf_slim.nets.{name}")
+    scope = getattr(module, f"{name}_arg_scope")
+    v1 = tf.compat.v1
+    x, labels = parity_torch.images(job), parity_torch.labels(job)
+
+    def built(images, training):
+        options = {"create_aux_logits": True} if name == "inception_v3" else {}
+        with slim.arg_scope(scope(weight_decay=0.0, batch_norm_decay=1 - parity_torch.MOMENTUM)):
+            logits, ends = getattr(module, name)(
+                images,
+                num_classes=CLASSES,
+                is_training=training,
+                dropout_keep_prob=1.0,
+                reuse=None if training else True,
+                **options,
+            )
+        return [logits, *([ends["AuxLogits"]] if job.auxiliaries else [])]
+
+    with tf.Graph().as_default(), v1.Session() as session:
+        images = v1.placeholder(tf.float32, x.shape)
+        ends = built(images, True)
+        updates = v1.get_collection(v1.GraphKeys.UPDATE_OPS)
+        evaluated = built(images, False)[0]
+        losses = [
+            tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, end))
+            for end in ends
+        ]
+        loss = sum(f * one for f, one in zip((1.0, *job.auxiliaries), losses, strict=True))
+        weights, variables = v1.trainable_variables(), v1.global_variables()
+        gradients = tf.gradients(loss, weights)
+        session.run(v1.global_variables_initializer())
+        for variable in variables:
+            variable.load(ramps.weight(variable.op.name, tuple(variable.shape)), session)
+        v1.train.Saver().save(session, os.path.join(folder, f"{name}.ckpt"), write_meta_graph=False)
+        feed = {images: x}
+        found = {f"{EVAL}0": session.run(evaluated, feed)}
+        ends, gradients, _ = session.run((ends, gradients, updates), feed)
+        found |= {f"{LOGITS}{number}": end for number, end in enumerate(ends)}
+        found |= {f"{GRADIENT}{v.op.name}": g for v, g in zip(weights, gradients, strict=True)}
+        moving = [v for v in variables if "moving_" in v.op.name]
+        after = zip(moving, session.run(moving), strict=True)
+        found |= {f"{AFTER}{v.op.name}": array for v, array in after}
+    np.savez(os.path.join(folder, f"{name}.npz"), **found)
+
+
+if __name__ == "__main__":
+    for name, job in JOBS.items():
+        run(name, job, sys.argv[1])
