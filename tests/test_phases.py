@@ -6,6 +6,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import ramps
+import torch_file
 from ctrl_c import CtrlC
 
 import inception_tf
@@ -204,6 +206,27 @@ def test_weights_of_another_variant_say_which_switch_they_need(pretrained):
         " --set 'model.switches={torch_padding: true}'"
     )
     load_pretrained(model, "inception_v1", str(path), {"torch_padding": True}, new_head=True)
+
+
+def test_gammas_of_torch_are_trained_further_and_every_switch_is_named_at_once(tmp_path):
+    switches = {"torch_padding": True, "batch_norm_scale": True}
+    theirs = inception_tf.InceptionV1(classes=3, **switches, **SHAPE)
+    ramps.fill(theirs)
+    path = tmp_path / "googlenet.safetensors"
+    torch_file.write(path, torch_file.state_of(theirs, "inception_v1", torch_padding=True))
+    plain = inception_tf.InceptionV1(classes=2, **SHAPE)
+    with pytest.raises(UserError) as error:
+        load_pretrained(plain, "inception_v1", str(path), {}, new_head=True)
+    assert str(error.value) == (
+        f"{path} was trained with torch_padding=True and batch_norm_scale=True of inception_v1; add"
+        " --set 'model.switches={torch_padding: true, batch_norm_scale: true}'"
+    )
+    model = inception_tf.InceptionV1(classes=2, **switches, **SHAPE)
+    load_pretrained(model, "inception_v1", str(path), switches, new_head=True)
+    gammas = [v for v in model.trainable_weights if v.path.endswith("gamma")]
+    assert len(gammas) == len([v for v in theirs.weights if v.path.endswith("gamma")]) > 9
+    for gamma in gammas:
+        np.testing.assert_array_equal(gamma, ramps.weight(gamma.path, tuple(gamma.shape)))
 
 
 def test_weights_that_are_not_there_are_named_before_anything_is_written(config, tmp_path):

@@ -21,8 +21,11 @@ from safetensors.numpy import load_file
 
 import inception_tf
 from inception_tf import cli
+from inception_tf.models import variant
+from inception_tf.run_folder import Run
 from inception_tf.weights.convert import convert
 from inception_tf.weights.foreign import write_foreign
+from inception_tf.weights.names.torch import torch_names
 
 INTERPRETER = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
 FOLDED = (
@@ -103,6 +106,38 @@ def test_a_converted_file_goes_back_by_the_command(tmp_path, capsys):
     assert before.keys() == after.keys()
     for name, array in before.items():
         np.testing.assert_array_equal(after[name], array, err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("all_short")
+def test_a_run_that_began_with_a_file_of_torch_goes_back(tmp_path, class_folders, capsys):
+    """Trained with moving averages and recalibrated; what is written is what the run's model has."""
+    switches = {"torch_padding": True} | SCALED
+    source, target = tmp_path / "theirs.safetensors", tmp_path / "back.safetensors"
+    model = filled("inception_v1", aux_logits=True, **switches)
+    write_foreign(model, "inception_v1", switches, "torchvision", source)
+    run = tmp_path / "run"
+    words = ["train", "--model", "inception_v1", "--data", f"folder:{class_folders(red=9, blue=9)}"]
+    settings = [
+        *(
+            f"model.weights={source}",
+            "model.switches={torch_padding: true, batch_norm_scale: true}",
+        ),
+        *("model.size=64", "training.epochs=1", "training.precision=float32", "data.batch_size=4"),
+        *("optimizer.ema=0.9", "training.recalibrate_batch_norm=2", "optimizer.warmup_epochs=0"),
+    ]
+    words += [word for setting in settings for word in ("--set", setting)]
+    assert cli.main([*words, "--out", str(run)]) == 0
+    assert cli.main(["convert", "--to", "torchvision", str(run), str(target)]) == 0
+    assert "num_classes=2, aux_logits=False" in capsys.readouterr().out
+    before, after = load_file(source), load_file(target)
+    gammas = [name for name in after if name.endswith(".bn.weight")]
+    assert all(np.any(after[name] != before[name]) for name in gammas)
+    assert all(np.abs(after[name] - before[name]).max() < 0.2 for name in gammas)
+    ours = {variable.path: variable for variable in Run(run).model().weights}
+    for path, name in torch_names(variant("inception_v1", **switches)).items():
+        if path in ours and path.endswith(("gamma", "moving_variance")):
+            np.testing.assert_array_equal(after[name], ours[path])
 
 
 # Real packages

@@ -31,7 +31,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def state_of(model, network: str, **switches) -> dict[str, np.ndarray]:
-    """A model's weights in torch's layout and names, every gamma 1."""
+    """A model's weights in torch's layout and names, gammas 1 where the model has none."""
     names, state = torch.torch_names(variant(network, **switches)), {}
     for weight in model.weights:
         array = weight.numpy()
@@ -42,4 +42,4 @@ def state_of(model, network: str, **switches) -> dict[str, np.ndarray]:
         for name, array in state.items()
         if name.endswith(".bn.running_mean")
     }
-    return state | gammas
+    return gammas | state
