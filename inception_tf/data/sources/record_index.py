@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import mmap
 import os
 import re
-import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,13 +35,14 @@ from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.files import cache_folder, retry_lost, stat_regular
 from inception_tf.host.progress import progress_bar
 
-__all__ = ["RecordIndex", "index_records", "parse_keys"]
+__all__ = ["RecordIndex", "index_records", "keep_index", "parse_keys"]
 
 # (image, label): slim's and the Model Garden's names, then those of TFDS.
 KEYS = (("image/encoded", "image/class/label"), ("image", "label"))
 TEXT = "image/class/text"
 VERSION = 1  # of the cached form
 THREADS = 4  # files read at a time, while Python parses the records of one of them
+ALIGNMENT = 64  # bytes
 SHOWN_AFTER_S = 3.0  # progress
 EMPTY = "empty"
 KINDS = {"int64_list": "integers", "float_list": "floats", "bytes_list": "bytes"}
@@ -151,16 +153,67 @@ def index_records(files: tuple[str, ...], keys: Mapping[str, str]) -> RecordInde
         UserError: A file is no TFRecord file or cannot be read, no record can be read, or an intact record
             has no image and single integer label.
     """
-    states = [retry_lost(partial(stat_regular, file)) for file in files]
-    paths = [os.path.abspath(file) for file in files]
-    named = hashlib.sha256(json.dumps([VERSION, paths, sorted(keys.items())]).encode()).hexdigest()
-    state = [[found.st_size, found.st_mtime_ns] for found in states]
-    cached = cache_folder() / "records" / f"{named[:32]}.npz"
-    index = _read_cached(cached, state, files)
+    states = _states(files)
+    index = _read_cached(_cached_file(files, keys), states, files)
     if index is None:
         index = _make_index(files, states, keys)
-        _write_cached(cached, state, index)
+        keep_index(files, keys, index, states)
     return index
+
+
+def keep_index(
+    files: tuple[str, ...],
+    keys: Mapping[str, str],
+    index: RecordIndex,
+    states: list[os.stat_result] | None = None,
+) -> None:
+    """Write an index into the cache folder; if that fails, it is logged.
+
+    Args:
+        files: Paths.
+        keys: As for `index_records`.
+        index: Of these files.
+        states: Of the files when they were read; None: now.
+    """
+    facts: dict[str, Any] = {
+        "state": _as_lists(_states(files) if states is None else states),
+        "plain": index.records.files,
+        "image_key": index.records.image_key,
+        "texts": index.texts,
+        "damaged": index.damaged,
+        "empty": index.empty,
+    }
+    arrays = [index.records.locations, index.labels, np.asarray(index.records.digests)]
+    facts["checksum"] = _checksum(arrays)
+    facts["records"] = len(index)
+    file = _cached_file(files, keys)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as temporary, open(temporary, "wb") as stream:
+            header = json.dumps(facts).encode()
+            # Padded, so that the numbers behind it can be used where they lie.
+            stream.write(header + b" " * (-(len(header) + 1) % ALIGNMENT) + b"\n")
+            for array in arrays:
+                stream.write(np.ascontiguousarray(array).data)
+    except OSError as error:
+        log.warning(
+            "the list of records is not kept, and is made again at the next start: cannot write %s: %s",
+            *(file, error.strerror),
+        )
+
+
+def _states(files: tuple[str, ...]) -> list[os.stat_result]:
+    return [retry_lost(partial(stat_regular, file)) for file in files]
+
+
+def _as_lists(states: list[os.stat_result]) -> list[list[int]]:
+    return [[found.st_size, found.st_mtime_ns] for found in states]
+
+
+def _cached_file(files: tuple[str, ...], keys: Mapping[str, str]) -> Path:
+    paths = [os.path.abspath(file) for file in files]
+    named = json.dumps([VERSION, paths, sorted(keys.items())]).encode()
+    return cache_folder() / "records" / f"{hashlib.sha256(named).hexdigest()[:32]}.index"
 
 
 def _make_index(
@@ -348,53 +401,42 @@ def _names(indexed: list[_FileIndex]) -> dict[int, str]:
     }
 
 
-def _read_cached(file: Path, state: list[list[int]], files: tuple[str, ...]) -> RecordIndex | None:
+def _read_cached(
+    file: Path, states: list[os.stat_result], files: tuple[str, ...]
+) -> RecordIndex | None:
     """The cached index; None if there is none, the record files have changed, or it is damaged."""
     try:
-        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            known = json.loads(stored["facts"].tobytes())
-            if known["state"] != state or not all(map(os.path.isfile, known["plain"])):
+        with open(file, "rb") as stream:
+            header = stream.readline()
+            facts = json.loads(header)
+            if facts["state"] != _as_lists(states) or not all(map(os.path.isfile, facts["plain"])):
                 return None
-            records = Records(
-                tuple(known["plain"]),
-                stored["locations"],
-                known["image_key"],
-                names=files,
-                digests=stored["digests"],
-            )
-            labels = stored["labels"]
+            # Not copied: of millions of records, that would take seconds.
+            content = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+        count, start = facts["records"], len(header)
+        numbers = np.frombuffer(content, np.int64, count * 6, start)
+        locations, labels, digests = np.split(numbers, [count * 4, count * 5])
+        if facts["checksum"] != _checksum([numbers]):
+            return None
         return RecordIndex(
-            records,
+            Records(
+                tuple(facts["plain"]),
+                locations.reshape(count, 4),
+                facts["image_key"],
+                files,
+                digests.view(np.uint64),
+            ),
             labels,
-            {int(label): text for label, text in known["texts"].items()},
-            {name: tuple(why) for name, why in known["damaged"].items()},
-            tuple(known["empty"]),
+            {int(label): text for label, text in facts["texts"].items()},
+            {name: tuple(why) for name, why in facts["damaged"].items()},
+            tuple(facts["empty"]),
         )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _write_cached(file: Path, state: list[list[int]], index: RecordIndex) -> None:
-    facts = {
-        "state": state,
-        "plain": index.records.files,
-        "image_key": index.records.image_key,
-        "texts": index.texts,
-        "damaged": index.damaged,
-        "empty": index.empty,
-    }
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(file) as temporary, open(temporary, "wb") as stream:
-            np.savez(
-                stream,
-                facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
-                locations=index.records.locations,
-                labels=index.labels,
-                digests=index.records.digests,
-            )
-    except OSError as error:
-        log.warning(
-            "the list of records is not kept, and is made again at the next start: cannot write %s: %s",
-            *(file, error.strerror),
-        )
+def _checksum(arrays: Iterable[np.ndarray]) -> int:
+    found = 0
+    for array in arrays:
+        found = zlib.crc32(np.ascontiguousarray(array).data, found)
+    return found

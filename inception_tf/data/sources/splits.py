@@ -42,7 +42,7 @@ class Records:
     def __len__(self) -> int:
         return len(self.locations)
 
-    def __getitem__(self, chosen: np.ndarray) -> Records:
+    def __getitem__(self, chosen: np.ndarray | slice) -> Records:
         digests = None if self.digests is None else self.digests[chosen]
         return replace(self, locations=self.locations[chosen], digests=digests)
 
