@@ -29,7 +29,7 @@ from inception_tf.data.sources.record_files import (
     read_records,
     unpacked,
 )
-from inception_tf.data.sources.splits import Records
+from inception_tf.data.sources.splits import Records, held_out
 from inception_tf.errors import UserError, printable
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.files import cache_folder, retry_lost, stat_regular
@@ -43,6 +43,7 @@ TEXT = "image/class/text"
 VERSION = 1  # of the cached form
 THREADS = 4  # files read at a time, while Python parses the records of one of them
 ALIGNMENT = 64  # bytes
+MOST_LABELS = 1 << 24
 SHOWN_AFTER_S = 3.0  # progress
 EMPTY = "empty"
 KINDS = {"int64_list": "integers", "float_list": "floats", "bytes_list": "bytes"}
@@ -59,6 +60,7 @@ class RecordIndex:
     texts: Mapping[int, str]  # label → name, as far as records name them
     damaged: Mapping[str, tuple[int, str]]  # `FILE record 3` → index of its file, reason
     empty: tuple[str, ...]  # files without a record
+    held: np.ndarray | None = None  # (N,) bool, `held_out` of the labels; None: not known
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -183,7 +185,11 @@ def keep_index(
         "damaged": index.damaged,
         "empty": index.empty,
     }
-    arrays = [index.records.locations, index.labels, np.asarray(index.records.digests)]
+    # Of impossible labels there is no count of each.
+    possible = index.labels.min() >= 0 and index.labels.max() <= MOST_LABELS
+    held = held_out(index.labels) if possible else np.zeros(0, bool)
+    arrays = [index.records.locations, index.labels, np.asarray(index.records.digests), held]
+    facts["held"] = len(held)
     facts["checksum"] = _checksum(arrays)
     facts["records"] = len(index)
     file = _cached_file(files, keys)
@@ -416,7 +422,8 @@ def _read_cached(
         count, start = facts["records"], len(header)
         numbers = np.frombuffer(content, np.int64, count * 6, start)
         locations, labels, digests = np.split(numbers, [count * 4, count * 5])
-        if facts["checksum"] != _checksum([numbers]):
+        held = np.frombuffer(content, bool, facts["held"], start + numbers.nbytes)
+        if facts["checksum"] != _checksum([numbers, held]):
             return None
         return RecordIndex(
             Records(
@@ -430,6 +437,7 @@ def _read_cached(
             {int(label): text for label, text in facts["texts"].items()},
             {name: tuple(why) for name, why in facts["damaged"].items()},
             tuple(facts["empty"]),
+            held if len(held) == count else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -93,13 +93,14 @@ def open_tfrecords(
     }
     unread |= dict.fromkeys(index.empty, "empty")
     if not parts:
-        splits = hold_out(record_split(index, offset))
+        splits = hold_out(record_split(index, offset), index.held)
     else:
         taken = {file for part in parts.values() for file in part}
         unread |= {file: "not named by --split-names" for file in files if file not in taken}
         splits = {split: record_split(index, offset, found) for split, found in parts.items()}
         if set(splits) == {"train"}:
-            splits = hold_out(splits["train"])
+            whole = len(splits["train"]) == len(index)
+            splits = hold_out(splits["train"], index.held if whole else None)
     return Source(
         name, names, splits, named, unread, warnings=tuple(_warnings(index, rows, offset))
     )
