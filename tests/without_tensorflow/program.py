@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import ramps
 import torch_file
+from safetensors.numpy import load_file
 
 import inception_tf
 from inception_tf import cli
@@ -161,6 +162,7 @@ def check_commands(folder):
     assert code == 0, err
     converted = eval(re.search(r"use it: (.*)", out)[1], {"inception_tf": inception_tf})
     assert converted.output_shape == (None, 10)
+    check_way_back(folder, source, target)
     code, _, err = command(*words, "slim", folder / "v1.ckpt", target)
     assert (code, "needs TensorFlow" in err) == (2, True), err
     labels = folder / "labels.txt"
@@ -177,6 +179,29 @@ def check_commands(folder):
         code, out, err = command(*words)
         assert (code, out) == (2, ""), (words, err)
         assert re.fullmatch(f"inception-tf: {NEEDS.format(words[0])}\n", err), (words, err)
+
+
+def check_way_back(folder, source, target):
+    """`convert --to` of a converted file, in each kind of file that needs no TensorFlow."""
+    words = ("convert", "--model", "inception_v1", "--to")
+    before, back = load_file(source), folder / "back.safetensors"
+    code, _, err = command(*words, "torchvision", target, back)
+    assert code == 0, err
+    after = load_file(back)
+    assert all(np.array_equal(after[name], array) for name, array in before.items())
+    pickle = folder / "back.pth"
+    code, _, err = command(*words, "torchvision", target, pickle)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        state = torch.load(pickle, weights_only=True)
+        assert state.keys() == after.keys()
+        assert all(np.array_equal(state[name], array) for name, array in after.items())
+    else:
+        assert (code, "is to be a pickle of torch, which is not installed" in err) == (2, True), err
+        assert not pickle.exists()
+    code, _, err = command(*words, "slim", target, folder / "back.ckpt")
+    assert (code, "torch_padding=False" in err) == (2, True), err
 
 
 if __name__ == "__main__":
