@@ -161,7 +161,18 @@ def test_help_answers_within_half_a_second(name):
         ),
         ("evaluate {tmp}/no --data digits", "there is no .*no"),
         ("predict {tmp} x.png", "neither a saved_model.pb nor a numbered version folder"),
-        ("predict {tmp}/no x.png", "there is no .*/no; give a run folder, a SavedModel or"),
+        ("predict {tmp}/no x.png", "there is no .*/no; give a run folder, a weights file, a Saved"),
+        (
+            "predict localhost:8501/v1/models/digits x.png",
+            "there is no localhost:8501/v1/models/digits; a server's address begins with http://",
+        ),
+        (
+            "predict http://localhost:1/v1/models/digits x.png --explain {tmp}/heat",
+            "is a server: --model, --labels and --explain are for runs and weights files",
+        ),
+        ("predict {tmp} x.png --explain {tmp}/heat", "is an export, which has no gradients to"),
+        ("predict {tmp} x.png --endpoint Mixed_5c", "--endpoint is of --explain DIR; give that"),
+        ("predict {tmp} {tmp}/*.png", "no file matches"),
         ("export {tmp}", "is no run folder"),
         ("data digits --split nope", "unknown split of digits 'nope'"),
         ("train --out {tmp}/typo --resume", "there is no run in .*/typo to resume"),
@@ -549,6 +560,34 @@ def test_an_evaluation_names_every_image_draws_its_mistakes_and_judges_each_clas
     for name in ("mistakes.png", "reliability.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     assert re.search(r"^class +images +recall +precision +f1 +top-5$", out, re.M)
+
+
+def test_an_answer_is_explained_by_a_picture(call, run_folder, tmp_path):
+    for name in ("one/digit.png", "two/digit.png", "two/broken.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        drawn = np.zeros((8, 8, 1), np.uint8)
+        drawn[1:7, 3:5] = 255
+        data = b"broken" if "broken" in name else tf.io.encode_png(drawn).numpy()
+        (tmp_path / name).write_bytes(data)
+    heat = tmp_path / "heat"
+    code, out, err = call("predict", run_folder, tmp_path, "--top", 1, "--explain", heat)
+    assert code == 2, err  # one image is broken
+    assert "two/broken.png: not a" in err
+    assert sorted(path.name for path in heat.iterdir()) == ["digit-2.png", "digit.png"]
+    assert out.count("digit.png") == 2
+    code, _, err = call(
+        *("predict", run_folder, tmp_path / "one", "--explain", heat, "--endpoint", "Mixed_5z")
+    )
+    assert (code, "did you mean" in err) == (2, True)
+
+
+def test_weights_of_a_file_classify_images(call, tmp_path, image):
+    create_model("inception_v1", classes=2).save(tmp_path / "mine.keras")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    words = ("predict", tmp_path / "mine.keras", image, "--labels", tmp_path / "names.txt")
+    code, out, err = call(*words, "--model", "inception_v1")
+    assert code == 0, err
+    assert {line.split()[1] for line in out.splitlines()[1:]} == {"cat", "dog"}
 
 
 def test_a_temperature_is_kept_in_the_run_and_lowers_the_error(call, run_folder, tmp_path):

@@ -20,6 +20,7 @@ __all__ = [
     "OUTPUT_FOLDER",
 ]
 
+ADDRESS = re.compile(r"[\w.-]+:\d+(/|$)")  # a server's, without http:// or grpc://
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 
 
@@ -38,6 +39,10 @@ class InputPath(click.ParamType):
     def convert(self, value, param, ctx):
         if self.or_address and "://" in value:
             return value
+        if self.or_address and ADDRESS.match(value) and not os.path.exists(value):
+            raise UserError(
+                f"there is no {value}; a server's address begins with http:// or grpc://, as in http://{value}"
+            )
         is_part = PART.search(value)  # the command says which name to give
         if not is_part and not os.path.exists(value) and not os.path.exists(f"{value}.index"):
             raise UserError(f"there is no {value}; give {self.wanted}")

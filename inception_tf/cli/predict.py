@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import click
 
 from inception_tf.cli.options import AS_JSON, top_option
-from inception_tf.cli.paths import InputPath
+from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FOLDER, InputPath
+from inception_tf.errors import UserError
 
 __all__ = ["command"]
 
@@ -19,12 +21,30 @@ USER_MISTAKE = 2
 @click.command("predict")
 @click.argument(
     "path",
-    metavar="RUN|SAVED_MODEL|ADDRESS",
-    type=InputPath("a run folder, a SavedModel or a server's address", or_address=True),
+    metavar="RUN|WEIGHTS|SAVED_MODEL|ADDRESS",
+    type=InputPath(
+        "a run folder, a weights file, a SavedModel or a server's address", or_address=True
+    ),
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @top_option()
 @AS_JSON
+@click.option("--model", help="The network of a weights file that does not say it.")
+@click.option(
+    "--labels",
+    type=INPUT_LABELS,
+    metavar="FILE",
+    help="Names of the classes, for weights without names.",
+)
+@click.option(
+    "--explain",
+    type=OUTPUT_FOLDER,
+    metavar="DIR",
+    help="Draw where the network sees its answer (Grad-CAM), a PNG for each image; of a run or weights.",
+)
+@click.option(
+    "--endpoint", help="The feature map that --explain draws.  [default: the last mixed block]"
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -32,29 +52,40 @@ USER_MISTAKE = 2
     show_default=True,
     help="Seconds that a server may take per request.",
 )
-def command(path, images, top, as_json, timeout):
-    """Classify JPEG or PNG images with a run, an exported SavedModel or a server.
+def command(path, images, top, as_json, model, labels, explain, endpoint, timeout):
+    """Classify images with a run, a weights file, an exported SavedModel or a server.
 
+    IMAGE is a file, a folder with all images below it, or a pattern in quotes, such as 'photos/**/*.jpg'.
     ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
     or (http) KServe; https, grpcs, and /versions/V or /labels/L after the name work as well.
     An image that cannot be read is reported on stderr, the others are classified, and the exit code is 2.
 
     \b
     inception-tf predict saved_models/digits digit.png
+    inception-tf predict runs/photos photos/unsorted --explain heat
     inception-tf predict http://localhost:8501/v1/models/digits digit.png
     """
     from inception_tf.cli.render import table
+    from inception_tf.data.sources.images import find_images
     from inception_tf.serving.client.address import is_address
 
+    if endpoint and not explain:
+        raise UserError("--endpoint is of --explain DIR; give that too")
+    files = find_images(images)
+    is_file = not is_address(path) and not Path(path).is_dir()
     if is_address(path):
+        _refuse(explain or model or labels, "a server", path)
         from inception_tf.serving import Client
 
         with Client(path, timeout=timeout) as client:
-            predictions = client.predict(images, top)
+            predictions = client.predict(files, top)
+    elif is_file or explain:
+        predictions = _predict_in_process(path, files, top, model, labels, explain, endpoint)
     else:
+        _refuse(model or labels, "a folder with its own names", path)
         from inception_tf.serving.predict import predict
 
-        predictions = predict(path, images, top)
+        predictions = predict(path, files, top)
     if as_json:
         click.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
@@ -65,3 +96,32 @@ def command(path, images, top, as_json, timeout):
     for prediction in refused:
         print(f"inception-tf: {prediction.image}: {prediction.status}", file=sys.stderr)
     return USER_MISTAKE if refused else 0
+
+
+def _predict_in_process(path, files, top, model, labels, explained, endpoint):
+    """The predictions of a run or of a weights file, and their heat maps."""
+    from inception_tf.classifiers import open_classifier
+    from inception_tf.data.labels import read_class_names
+    from inception_tf.serving.image_classifier import ImageClassifier, function_of
+
+    if Path(path).is_dir() and not (Path(path) / "config.yaml").is_file():
+        raise UserError(
+            f"{path} is an export, which has no gradients to explain it by; give --explain the run or the weights that"
+            " it was made of"
+        )
+    found = open_classifier(path, model)
+    names = read_class_names(labels) if labels else None
+    predictions = ImageClassifier(function_of(found, names)).predict(files, top)
+    if explained:
+        from inception_tf.serving.explain import explain
+
+        explain(found, predictions, Path(explained), endpoint)
+        print(f"inception-tf: heat maps are in {explained}", file=sys.stderr)
+    return predictions
+
+
+def _refuse(given: object, what: str, path: str) -> None:
+    if given:
+        raise UserError(
+            f"{path} is {what}: --model, --labels and --explain are for runs and weights files"
+        )

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of predictions: each image beside the heat map of its best class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.classifiers import Classifier
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.splits import Split
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
+from inception_tf.inference.prediction import Prediction
+from inception_tf.inference.saliency import grad_cam
+
+__all__ = ["explain"]
+
+BATCH_SIZE = 16
+ALPHA = 0.55  # of the heat over the image
+
+
+def explain(
+    classifier: Classifier,
+    predictions: Sequence[Prediction],
+    folder: Path,
+    endpoint: str | None = None,
+) -> list[Path]:
+    """Draws a PNG for each image that was classified: what the network sees of it, and where it sees its best class.
+
+    Args:
+        classifier: The network with its preprocessing.
+        predictions: Of image files, by this network.
+        folder: Where to write, made where it is missing; names are those of the images, with a number where two are
+            the same.
+        endpoint: Whose maps are drawn; None: the last mixed block.
+
+    Returns:
+        The files, in the order of the predictions that have classes.
+
+    Raises:
+        UserError: The network has no such endpoint, or matplotlib is missing.
+    """
+    classified = [one for one in predictions if one.top]
+    files = _files(folder, [one.image for one in classified])
+    split = Split(np.array([one.image for one in classified], str), np.zeros(len(classified), int))
+    shown = replace(classifier.preprocessing, scale="unit")
+    batches = [
+        pipeline.evaluation_batches(
+            split, images.evaluation_steps(one), batch_size=BATCH_SIZE, bad=BadImages(split, 1.0)
+        )
+        for one in (classifier.preprocessing, shown)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for (inputs, indices), (pixels, _) in zip(*batches, strict=True):
+        heat = grad_cam(classifier.model, inputs.numpy(), endpoint=endpoint)
+        for image, warm, index in zip(pixels.numpy(), heat, indices.numpy(), strict=True):
+            _draw((image + 1) / 2, warm, classified[index], files[index])
+    return files
+
+
+def _files(folder: Path, paths: Sequence[str]) -> list[Path]:
+    taken: dict[str, int] = {}
+    files = []
+    for path in paths:
+        name = Path(path).stem
+        taken[name] = taken.get(name, 0) + 1
+        files.append(folder / (f"{name}.png" if taken[name] == 1 else f"{name}-{taken[name]}.png"))
+    return files
+
+
+def _draw(image: np.ndarray, heat: np.ndarray, prediction: Prediction, path: Path) -> None:
+    figure = new_figure("--explain", 7.2, 4.0)
+    left, right = figure.subplots(1, 2)
+    name, score = prediction.top[0]
+    figure.suptitle(f"{name} {score:.1%}", fontsize=12)
+    for axes in (left, right):
+        axes.imshow(np.clip(image, 0, 1), interpolation="nearest")
+        axes.set_axis_off()
+    right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=ALPHA)
+    left.set_title(Path(prediction.image).name, fontsize=8)
+    right.set_title("where it sees it", fontsize=8)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
