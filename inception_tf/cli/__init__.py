@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": "Measure the top-1 and top-5 accuracy of runs or weights files.",
     "experiment": "Run the batch normalization paper's experiments.",
     "export": "Write a run as a SavedModel for TF Serving.",
+    "features": "Write the features of images, with their paths.",
     "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Classify images.",

@@ -84,6 +84,6 @@ def _draw(image: np.ndarray, heat: np.ndarray, prediction: Prediction, path: Pat
         axes.set_axis_off()
     right.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=ALPHA)
     left.set_title(Path(prediction.image).name, fontsize=8)
-    right.set_title("where it sees it", fontsize=8)
+    right.set_title(f"where it sees {name}", fontsize=8)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
