@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +53,7 @@ def _build(
         from inception_tf.weights.convert import file_switches
         from inception_tf.weights.download import fetch_release
         from inception_tf.weights.registry import check_release_name, find_release, release_names
+        from inception_tf.weights.transfer import NEW_HEAD
 
     chosen = {switch: value for switch, value in switches.items() if value is not None}
     check_release_name(network, weights)
@@ -60,10 +62,13 @@ def _build(
         weights = fetch_release(release)
         chosen = {**release.switches, **chosen}
     elif weights is not None:
-        chosen = {**file_switches(network, os.fspath(weights)), **chosen}
+        chosen = {**file_switches(network, os.fspath(weights), chosen), **chosen}
     model = build_model(variant(network, **chosen), **arguments)
     if weights is not None:
-        load_weights(model, weights)
+        report = load_weights(model, weights, adapt_head=True)
+        for note in report.notes:
+            if note.startswith(NEW_HEAD):
+                warnings.warn(f"{os.fspath(weights)}: {note}", stacklevel=3)
     return model
 
 
@@ -825,7 +830,9 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
             final feature map (N, h, w, C). Default: True.
         weights: None for random initialization, which is the default here, unlike in
             `keras.applications`; the path of a file that `load_weights` reads; or the name of a release:
-            "imagenet", "slim_2016", "keras", "torchvision", "timm_tf".  A release is downloaded once.
+            "imagenet", "slim_2016", "keras", "torchvision", "timm_tf", "fid_2015".  A release is downloaded once.
+            With other `classes` than the weights have, the backbone is loaded and a warning says that the
+            classifier is new.
         input_tensor: Keras tensor to use as the input, in place of a new `keras.Input`.
         input_shape: (height, width, channels) in pixels; height and width may be None. Default: the
             published size with 3 channels, or (None, None, 3) without the top.

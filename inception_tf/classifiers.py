@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,15 @@ from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
-from inception_tf.models import find_network, variant
+from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS
 from inception_tf.run_folder import Run
-from inception_tf.weights.convert import convert, file_switches
+from inception_tf.weights import load_weights
+from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
-from inception_tf.weights.formats import native
-from inception_tf.weights.formats.stored import NOTHING
-from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import read_preprocessing, read_switches
-from inception_tf.weights.registry import FID_CLASSES
+from inception_tf.weights.limits import network_limit
+from inception_tf.weights.names.torch import FID_CLASSES
+from inception_tf.weights.recognize import describe_file
 from inception_tf.weights.sources import NATIVE, SOURCES
 
 __all__ = [
@@ -37,6 +36,9 @@ __all__ = [
     "open_run",
     "open_weights",
 ]
+
+
+RGB = 3  # input channels
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
 
     Args:
         path: a run folder, or a weights file as `load_weights` accepts it.
-        model: the name of the network that a weights file belongs to; ignored for a run folder.
+        model: the name of the network that a weights file of another project belongs to; None for a file of this
+            project, which says so itself; ignored for a run folder.
 
     Returns:
         The classifier, without auxiliary classifiers.
@@ -92,31 +95,46 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         return open_run(path)
     if not Path(path).exists() and not Path(f"{path}.index").exists():
         raise UserError(f"there is no {path}; give a run folder or a weights file")
+    check_weights_path(path)
+    source = detect_source(path, SOURCES, _limit(model))
+    if source == NATIVE:
+        return _open_native(path, model)
     if model is None:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
-    network = find_network(model)
-    check_weights_path(path)
-    limit = network_limit(network)
-    source = detect_source(path, SOURCES, limit)
-    if source == NATIVE:
-        head = native.read_native(path, NOTHING, limit).get(f"{LOGITS}/0")
-        classes = None if head is None else class_count([head])
-        arguments, weights = read_switches(path), path
-        preprocessing = read_preprocessing(path) or Preprocessing(network.size)
-    else:
-        found = convert(model, source, path)
-        classes = found.arguments.get("classes")
-        arguments = found.switches
-        weights, preprocessing = None, found.preprocessing
+    found = convert(model, source, path)
+    classes, preprocessing = found.arguments.get("classes"), found.preprocessing
+    built = _built(path, model, classes, preprocessing, found.switches)
+    # The same without auxiliary classifiers, at the size of its images.
+    theirs = {variable.path: variable for variable in found.model.weights}
+    for variable in built.weights:
+        variable.assign(theirs[variable.path])
+    return Classifier(path, model, built, built.output_shape[-1], None, preprocessing)
+
+
+def _open_native(path: str, model: str | None) -> Classifier:
+    """A weights file of this project, which says what it is."""
+    found = describe_file(path, model)
+    built = _built(path, found.network, found.classes, found.preprocessing, found.switches)
+    load_weights(built, path, NATIVE)
+    return Classifier(path, found.network, built, built.output_shape[-1], None, found.preprocessing)
+
+
+def _limit(model: str | None) -> int | None:
+    return network_limit(find_network(model)) if model else None
+
+
+def _built(
+    path: str,
+    network: str,
+    classes: int | None,
+    preprocessing: Preprocessing,
+    switches: Mapping[str, Any],
+) -> keras.Model:
+    """The network without auxiliary classifiers, at the size of its images."""
     if classes is None:
         raise UserError(f"{path} holds no classifier; evaluate takes weights that have one")
     shape = (preprocessing.size, preprocessing.size, 3)
-    built = create_model(model, classes=classes, input_shape=shape, weights=weights, **arguments)
-    if weights is None:  # the same without auxiliary classifiers, at the size of its images
-        theirs = {variable.path: variable for variable in found.model.weights}
-        for variable in built.weights:
-            variable.assign(theirs[variable.path])
-    return Classifier(path, model, built, classes, None, preprocessing)
+    return create_model(network, classes=classes, input_shape=shape, **switches)
 
 
 def open_weights(
@@ -139,27 +157,27 @@ def open_weights(
         run = Run(Path(path))
         config = run.config().model
         return config.name, dict(config.switches), run.model()
-    if model is None:
-        raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
     check_weights_path(path)
-    limit = network_limit(find_network(model))
-    source = source or detect_source(path, SOURCES, limit)
+    source = source or detect_source(path, SOURCES, _limit(model))
     if source != NATIVE:
-        found = convert(model, source, path)
-        return model, found.switches, found.model
-    switches = file_switches(model, path)
-    stored = native.read_native(path, NOTHING, limit)
-    head = stored.get(f"{LOGITS}/0")
-    network = variant(model, **switches)
-    first = stored.get(f"{network.backbone[0][0]}_conv/0")
+        if model is None:
+            raise UserError(
+                f"{path} is a weights file; say with --model which network it belongs to"
+            )
+        converted = convert(model, source, path)
+        return model, converted.switches, converted.model
+    found = describe_file(path, model)
     arguments: dict[str, Any] = (
-        {"include_top": False} if head is None else {"classes": class_count([head])}
+        {"include_top": False} if found.classes is None else {"classes": found.classes}
     )
-    if head is not None and any(f"{one.name}/0" in stored for one in network.auxiliaries):
+    if found.classes is not None and found.aux_logits:
         arguments["aux_logits"] = True
-    if first is not None and first.ndim == 4:
-        arguments["input_shape"] = (network.size, network.size, first.shape[2])
-    return model, switches, create_model(model, weights=path, **arguments, **switches)
+    if found.channels != RGB:
+        size = find_network(found.network).size
+        arguments["input_shape"] = (size, size, found.channels)
+    built = create_model(found.network, **arguments, **found.switches)
+    load_weights(built, path, NATIVE)
+    return found.network, found.switches, built
 
 
 def open_run(path: str | Path) -> Classifier:

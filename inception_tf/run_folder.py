@@ -150,13 +150,15 @@ class Run:
                 f"{self.path} holds no finished model; finish the run with: inception-tf train --out {self.path} --resume"
             )
         from inception_tf.applications import create_model
+        from inception_tf.weights import load_weights
 
         classes = len(self.labels())
         size = self.size()
-        return create_model(
+        model = create_model(
             config.model.name,
             classes=classes,
             input_shape=(size, size, 3),
             **config.model.structure(),
-            weights=str(self.model_file),
         )
+        load_weights(model, self.model_file)  # all of them, the classifier too
+        return model

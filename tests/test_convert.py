@@ -104,7 +104,7 @@ def test_weights_of_the_paper_state_their_preprocessing(call, test_data, tmp_pat
     code, out, err = call("--model", "googlenet", "--source", "bvlc", test_data / BVLC, target)
     assert (code, err) == (0, "")
     assert (
-        "images: 224x224, out of 256x256, scale 'caffe' (assumed to be 'bvlc', the default release of 'bvlc')"
+        "images: 224x224, both sides 256, center crop, bilinear, scale 'caffe' (assumed to be 'bvlc', the default release of 'bvlc')"
         in out
     )
     model = inception_tf.GoogLeNet(weights=str(target))
@@ -214,7 +214,8 @@ def test_release_reaches_the_file_that_is_written(call, tmp_path):
     code, out, _ = call(*words, "--release", "timm_gluon", source, target)
     assert code == 0
     assert (
-        "images: 299x299, crop 0.875, scale 'torch' (as release 'timm_gluon' expects them)\n" in out
+        "images: 299x299, shorter side 341, center crop, bicubic, antialiased, scale 'torch'"
+        " (as release 'timm_gluon' expects them)\n" in out
     )
     assert read_preprocessing(target) == find_release("inception_v3", "timm_gluon").preprocessing
 
@@ -314,7 +315,10 @@ def test_release_of_another_project_is_refused(refused, checkpoint):
 
 def test_moving_averages_of_another_source_are_refused(refused, test_data):
     sentence = refused("googlenet", "bvlc", test_data / BVLC, "x.weights.h5", "--ema")
-    assert "only slim's checkpoints have moving averages beside the weights" in sentence
+    assert (
+        "only checkpoints of slim, torchvision, timm have moving averages beside the weights"
+        in sentence
+    )
 
 
 def test_classes_of_a_file_without_its_head_are_refused(refused, checkpoint):

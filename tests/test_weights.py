@@ -426,7 +426,7 @@ def test_file_with_two_layers_of_one_name_is_refused(saved, tmp_path):
 
 def test_unknown_source_is_refused_with_the_nearest(saved):
     refused(
-        "unknown source 'slin'; known: auto, native, slim, keras, torchvision, timm, bvlc; did you mean 'slim'?",
+        "unknown source 'slin'; known: auto, native, slim, keras, torchvision, timm, bvlc, graph; did you mean 'slim'?",
         small(),
         saved[0],
         source="slin",
@@ -437,9 +437,9 @@ def test_name_that_tells_no_source_is_refused(tmp_path):
     path = tmp_path / "weights.bin"
     refused(
         f"cannot detect the format of '{path}'; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
-        " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm, or"
-        " BVLC's .npz, or name the source with source='native' or 'slim' or 'keras' or 'torchvision' or 'timm'"
-        " or 'bvlc'",
+        " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm,"
+        " BVLC's .npz or a frozen graph (.pb), or name the source with source='native' or 'slim' or 'keras' or"
+        " 'torchvision' or 'timm' or 'bvlc' or 'graph'",
         small(),
         path,
     )

@@ -236,7 +236,10 @@ def test_bvlcs_release_is_as_its_readme_says():
 
 def test_a_release_is_found_by_its_name_and_imagenet_is_the_first():
     assert find_release("inception_v3", "imagenet").name == "slim_2016"
-    assert find_release("inception_v3", "torchvision").switches == {"count_padding": True}
+    assert find_release("inception_v3", "torchvision").switches == {
+        "count_padding": True,
+        "batch_norm_scale": True,
+    }
     with pytest.raises(
         UserError, match="unknown weights of inception_v4 'slim_2015'; known: .*'slim_2016'"
     ):

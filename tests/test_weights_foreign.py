@@ -278,8 +278,13 @@ def test_what_cannot_go_is_one_sentence(refused):
     [
         ("--to timm --drop-background", "--drop-background cannot be combined with --to"),
         ("--to nowhere", "nowhere"),
-        ("", "convert needs --model of SRC, or --to with a run folder"),
-        ("--to timm", "is a weights file; say with --model which network it belongs to"),
+        ("", "has no layer names"),  # by which a file of this project says what it is
+        ("--to timm", "has no layer names"),
+        ("--source slim", "is a file of another project; say with --model which network it"),
+        (
+            "--to timm --source slim",
+            "is a weights file; say with --model which network it belongs to",
+        ),
     ],
 )
 def test_options_that_do_not_fit_are_refused(words, sentence, tmp_path, capsys):

@@ -248,7 +248,7 @@ def test_averages_are_slims_alone(tmp_path):
     model = build("alexnet", 5, False)
     model.save_weights(tmp_path / "alexnet.weights.h5")
     sentence = (
-        "only slim's checkpoints have moving averages beside the weights; omit ema for a file of"
+        "only checkpoints of slim, torchvision, timm have moving averages beside the weights; omit ema for a file of"
         " 'native'"
     )
     with pytest.raises(inception_tf.UserError, match=f"^{sentence}$"):

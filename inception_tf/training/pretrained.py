@@ -11,7 +11,7 @@ import numpy as np
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 from inception_tf.errors import UserError
 from inception_tf.weights import load_weights
-from inception_tf.weights.convert import identify_release, read_foreign_weights
+from inception_tf.weights.convert import read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
 from inception_tf.weights.limits import model_limit
@@ -66,8 +66,7 @@ def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None
     source = detect_source(weights, SOURCES)
     if source == NATIVE:
         return read_preprocessing(weights)
-    release, _ = identify_release(network, source, weights, None)
-    return release.preprocessing if release else None
+    return read_foreign_weights(network, source, weights).preprocessing
 
 
 def _fill_from_file(

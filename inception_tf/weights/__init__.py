@@ -5,19 +5,24 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from inception_tf.arch.spec import Network
 from inception_tf.errors import unknown
+from inception_tf.models import variant
 from inception_tf.nn.network import check_not_wrapped
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import FOLDED
 from inception_tf.weights.limits import model_limit
-from inception_tf.weights.sources import SOURCES, check_ema
+from inception_tf.weights.recognize import has_layers_of
+from inception_tf.weights.sources import NATIVE, SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 __all__ = ["Report", "load_weights"]
 
@@ -30,6 +35,7 @@ def load_weights(
     *,
     skip_head: bool = False,
     drop_background: bool = False,
+    adapt_head: bool = False,
     ema: bool = False,
 ) -> Report:
     """Load a weights file into a model by layer name.
@@ -41,16 +47,18 @@ def load_weights(
         model: A model of `create_model`.
         path: A `.weights.h5`, `.keras` or `.h5` file of this project, a checkpoint of slim
             (`inception_v3.ckpt`), an `.h5` file of `keras.applications` or its models saved by Keras 3
-            (`.weights.h5`, `.keras`), a `.safetensors` or `.pth` state dict of torchvision or timm, or
-            BVLC's GoogLeNet as `.npz` or `.caffemodel`.
-        source: str. "native" (this project), "slim", "keras", "torchvision", "timm", "bvlc", or "auto"
+            (`.weights.h5`, `.keras`), a `.safetensors` or `.pth` state dict of torchvision or timm,
+            BVLC's GoogLeNet as `.npz` or `.caffemodel`, or the frozen graph of 2015 (`.pb`).
+        source: str. "native" (this project), "slim", "keras", "torchvision", "timm", "bvlc", "graph" (a frozen graph), or "auto"
             to detect it from the file's name and format.
         strict: bool. Refuse a file that lacks a variable of the model or has more than the model; False
             loads what fits.  A classifier that only the file has is allowed, and reported as unused.
         skip_head: bool. Leave the model's classifiers unchanged, for fine-tuning on other classes.
         drop_background: bool. Skip the first class of a file that has one class more than the model,
             such as slim's with 1,001.
-        ema: bool. Load the moving averages of a slim checkpoint instead of its weights.
+        adapt_head: bool. Leave the model's classifier unchanged where the file's does not fit, and say so in the report;
+            of a file with ImageNet's 1,001 classes a model with 1,000 takes all but the background.
+        ema: bool. Load the moving averages of a checkpoint of slim or torch instead of its weights.
 
     Returns:
         A report of the arrays that were read, used and unused, and the variables that were missing or
@@ -77,6 +85,7 @@ def load_weights(
     chosen = SOURCES[source]
     network = chosen.identify(model)
     file = chosen.read(path, ema, NOTHING, limit)
+    note = () if source == NATIVE else _variant_note(model, source, network, file.arrays)
     report = assign(
         model,
         file.arrays,
@@ -84,11 +93,37 @@ def load_weights(
         strict=strict,
         skip_head=skip_head,
         drop_background=drop_background,
-        notes=(*file.notes, *chosen.notes(model, network)),
+        adapt_head=adapt_head,
+        notes=(*file.notes, *note),
         training_state=file.training_state,
         read=lambda wanted: chosen.read(path, ema, wanted, limit).arrays,
     )
-    for note in report.notes:
-        if FOLDED in note:
-            warnings.warn(f"{path}: {note}", stacklevel=2)
+    for sentence in report.notes:
+        if FOLDED in sentence:
+            warnings.warn(f"{path}: {sentence}", stacklevel=2)
     return report
+
+
+def _variant_note(
+    model: keras.Model, source: str, network: Network, arrays: Mapping[str, np.ndarray]
+) -> tuple[str, ...]:
+    """A note for the report if a model is another variant than the file's network, whose arrays fit all the same."""
+    chosen = SOURCES[source]
+    fitting = [dict(one) for one in chosen.variants(network.name, arrays)]
+    if len(fitting) > 1 and chosen.same_arrays:
+        return (f"nothing in the file says whether it needs {' or '.join(map(_words, fitting))}",)
+    if len(fitting) > 1:  # the one whose names the file has
+        tables = [variant(network.name, **one) for one in fitting]
+        counts = [
+            len(chosen.map_names(one, arrays, False).values() & arrays.keys()) for one in tables
+        ]
+        fitting = [fitting[counts.index(max(counts))]]
+    if has_layers_of(model, variant(network.name, **fitting[0])):
+        return ()
+    is_padding = any(key.endswith("padding") for key in fitting[0])
+    what = "torch's padding differs" if is_padding else "the pools of the file's network differ"
+    return (f"{what} from this model's; create it with {_words(fitting[0])}",)
+
+
+def _words(switches: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in switches.items()) or "no switches"

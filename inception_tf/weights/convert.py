@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import SCALE, find_network, variant
 from inception_tf.models import switches as switches_of
 from inception_tf.nn.network import LOGITS, build_model
+from inception_tf.weights import load_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
 from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import read_switches, write_preprocessing, write_switches
-from inception_tf.weights.registry import Release, releases_of
+from inception_tf.weights.metadata import write_network, write_preprocessing, write_switches
+from inception_tf.weights.recognize import describe_file, recognize_file
+from inception_tf.weights.registry import FID, RELEASES, Release, releases_of
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema
 from inception_tf.weights.transfer import Report, assign, unsupported_head, unsupported_head_error
@@ -47,6 +50,7 @@ HEADS = ("aux_logits", "classes", "include_top")
 class Conversion:
     """A model with the converted weights, and the arguments of `create_model` that build an equal one."""
 
+    network: str  # one of `list_models()`
     model: keras.Model
     arguments: Mapping[str, Any]
     preprocessing: Preprocessing  # what these weights expect
@@ -59,7 +63,7 @@ class Conversion:
         return {k: v for k, v in self.arguments.items() if k not in HEADS}
 
     def save(self, path: str | Path) -> None:
-        """Write the weights atomically, with their preprocessing and variant switches.
+        """Write the weights atomically, with their network, its switches and their preprocessing.
 
         Args:
             path: The `.weights.h5` file to write.
@@ -74,6 +78,7 @@ class Conversion:
             raise UserError(f"there is no folder {path.parent}; create it first")
         with atomic_path(path) as unfinished:
             self.model.save_weights(unfinished)
+            write_network(unfinished, self.network)
             write_preprocessing(unfinished, self.preprocessing)
             write_switches(unfinished, self.switches)
 
@@ -88,12 +93,14 @@ def convert(
     skip_head: bool = False,
     ema: bool = False,
     release: Release | None = None,
+    switches: Mapping[str, Any] | None = None,
+    scale: str | None = None,
 ) -> Conversion:
     """Read another project's weights into a new model, which has the classifiers that the file has.
 
     Args:
         name: str. The network, one of `list_models()`.
-        source: str. The project, one of `sources.FOREIGN`.
+        source: str. The project, one of `sources.SOURCES`.
         path: The file, or a checkpoint's name.
         classes: int. The number of classes that the file must have; None accepts any.
         drop_background: bool. Skip the first class.
@@ -101,6 +108,9 @@ def convert(
         ema: bool. Read the moving averages of a slim checkpoint instead of its weights.
         release: The release that the file is, for its preprocessing; None: the one whose file has this
             name, otherwise the default one of `source`.
+        switches: The switches of the network that the user knows, which the file may not show: `last_pool="max"`.
+        scale: str. The scale of the pixels that the weights were trained with, a name in `SCALES`; None: the
+            release's.
 
     Returns:
         The model with its report, its arguments and its preprocessing.
@@ -112,15 +122,57 @@ def convert(
         raise UserError(
             "without its head a file has no classes; give skip_head, or classes and drop_background"
         )
-    found = read_foreign_weights(name, source, path, ema=ema, release=release)
-    file, switches = found.file, found.switches
+    if source == NATIVE:
+        return _convert_native(
+            path,
+            name,
+            switches,
+            scale,
+            classes,
+            drop_background=drop_background,
+            skip_head=skip_head,
+        )
+    found = read_foreign_weights(name, source, path, ema=ema, release=release, switches=switches)
+    file, chosen, preprocessing = found.file, found.switches, found.preprocessing
+    if scale is not None:
+        preprocessing = dataclasses.replace(preprocessing, scale=scale)
+        preprocessing.check()
     heads = {"include_top": False} if skip_head else _heads(found.network, found.names, file.arrays)
-    arguments = switches | heads
+    arguments = chosen | heads
     if "classes" in arguments:
         arguments["classes"] = classes or arguments["classes"] - drop_background
-    model = build_model(found.network, **{k: arguments[k] for k in arguments.keys() - switches})
+    model = build_model(found.network, **{k: arguments[k] for k in arguments.keys() - chosen})
     report = found.assign(model, drop_background=drop_background)
-    return Conversion(model, arguments, found.preprocessing, found.why, report)
+    return Conversion(name, model, arguments, preprocessing, found.why, report)
+
+
+def _convert_native(
+    path: str | Path,
+    name: str,
+    switches: Mapping[str, Any] | None,
+    scale: str | None,
+    classes: int | None,
+    *,
+    drop_background: bool,
+    skip_head: bool,
+) -> Conversion:
+    """This project's own file in a new one: without its head or its background, or with what the user knows of it."""
+    found = describe_file(os.fspath(path), name, switches)
+    arguments = dict(found.switches)
+    if skip_head or found.classes is None:
+        arguments["include_top"] = False
+    else:
+        arguments["classes"] = classes or found.classes - drop_background
+        if found.aux_logits:
+            arguments["aux_logits"] = True
+    heads = {key: arguments[key] for key in HEADS if key in arguments}
+    model = build_model(variant(name, **found.switches), **heads)
+    report = load_weights(model, os.fspath(path), NATIVE, drop_background=drop_background)
+    preprocessing = found.preprocessing
+    if scale is not None:
+        preprocessing = dataclasses.replace(preprocessing, scale=scale)
+        preprocessing.check()
+    return Conversion(name, model, arguments, preprocessing, found.why, report)
 
 
 @dataclass(frozen=True)
@@ -163,6 +215,7 @@ def read_foreign_weights(
     *,
     ema: bool = False,
     release: Release | None = None,
+    switches: Mapping[str, Any] | None = None,
 ) -> ForeignWeights:
     """Read another project's weights and choose the variant of the network that they belong to.
 
@@ -171,7 +224,7 @@ def read_foreign_weights(
         source: str. The project, one of `sources.FOREIGN`.
         path: The file, or a checkpoint's name.
         ema: bool. Read the moving averages of a slim checkpoint instead of its weights.
-        release: As in `convert`.
+        release, switches: As in `convert`.
 
     Returns:
         The weights.
@@ -184,28 +237,33 @@ def read_foreign_weights(
     path = os.fspath(path)
     check_weights_path(path)
     check_ema(ema, source)
-    release, why = identify_release(name, source, path, release)
     limit = network_limit(find_network(name))
     file = SOURCES[source].read(path, ema, NOTHING, limit)
-    network, switches, names = _network(name, source, file.arrays, ema, release)
+    named = release or _release_of_name(name, path)
+    known = switches if switches or not named else named.switches
+    network, chosen, names = _network(name, source, path, file, ema, known)
+    release, why = identify_release(name, source, path, release, chosen)
     preprocessing = release.preprocessing if release else Preprocessing(network.size)
     return ForeignWeights(
         file,
         lambda wanted: SOURCES[source].read(path, ema, wanted, limit).arrays,
         network,
-        switches,
+        chosen,
         names,
         preprocessing,
         why,
     )
 
 
-def file_switches(name: str, path: str) -> dict[str, Any]:
+def file_switches(
+    name: str, path: str, switches: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The switches of a network that the weights of a file need.
 
     Args:
         name: str. The network, one of `list_models()`.
         path: str. A weights file of any project, or a checkpoint's name.
+        switches: Those that the user chose.
 
     Returns:
         Arguments of `create_model`; empty where the file needs none.  Those of another network are left out: the names
@@ -218,29 +276,59 @@ def file_switches(name: str, path: str) -> dict[str, Any]:
     source = detect_source(path, SOURCES, network_limit(find_network(name)))
     if source == NATIVE:
         known = switches_of(name)
-        found = {switch: value for switch, value in read_switches(path).items() if switch in known}
+        _, recognized = recognize_file(path, name)
+        found = {switch: value for switch, value in recognized.items() if switch in known}
         scale = found.pop(SCALE, False)
         return found | ({SCALE: True} if scale and variant(name, **found).batch_norm else {})
-    return read_foreign_weights(name, source, path).switches
+    return read_foreign_weights(name, source, path, switches=switches).switches
 
 
 def _network(
-    name: str, source: str, arrays: Mapping[str, np.ndarray], ema: bool, release: Release | None
+    name: str,
+    source: str,
+    path: str,
+    file: WeightsFile,
+    ema: bool,
+    switches: Mapping[str, Any] | None,
 ) -> tuple[Network, dict[str, Any], dict[str, str]]:
-    """The variant that the weights of `source` need, its switches, and the names of its variables."""
-    choices = [dict(switches) for switches in SOURCES[source].variants(name)]
+    """The variant that the weights of `source` need, its switches, and the names of its variables.
+
+    `switches`: those that are known, from the user or from the release; they decide between variants that the file
+    does not tell apart, and are not overruled by it.
+    """
+    arrays, chosen = file.arrays, SOURCES[source]
+    known = _without_scale(switches or {})  # of gammas the file decides
+    variants = [dict(one) for one in chosen.variants(name, arrays)]
+    agreeing = [one for one in variants if known.items() <= {**_defaults(name), **one}.items()]
+    if len(agreeing) > 1 and chosen.same_arrays:
+        words = " or ".join(
+            f"--set {key}={str(value).lower()}" for one in agreeing for key, value in one.items()
+        )
+        raise UserError(
+            f"'{path}' fits several variants of {name}, and neither its classes nor its name nor other arrays tell"
+            f" which it is; say {words} (in Python the arguments of create_model)"
+        )
     tried = []
-    for switches in choices or [dict(release.switches) if release else {}]:
-        network = variant(name, **switches)
-        tried.append((network, switches, SOURCES[source].map_names(network, arrays, ema)))
+    for one in agreeing or [variants[0]]:
+        one = one | known
+        network = variant(name, **one)
+        tried.append((network, one, chosen.map_names(network, arrays, ema)))
     # One variant may be a prefix of another: of two that match as many arrays, the shorter.
-    network, switches, names = max(
+    network, found, names = max(
         tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))
     )
     if has_gammas(names, arrays):
-        switches |= {SCALE: True}
-        network = variant(name, **switches)
-    return network, switches, names
+        found |= {SCALE: True}
+        network = variant(name, **found)
+    return network, found, names
+
+
+def _without_scale(switches: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in switches.items() if key != SCALE}
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    return dict(switches_of(name))
 
 
 def _heads(
@@ -263,8 +351,18 @@ def _heads(
     return heads
 
 
+def _release_of_name(name: str, path: str) -> Release | None:
+    """The release of a network whose file has this name; a name that several have, `model.safetensors`, says nothing."""
+    found = [r for r in RELEASES if r.network == name and os.path.basename(path) in r.names]
+    return found[0] if len(found) == 1 else None
+
+
 def identify_release(
-    name: str, source: str, path: str, release: Release | None
+    name: str,
+    source: str,
+    path: str,
+    release: Release | None,
+    switches: Mapping[str, Any] | None = None,
 ) -> tuple[Release | None, str]:
     """The release that a file is.
 
@@ -273,6 +371,7 @@ def identify_release(
         source: str. The project.
         path: str. The file.
         release: The release that the user names, or None.
+        switches: The switches that the file needs; None: not known.
 
     Returns:
         The release, or None if none is known, and for a message how it was identified.
@@ -281,22 +380,27 @@ def identify_release(
         UserError: The release is of another source.
     """
     if release is not None:
-        if release.source != source:
+        if not {source} & set(_same_format(release)):
             raise UserError(
                 f"release '{release.name}' of {name} is a file of '{release.source}', not of '{source}'; give"
                 " the source and the release of one project"
             )
         return release, f"as release '{release.name}' expects them"
+    named = _release_of_name(name, path)
+    if named is not None and source in _same_format(named):
+        return named, f"identified by its name as release '{named.name}'"
     known = releases_of(name, source)
     if source in STATE_DICTS:  # of one format, which a file does not tell apart
         for other in STATE_DICTS:
             known += releases_of(name, other) if other != source else []
+    if switches is not None:
+        needed = _without_scale(switches)
+        known = [one for one in known if _without_scale(one.switches) == needed] or known
     if not known:
         return None, f"no release of {name} by '{source}' is known"
-    of_that_name = [one for one in known if os.path.basename(path) in (one.file, one.member)]
-    if len(of_that_name) == 1:
-        return of_that_name[0], f"identified by its name as release '{of_that_name[0].name}'"
     default = known[0]
+    if default.name == FID:
+        return default, f"identified by its network as release '{FID}'"
     others = [
         repr(one.name)
         for one in known
@@ -307,3 +411,8 @@ def identify_release(
         default,
         f"assumed to be '{default.name}', the default release of '{default.source}'{instead}",
     )
+
+
+def _same_format(release: Release) -> tuple[str, ...]:
+    """The sources whose files a release may be."""
+    return (*release.sources, *STATE_DICTS) if release.source in STATE_DICTS else release.sources

@@ -18,6 +18,7 @@ SUFFIXES = {
     ".pt": "timm",
     ".npz": "bvlc",
     ".caffemodel": "bvlc",
+    ".pb": "graph",
 }
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
@@ -46,8 +47,8 @@ def detect_source(path: str, sources: Iterable[str], limit: int | None = None) -
         return "slim"
     raise UserError(
         f"cannot detect the format of '{path}'; give a .weights.h5 or .keras file, a slim checkpoint (.ckpt),"
-        " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm, or"
-        f" BVLC's .npz, or name the source with source={' or '.join(map(repr, sources))}"
+        " an .h5 file of keras.applications, a .safetensors or .pth file of torchvision or timm,"
+        f" BVLC's .npz or a frozen graph (.pb), or name the source with source={' or '.join(map(repr, sources))}"
     )
 
 

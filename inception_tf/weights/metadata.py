@@ -12,19 +12,65 @@ from pathlib import Path
 from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, unknown
 from inception_tf.host.files import check_content
-from inception_tf.models import SCALE
+from inception_tf.models import NETWORKS, SCALE
 from inception_tf.weights.formats import hdf5, native
 
-__all__ = ["read_preprocessing", "read_switches", "write_preprocessing", "write_switches"]
+__all__ = [
+    "read_network",
+    "read_preprocessing",
+    "read_switches",
+    "write_network",
+    "write_preprocessing",
+    "write_switches",
+]
 
 # Attributes of the HDF5 file's root.
 PREPROCESSING = "inception_tf_preprocessing"
 SWITCHES = "inception_tf_switches"
+NETWORK = "inception_tf_network"
 MAX_SIDE = 8192  # pixels
 # Arguments of the builders that a file's reader chooses itself, and that are no switches.
 RESERVED = ("classes", "include_top", "input_shape", "input_tensor", "name", "pooling", "weights")
+
+
+def write_network(path: str | Path, name: str) -> None:
+    """Store the name of the network in a `.weights.h5` file.
+
+    Args:
+        path: The file, which must exist.
+        name: One of `list_models()`.
+    """
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        file.attrs[NETWORK] = name
+
+
+def read_network(path: str | Path) -> str | None:
+    """The name of the network stored in a weights file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What `write_network` stored; None for any other file.
+
+    Raises:
+        UserError: The name is of no network of this package.
+    """
+    import h5py
+
+    path = os.fspath(path)
+    check_content(path)
+    if not h5py.is_hdf5(path):
+        return None
+    with _from(path), h5py.File(path, "r") as file:
+        name = hdf5.text(file, NETWORK)
+    if name is not None and name not in NETWORKS:
+        raise unknown(f"network in the settings of '{path}'", name[:80], NETWORKS)
+    return name
 
 
 def write_preprocessing(path: str | Path, preprocessing: Preprocessing) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, did_you_mean, unknown
 from inception_tf.models import SCALE
+from inception_tf.weights.names.torch import FID_CLASSES
 
 __all__ = [
     "RELEASES",
@@ -22,6 +23,7 @@ __all__ = [
     "releases_of",
 ]
 
+FID = "fid_2015"
 IMAGENET = "imagenet"  # another name of a network's first release in the table
 
 
@@ -46,6 +48,12 @@ class Release:
     other_files: tuple[str, ...] = ()  # names of the same weights in other places
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The formats that the weights are published in, as sources of `load_weights`."""
+        has_graph = any(name.endswith(".pb") for name in self.names)
+        return (self.source, "graph") if has_graph else (self.source,)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of the files that have these weights."""
         return tuple(name for name in (self.file, self.member, *self.other_files) if name)
@@ -55,8 +63,6 @@ class Release:
         """The name of the file to fetch."""
         return self.address.rsplit("/", 1)[1]
 
-
-FID_CLASSES = 1008
 
 SLIM = "http://download.tensorflow.org/models/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
@@ -194,7 +200,7 @@ RELEASES: tuple[Release, ...] = (
     # Google's graph of 2015-12-05, whose features FID and its relatives are computed from, as pytorch-fid publishes it.
     # Its 1,008 classes are in the order of its own label map, not in ImageNet's.
     Release(
-        "fid_2015",
+        FID,
         "inception_v3",
         "torchvision",
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
@@ -248,7 +254,7 @@ def releases_of(network: str, source: str) -> list[Release]:
     Returns:
         Releases, the default one first.
     """
-    return [r for r in RELEASES if (r.network, r.source) == (network, source)]
+    return [r for r in RELEASES if r.network == network and source in r.sources]
 
 
 def find_release(network: str, name: str) -> Release:

@@ -26,12 +26,8 @@ class WeightsFile:
     notes: tuple[str, ...] = ()  # sentences for the report
 
 
-def _no_variants(name: str) -> Sequence[Mapping[str, Any]]:
-    return ()
-
-
-def _no_notes(model: keras.Model, network: Any) -> tuple[str, ...]:
-    return ()
+def _no_variants(name: str, arrays: Mapping[str, np.ndarray]) -> Sequence[Mapping[str, Any]]:
+    return ({},)
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,8 @@ class WeightSource:
     identify: Callable[[keras.Model], Any]
     # (network, arrays, ema) → our variable path → the file's name.
     map_names: Callable[[Any, Mapping[str, np.ndarray], bool], dict[str, str]]
-    # Name of our network → the switches that a file may need, to be chosen by its arrays.
-    variants: Callable[[str], Sequence[Mapping[str, Any]]] = _no_variants
-    # (model, network) → sentences for the report.
-    notes: Callable[[keras.Model, Any], tuple[str, ...]] = _no_notes
+    # (name of our network, arrays) → the switches that a file may need, to be chosen by which of its arrays fit.
+    variants: Callable[[str, Mapping[str, np.ndarray]], Sequence[Mapping[str, Any]]] = _no_variants
+    # Whether all variants have the same arrays, so that several of `variants` cannot be told apart.
+    same_arrays: bool = False
     has_ema: bool = False  # whether the files have moving averages beside the weights

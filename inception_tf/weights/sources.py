@@ -11,9 +11,9 @@ import numpy as np
 
 from inception_tf.arch.spec import Network
 from inception_tf.errors import UserError
-from inception_tf.weights.formats import keras_h5, native, state_dict, tf1_checkpoint
+from inception_tf.weights.formats import frozen_graph, keras_h5, native, state_dict, tf1_checkpoint
 from inception_tf.weights.identify import identify_network
-from inception_tf.weights.names import bvlc, keras_applications, slim, torch
+from inception_tf.weights.names import bvlc, graph, keras_applications, slim, torch
 from inception_tf.weights.source import WeightsFile, WeightSource
 
 __all__ = ["FOREIGN", "NATIVE", "SOURCES", "check_ema"]
@@ -33,21 +33,29 @@ def _slim_file(path: str, ema: bool, wanted: Container[str], limit: int) -> Weig
     return WeightsFile(arrays, skipped, tf1_checkpoint.ema_note(ema, skipped))
 
 
-def _slim_variants(name: str) -> Sequence[Mapping[str, Any]]:
-    return slim.NETWORKS_OF_SLIM[name].variants if name in slim.NETWORKS_OF_SLIM else ()
+def _slim_variants(name: str, arrays: Mapping[str, np.ndarray]) -> Sequence[Mapping[str, Any]]:
+    return slim.NETWORKS_OF_SLIM[name].variants if name in slim.NETWORKS_OF_SLIM else ({},)
+
+
+def _graph_file(path: str, ema: bool, wanted: Container[str], limit: int) -> WeightsFile:
+    arrays = graph.weights_of(frozen_graph.read_frozen_graph(path, wanted, limit))
+    return WeightsFile(arrays, notes=("found by the structure of the graph, not by names",))
 
 
 def _torch_file(path: str, ema: bool, wanted: Container[str], limit: int) -> WeightsFile:
-    state = state_dict.read_state_dict(path, wanted)
+    state, found = state_dict.read_torch_file(path, wanted, ema)
     counters = tuple(name for name in state if name.endswith(torch.COUNTER))
-    return WeightsFile({n: array for n, array in state.items() if n not in counters}, counters)
+    arrays = {name: array for name, array in state.items() if name not in counters}
+    return WeightsFile(arrays, (*counters, *found.skipped), found.notes)
 
 
 _TORCH = WeightSource(
     read=_torch_file,
     identify=lambda model: identify_network(model, torch.NETWORKS_OF_TORCH, "torchvision and timm"),
-    map_names=lambda network, arrays, ema: torch.torch_names(network),
-    notes=torch.padding_note,
+    map_names=lambda network, arrays, ema: torch.torch_names(network, arrays),
+    variants=torch.torch_variants,
+    same_arrays=True,
+    has_ema=True,
 )
 
 SOURCES: dict[str, WeightSource] = {
@@ -79,6 +87,12 @@ SOURCES: dict[str, WeightSource] = {
         identify=lambda model: identify_network(model, bvlc.NETWORKS_OF_BVLC, "BVLC"),
         map_names=lambda network, arrays, ema: bvlc.bvlc_names(network),
     ),
+    "graph": WeightSource(
+        read=_graph_file,
+        identify=lambda model: identify_network(model, graph.NETWORKS_OF_GRAPHS, "frozen graphs"),
+        map_names=graph.graph_names,
+        variants=lambda name, arrays: graph.NETWORKS_OF_GRAPHS.get(name, ({},)),
+    ),
 }
 FOREIGN = tuple(name for name in SOURCES if name != NATIVE)
 
@@ -94,8 +108,8 @@ def check_ema(ema: bool, source: str) -> None:
         UserError: The source has no moving averages.
     """
     if ema and not SOURCES[source].has_ema:
-        having = " and ".join(name for name, one in SOURCES.items() if one.has_ema)
+        having = ", ".join(name for name, one in SOURCES.items() if one.has_ema)
         raise UserError(
-            f"only {having}'s checkpoints have moving averages beside the weights; omit ema for a"
+            f"only checkpoints of {having} have moving averages beside the weights; omit ema for a"
             f" file of '{source}'"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from inception_tf.data.labels import has_background_output
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS, SCALE
 from inception_tf.nn.network import LOGITS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Variables = Mapping[str, keras.Variable]
 
 __all__ = [
+    "NEW_HEAD",
     "Report",
     "abbreviate",
     "assign",
@@ -30,6 +32,7 @@ __all__ = [
     "unsupported_head_error",
 ]
 
+NEW_HEAD = "the classifier is new, with random weights"  # how a note about it begins
 SHOWN = 3  # names that a message lists; the others are counted
 
 
@@ -75,6 +78,7 @@ def assign(
     strict: bool = True,
     skip_head: bool = False,
     drop_background: bool = False,
+    adapt_head: bool = False,
     notes: tuple[str, ...] = (),
     training_state: tuple[str, ...] = (),
     read: Callable[[Container[str]], Mapping[str, np.ndarray]] | None = None,
@@ -98,6 +102,9 @@ def assign(
             array but those of omitted classifiers; otherwise assign what fits.
         skip_head: bool. Leave the model's classifiers unchanged.
         drop_background: bool. Skip the first class of a file that has one class more than the model.
+        adapt_head: bool. Leave the model's classifiers unchanged where the file's has other classes, another structure,
+            or is missing, and drop the background of ImageNet's 1,001 classes for a model of 1,000; the report says
+            so.
         notes, training_state: For the report.
         read: Reads the arrays of these foreign names.
 
@@ -109,6 +116,9 @@ def assign(
     """
     ours = {variable.path: variable for variable in model.weights}
     heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
+    if adapt_head and f"{LOGITS}/kernel" in ours and not skip_head:
+        skip_head, drop_background, note = _adapted_head(ours, arrays, names)
+        notes += (note,) if note else ()
     skipped = heads if skip_head else set()
     found = {
         path: _reshaped(arrays[names[path]], tuple(variable.shape))
@@ -219,6 +229,25 @@ def _report(
         ),
         notes=notes,
         training_state=training_state,
+    )
+
+
+def _adapted_head(
+    ours: Variables, arrays: Mapping[str, np.ndarray], names: Mapping[str, str]
+) -> tuple[bool, bool, str]:
+    """Whether to skip the file's classifier, or its background, and a note for the report."""
+    classes = ours[f"{LOGITS}/kernel"].shape[-1]
+    head = arrays.get(names.get(f"{LOGITS}/kernel", ""))
+    if head is None or not head.ndim:
+        return True, False, f"{NEW_HEAD}: the file has none that fits"
+    if head.shape[-1] == classes:
+        return False, False, ""
+    if head.shape[-1] == classes + 1 and has_background_output(head.shape[-1]):
+        return False, True, ""
+    return (
+        True,
+        False,
+        f"{NEW_HEAD}: the file has {head.shape[-1]} classes, and the model {classes}",
     )
 
 

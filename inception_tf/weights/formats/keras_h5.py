@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Container
@@ -11,11 +12,14 @@ import numpy as np
 
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats import hdf5, native
+from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
 from inception_tf.weights.formats.stored import NOTHING, damage_is, read_wanted
 
 __all__ = ["is_keras_applications", "read_keras_h5"]
 
 OTHER = ("kernel", "bias")  # in Keras 3's numbering; of batch normalizations see `native`
+HEAD = "predictions"  # the classifier of keras.applications
+CONFIG, LARGEST_CONFIG = "config.json", 2**24  # of a `.keras` file, and bytes
 NUMBERED = re.compile(r"conv2d(_\d+)?")
 
 
@@ -71,17 +75,72 @@ def read_keras_h5(path: str, wanted: Container[str], limit: int | None) -> dict[
         hdf5.open_hdf5(path, limit) as file,
     ):
         if whole := native.whole_model_layers(file, path):
+            head = _classifier_layer(hdf5.text(file, "model_config"))
             stored = {
-                f"{layer}/{_kind(weight)}": array
+                _named(layer, weight, head): array
                 for layer, weights in whole.items()
                 for weight, array in weights.items()
             }
             return read_wanted(stored, wanted)
+        head = _classifier_layer(_config_of(path))
     numbered = native.read_native(path, NOTHING, limit)
     counts = Counter(name.rsplit("/", 1)[0] for name in numbered)
-    names = {_with_kind(name, counts): name for name in numbered}
+    names = {_renamed(_with_kind(name, counts), head): name for name in numbered}
     arrays = native.read_native(path, {names[name] for name in names if name in wanted}, limit)
     return {name: arrays[theirs] for name, theirs in names.items()}
+
+
+def _named(layer: str, weight: str, head: str) -> str:
+    """`conv2d_1/kernel`, of a layer inside another model too, whose weights have its own name before theirs."""
+    parts = weight.split(":")[0].split("/")
+    inside = parts[-2] if len(parts) > 1 else layer
+    return _renamed(f"{inside}/{parts[-1]}", head)
+
+
+def _renamed(name: str, head: str) -> str:
+    """The name that the classifier of `keras.applications` has, for one that does the same."""
+    layer, _, kind = name.rpartition("/")
+    return f"{HEAD}/{kind}" if layer == head else name
+
+
+def _classifier_layer(config: str | None) -> str:
+    """The dense layer that is a whole classifier: on globally averaged features, with nothing but dropout between.
+
+    Args:
+        config: A model's configuration as Keras 2 or 3 stores it, JSON.
+
+    Returns:
+        The layer's name; empty where there is no configuration, or the classifier has another structure.
+    """
+    if not config:
+        return ""
+    try:
+        layers = json.loads(config)["config"]["layers"]
+        found = [(one["class_name"], one["config"]) for one in layers]
+        activation = ""
+        while found and found[-1][0] in ("Activation", "Softmax"):
+            kind, settings = found.pop()
+            activation = "softmax" if kind == "Softmax" else settings["activation"]
+        kind, settings = found.pop()
+        before = [kind for kind, _ in found if kind not in ("Dropout", "Flatten")]
+        if kind != "Dense" or not before or before[-1] != "GlobalAveragePooling2D":
+            return ""
+        activations = {settings["activation"], activation} - {"", "linear"}
+        return settings["name"] if activations <= {"softmax"} else ""
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return ""
+
+
+def _config_of(path: str) -> str | None:
+    """The configuration in a `.keras` file."""
+    if not path.endswith(".keras"):
+        return None
+    with open_archive(path) as archive:
+        member = archive.getinfo(CONFIG)
+        check_member(path, member)
+        if member.file_size > LARGEST_CONFIG:
+            return None
+        return b"".join(member_chunks(archive, member)).decode("utf-8", "replace")
 
 
 def _with_kind(name: str, counts: Counter[str]) -> str:
@@ -90,8 +149,3 @@ def _with_kind(name: str, counts: Counter[str]) -> str:
     is_batch_norm = layer.startswith("batch_normalization") or layer.endswith("_bn")
     kinds = dict(enumerate(native.batch_norm_kinds(counts[layer]) if is_batch_norm else OTHER))
     return f"{layer}/{kinds.get(int(number) if number.isdecimal() else -1, number)}"
-
-
-def _kind(weight: str) -> str:
-    """`conv2d_1/kernel:0` → `kernel`."""
-    return weight.rsplit("/", 1)[-1].split(":")[0]

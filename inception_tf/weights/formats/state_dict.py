@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import warnings
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,22 +18,21 @@ from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
-from inception_tf.weights.formats.stored import (
-    NOTHING,
-    StoredArray,
-    damage_is,
-    read_wanted,
-)
+from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.torch_checkpoint import StateDict, find_state_dict
 
-__all__ = ["read_state_dict", "write_state_dict"]
+__all__ = ["read_state_dict", "read_torch_file", "write_state_dict"]
 
 
-def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np.ndarray]:
+def read_state_dict(
+    path: str, wanted: Container[str] = NOTHING, ema: bool = False
+) -> dict[str, np.ndarray]:
     """The arrays of a state dict, with kernels in TensorFlow's layout.
 
     Args:
-        path: str. A `.safetensors` or `.pth` file.
+        path: str. A `.safetensors` or `.pth` file, which may be a trainer's checkpoint.
         wanted: Names of the arrays to read; the others are placeholders.
+        ema: bool. Read the moving averages of a checkpoint instead of its weights.
 
     Returns:
         Parameter name, such as `fc.weight` → array.
@@ -39,10 +40,31 @@ def read_state_dict(path: str, wanted: Container[str] = NOTHING) -> dict[str, np
     Raises:
         UserError: The file is missing, damaged, or a pickle without torch to read it.
     """
+    arrays, _ = read_torch_file(path, wanted, ema)
+    return arrays
+
+
+def read_torch_file(
+    path: str, wanted: Container[str] = NOTHING, ema: bool = False
+) -> tuple[dict[str, np.ndarray], StateDict]:
+    """The arrays of a state dict, and what else its file holds.
+
+    Args:
+        path: str. As for `read_state_dict`.
+        wanted: As for `read_state_dict`.
+        ema: bool. As for `read_state_dict`.
+
+    Returns:
+        The arrays, and the state dict with the names of what was skipped and the notes for a report.
+
+    Raises:
+        UserError: As for `read_state_dict`.
+    """
     check_content(path, f"no weights file at '{path}'; give a .safetensors or .pth file")
-    opened = _safetensors(path) if path.endswith(".safetensors") else _pickled(path)
-    with opened as state:
-        return read_wanted({name: _transposed(array) for name, array in state.items()}, wanted)
+    opened = _safetensors(path) if path.endswith(".safetensors") else _pickled(path, ema)
+    with opened as found:
+        transposed = {name: _transposed(array) for name, array in found.tensors.items()}
+        return read_wanted(transposed, wanted), found
 
 
 def _transposed(array: StoredArray) -> StoredArray:
@@ -91,6 +113,15 @@ def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 BACK: dict[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0)}
 AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
 
+SCALAR = np.float64(0).__reduce__()[0]  # what makes a NumPy number again
+# What trainers keep beside the weights: their command line and numbers of NumPy, whose construction runs nothing.
+HARMLESS = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
+    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
+
 ZIP, PICKLE = b"PK", b"\x80"  # first bytes: torch's archives since 1.6, its older files
 
 # What safetensors calls the types of weights; others, such as integers, are no weights.
@@ -98,14 +129,15 @@ DTYPES = {"F64": "f8", "F32": "f4", "F16": "f2", "BF16": "bfloat16"}
 
 
 @contextmanager
-def _safetensors(path: str) -> Iterator[dict[str, StoredArray]]:
+def _safetensors(path: str) -> Iterator[StateDict]:
     from safetensors import safe_open
 
     with (
         damage_is(f"'{path}' is damaged or not a .safetensors file; give a complete one"),
         safe_open(path, framework="numpy") as file,
     ):
-        yield {name: _safe_array(path, file, name) for name in file.keys()}  # noqa: SIM118
+        arrays = {name: _safe_array(path, file, name) for name in file.keys()}  # noqa: SIM118
+        yield find_state_dict(arrays, path, lambda one: isinstance(one, StoredArray), ema=False)
 
 
 def _safe_array(path: str, file: Any, name: str) -> StoredArray:
@@ -128,7 +160,7 @@ def _no_weights(path: str, name: str, kind: str) -> np.ndarray:
 
 
 @contextmanager
-def _pickled(path: str) -> Iterator[dict[str, StoredArray]]:
+def _pickled(path: str, ema: bool) -> Iterator[StateDict]:
     """Reading a pickle can run code; torch reads tensors only and refuses everything else."""
     damaged = (
         f"'{path}' is damaged or has more than tensors, and code is never loaded;"
@@ -149,10 +181,12 @@ def _pickled(path: str) -> Iterator[dict[str, StoredArray]]:
         if start == ZIP:
             _check_archive(path)
         # The values of an archive stay in the file until they are used.
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
             warnings.simplefilter("ignore")  # of torch's own deprecated functions
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
-        yield {name: _tensor(path, name, tensor) for name, tensor in state.items()}
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=start == ZIP)
+        found = find_state_dict(content, path, lambda one: isinstance(one, torch.Tensor), ema=ema)
+        tensors = {name: _tensor(path, name, tensor) for name, tensor in found.tensors.items()}
+        yield dataclasses.replace(found, tensors=tensors)
 
 
 def _check_archive(path: str) -> None:

@@ -60,6 +60,7 @@ def keras_names(network: Network, paths: Iterable[str]) -> dict[str, str]:
     """
     if network.name not in NETWORKS_OF_KERAS:
         raise unknown("network of keras.applications", network.name, NETWORKS_OF_KERAS)
+    paths = list(paths)
     named = NETWORKS_OF_KERAS[network.name]
     found = {f"{LOGITS}/{kind}": f"{HEAD}/{kind}" for kind in ("kernel", "bias")}
     convolutions = []  # our names of the numbered layers
@@ -83,7 +84,14 @@ def keras_names(network: Network, paths: Iterable[str]) -> dict[str, str]:
         # Another number of layers shows up later, as missing or unused arrays.
         for ours, (_, theirs) in zip(convolutions, numbered, strict=False):
             found |= {f"{ours}_{end}/{kind}": f"{theirs}/{kind}" for kind in variables}
-    return found
+    complete = all(any(_is_numbered(one, stem) for one in layers) for stem in KINDS)
+    if not complete or len(convolutions) > len(
+        [one for one in layers if _is_numbered(one, "conv2d")]
+    ):
+        return found
+    # What is left after a complete backbone belongs to a classifier of the user's.
+    known = set(found.values())
+    return found | {f"{LOGITS}/{path}": path for path in paths if path not in known}
 
 
 def _is_numbered(layer: str, stem: str) -> bool:

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Branch, LayerSpec, Network
@@ -16,19 +16,21 @@ from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
 
 if TYPE_CHECKING:
-    import keras
     import numpy as np
 
 __all__ = [
     "COUNTER",
+    "FID_CLASSES",
     "NETWORKS_OF_TORCH",
     "TorchNames",
     "flatten",
-    "padding_note",
     "torch_names",
+    "torch_variants",
 ]
 
+FID_CLASSES = 1008  # of Google's graph of 2015-12-05
 COUNTER = ".num_batches_tracked"  # of a batch normalization: batches seen in training, no weight
+CADENE = "last_linear"  # the classifier in Cadene's pretrained-models.pytorch
 FLATTENED = re.compile(r"aux\d\.fc1\.weight")  # the dense kernels over a flattened feature map
 
 
@@ -45,7 +47,6 @@ class TorchNames:
     convolutions: Mapping[str, str] = field(default_factory=dict)  # of auxiliary classifiers
     dense: Mapping[str, str] = field(default_factory=dict)  # likewise
     switch: str = ""  # the network's switch for torch's padding
-    padding: str = ""  # the layer that this switch adds
 
 
 def _by_number(branch: Branch, layer: LayerSpec, first: int = 0) -> str:
@@ -103,7 +104,6 @@ NETWORKS_OF_TORCH = {
         dense={f"AuxLogits_{n}_Conv2d_2a_4x4_conv": f"aux{n}.fc1" for n in (1, 2)}
         | {f"AuxLogits_{n}": f"aux{n}.fc2" for n in (1, 2)},
         switch="torch_padding",
-        padding="Conv2d_1a_7x7_pad",
     ),
     "inception_v3": TorchNames(
         branch=_by_kernel,
@@ -114,7 +114,6 @@ NETWORKS_OF_TORCH = {
         },
         dense={"AuxLogits": "AuxLogits.fc"},
         switch="count_padding",
-        padding="Mixed_5b_b3_0_pool_pad",
     ),
     "inception_v4": TorchNames(
         branch=_by_number,
@@ -146,11 +145,12 @@ BATCH_NORM = {
 }
 
 
-def torch_names(network: Network) -> dict[str, str]:
+def torch_names(network: Network, arrays: Iterable[str] = ()) -> dict[str, str]:
     """The names of a network's variables in torchvision and timm, auxiliary classifiers included.
 
     Args:
         network: The network.
+        arrays: The names in a file, which may call the classifier otherwise, or have one of another structure.
 
     Returns:
         Our variable path → their parameter name.
@@ -173,7 +173,25 @@ def torch_names(network: Network) -> dict[str, str]:
         found |= _convolution(ours, module)
     for ours, module in torch.dense.items():
         found |= _dense(ours, module)
-    return found | _dense(LOGITS, torch.logits)
+    names = set(arrays)
+    heads = {LOGITS: _logits(torch, names)} | dict(torch.dense)
+    found |= _dense(LOGITS, heads[LOGITS])
+    # A classifier that somebody replaced: `fc.0.weight`, `fc.1.bias`.
+    known = set(found.values())
+    return found | {
+        f"{ours}/{theirs}": theirs
+        for ours, module in heads.items()
+        for theirs in names - known
+        if theirs.startswith(f"{module}.") and not theirs.endswith(COUNTER)
+    }
+
+
+def _logits(torch: TorchNames, names: Container[str]) -> str:
+    """The module of the classifier: in Cadene's files `last_linear`, whatever the network."""
+    for module in (torch.logits, CADENE, "fc"):
+        if f"{module}.weight" in names:
+            return module
+    return torch.logits
 
 
 def _module(torch: TorchNames, block: str, step: spec.Step, layer: LayerSpec) -> str:
@@ -208,17 +226,25 @@ def flatten(name: str, array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 0, 1, 3).reshape(-1, array.shape[-1])
 
 
-def padding_note(model: keras.Model, network: Network) -> tuple[str, ...]:
-    """A note for the report if a model's padding differs from torch's.
+def torch_variants(name: str, arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The variants of a network that a state dict may be of; their variables have the same names and shapes.
 
     Args:
-        model: The model.
-        network: The network that it was built from.
+        name: The network.
+        arrays: The file's arrays, or placeholders of their shapes.
 
     Returns:
-        One sentence, or nothing.
+        Switches of each; several where nothing in the file tells them apart.
     """
-    torch = NETWORKS_OF_TORCH[network.name]
-    if not torch.switch or torch.padding in {layer.name for layer in model.layers}:
-        return ()
-    return (f"torch's padding differs from this model's; create it with {torch.switch}=True",)
+    torch = NETWORKS_OF_TORCH.get(name)
+    if torch is None or not torch.switch:
+        return [{}]
+    theirs = {torch.switch: True}
+    if name != "inception_v3":
+        return [theirs]
+    # The graph of 2015, whose names in torch are torchvision's, has 1,008 classes and no auxiliary classifier.
+    has_auxiliary = any(one.startswith("AuxLogits.") for one in arrays)
+    bias = arrays.get(f"{_logits(torch, arrays)}.bias")
+    if has_auxiliary or (bias is not None and bias.shape[-1] != FID_CLASSES):
+        return [theirs]
+    return [{"last_pool": "max"}] if bias is not None else [theirs, {"last_pool": "max"}]

@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which network, and which variant of it, a model or a file of this project is: by the kinds and names of its layers.
+
+Pools and padding have no weights, but Keras stores their layers too, so that a file says which pools its network has.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from inception_tf.arch import spec
+from inception_tf.arch.spec import Network
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.errors import UserError
+from inception_tf.models import NETWORKS, SCALE, find_network, switches, variant
+from inception_tf.nn.network import HIDDEN_NORM, LOGITS
+from inception_tf.weights.formats import hdf5
+from inception_tf.weights.formats.native import read_native
+from inception_tf.weights.formats.stored import NOTHING
+from inception_tf.weights.limits import class_count, network_limit
+from inception_tf.weights.metadata import read_network, read_preprocessing, read_switches
+
+if TYPE_CHECKING:
+    import keras
+
+__all__ = [
+    "FileDescription",
+    "describe_file",
+    "has_layers_of",
+    "recognize_file",
+    "variants_with",
+]
+
+Layers = Mapping[str, str]  # name → kind, of those in KINDS
+
+# How the name of a class of Keras begins, in a file of weights and in a configuration → the kind of layer.
+KINDS = {
+    "conv2d": "conv",
+    "separable_conv2d": "conv",
+    "batch_normalization": "norm",
+    "fused_batch_normalization": "norm",
+    "max_pooling2d": "max",
+    "average_pooling2d": "avg",
+    "zero_padding2d": "pad",
+    "activation": "activation",  # the endpoint of a local response normalization is one
+}
+LAYER = re.compile(r"/?layers/([^/]+?)(_\d+)?/vars")
+VALUES = {
+    "last_pool": ("avg", "max"),
+    "output_stride": (16, 8),
+}  # of switches that are not true or false
+
+
+@dataclass(frozen=True)
+class FileDescription:
+    """What a weights file of this project says of itself."""
+
+    network: str
+    switches: dict[str, Any]
+    classes: int | None  # None: it has no classifier
+    aux_logits: bool
+    channels: int  # of its images
+    preprocessing: Preprocessing
+    why: str  # where the preprocessing is known from, for a message
+
+
+def describe_file(
+    path: str, name: str | None = None, switches: Mapping[str, Any] | None = None
+) -> FileDescription:
+    """The network, the variant, the classifier and the preprocessing of a weights file of this project.
+
+    Args:
+        path: A `.weights.h5`, `.keras` or `.h5` file.
+        name: The network, if the user knows it; None: as the file says.
+        switches: Switches that the user knows, which overrule the file's.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: The file is damaged, of no network of this package or of several, or of another than `name`.
+    """
+    found, chosen = recognize_file(path, name)
+    network = find_network(found)
+    arrays = read_native(path, NOTHING, network_limit(network))
+    head = [arrays[f"{LOGITS}/{number}"] for number in (1, 0) if f"{LOGITS}/{number}" in arrays]
+    first = arrays.get(f"{network.backbone[0][0]}_conv/0")
+    stored = read_preprocessing(path)
+    why = "as the file says" if stored else "the file does not say; slim's are assumed"
+    return FileDescription(
+        found,
+        chosen | dict(switches or {}),
+        class_count(head) if head else None,
+        any(f"{one.name}/0" in arrays for one in variant(found, **chosen).auxiliaries),
+        first.shape[2] if first is not None and first.ndim == 4 else 3,
+        stored or Preprocessing(network.size),
+        why,
+    )
+
+
+def has_layers_of(model: keras.Model, network: Network) -> bool:
+    """Whether a model has the layers of a variant, pools and padding included.
+
+    Args:
+        model: A model of this package.
+        network: The variant's table.
+
+    Returns:
+        False for a model of another variant of the network.
+    """
+    return _fits(_layers_of_model(model), network)
+
+
+def variants_with(layers: Layers, name: str) -> list[dict[str, Any]]:
+    """The variants of a network that have certain layers.
+
+    Args:
+        layers: Names and kinds of all layers.
+        name: The network.
+
+    Returns:
+        The switches of each, as they differ from the defaults.
+    """
+    return [chosen for chosen in _combinations(name) if _fits(layers, variant(name, **chosen))]
+
+
+def recognize_file(path: str, name: str | None = None) -> tuple[str, dict[str, Any]]:
+    """The network and the switches of a weights file of this project.
+
+    Args:
+        path: A `.weights.h5`, `.keras` or `.h5` file.
+        name: The network, if the user knows it.
+
+    Returns:
+        The name and the switches: as stored in the file, or else as its layers show.
+
+    Raises:
+        UserError: It is of no network of this package, or of several.
+    """
+    stored = read_network(path)
+    if stored:
+        if name not in (None, stored):
+            raise UserError(
+                f"'{path}' is a file of {stored}, not of {name}; give the file of this network"
+            )
+        return stored, read_switches(path)
+    limit = network_limit(find_network(name)) if name else None
+    layers, kernels = _layers_of_file(path, limit)
+    found = {one: fitting for one in NETWORKS if (fitting := variants_with(layers, one))}
+    if len(found) > 1:
+        found = {
+            one: [s for s in fitting if _has_kernels(kernels, variant(one, **s))] or fitting[:0]
+            for one, fitting in found.items()
+        }
+        found = {one: fitting for one, fitting in found.items() if fitting}
+    if name is not None and name not in found:
+        # A file of earlier versions, or one that load_weights will refuse in its own words.
+        return name, read_switches(path)
+    if name is None and len(found) != 1:
+        which = (
+            f"of several networks ({', '.join(found)})"
+            if found
+            else "of no network of this package"
+        )
+        raise UserError(f"'{path}' is {which}, by its layers; say with --model which it belongs to")
+    name = name or next(iter(found))
+    # The published form, where another one has the same layers.
+    return name, found[name][0] | read_switches(path)
+
+
+def _combinations(name: str) -> Iterator[dict[str, Any]]:
+    """Switches that decide which layers there are, the defaults first."""
+    choices = {
+        key: VALUES.get(key, (False, True) if isinstance(value, bool) else ())
+        for key, value in switches(name).items()
+        if key != SCALE
+    }
+    choices = {key: values for key, values in choices.items() if values}
+    defaults = switches(name)
+    for values in itertools.product(*choices.values()):
+        chosen = dict(zip(choices, values, strict=True))
+        yield {key: value for key, value in chosen.items() if value != defaults[key]}
+
+
+def _expected(network: Network) -> dict[str, str]:
+    """The layers of a backbone by name."""
+    found = {}
+    for name, step in network.backbone:
+        for layer in spec.iter_layers(name, step):
+            one = layer.step
+            base = layer.name
+            if isinstance(one, spec.Conv | spec.Separable):
+                found[f"{base}_conv"] = "conv"
+                if network.batch_norm and isinstance(one, spec.Conv) and not one.has_bias:
+                    found[f"{base}_bn"] = "norm"
+            elif isinstance(one, spec.Pool):
+                base = f"{base}_pool" if layer.path else base
+                found[base] = one.kind
+            elif isinstance(one, spec.LocalNorm):
+                found[base] = "activation"
+            if isinstance(getattr(one, "padding", None), int):
+                found[f"{base}_pad"] = "pad"
+    if network.hidden_batch_norm:
+        found[HIDDEN_NORM] = "norm"
+    return found
+
+
+def _fits(layers: Layers, network: Network) -> bool:
+    """Whether the layers are the network's, and none of another variant."""
+    expected = _expected(network)
+    if any(layers.get(name) != kind for name, kind in expected.items()):
+        return False
+    known = set(expected).union(*map(_expected, _others(network.name)))
+    auxiliaries = tuple(one.name for one in network.auxiliaries)
+    return not any(
+        name not in expected and (name in known or kind in ("conv", "norm"))
+        for name, kind in layers.items()
+        if not (auxiliaries and name.startswith(auxiliaries))
+    )
+
+
+def _others(name: str) -> Iterable[Network]:
+    return (variant(name, **chosen) for chosen in _combinations(name))
+
+
+def _layers_of_model(model: keras.Model) -> Layers:
+    found = {layer.name: _kind(_snake(type(layer).__name__)) for layer in model.layers}
+    return {name: kind for name, kind in found.items() if kind}
+
+
+def _layers_of_file(path: str, limit: int | None) -> tuple[Layers, dict[str, tuple[int, ...]]]:
+    """The layers, and the shapes of the convolutions' kernels."""
+    arrays = read_native(path, NOTHING, limit)
+    layers: dict[str, str] = {}
+    with hdf5.open_hdf5(path, limit) as file:
+        config = hdf5.text(file, "model_config")
+        if config:
+            layers = _layers_of_config(config)
+        for group in hdf5.groups(file, path):
+            found = LAYER.fullmatch(group.name)
+            if found and "name" in group.attrs:
+                layers[hdf5.text(group, "name") or ""] = _kind(found[1])
+    for name in {name.rpartition("/")[0] for name in arrays} - layers.keys():
+        layers[name] = {"conv": "conv", "bn": "norm"}.get(name.rpartition("_")[2], "")
+    kernels = {
+        name.removesuffix("/0"): array.shape
+        for name, array in arrays.items()
+        if name.endswith("_conv/0")
+    }
+    return {name: kind for name, kind in layers.items() if kind}, kernels
+
+
+def _layers_of_config(config: str) -> dict[str, str]:
+    """The layers of a model's configuration, which `model.save("x.h5")` stores."""
+    try:
+        layers = json.loads(config)["config"]["layers"]
+        return {one["config"]["name"]: _kind(_snake(one["class_name"])) for one in layers}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
+def _has_kernels(kernels: Mapping[str, tuple[int, ...]], network: Network) -> bool:
+    """Whether the kernels have the table's windows and filters, which a network of another width has not."""
+    for name, step in network.backbone:
+        for layer in spec.iter_layers(name, step):
+            if isinstance(layer.step, spec.Conv) and layer.step is not spec.UP:
+                shape = kernels.get(f"{layer.name}_conv")
+                if shape is None or (*shape[:2], shape[-1]) != (
+                    *layer.step.window,
+                    layer.step.filters,
+                ):
+                    return False
+    return True
+
+
+def _kind(stem: str) -> str:
+    return KINDS.get(stem, "")
+
+
+def _snake(name: str) -> str:
+    """`MaxPooling2D` → `max_pooling2d`, as Keras names the layers in a file."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
