@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import threading
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Split
 from inception_tf.errors import UserError
+from inception_tf.host import files
 
 PLAIN = DataConfig(batch_size=4, box_area=None, flip=False, max_bad=0.5)
 STEPS = images.evaluation_steps(Preprocessing(8, None))
@@ -121,3 +124,87 @@ def test_a_record_whose_checksum_is_wrong_is_skipped(tmp_path):
     ]
     assert bad.reasons == {f"{file} record 4": "damaged: cannot be decoded"}
     assert len(seen) == 9
+
+
+def _lose(path):
+    path.unlink()
+
+
+def _replace_by_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("lose", "sentence"),
+    [
+        (_lose, "is missing, and was there when"),
+        (_replace_by_a_folder, "is a folder, and only regular"),
+    ],
+)
+def test_a_lost_file_is_no_damage_and_ends_the_pass(class_folders, monkeypatch, lose, sentence):
+    monkeypatch.setattr(files, "RETRY_DELAYS_S", (0.01,))
+    folder = class_folders(gray=8) / "gray"
+    paths = [folder / f"{number}.png" for number in range(8)]
+    split = Split(np.array(list(map(str, paths))), np.arange(8) % 2)
+    lose(paths[5])
+    bad = BadImages(split, 0.5)
+    with pytest.raises(tf.errors.OpError):
+        list(pipeline.evaluation_batches(split, STEPS, batch_size=4, bad=bad))
+    assert bad.count == 0
+    assert re.match(f"{paths[5]} {sentence}", str(bad.failure()))
+
+
+@pytest.mark.parametrize("kind", ["file", "records"])
+def test_a_file_that_a_share_loses_for_a_moment_is_read(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(files, "RETRY_DELAYS_S", (0.05,) * 400)
+    pixels = [tf.io.encode_png(np.full((8, 8, 3), n, np.uint8)).numpy() for n in range(6)]
+    if kind == "records":
+        from example_files import write
+
+        from inception_tf.data.sources.open import open_source
+
+        file = tmp_path / "test-0"
+        write(file, [(image, n % 2) for n, image in enumerate(pixels)])
+        split = open_source(f"tfrecord:{file}").split("test")
+    else:
+        for number, image in enumerate(pixels):
+            (tmp_path / f"{number}.png").write_bytes(image)
+        file = tmp_path / "3.png"
+        split = Split(np.array([f"{tmp_path}/{n}.png" for n in range(6)]), np.arange(6) % 2)
+    bad = BadImages(split, 0.0)
+    batches = pipeline.evaluation_batches(split, STEPS, batch_size=8, bad=bad)
+    away = tmp_path / "away"
+    file.rename(away)
+    # Once it was waited for, so that it was missed before.
+    waiting = threading.Event()
+    wait_for = bad.wait_for
+
+    def waited(index):
+        waiting.set()
+        wait_for(index)
+
+    bad.wait_for = waited
+    thread = threading.Thread(target=lambda: (waiting.wait(60), away.rename(file)))
+    thread.start()
+    (batch,) = batches
+    thread.join()
+    np.testing.assert_array_equal(np.round((batch[0][:, 0, 0, 0].numpy() + 1) * 127.5), range(6))
+    assert (bad.count, bad.failure(), waiting.is_set()) == (0, None, True)
+
+
+def test_reasons_are_read_while_others_are_written():
+    """A dict that is iterated while another thread writes to it raises an error."""
+    count = 20_000
+    bad = BadImages(Split(np.array([f"{n}.png" for n in range(count)]), np.zeros(count, int)), 1.0)
+    log = logging.getLogger("inception_tf")
+    log.disabled = True
+    try:
+        writer = threading.Thread(target=lambda: [bad.note(n, "empty") for n in range(count)])
+        writer.start()
+        while writer.is_alive():
+            assert all(reason == "empty" for reason in bad.reasons.values())
+        writer.join()
+    finally:
+        log.disabled = False
+    assert bad.count == count

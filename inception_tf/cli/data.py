@@ -134,11 +134,16 @@ def _checked(source: Source, equal: list[EqualImages]) -> str:
     for name, split in source.splits.items():
         bad = BadImages(split, limit=1.0)
         with progress_bar(len(split), name, leave=False) as bar:
-            for _, index in pipeline.evaluation_batches(
-                split, (Resize(8),), batch_size=32, bad=bad
-            ):
-                bar.update(len(index))
-                read += len(index)
+            batches = pipeline.evaluation_batches(split, (Resize(8),), batch_size=32, bad=bad)
+            try:
+                for _, index in batches:
+                    bar.update(len(index))
+                    read += len(index)
+            except Exception as error:
+                failure = bad.failure()
+                if failure:
+                    raise failure from error
+                raise
         rows += [(name, image, reason) for image, reason in sorted(bad.reasons.items())]
     parts = [f"decoded: {read:,} images, {len(rows):,} cannot be read"]
     if rows:

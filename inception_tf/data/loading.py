@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -115,7 +116,7 @@ def record_reader(records: Records) -> Callable:
     Returns:
         A function from an index, () int64, to the record, () string.
     """
-    files = tf.constant(records.files)
+    files = tf.constant([os.fsencode(file) for file in records.files])
     locations = tf.constant(records.locations)
 
     def read(index):

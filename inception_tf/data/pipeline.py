@@ -24,7 +24,7 @@ from inception_tf.data.sampling import (
     steps_per_epoch,
 )
 from inception_tf.data.service import by_service
-from inception_tf.data.skipped import BadImages
+from inception_tf.data.skipped import DAMAGED, EMPTY, BadImages
 from inception_tf.data.sources.splits import Split
 
 __all__ = ["evaluation_batches", "training_batches", "with_one_hot_labels"]
@@ -122,7 +122,7 @@ def _readers(
     distortions = augment.training_distortions(config)
     resize = images.Resize(size)
     load = image_loader(split, resize, augment.training_crop(config))
-    load_safely = safe_loader(load, split, resize)
+    load_safely = _patient(safe_loader(load, split, resize), bad)
     labels = tf.constant(split.classes)
 
     def distorted(pixels, position, index):
@@ -180,7 +180,7 @@ def evaluation_batches(
     worker, workers = shard
     bad = bad or BadImages(split)
     finish = partial(images.apply_steps, steps)
-    load = safe_loader(image_loader(split, finish), split, finish)
+    load = _patient(safe_loader(image_loader(split, finish), split, finish), bad)
 
     def example(index):
         pixels, status = load(index, tf.zeros(2, tf.int64))
@@ -271,6 +271,28 @@ def _redrawn(first: tuple[Any, ...], draw: Callable) -> tuple[Any, ...]:
     found = tf.debugging.Assert(readable, ["no image can be read, the last tried was", index])
     with tf.control_dependencies([found]):
         return tf.identity(pixels), index, readable
+
+
+def _patient(load: Callable, bad: BadImages | None) -> Callable:
+    """A loader that tries an image again, once its file is there, before it is damaged."""
+    if bad is None:
+        return load
+    load = tf.function(load, autograph=False)  # used twice, traced once
+
+    def wait(index):
+        bad.wait_for(int(index))
+        return index
+
+    def retried(index, seed):
+        first = load(index, seed)
+        lost = tf.reduce_any(first[1] == (DAMAGED, EMPTY))
+
+        def again():
+            return load(tf.ensure_shape(tf.numpy_function(wait, [index], tf.int64), ()), seed)
+
+        return tf.cond(lost, again, lambda: first)
+
+    return retried
 
 
 def _is_readable(bad: BadImages | None, index: tf.Tensor, status: tf.Tensor) -> tf.Tensor:

@@ -8,10 +8,11 @@ import threading
 
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
+from inception_tf.host.files import open_regular, retry_lost
 
-__all__ = ["DAMAGED", "LIMIT", "OK", "BadImages"]
+__all__ = ["DAMAGED", "EMPTY", "LIMIT", "OK", "BadImages"]
 
-OK, DAMAGED = "ok", "damaged: cannot be decoded"  # status of an image
+OK, DAMAGED, EMPTY = "ok", "damaged: cannot be decoded", "empty"  # status of an image
 
 LIMIT = 0.01  # fraction of a split's images that may be skipped
 LISTED = 20  # names in an error message; the log has all
@@ -39,6 +40,7 @@ class BadImages:
         self.option = option
         self.total = len(split) + len(split.damaged)
         self._reasons: dict[str, str] = dict(split.damaged)
+        self._lost: UserError | None = None
         self._lock = threading.Lock()  # the pipeline's threads write while others read
         if self.exceeded:
             raise self.error()
@@ -73,6 +75,37 @@ class BadImages:
         log.warning("skipped %s: %s", name, reason)
         if self.exceeded:
             raise self.error()
+
+    def wait_for(self, index: int) -> None:
+        """Wait for the file of an image that could not be read: a share may have lost it for a moment.
+
+        Args:
+            index: int. Its index in the split.
+
+        Raises:
+            UserError: The file stays away, or is no regular file any more; it is not counted as damaged.
+        """
+        path = self.split.path(index)
+        if path is None:
+            return
+        try:
+            if self._lost is None:  # others have waited in vain
+                retry_lost(lambda: open_regular(path).close())
+        except UserError as error:
+            self._lost = UserError(
+                f"{error}, and was there when the data was listed; bring it back, and run the command again, a"
+                " training with --resume"
+            )
+        if self._lost is not None:
+            raise self._lost
+
+    def failure(self) -> UserError | None:
+        """Why a pass over the images has to end.
+
+        Returns:
+            The error for a lost file, or for too many skipped images; None if there is neither.
+        """
+        return self._lost or (self.error() if self.exceeded else None)
 
     @property
     def exceeded(self) -> bool:

@@ -92,8 +92,9 @@ def predict_split(
             indices.append(index.numpy())
             on_images(len(index))
     except tf.errors.OpError as error:
-        if bad.exceeded:
-            raise bad.error() from error
+        failure = bad.failure()
+        if failure:
+            raise failure from error
         raise
     if not rows:
         raise UserError(f"none of the {len(split)} images can be read")

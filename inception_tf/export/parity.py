@@ -109,8 +109,9 @@ def image_batches(
             seen += len(index)
             yield pixels.numpy(), split.classes[index.numpy()]
     except tf.errors.OpError as error:
-        if bad.exceeded:
-            raise bad.error() from error
+        failure = bad.failure()
+        if failure:
+            raise failure from error
         raise
     if not seen:
         raise UserError(f"none of the {len(split)} images can be read")

@@ -140,8 +140,9 @@ def _watched_fit(
             _fit(model, plan, team, recorder.progress.step, callbacks)
     except tf.errors.OpError as error:
         for bad in plan.bad:
-            if bad.exceeded:
-                raise bad.error() from error
+            failure = bad.failure()
+            if failure:
+                raise failure from error
         raise
     finally:
         recorder.release_signals()

@@ -114,6 +114,19 @@ class Split:
         """
         return replace(self, classes=self.classes + shift) if shift else self
 
+    def path(self, index: int) -> str | None:
+        """The file that an image is read from.
+
+        Args:
+            index: int. Its index.
+
+        Returns:
+            Its path; None if it is in memory.
+        """
+        if isinstance(self.images, Records):
+            return self.images.files[self.images.locations[index, 0]]
+        return str(self.images[index]) if self.images.dtype.kind == "U" else None
+
     def describe(self, index: int) -> str:
         """The name of an image for messages.
 
