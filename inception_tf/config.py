@@ -51,6 +51,7 @@ SOURCE_KEYS = (
     "nested",
     "key",
 )  # how a data source is read
+SHUFFLE = ("full", "block")
 PHOTOMETRIC = ("full", "reduced", "none")
 AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 # The Model Garden's for classification.  Not its deit3_three_augment: that one draws the width of its
@@ -155,6 +156,14 @@ class DataConfig:
     )
     cache: str | None = setting(
         None, "where decoded images are kept: memory, or a folder; null: nowhere"
+    )
+    shuffle: str = setting(
+        "full",
+        "order of the training images: full, or block, which reads TFRecords in sequence, for slow storage",
+        within=OneOf(SHUFFLE),
+    )
+    shuffle_images: int = setting(
+        4096, "encoded images in memory that a block shuffle mixes", "images", within=AT_LEAST_1
     )
     max_bad: float = setting(
         0.01, "fraction of a split's images that may be unreadable and skipped", within=FRACTION
@@ -568,6 +577,10 @@ def _check_service(data: DataConfig) -> None:
         raise UserError(
             f"data.service must be the address of a tf.data service's dispatcher, grpc://host:5000, or null,"
             f" got '{data.service}'"
+        )
+    if data.shuffle == "block":
+        raise UserError(
+            "data.shuffle=block is for one reader, and data.service has many; take data.shuffle=full with it"
         )
     if data.cache == "memory":
         raise UserError(

@@ -18,14 +18,19 @@ __all__ = [
     "image_loader",
     "record_reader",
     "safe_loader",
+    "sequence_reader",
     "serialize_pixels",
+    "stored_reader",
 ]
 
 SERIALIZED_MAGIC = b"\x08\x04\x12"  # start of a serialized uint8 tensor, and of no JPEG or PNG
 
 
 def image_loader(
-    split: Split, finish: Callable, crop: images.RandomCrop | None = None
+    split: Split,
+    finish: Callable,
+    crop: images.RandomCrop | None = None,
+    read: Callable | None = None,
 ) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """A function that loads an image by its index; its operations fail if the image is damaged.
 
@@ -33,6 +38,7 @@ def image_loader(
         split: The split.
         finish: Callable from (H, W, 3) uint8 to pixels of one fixed shape.
         crop: A random crop, drawn before decoding, so that only its pixels are decoded.
+        read: Reads an image, encoded, by what takes the place of the index; None: by the index.
 
     Returns:
         A function of the index, () int64, and a seed, (2,) int, that returns the pixels and the status, ()
@@ -48,7 +54,7 @@ def image_loader(
 
         return from_pixels
 
-    read = encoded_reader(split)
+    read = read or encoded_reader(split)
 
     def from_cached(index, seed):
         data = read(index)
@@ -135,6 +141,62 @@ def record_reader(records: Records) -> Callable:
     return read
 
 
+def sequence_reader(records: Records) -> Callable:
+    """A function that reads neighboring records of one file in one pass.
+
+    Args:
+        records: Locations of the records.
+
+    Returns:
+        A function from indices, (n,) int64 in the order of the file, to the records, (n,) string; empty strings
+        if one of the records between the first and the last is damaged.
+    """
+    files = tf.constant([os.fsencode(file) for file in records.files])
+    locations = tf.constant(records.locations)
+
+    def read(indices):
+        places = tf.gather(locations, indices)
+        file, start, offset, _ = tf.unstack(places[0])
+        numbers = places[:, 1] - start
+        # A buffer of the length of the sequence: it is read at once.
+        length = places[-1, 2] + places[-1, 3] - offset
+        dataset = tf.raw_ops.TFRecordDatasetV2(
+            filenames=files[file][tf.newaxis],
+            compression_type="",
+            buffer_size=length + 16,
+            byte_offsets=offset[tf.newaxis],
+        )
+        kind = {"output_types": [tf.string], "output_shapes": [()]}
+        count = numbers[-1] + 1
+        found = tf.raw_ops.TakeDataset(input_dataset=dataset, count=count, **kind)
+        kind = {"output_types": [tf.string], "output_shapes": [(None,)]}
+        found = tf.raw_ops.BatchDatasetV2(
+            input_dataset=found, batch_size=count, drop_remainder=False, **kind
+        )
+        return tf.gather(tf.raw_ops.DatasetToSingleElement(dataset=found, **kind)[0], numbers)
+
+    def read_safely(indices):
+        return images.with_fallback(read, indices, tf.fill(tf.shape(indices), ""))
+
+    return read_safely
+
+
+def stored_reader(split: Split) -> Callable:
+    """A function that takes the encoded image out of a record.
+
+    Args:
+        split: The split, of records.
+
+    Returns:
+        A function from a record, () string, to what `encoded_reader` reads.
+    """
+    key = split.images.image_key if isinstance(split.images, Records) else None
+    if key is None:
+        return lambda record: record
+    feature = {key: tf.io.FixedLenFeature((), tf.string)}
+    return lambda record: tf.io.parse_single_example(record, feature)[key]
+
+
 def encoded_reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function that reads an image as it is stored.
 
@@ -145,11 +207,8 @@ def encoded_reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
         A function from an index, () int64, to () string: an encoded image, or what `serialize_pixels` returns.
     """
     if isinstance(split.images, Records):
-        record, key = record_reader(split.images), split.images.image_key
-        if key is None:
-            return record
-        feature = {key: tf.io.FixedLenFeature((), tf.string)}
-        return lambda index: tf.io.parse_single_example(record(index), feature)[key]
+        record, image = record_reader(split.images), stored_reader(split)
+        return lambda index: image(record(index))
     if split.images.dtype == object:
         contents = tf.constant(split.images)
         return lambda index: contents[index]

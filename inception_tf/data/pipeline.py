@@ -12,12 +12,13 @@ import tensorflow as tf
 from inception_tf.config import DataConfig
 from inception_tf.data.augmentation import distortions as augment
 from inception_tf.data.decoding import images
-from inception_tf.data.loading import image_loader, safe_loader
+from inception_tf.data.loading import image_loader, safe_loader, stored_reader
 from inception_tf.data.sampling import (
     BATCH_STREAM,
     CROP_STREAM,
     PIXEL_STREAM,
     REDRAW_STREAM,
+    block_order,
     fold_in,
     sample_order,
     seed_for,
@@ -87,8 +88,9 @@ def training_batches(
         tf.TensorSpec((size, size, 3), tf.float32),
         tf.TensorSpec((classes,), tf.float32),
     )
+    order = block_order if config.shuffle == "block" else sample_order
     batches = (
-        sample_order(split, config, seed, shard, start=start, epochs=epochs)
+        order(split, config, seed, shard, start=start, epochs=epochs)
         .batch(group, drop_remainder=True)
         .map(_together(*readers, specs), num_parallel_calls=tf.data.AUTOTUNE)
     )
@@ -118,10 +120,15 @@ def _readers(
     classes: int,
     seed: int,
 ) -> tuple[Callable, Callable]:
-    """Two functions (position, index) → (pixels, label): one fails on a damaged image, the other draws a replacement."""
+    """Two functions (position, index) → (pixels, label): one fails on a damaged image, the other draws a replacement.
+
+    In a block shuffle the record is a third argument, which the second function reads again.
+    """
     distortions = augment.training_distortions(config)
     resize = images.Resize(size)
-    load = image_loader(split, resize, augment.training_crop(config))
+    crop = augment.training_crop(config)
+    load = image_loader(split, resize, crop)
+    load_stored = image_loader(split, resize, crop, stored_reader(split))
     load_safely = _patient(safe_loader(load, split, resize), bad)
     labels = tf.constant(split.classes)
 
@@ -129,8 +136,9 @@ def _readers(
         pixels = augment.distort(distortions, pixels, seed_for(seed, PIXEL_STREAM, position))
         return images.ToUnit()(pixels), tf.one_hot(labels[index], classes)
 
-    def fast(position, index):
-        pixels, status = load(index, seed_for(seed, CROP_STREAM, position))
+    def fast(position, index, *stored):
+        crop_seed = seed_for(seed, CROP_STREAM, position)
+        pixels, status = load_stored(stored[0], crop_seed) if stored else load(index, crop_seed)
         readable = tf.debugging.Assert(tf.equal(status, images.OK), [status])
         with tf.control_dependencies([readable]):
             return distorted(tf.identity(pixels), position, index)
@@ -144,7 +152,7 @@ def _readers(
         drawn = fold_in(seed_for(seed, REDRAW_STREAM, position), attempt)
         return read(position, tf.random.stateless_uniform((), drawn, 0, len(split), tf.int64))
 
-    def careful(position, index):
+    def careful(position, index, *stored):
         first = read(position, index)
         pixels, index, _ = tf.cond(
             first[2],
@@ -219,7 +227,7 @@ def _group(batch_size: int) -> int:
 
 
 def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...]) -> Callable:
-    """A function (positions (g,), indices (g,)) → examples (g, ...) by `fast`, or by `careful` if one of them fails.
+    """A function (positions (g,), indices (g,), ...) → examples (g, ...) by `fast`, or by `careful` if one of them fails.
 
     Error handling takes a third of a millisecond, so it is done once per group and not per image.
     specs: of one example.
@@ -230,8 +238,8 @@ def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...
             lambda item: example(*item), items, fn_output_signature=specs
         )
 
-    def examples(positions, indices):
-        group = tf.data.Dataset.from_tensors((positions, indices))
+    def examples(*items):
+        group = tf.data.Dataset.from_tensors(items)
         none = tuple(tf.zeros((0, *spec.shape), spec.dtype) for spec in specs)
         found = (
             group.map(all_of(fast))
@@ -240,11 +248,11 @@ def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...
             .take(1)
             .get_single_element()
         )
-        count = positions.shape[0]
+        count = items[0].shape[0]
         whole = tf.cond(
             tf.equal(tf.shape(found[0])[0], count),
             lambda: found,
-            lambda: all_of(careful)(positions, indices),
+            lambda: all_of(careful)(*items),
         )
         return tuple(tf.ensure_shape(part, (count, *part.shape[1:])) for part in whole)
 

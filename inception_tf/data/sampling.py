@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from inception_tf.config import DataConfig
-from inception_tf.data.sources.splits import Split
+from inception_tf.data.loading import sequence_reader
+from inception_tf.data.sources.splits import Records, Split
 from inception_tf.errors import UserError
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "CROP_STREAM",
     "PIXEL_STREAM",
     "REDRAW_STREAM",
+    "block_order",
     "fold_in",
     "sample_order",
     "seed_for",
@@ -23,6 +26,7 @@ __all__ = [
 # Independent random streams of one run.
 STREAMS = 5
 SHUFFLE_STREAM, CROP_STREAM, PIXEL_STREAM, BATCH_STREAM, REDRAW_STREAM = range(STREAMS)
+BLOCK = 64  # neighboring records that a block shuffle reads at once: 7 MB of ImageNet
 PARTS = 64  # of an epoch, the work units of a tf.data service
 
 
@@ -84,6 +88,92 @@ def sample_order(
         )
 
     return tf.data.Dataset.range(start // steps * parts, last).flat_map(part_order)
+
+
+def block_order(
+    split: Split, config: DataConfig, seed: int, shard: tuple[int, int], *, start: int, epochs: int
+) -> tf.data.Dataset:
+    """An order of the training images in which records are read in sequence, for slow or remote storage.
+
+    Blocks of 64 neighboring records are read at once, in another order in each epoch, and the images of
+    `data.shuffle_images / 64` blocks are mixed.  Every epoch has every image once, but for the incomplete batch.
+
+    Args:
+        split: The training images, records.
+        config: The `data` section of a configuration.
+        seed: int. The run's seed.
+        shard: (index, count): which part of each batch, of how many; each reads all records.
+        start: int. The first step.
+        epochs: int. The end, counted from step 0.
+
+    Returns:
+        Elements (position, index, record): as `sample_order` has them, and the record, () string, empty if its
+        block cannot be read.
+
+    Raises:
+        UserError: The images are no records.
+    """
+    records = split.images
+    if not isinstance(records, Records):
+        raise UserError(
+            "data.shuffle=block reads the records of tfrecord: and tfds: data in sequence; use data.shuffle=full"
+        )
+    worker, workers = shard
+    size, steps = config.batch_size, len(split) // config.batch_size
+    rows = size * worker // workers, size * (worker + 1) // workers
+    files, numbers = records.locations[:, 0], records.locations[:, 1] // BLOCK
+    changes = (np.diff(files) != 0) | (np.diff(numbers) != 0)
+    bounds = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(split)]])
+    first, end = tf.constant(bounds[:-1]), tf.constant(bounds[1:])
+    read = sequence_reader(records)
+    mixed = config.shuffle_images
+
+    def read_block(block):
+        indices = tf.range(first[block], end[block])
+        return tf.data.Dataset.from_tensor_slices((indices, read(indices)))
+
+    def mix(window_seed, window, indices, found):
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(tf.size(indices)), fold_in(window_seed, window)
+        )
+        return tf.gather(indices, order), tf.gather(found, order)
+
+    def epoch_order(epoch):
+        epoch_seed = seed_for(seed, SHUFFLE_STREAM, epoch)
+        blocks = tf.random.experimental.stateless_shuffle(
+            tf.range(len(bounds) - 1, dtype=tf.int64), epoch_seed
+        )
+        begin = tf.maximum(start - epoch * steps, 0) * size
+        # Windows before the first step are not read.
+        skipped = begin // mixed * mixed
+        ends = tf.cumsum(tf.gather(end - first, blocks))
+        block = tf.searchsorted(ends, skipped[tf.newaxis], side="right")[0]
+        before = tf.where(block > 0, ends[tf.maximum(block - 1, 0)], 0)
+        windows = (
+            tf.data.Dataset.from_tensor_slices(blocks[block:])
+            .interleave(read_block, cycle_length=1, num_parallel_calls=1)
+            .skip(skipped - before)
+            .batch(mixed)
+            .enumerate(skipped // mixed)
+            .map(lambda window, item: mix(epoch_seed, window, *item))
+            .prefetch(1)
+            .unbatch()
+        )
+        return (
+            windows.enumerate(skipped)
+            .skip(begin - skipped)
+            .take(steps * size - begin)
+            .map(lambda number, item: (epoch * steps * size + number, *item))
+        )
+
+    order = tf.data.Dataset.range(start // steps, epochs).flat_map(epoch_order)
+    if workers > 1:
+        order = order.filter(
+            lambda position, index, record: (
+                (position % size >= rows[0]) & (position % size < rows[1])
+            )
+        )
+    return order
 
 
 def _order(count: int, steps: int, batch_size: int, seed: tf.Tensor) -> tf.Tensor:
