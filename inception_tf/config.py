@@ -58,6 +58,7 @@ AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 # blur from NumPy while the graph is made, one width for the whole run.
 AUTOAUGMENT_POLICIES = ("v0", "reduced_imagenet", "reduced_cifar10", "svhn", "simple", "vit")
 SCHEDULES = ("cosine", "exponential", "step", "constant")
+KEEPS = ("last", "best")
 PRECISIONS = ("auto", "float32", "mixed_float16", "mixed_bfloat16")
 SEEDS = Range(0, 2**32 - 1)  # what NumPy takes
 # The top of the Model Garden's scale; beyond it thresholds leave the range of a pixel and wrap around.
@@ -315,6 +316,17 @@ class TrainingConfig:
         "the first of `epochs`, in which only the classifiers are trained",
         "epochs",
         within=AT_LEAST_0,
+    )
+    keep: str = setting(
+        "last",
+        "the result: last, or best, the epoch with the highest top-1 accuracy in validation",
+        within=OneOf(KEEPS),
+    )
+    patience: int | None = setting(
+        None,
+        "epochs without a better one after which the training ends; null: it never does",
+        "epochs",
+        within=AT_LEAST_1,
     )
     freeze_batch_norm: bool = setting(False, "keep the loaded moving statistics and betas")
     warm_up_statistics: bool = setting(

@@ -190,6 +190,7 @@ def test_the_ranges_are_these():
         "optimizer.layer_decay": "in (0, 1]",
         "optimizer.weight_decay": "at least 0",
         "training.focal_gamma": "at least 0",
+        "training.patience": "at least 1",
         "optimizer.momentum": "in [0, 1)",
         "optimizer.decay": "in [0, 1)",
         "optimizer.epsilon": "above 0",

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+TRIVIAL = 5  # classes
+
 
 @click.command("train")
 @click.option(
@@ -106,10 +108,13 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
         bar.close()
     if not is_chief:
         return
-    last, best = report["last"], report["best"]
+    result, best = report["result"], report["best"]
+    # Of five classes or fewer every answer is among the best five.
+    top5 = f", top-5 {result['val_top5']:.2%}" if report["classes"] > TRIVIAL else ""
+    kept = f"of epoch {result['epoch']}" if report["keep"] == "best" else "of the last epoch"
     click.echo(
-        f"{report['model']} on {report['data']}: top-1 {last['val_top1']:.2%}, top-5 {last['val_top5']:.2%}"
-        f" after {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
+        f"{report['model']} on {report['data']}: top-1 {result['val_top1']:.2%}{top5} with the weights {kept}, after"
+        f" {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
         f" {report['precision_reason']}); best top-1 {best['val_top1']:.2%} in epoch {best['epoch']}"
     )
     if config.model.weights:

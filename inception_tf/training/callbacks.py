@@ -16,9 +16,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from inception_tf.config import TrainingConfig
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.progress import progress_bar
 from inception_tf.run_folder import Run
+from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.distribute import Team
 
@@ -56,6 +58,7 @@ class Recorder(keras.callbacks.Callback):
         progress: how far the run is before the first `fit`.
         save_every: seconds between two checkpoints within an epoch.
         team: the processes that train together; None: this one alone.
+        training: which epoch is kept and when the run ends early; None: the last, and never.
     """
 
     def __init__(
@@ -64,8 +67,10 @@ class Recorder(keras.callbacks.Callback):
         progress: Progress,
         save_every: float = SAVE_EVERY,
         team: Team | None = None,
+        training: TrainingConfig | None = None,
     ):
         super().__init__()
+        self.training = training or TrainingConfig()
         self.run = run
         self.team = team or Team()
         self.save_every = save_every
@@ -127,9 +132,17 @@ class Recorder(keras.callbacks.Callback):
             **{_plain_name(name): float(value) for name, value in (logs or {}).items()},
         }
         self._advance(self.progress.step, [*self.progress.history, row])
+        history = self.progress.history
+        keeps_best = self.training.keep == BEST and self.team.is_chief
         if self.team.is_chief:
-            atomic_write_text(self.run.path / "history.csv", _as_csv(self.progress.history))
+            atomic_write_text(self.run.path / "history.csv", _as_csv(history))
+        if keeps_best:
+            keep_best(self.run.checkpoints, self.model, history)
         self._save(self.progress, *self.team.any(self.asked_to_stop))
+        if keeps_best:
+            forget_others(self.run.checkpoints, history)
+        if is_over(history, self.training):
+            self.model.stop_training = True
 
     def _advance(self, step, history):
         seconds = time.perf_counter() - self.started

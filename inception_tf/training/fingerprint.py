@@ -23,6 +23,9 @@ MAY_CHANGE = {
     "data.name": "the images themselves are compared, wherever they lie",
     "data.cache": "the same pixels, kept elsewhere",
     "data.max_bad": "when the run ends, not what it computes",
+    "training.epochs": "the steps to come have the learning rates of the longer run at their positions",
+    "training.keep": "its result, not the training",
+    "training.patience": "when the run ends, not what it computes",
     "training.max_bad_steps": "when the run ends, not what it computes",
     "training.recalibrate_batch_norm": "its result, not the training",
 }

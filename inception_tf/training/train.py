@@ -24,6 +24,7 @@ from inception_tf.host.environment import environment
 from inception_tf.models import find_network
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint as resume
+from inception_tf.training.best import BEST, best_row, is_over, take_best
 from inception_tf.training.callbacks import LogInputsAndGraph, Recorder
 from inception_tf.training.compile import compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
@@ -43,6 +44,8 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
 
 __all__ = ["train"]
+
+SCORES = ("val_top1", "val_top5")
 
 log = logging.getLogger("inception_tf")
 
@@ -90,7 +93,7 @@ def train(
             log.warning("%s: %s", plan.source.name, warning)
     known = make_fingerprint(run, plan)
     progress = resume.Progress(images=len(plan.train), fingerprint=known)
-    recorder = Recorder(run, progress, team=team)
+    recorder = Recorder(run, progress, team=team, training=config.training)
     determinism = op_determinism(config.training.deterministic)
     with determinism, team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
@@ -137,7 +140,7 @@ def _watched_fit(
         with warnings.catch_warnings():
             # How many images can be read is only known at the end; Keras warns about a short epoch.
             warnings.filterwarnings("ignore", message="Your input ran out of data")
-            _fit(model, plan, team, recorder.progress.step, callbacks)
+            _fit(model, plan, team, recorder, callbacks)
     except tf.errors.OpError as error:
         for bad in plan.bad:
             failure = bad.failure()
@@ -155,20 +158,28 @@ def _restored(
     progress = resume.read_progress(checkpoint)
     _check_data(run, plan, progress)
     check_fingerprint(checkpoint, progress.fingerprint, run, plan, known)
+    if progress.step > plan.config.training.epochs * plan.steps:
+        raise UserError(
+            f"{run.path} has done {progress.step // plan.steps} epochs; --epochs may be more than that, not"
+            f" {plan.config.training.epochs}"
+        )
     phase = plan.phase_before(progress.step)
     if phase.first:
         compile_for(model, plan, phase)
     return resume.restore(checkpoint, model)
 
 
-def _fit(model: keras.Model, plan: TrainingPlan, team: Team, done: int, callbacks: list) -> None:
-    """Calls `model.fit` from step `done`, once for each phase and once for the rest of an interrupted epoch."""
+def _fit(
+    model: keras.Model, plan: TrainingPlan, team: Team, recorder: Recorder, callbacks: list
+) -> None:
+    """Calls `model.fit` for what is left, once for each phase and once for the rest of an interrupted epoch."""
+    done, training = recorder.progress.step, plan.config.training
     phase, batch_size = plan.phase_before(done), plan.config.data.batch_size
 
     def targets(x, y):
         return x, dict.fromkeys(model.output, y)
 
-    while done < plan.config.training.epochs * plan.steps:
+    while done < training.epochs * plan.steps and not is_over(recorder.progress.history, training):
         epoch, offset = divmod(done, plan.steps)
         if epoch == phase.end:
             phase = phase_at(plan.config, epoch)
@@ -244,31 +255,49 @@ def _finish(
 ) -> dict:
     """Writes the result: the plain network in float32 with the trained weights, the report, the curves."""
     result = create_model(plan.config.model.name, dtype="float32", **plan.model_arguments())
-    with averaged(model):
-        trained = {v.path: v for v in model.variables}
-        for variable in result.weights:
-            variable.assign(trained[variable.path])
-    report = _report(plan, result, progress)
+    history, training = progress.history, plan.config.training
+    is_best = training.keep == BEST and take_best(run.checkpoints, result, history)
+    if not is_best:
+        with averaged(model):
+            trained = {v.path: v for v in model.variables}
+            for variable in result.weights:
+                variable.assign(trained[variable.path])
+    kept = best_row(history) if is_best else history[-1]
+    scores = {"epoch": kept["epoch"], **{name: kept[name] for name in SCORES}}
     if team.is_chief:
-        batches = plan.config.training.recalibrate_batch_norm
-        if batches:
-            recalibrate(result, plan.training_data(), batches)
+        if training.recalibrate_batch_norm:
+            recalibrate(result, plan.training_data(), training.recalibrate_batch_norm)
+            scores |= _scores(result, plan)
         with atomic_path(run.model_file) as temporary:
             result.save(temporary)
+    report = _report(plan, result, progress) | {"keep": training.keep, "result": scores}
+    if team.is_chief:
         atomic_write_text(run.path / "report.json", json.dumps(report, indent=2) + "\n")
         title = f"{plan.config.model.name} on {plan.source.name}"
-        draw_curves(progress.history, run.path / "curves.png", title=title)
+        draw_curves(history, run.path / "curves.png", title=title)
     team.wait()  # no process ends before everything is written
     return report
 
 
+def _scores(network: keras.Model, plan: TrainingPlan) -> dict:
+    """`SCORES` of a network that is not the one which the last validation saw."""
+    forward = tf.function(lambda images: network(images, training=False), autograph=False)
+    metrics = (keras.metrics.CategoricalAccuracy(), keras.metrics.TopKCategoricalAccuracy(k=5))
+    for images, labels in plan.validation_data():
+        found = forward(images)
+        for metric in metrics:
+            metric.update_state(labels, found)
+    return {name: float(metric.result()) for name, metric in zip(SCORES, metrics, strict=True)}
+
+
 def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) -> dict:
     history = progress.history
-    best = max(history, key=lambda row: row["val_top1"])
+    best = best_row(history)
     return {
         "model": plan.config.model.name,
         "parameters": result.count_params(),
         "data": plan.source.name,
+        "classes": plan.classes,
         "images": {name: len(split) for name, split in plan.source.splits.items()},
         "skipped": {name: reason for bad in plan.bad for name, reason in bad.reasons.items()},
         "recalibrated_batches": plan.config.training.recalibrate_batch_norm,
@@ -278,7 +307,7 @@ def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) 
         "epochs": len(history),
         "steps": progress.step,
         "seconds": round(progress.seconds, 1),
-        "last": {name: history[-1][name] for name in ("val_top1", "val_top5")},
+        "last": {name: history[-1][name] for name in SCORES},
         "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
         "environment": environment(),
     }
