@@ -22,6 +22,7 @@ from inception_tf.run_folder import Run
 from inception_tf.weights import load_weights
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
+from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
 from inception_tf.weights.names.torch import FID_CLASSES
 from inception_tf.weights.recognize import describe_file
@@ -81,7 +82,7 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
     prepared; other files of this project are assumed to need slim's preprocessing.
 
     Args:
-        path: a run folder, or a weights file as `load_weights` accepts it.
+        path: a run folder, or a weights file as `load_weights` accepts it, also of the Hub (`hf://`).
         model: the name of the network that a weights file of another project belongs to; None for a file of this
             project, which says so itself; ignored for a run folder.
 
@@ -91,6 +92,7 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
     Raises:
         UserError: nothing is at `path`, `model` is missing, or the file holds no classifier.
     """
+    path = local_file(path)
     if Path(path).is_dir() and not path.endswith(".keras"):
         return open_run(path)
     if not Path(path).exists() and not Path(f"{path}.index").exists():

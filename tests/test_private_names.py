@@ -47,6 +47,7 @@ PUBLIC = {
     "fastapi.responses",
     "google.protobuf",
     "google.protobuf.message",
+    "huggingface_hub.errors",
     "keras.applications",
     "kserve.errors",
     "matplotlib.axes",
@@ -55,6 +56,7 @@ PUBLIC = {
     "matplotlib.patches",
     "matplotlib.ticker",
     "pyarrow.parquet",
+    "safetensors.numpy",
     "sklearn.datasets",
     "tensorflow_serving.apis",
 }

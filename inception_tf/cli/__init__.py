@@ -38,11 +38,12 @@ COMMANDS = {
     "recipes": "List the recipes, or the keys of one with their meaning.",
     "summary": "Print a network's layer table.",
     "train": "Train a network into a run folder.",
+    "weights": "List the published weights, and which of them are in the cache.",
     "verify": "Check that a SavedModel loads and serves correctly.",
 }
 
 # Commands that work where Keras has another backend and TensorFlow is not installed.
-WITHOUT_TENSORFLOW = ("benchmark", "convert", "info", "models", "recipes", "summary")
+WITHOUT_TENSORFLOW = ("benchmark", "convert", "info", "models", "recipes", "summary", "weights")
 
 
 class Commands(click.Group):

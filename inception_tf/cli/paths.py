@@ -27,7 +27,7 @@ PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpo
 class InputPath(click.ParamType):
     """A path that must exist, or, with `or_address`, the address of a server.
 
-    A TF1 checkpoint is named without the `.index` of its file.
+    A TF1 checkpoint is named without the `.index` of its file; a file of the Hub (`hf://`) is downloaded by the command.
     """
 
     name = "path"
@@ -37,7 +37,7 @@ class InputPath(click.ParamType):
         self.or_address = or_address
 
     def convert(self, value, param, ctx):
-        if self.or_address and "://" in value:
+        if (self.or_address and "://" in value) or value.startswith("hf://"):
             return value
         if self.or_address and ADDRESS.match(value) and not os.path.exists(value):
             raise UserError(

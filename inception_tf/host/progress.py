@@ -15,12 +15,13 @@ __all__ = ["progress_bar"]
 TERMINAL_S, LOG_S = 0.2, 5.0
 
 
-def progress_bar(total: int | None, desc: str, **options: Any) -> tqdm:
-    """Creates a tqdm progress bar on stderr that counts images.
+def progress_bar(total: int | None, desc: str, *, unit: str = "images", **options: Any) -> tqdm:
+    """Creates a tqdm progress bar on stderr that counts images, or other units.
 
     Args:
         total: the number of images; None where it is unknown.
         desc: the text before the bar.
+        unit: what is counted.
         options: further arguments of `tqdm.tqdm`.
 
     Returns:
@@ -29,6 +30,4 @@ def progress_bar(total: int | None, desc: str, **options: Any) -> tqdm:
     from tqdm import tqdm
 
     interval = TERMINAL_S if sys.stderr.isatty() else LOG_S
-    return tqdm(
-        total=total, desc=desc, unit="images", file=sys.stderr, mininterval=interval, **options
-    )
+    return tqdm(total=total, desc=desc, unit=unit, file=sys.stderr, mininterval=interval, **options)

@@ -14,6 +14,7 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.convert import read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
+from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.metadata import read_preprocessing, read_switches
 from inception_tf.weights.registry import find_release, release_names
@@ -62,10 +63,11 @@ def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None
     """
     if weights in release_names(network):
         return find_release(network, weights).preprocessing
-    check_weights_path(weights)
-    source = detect_source(weights, SOURCES)
+    path = local_file(weights)
+    check_weights_path(path)
+    source = detect_source(path, SOURCES)
     if source == NATIVE:
-        return read_preprocessing(weights)
+        return read_preprocessing(path)
     return read_foreign_weights(network, source, weights).preprocessing
 
 
@@ -73,6 +75,7 @@ def _fill_from_file(
     model: keras.Model, network: str, path: str, switches: dict, new_head: bool
 ) -> str:
     """Loads `model` from a file, which is read once, and returns the name of its input scale."""
+    address, path = path, local_file(path)
     check_weights_path(path)
     source = detect_source(path, SOURCES, model_limit(model))
     if source == NATIVE:
@@ -80,7 +83,7 @@ def _fill_from_file(
         preprocessing = read_preprocessing(path)
         load_weights(model, path, skip_head=new_head)
         return preprocessing.scale if preprocessing else "unit"
-    found = read_foreign_weights(network, source, path)
+    found = read_foreign_weights(network, source, address)
     _check_switches(network, path, found.switches, switches)
     found.assign(model, skip_head=new_head)
     return found.preprocessing.scale

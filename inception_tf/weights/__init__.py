@@ -15,6 +15,7 @@ from inception_tf.nn.network import check_not_wrapped
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import FOLDED
+from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.recognize import has_layers_of
 from inception_tf.weights.sources import NATIVE, SOURCES, check_ema
@@ -48,7 +49,8 @@ def load_weights(
         path: A `.weights.h5`, `.keras` or `.h5` file of this project, a checkpoint of slim
             (`inception_v3.ckpt`), an `.h5` file of `keras.applications` or its models saved by Keras 3
             (`.weights.h5`, `.keras`), a `.safetensors` or `.pth` state dict of torchvision or timm,
-            BVLC's GoogLeNet as `.npz` or `.caffemodel`, or the frozen graph of 2015 (`.pb`).
+            BVLC's GoogLeNet as `.npz` or `.caffemodel`, or the frozen graph of 2015 (`.pb`);
+            or the address of such a file on the Hugging Face Hub, `hf://OWNER/REPOSITORY/FILE@REVISION`.
         source: str. "native" (this project), "slim", "keras", "torchvision", "timm", "bvlc", "graph" (a frozen graph), or "auto"
             to detect it from the file's name and format.
         strict: bool. Refuse a file that lacks a variable of the model or has more than the model; False
@@ -74,7 +76,7 @@ def load_weights(
         >>> print(inception_tf.load_weights(model, "inception_v3.weights.h5"))
         378 arrays read, 378 used.
     """
-    path = os.fspath(path)
+    path = local_file(path)
     if source != "auto" and source not in SOURCES:
         raise unknown("source", source, ["auto", *SOURCES])
     check_weights_path(path)

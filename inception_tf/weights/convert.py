@@ -24,6 +24,7 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
+from inception_tf.weights.hub import hub_repository, local_file
 from inception_tf.weights.limits import class_count, network_limit
 from inception_tf.weights.metadata import write_network, write_preprocessing, write_switches
 from inception_tf.weights.recognize import describe_file, recognize_file
@@ -234,15 +235,15 @@ def read_foreign_weights(
     """
     if source not in FOREIGN:
         raise unknown("source", source, FOREIGN)
-    path = os.fspath(path)
+    address, path = os.fspath(path), local_file(path)
     check_weights_path(path)
     check_ema(ema, source)
     limit = network_limit(find_network(name))
     file = SOURCES[source].read(path, ema, NOTHING, limit)
-    named = release or _release_of_name(name, path)
+    named = release or _release_of_name(name, address)
     known = switches if switches or not named else named.switches
     network, chosen, names = _network(name, source, path, file, ema, known)
-    release, why = identify_release(name, source, path, release, chosen)
+    release, why = identify_release(name, source, address, release, chosen)
     preprocessing = release.preprocessing if release else Preprocessing(network.size)
     return ForeignWeights(
         file,
@@ -272,6 +273,7 @@ def file_switches(
     Raises:
         UserError: As in `load_weights`.
     """
+    path = local_file(path)
     check_weights_path(path)
     source = detect_source(path, SOURCES, network_limit(find_network(name)))
     if source == NATIVE:
@@ -352,8 +354,19 @@ def _heads(
 
 
 def _release_of_name(name: str, path: str) -> Release | None:
-    """The release of a network whose file has this name; a name that several have, `model.safetensors`, says nothing."""
-    found = [r for r in RELEASES if r.network == name and os.path.basename(path) in r.names]
+    """The release of a network whose file has this name, or that lies in this repository of the Hub.
+
+    A name that several files have, `model.safetensors`, says nothing.
+    """
+    repository = hub_repository(path)
+    found = [
+        one
+        for one in RELEASES
+        if one.network == name
+        and (
+            f"/{repository}/" in one.address if repository else os.path.basename(path) in one.names
+        )
+    ]
     return found[0] if len(found) == 1 else None
 
 

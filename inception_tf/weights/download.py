@@ -3,27 +3,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
 import time
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import keras
 
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.host.files import cache_folder
+from inception_tf.host.files import check_content
+from inception_tf.host.locks import lock_folder
+from inception_tf.models import find_network
 from inception_tf.weights.convert import convert
+from inception_tf.weights.fetch import FirstDownload, check_sums, download, file_sums, keep_record
 from inception_tf.weights.formats.tf1_checkpoint import require_tensorflow
-from inception_tf.weights.registry import RELEASES, Release
+from inception_tf.weights.limits import network_limit
+from inception_tf.weights.registry import RELEASES, Release, release_folder
 
 __all__ = ["fetch_release"]
 
-ATTEMPTS = 3
-RETRY_DELAY_S = 1.0  # seconds before the second attempt; doubled for each further one
+POLL_S = 0.2  # seconds between two looks at another process' lock
 CLASSES = 1000  # of ImageNet
 
 
@@ -40,14 +42,34 @@ def fetch_release(release: Release) -> Path:
         UserError: The download failed (the message says where to put the file by hand), the checksum
             is wrong, or the format needs a package that is not installed.
     """
-    folder = cache_folder() / f"{release.network}-{release.name}"
+    folder = release_folder(release)
     converted = folder / f"{release.network}.weights.h5"
     if not converted.exists():
         if release.source == "slim":  # before the download, not after it
             _require_tensorflow(release)
-        folder.mkdir(parents=True, exist_ok=True)
-        _convert(_unpacked(_downloaded(release, folder), release), release, converted)
+        with _alone(folder):
+            if not converted.exists():  # another process may have made it meanwhile
+                folder.mkdir(parents=True, exist_ok=True)
+                path, made = _downloaded(release, folder)
+                _convert(_unpacked(path, release), release, converted)
+                if made:
+                    keep_record(path, made)
     return converted
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process downloads to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock_folder(folder, "downloads to"))
+            except UserError:
+                time.sleep(POLL_S)
+            else:
+                break
+        yield
 
 
 def _require_tensorflow(release: Release) -> None:
@@ -62,55 +84,19 @@ def _require_tensorflow(release: Release) -> None:
     )
 
 
-def _downloaded(release: Release, folder: Path) -> Path:
-    """The file as published, in `folder`; a file put there by hand is used if its checksum is right."""
+def _downloaded(release: Release, folder: Path) -> tuple[Path, FirstDownload | None]:
+    """The file as published, in `folder`, and its download, if it was not there.
+
+    A file put there by hand is used if its checksum is right, and is kept if not.
+    """
     path = folder / release.file
-    if not path.exists():
-        part = _with_retries(release, folder)
-        _check(part, release)
-        part.replace(path)
-    _check(path, release)
-    return path
-
-
-def _with_retries(release: Release, folder: Path) -> Path:
-    for left in reversed(range(ATTEMPTS)):
-        try:
-            # Under another name until it is complete, in case the process is killed.
-            return Path(
-                keras.utils.get_file(
-                    fname=f".part-{os.getpid()}-{release.file}",
-                    origin=release.address,
-                    cache_dir=str(folder.parent),
-                    cache_subdir=folder.name,
-                    force_download=True,
-                )
-            )
-        # get_file raises a bare Exception for every network failure.
-        except Exception as error:
-            if left:
-                time.sleep(RETRY_DELAY_S * 2 ** (ATTEMPTS - 1 - left))
-                continue
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"cannot download {release.address}: {reason}; put that file by hand at"
-                f" {folder / release.file} and try again"
-            ) from error
-    raise AssertionError("unreachable")
-
-
-def _check(path: Path, release: Release) -> None:
-    kind, _, wanted = release.checksum.partition(":")
-    if not wanted:
-        return
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if not found.startswith(wanted):
-        path.unlink()
-        raise UserError(
-            f"{release.file} has the {kind} checksum {found} and should have {wanted}: it is damaged or"
-            " was changed, and has been removed; try again to download it"
-        )
+    if not os.path.lexists(path):
+        return path, download(release.address, path, release.checksums)
+    check_content(path)
+    sums = file_sums(path, tuple(release.checksums))
+    then = "it is left as it is: replace it, or remove it to download it again"
+    check_sums(str(path), sums, release.checksums, then)
+    return path, None
 
 
 def _unpacked(path: Path, release: Release) -> Path:
@@ -120,10 +106,17 @@ def _unpacked(path: Path, release: Release) -> Path:
     target = path.with_name(release.member)
     try:
         with tarfile.open(path) as archive, atomic_path(target) as unfinished:
-            of_that_name = (m for m in archive if Path(m.name).name == release.member)
-            inside = next(filter(None, map(archive.extractfile, of_that_name)))
+            inside = next(m for m in archive if m.isfile() and Path(m.name).name == release.member)
+            limit = network_limit(find_network(release.network))
+            if inside.size > limit:
+                raise UserError(
+                    f"{release.member} in {path} unpacks to {inside.size:,} bytes, and the network needs at most"
+                    f" {limit:,}; remove the archive and try again"
+                )
+            content = archive.extractfile(inside)
+            assert content is not None  # of a regular file
             with open(unfinished, "wb") as file:
-                shutil.copyfileobj(inside, file)
+                shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, StopIteration, zlib.error) as error:
         raise UserError(
             f"{path} is damaged or has no {release.member}; remove it and try again"

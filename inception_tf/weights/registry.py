@@ -7,18 +7,22 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, did_you_mean, unknown
+from inception_tf.host.files import cache_folder
 from inception_tf.models import SCALE
 from inception_tf.weights.names.torch import FID_CLASSES
 
 __all__ = [
     "RELEASES",
     "Release",
+    "cached_file",
     "check_release_name",
     "find_release",
+    "release_folder",
     "release_names",
     "releases_of",
 ]
@@ -36,9 +40,9 @@ class Release:
     source: str  # a source of `load_weights`: the format
     address: str
     member: str  # the file inside an archive; empty if the address is the file itself
-    checksum: (
-        str  # "md5:...", "sha1:...", "sha256:..." or a prefix of it; empty if none is published
-    )
+    # "md5:...", "sha1:...", "sha256:..." or its beginning, with spaces between several; empty if none is published:
+    # the first download is then trusted, and later ones must be equal.
+    checksum: str
     license: str
     classes: int  # 1001 counts a background class first
     preprocessing: Preprocessing
@@ -59,16 +63,46 @@ class Release:
         return tuple(name for name in (self.file, self.member, *self.other_files) if name)
 
     @property
+    def checksums(self) -> dict[str, str]:
+        """The published checksums: kind → digest, or its beginning."""
+        return {
+            kind: digest
+            for kind, _, digest in (one.partition(":") for one in self.checksum.split())
+        }
+
+    @property
+    def size(self) -> int | None:
+        """The size of the file in bytes; None if it is not published."""
+        return SIZES.get(self.file)
+
+    @property
     def file(self) -> str:
         """The name of the file to fetch."""
         return self.address.rsplit("/", 1)[1]
 
 
-SLIM = "http://download.tensorflow.org/models/"
+SLIM = "https://storage.googleapis.com/download.tensorflow.org/models/"
 KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 TORCH = "https://download.pytorch.org/models/"
 TIMM = "https://huggingface.co/timm/"
-BVLC = "http://dl.caffe.berkeleyvision.org/"
+# OpenVINO's copy: the model zoo's own server, dl.caffe.berkeleyvision.org, has no HTTPS.
+BVLC = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.1/googlenet-v1/"
+# slim publishes no checksums; these are those of OpenVINO's Open Model Zoo, models/public/googlenet-v*-tf/model.yml.
+SLIM_SUMS = {
+    "inception_v1_2016_08_28.tar.gz": "sha256:7a620c430fcaba8f8f716241f5148c4c47c035cce4e49ef02cfbe6cd1adf96a6",
+    "inception_v2_2016_08_28.tar.gz": "sha384:c0b2efbae8fc5e237ae67637dca3f311d4b4f7da576b56067e83d95c398a2fcc"
+    "d50baff9cc0de64335f4d7b78e1adb07",
+}
+# Bytes, by the same files, Keras' progress bar and torchvision's `_file_size` (MiB, three digits).
+SIZES = {
+    "inception_v1_2016_08_28.tar.gz": 24_642_554,
+    "inception_v2_2016_08_28.tar.gz": 41_577_079,
+    "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": 96_112_376,
+    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5": 225_209_952,
+    "googlenet-1378be20.pth": 52_147_000,
+    "inception_v3_google-0cc3c7bd.pth": 108_950_000,
+    "bvlc_googlenet.caffemodel": 53_533_754,
+}
 APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 
 
@@ -82,7 +116,7 @@ def _slim(network: str, date: str, size: int, accuracy: tuple[float, float]) -> 
         "slim",
         SLIM + archive,
         member,
-        "",
+        SLIM_SUMS.get(archive, ""),
         APACHE,
         1001,
         preprocessing,
@@ -222,13 +256,42 @@ RELEASES: tuple[Release, ...] = (
         "bvlc",
         BVLC + "bvlc_googlenet.caffemodel",  # 53,533,754 bytes, the auxiliary classifiers included
         "",
-        "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204",
+        "sha1:405fc5acd08a3bb12de8ee5e23a96bec22f08204"
+        " sha256:6f7101e3a2183738a7125a0c5021ba82a1feb4228c5ca0924d991b6daf6f6fad",
         "unrestricted",
         1000,
         Preprocessing(224, None, "caffe", stored=256),
         (68.7, 88.9),
     ),
 )
+
+
+def release_folder(release: Release) -> Path:
+    """Where a release is kept.
+
+    Args:
+        release: The release.
+
+    Returns:
+        A folder in the cache, which may not exist: with the file as published, a record of its download, and
+        the converted weights.
+    """
+    return cache_folder() / f"{release.network}-{release.name}"
+
+
+def cached_file(release: Release) -> tuple[Path, bool]:
+    """The file of a release, as published, in the cache.
+
+    Args:
+        release: The release.
+
+    Returns:
+        Its path, and whether the file or what was converted from it is there.
+    """
+    folder = release_folder(release)
+    converted = folder / f"{release.network}.weights.h5"
+    path = folder / release.file
+    return path, path.exists() or converted.exists()
 
 
 def release_names(network: str) -> list[str]:
