@@ -51,7 +51,7 @@ SOURCE_KEYS = (
     "nested",
     "key",
 )  # how a data source is read
-SHUFFLE = ("full", "block")
+SHUFFLE = ("full", "weak", "block")
 PHOTOMETRIC = ("full", "reduced", "none")
 AUTO_AUGMENT = ("none", "randaugment", "autoaugment")
 # The Model Garden's for classification.  Not its deit3_three_augment: that one draws the width of its
@@ -160,8 +160,12 @@ class DataConfig:
     )
     shuffle: str = setting(
         "full",
-        "order of the training images: full, or block, which reads TFRecords in sequence, for slow storage",
+        "of the training images: full; weak, the same images in a batch in every epoch; or block, which reads"
+        " TFRecords in sequence, for slow storage",
         within=OneOf(SHUFFLE),
+    )
+    balance: bool = setting(
+        False, "draw every class equally often, with replacement, however many images it has"
     )
     shuffle_images: int = setting(
         4096, "encoded images in memory that a block shuffle mixes", "images", within=AT_LEAST_1
@@ -578,6 +582,11 @@ def _check_ranges(config: Config) -> None:
         raise UserError(
             f"training.head_epochs must be below training.epochs, {training.epochs}, got"
             f" {training.head_epochs}"
+        )
+    if config.data.balance and config.data.shuffle != "full":
+        raise UserError(
+            f"data.balance draws images in an order of its own; take data.shuffle=full with it, not"
+            f" {config.data.shuffle}"
         )
     _check_service(config.data)
 

@@ -45,6 +45,7 @@ from inception_tf.training.recipes import list_recipes, read_recipe
         ("training.precision=bf16", "unknown training.precision 'bf16'"),
         ("model.dropout=1", "model.dropout must be in [0, 1), got 1.0"),
         ("data.name=[", "is not YAML"),
+        ("data.shuffle=week", "did you mean 'weak'?"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(setting, sentence):
@@ -224,6 +225,12 @@ def test_a_frozen_config_is_frozen():
     assert config.as_dict()["model"]["switches"] == {"lrn": True}
     assert yaml.safe_load(yaml.safe_dump(config.as_dict()))["model"]["switches"] == {"lrn": True}
     assert hash(config) == hash(Config().override(["model.switches={lrn: true}"]))
+
+
+@pytest.mark.parametrize("shuffle", ["weak", "block"])
+def test_balanced_images_have_one_order(shuffle):
+    with pytest.raises(UserError, match=f"take data.shuffle=full with it, not {shuffle}"):
+        Config().override(["data.balance=true", f"data.shuffle={shuffle}"])
 
 
 def test_every_setting_says_what_it_is():

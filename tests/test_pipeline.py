@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import subprocess
@@ -34,9 +35,9 @@ def _shown(batch):
     return [round(float((x[0, 0, 0] + 1) * 127.5)) for x in batch.numpy()]
 
 
-def _order(split, start=0, epochs=2, seed=0):
+def _order(split, start=0, epochs=2, seed=0, config=PLAIN):
     stream = pipeline.training_batches(
-        split, PLAIN, size=8, classes=2, seed=seed, epochs=epochs, start=start
+        split, config, size=8, classes=2, seed=seed, epochs=epochs, start=start
     )
     return [number for batch, _ in stream for number in _shown(batch)]
 
@@ -63,6 +64,43 @@ def test_no_two_images_keep_meeting_in_a_batch():
     assert pairs.sum() == 200 * 16 * 6
     assert abs(pairs.std() - 3.0) < 0.3
     assert pairs.max() < 26
+
+
+def test_weakly_shuffled_the_same_images_form_a_batch_in_every_epoch():
+    weak = dataclasses.replace(PLAIN, shuffle="weak")
+    order = np.array(_order(_numbered(64), epochs=20, config=weak)).reshape(20, 16, 4)
+    batches = [[tuple(batch) for batch in epoch] for epoch in order]
+    assert len({frozenset(epoch) for epoch in map(tuple, batches)}) == 1
+    assert len({tuple(epoch) for epoch in batches}) == 20  # the batches in another order each time
+    assert sorted(order[0].ravel()) == list(range(64))
+    assert batches[0] != [tuple(range(start, start + 4)) for start in range(0, 64, 4)]
+    split = _numbered(64)
+    later = _order(split, start=21, config=weak)
+    assert later == _order(split, config=weak)[21 * 4 :]
+
+
+def test_balanced_every_class_is_drawn_equally_often_and_so_is_each_of_its_images():
+    pixels = _numbered(60).images
+    classes = np.array([0] * 48 + [3] * 9 + [1] * 3)  # of class 2 there is none
+    split = Split(pixels, classes)
+    balanced = dataclasses.replace(PLAIN, balance=True)
+    stream = pipeline.training_batches(
+        split, balanced, size=8, classes=4, seed=0, epochs=100, start=0
+    )
+    images, labels = (
+        np.concatenate(part) for part in zip(*stream.as_numpy_iterator(), strict=True)
+    )
+    numbers = ((images[:, 0, 0, 0] + 1) * 127.5).round().astype(int)
+    np.testing.assert_array_equal(labels.argmax(1), classes[numbers])
+    assert len(numbers) == 6000
+    by_class = np.bincount(classes[numbers], minlength=4)
+    # Standard deviation of 2,000: 37.
+    assert by_class[2] == 0
+    assert np.abs(by_class[[0, 1, 3]] - 2000).max() < 150
+    by_image = np.bincount(numbers, minlength=60)
+    assert np.abs(by_image[57:] - 667).max() < 110
+    assert by_image.min() > 15
+    assert _order(split, start=3, config=balanced) == _order(split, config=balanced)[12:]
 
 
 def test_another_seed_gives_another_order():

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import tensorflow as tf
 
@@ -76,9 +79,16 @@ def sample_order(
     # More epochs than needed replace the elements that a lost worker of the service took with it.
     last = tf.int64.max if config.service else epochs * parts
 
+    if config.balance:
+        epoch_order = _balanced_order(split.classes, steps, size)
+    elif config.shuffle == "weak":
+        epoch_order = _weak_order(len(split), steps, size, seed)
+    else:
+        epoch_order = partial(_order, len(split), steps, size)
+
     def part_order(number):
         epoch, part = number // parts, number % parts
-        order = _order(len(split), steps, size, seed_for(seed, SHUFFLE_STREAM, epoch))
+        order = epoch_order(seed_for(seed, SHUFFLE_STREAM, epoch))
         positions = tf.reshape(tf.range(steps * size, dtype=tf.int64), order.shape)
         begin, end = steps * part // parts, steps * (part + 1) // parts
         begin = tf.clip_by_value(start - epoch * steps, begin, end)
@@ -182,6 +192,42 @@ def _order(count: int, steps: int, batch_size: int, seed: tf.Tensor) -> tf.Tenso
     # pairs of images share a batch 1.5 times as often as by chance.
     order = tf.random.experimental.stateless_shuffle(tf.range(count, dtype=tf.int64), seed)
     return tf.reshape(order[: steps * batch_size], (steps, batch_size))
+
+
+def _weak_order(
+    count: int, steps: int, batch_size: int, seed: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Batches of the same images in every epoch, in another order: what the BN paper shuffles "more thoroughly" than.
+
+    Ioffe and Szegedy 2015, section 4.2.1: shuffling prevents the same examples from always appearing together.
+    """
+
+    def order(epoch_seed: tf.Tensor) -> tf.Tensor:
+        start = seed_for(seed, SHUFFLE_STREAM, tf.constant(0, tf.int64))
+        batches = _order(count, steps, batch_size, start)
+        rows = tf.random.experimental.stateless_shuffle(tf.range(steps), epoch_seed)
+        return tf.gather(batches, rows)
+
+    return order
+
+
+def _balanced_order(
+    classes: np.ndarray, steps: int, batch_size: int
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Images drawn with replacement: a class that has any, then one of its images, each with equal chances."""
+    by_class = tf.constant(np.argsort(classes, kind="stable"), tf.int64)
+    counts = np.bincount(classes)
+    counts = tf.constant(counts[counts > 0], tf.int64)
+    starts = tf.cumsum(counts, exclusive=True)
+
+    def order(epoch_seed: tf.Tensor) -> tf.Tensor:
+        draws = tf.random.stateless_uniform((2, steps, batch_size), epoch_seed, dtype=tf.float64)
+        chosen = tf.cast(draws[0] * tf.cast(tf.size(counts), tf.float64), tf.int64)
+        many = tf.gather(counts, chosen)
+        place = tf.cast(draws[1] * tf.cast(many, tf.float64), tf.int64)
+        return tf.gather(by_class, tf.gather(starts, chosen) + place)
+
+    return order
 
 
 def seed_for(seed: int, stream: int, number: tf.Tensor) -> tf.Tensor:
