@@ -55,6 +55,18 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFileOrNetwork(config, log)
 
 
+# What takes longest, first: then both workers end together.
+LONG = re.compile(
+    r"(^|/)((conformance|use)/|test_(verify|cli|runtimes|optimize|export_\w+|weights\w*|cache|serving_\w+|model_garden)\.py)"
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """The order in which `--dist loadfile --no-loadscope-reorder` deals the files."""
+    items.sort(key=lambda item: not LONG.search(item.nodeid))
+
+
 def pytest_collection_finish():
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
     gc.collect()
@@ -64,28 +76,9 @@ def pytest_collection_finish():
 
         keras.config.disable_traceback_filtering()  # a wrapper around every call of a layer
         if keras.backend.backend() == "tensorflow":
-            _draw_by_numpy()
+            import tensorflow as tf
 
-
-def _draw_by_numpy():
-    """Kernels drawn by NumPy: by the same law and by seed, without the dozen operations a draw of TensorFlow's."""
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    tf.debugging.disable_traceback_filtering()
-    drawn = keras.src.backend.random.truncated_normal
-
-    def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
-        if not isinstance(seed, int) or not tf.executing_eagerly():
-            return drawn(shape, mean, stddev, dtype=dtype, seed=seed)
-        rng = np.random.default_rng(seed)
-        x = rng.standard_normal(shape, np.float32)
-        while (outside := np.abs(x) > 2).any():
-            x[outside] = rng.standard_normal(outside.sum(), np.float32)
-        return tf.cast(mean + stddev * x, dtype or keras.config.floatx())
-
-    keras.src.backend.random.truncated_normal = truncated_normal
+            tf.debugging.disable_traceback_filtering()
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,14 @@ import dataclasses
 import re
 
 # Of a network's steps those for which another one of the same kind stands in.
-OF_NINE = r"Mixed_(3c|4[cdef]|5b)"
+BN_INCEPTION = r"Mixed_(3c|4[bcde]|5[ab])"
 REPEATED = {
-    "googlenet": OF_NINE,
-    "inception_v1": OF_NINE,
-    "inception": OF_NINE,
-    "bn_inception": OF_NINE,
-    "inception_v2": OF_NINE,
-    "inception_v3": r"Mixed_(5[cd]|6[cd]|7b)",
+    "googlenet": r"Mixed_(3[bc]|4[cdef]|5b)",  # auxiliary classifiers follow 4b and 4e
+    "inception_v1": r"Mixed_(3c|4.|5b)",
+    "inception": BN_INCEPTION,
+    "bn_inception": BN_INCEPTION,
+    "inception_v2": BN_INCEPTION,
+    "inception_v3": r"Mixed_(5[cd]|6[bcd]|7b)",
     "inception_v4": r"Mixed_(5[bcd]|6[bcdefg]|7[bc])",
     "inception_resnet_v1": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-5]",
     "inception_resnet_v2": r"Block(35|17)_([2-9]|\d\d)|Block8_[2-9]",

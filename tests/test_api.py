@@ -39,7 +39,10 @@ def test_preprocessing_takes_pixels_to_minus_one_and_one_and_leaves_its_input_al
     np.testing.assert_allclose(gluon, [[2.2489, 2.4286, 2.64]], atol=1e-3)
 
 
-def test_preprocessing_in_a_pipeline_of_tensorflow_works_on_another_backend():
+def test_preprocessing_and_decoding_work_on_another_backend(test_data, tmp_path):
+    """In a process of its own: Keras reads its cache folder once, and the list of names lies there already."""
+    (tmp_path / "models").mkdir()
+    shutil.copy(test_data / "imagenet_class_index.json", tmp_path / "models")
     program = """
 import keras, numpy, tensorflow as tf, inception_tf
 pixels = numpy.arange(24, dtype="float32").reshape(2, 4, 3)
@@ -49,20 +52,7 @@ for release in (None, "bvlc"):  # the latter with blue first
     expected = scale(pixels)
     data = tf.data.Dataset.from_tensor_slices(pixels.astype("uint8")).map(scale)
     numpy.testing.assert_allclose(numpy.stack(list(data)), expected, rtol=1e-6)
-assert keras.backend.backend() == "openvino"
-"""
-    subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "KERAS_BACKEND": "openvino"}, check=True
-    )
-
-
-def test_predictions_are_decoded_with_and_without_a_background_class(test_data, tmp_path):
-    """In a process of its own: Keras reads its cache folder once, and the list of names lies there already."""
-    (tmp_path / "models").mkdir()
-    shutil.copy(test_data / "imagenet_class_index.json", tmp_path / "models")
-    program = """
-import numpy, inception_tf
-for classes, goldfish in ((1000, 1), (1001, 2)):
+for classes, goldfish in ((1000, 1), (1001, 2)):  # without and with a background class
     rows = numpy.full((1, classes), 1e-4); rows[0, goldfish] = 0.9
     (first, second), = inception_tf.decode_predictions(rows, top=2)
     assert first == ("n01443537", "goldfish", 0.9), first
@@ -70,10 +60,13 @@ try:
     inception_tf.decode_predictions(numpy.zeros((1, 10)))
 except inception_tf.UserError as error:
     assert "got (1, 10)" in str(error)
+else:
+    raise AssertionError("10 classes were decoded")
+assert keras.backend.backend() == "openvino"
 """
     subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        env={**os.environ, "KERAS_BACKEND": "openvino", "KERAS_HOME": str(tmp_path)},
         check=True,
     )
 

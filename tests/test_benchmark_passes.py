@@ -15,12 +15,13 @@ from inception_tf import create_model
 from inception_tf.benchmark import passes
 
 OTHER_PYTHON = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
+pytestmark = pytest.mark.usefixtures("short_networks")
 IMAGES = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype="float32").reshape(2, 32, 32, 3)
 
 
 @pytest.fixture(scope="module", params=["float32", "mixed_bfloat16", "mixed_float16"])
 def network(request):
-    """Every kind of convolution at a few channels: 57 kernels, and the classifier's."""
+    """Every kind of convolution at a few channels, and the classifier."""
     return poisonable(
         create_model(
             "inception_v1",
@@ -40,7 +41,8 @@ def test_every_gradient_reaches_what_the_step_returns(network, how):
     model, layers = network
     step = passes.gradients(model, how)
     images = keras.ops.convert_to_tensor(IMAGES)
-    assert len(layers) == 58
+    kernels = [v for v in model.trainable_weights if v.path.endswith("/kernel")]
+    assert len(layers) == len(kernels) > 15
     assert lost(lambda: step(images), layers) == []
 
 

@@ -14,6 +14,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -156,7 +157,7 @@ def history(folder):
 
 
 def start_small(folder):
-    return subprocess.Popen([sys.executable, __file__, str(folder)])
+    return forked.Program([__file__, folder])
 
 
 def test_a_small_run_that_is_killed_ends_as_one_never_stopped(tmp_path):

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 
+import forked
 import pytest
 
 import inception_tf
@@ -35,7 +34,7 @@ def test_every_command_stands_in_the_readme_and_every_command_there_exists(readm
 def printed_by(readme, number):
     """What the Python example of that number prints."""
     example = re.findall(r"```python\n(.*?)```", readme, re.S)[number]
-    result = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True)
+    result = forked.run(["-c", example])
     assert result.returncode == 0, result.stderr
     return example, result.stdout
 

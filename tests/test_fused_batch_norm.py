@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -227,7 +228,8 @@ def test_a_saved_model_loads_fused_with_this_package_and_without_it_too(net, tmp
         "fused = keras.models.load_model('net.keras').layers[2]\n"
         "assert type(fused).__module__ == 'inception_tf.nn.batch_norm'\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    child = forked.run(["-c", program], cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
     for name in ("net", "outer"):
         loaded = keras.models.load_model(tmp_path / f"{name}.keras")
         loaded = loaded if name == "net" else loaded.layers[0]
@@ -331,7 +333,8 @@ for ours, alone in zip(two.weights, one.weights, strict=True):
 
 
 def test_two_replicas_train_as_one_and_keep_one_moving_average():
-    subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True, capture_output=True)
+    child = forked.run(["-c", TWO_REPLICAS])
+    assert child.returncode == 0, child.stderr
 
 
 def test_without_a_strategy_there_is_one_replica():

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import warnings
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -187,14 +185,7 @@ def test_all_odd_images_pass_through_training_and_evaluation_in_bounded_memory(
     """In a process of its own: no crash, no hang, and no more memory than a few images at the limit take."""
     folder = test_data / "bad_images"
     paths = [str(folder / row["file"]) for row in odd_images(folder, of_a_kind)]
-    child = subprocess.run(
-        [sys.executable, "-c", PASS],
-        input="\n".join(paths),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+    child = forked.run(["-c", PASS], text="\n".join(paths))
     assert child.returncode == 0, child.stderr[-2000:]
     count, bad, grown = map(int, child.stdout.split()[-3:])
     assert count == len(paths)

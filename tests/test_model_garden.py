@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -143,12 +143,7 @@ def test_a_batch_and_its_labels_keep_their_shapes_and_labels_sum_to_one(of_a_bat
 def test_the_same_stream_in_another_process_has_the_same_pixels():
     here = {}
     exec(STREAM, here)
-    there = subprocess.run(
-        [sys.executable, "-c", STREAM + "print(stream_hash())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    there = forked.run(["-c", STREAM + "print(stream_hash())"])
     assert there.stdout.strip() == here["stream_hash"]()
     assert len(there.stdout.strip()) == len(hashlib.sha256().hexdigest())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import collections
 import os
-import subprocess
 import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -174,13 +174,7 @@ def test_conversions_print_nothing_and_send_nothing(tmp_path):
     # Variables by which a test run is known, or that somebody has set against telemetry.
     known = ("CI", "NNCF_CI", "ORT_DISABLE_TELEMETRY", "PYTEST_VERSION")
     ours = {name: value for name, value in os.environ.items() if name not in known}
-    result = subprocess.run(
-        [sys.executable, "-c", SILENT],
-        env={**ours, "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = forked.run(["-c", SILENT], env={**ours, "HOME": str(tmp_path)})
     assert (result.returncode, result.stdout) == (0, "done\n"), result.stderr
     # Where Intel's telemetry keeps who it is, and Microsoft's what it has yet to send.
     assert not (tmp_path / "intel").exists()

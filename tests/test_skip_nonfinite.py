@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from functools import partial
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -61,19 +60,19 @@ def assert_same(found, expected):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("spoiled", [NAN, INFINITE])
-def test_a_step_on_an_image_that_is_not_finite_leaves_no_trace(dtype, spoiled):
+def test_a_step_on_an_image_that_is_not_finite_leaves_no_trace(dtype):
     model = network(dtype, scaled=dtype == "mixed_float16")
     for number in range(3):
         model.train_on_batch(*batch(number))
-    before, skipped = state(model), int(model.optimizer.skipped.value)
-    model.train_on_batch(*batch(3, spoiled))
-    assert_same(state(model), before)
-    assert int(model.optimizer.skipped.value) == skipped + 1
-    model.train_on_batch(*batch(4))
-    after = state(model)
-    assert all(np.all(np.isfinite(value)) for value in after)
-    assert any(not np.array_equal(now, then) for now, then in zip(after, before, strict=True))
+    for spoiled in (NAN, INFINITE):
+        before, skipped = state(model), int(model.optimizer.skipped.value)
+        model.train_on_batch(*batch(3, spoiled))
+        assert_same(state(model), before)
+        assert int(model.optimizer.skipped.value) == skipped + 1
+        model.train_on_batch(*batch(4))
+        after = state(model)
+        assert all(np.all(np.isfinite(value)) for value in after)
+        assert any(not np.array_equal(now, then) for now, then in zip(after, before, strict=True))
 
 
 def test_a_run_with_a_step_left_out_is_the_run_without_that_batch():
@@ -232,4 +231,5 @@ assert any((now != then).any() for now, then in zip(copies(), before, strict=Tru
 
 
 def test_two_replicas_leave_out_a_step_that_is_bad_on_one():
-    subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True)
+    child = forked.run(["-c", TWO_REPLICAS])
+    assert child.returncode == 0, child.stderr

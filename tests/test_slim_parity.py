@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -30,11 +29,9 @@ pytestmark = pytest.mark.skipif(
 
 def run_slim(folder: Path, *jobs: str) -> None:
     # tf_slim patches modules and warns of its age: it gets a process of its own.
-    subprocess.run(
-        [sys.executable, "-W", "ignore", slim_networks.__file__, str(folder), *jobs],
-        check=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    child = forked.run([slim_networks.__file__, folder, *jobs], env=hidden)
+    assert child.returncode == 0, child.stderr
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -64,7 +63,8 @@ def test_a_compiled_model_is_saved_and_loads_with_and_without_this_package(confi
         "model = keras.saving.load_model('compiled.keras', compile=False)\n"
         "assert len(model.weights) > 30 and 'inception_tf' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    child = forked.run(["-c", program], cwd=tmp_path)
+    assert child.returncode == 0, child.stderr
 
 
 @pytest.mark.slow

@@ -52,6 +52,16 @@ def sound(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def static_checks_alone(monkeypatch):
+    """Without the C++ loader's process: for what is found in the files."""
+
+    def no_run(*_):
+        raise c_api.NoLoaderError("not needed in this test")
+
+    monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)
+
+
+@pytest.fixture
 def copy(sound, tmp_path) -> Path:
     return Path(shutil.copytree(sound, tmp_path / "1"))
 
@@ -127,6 +137,7 @@ def test_torn_variables_are_found(copy):
     assert (found["sizes"].passed, found["C++ loader"].passed) == (False, False)
 
 
+@pytest.mark.usefixtures("static_checks_alone")
 def test_one_wrong_bit_in_the_variables_is_found(copy):
     (data,) = copy.glob("variables/variables.data-*")
     content = bytearray(data.read_bytes())
@@ -145,6 +156,7 @@ class EagerNorm(keras.layers.BatchNormalization):
         return super().call(inputs, training=True, mask=mask)
 
 
+@pytest.mark.usefixtures("static_checks_alone")
 @pytest.mark.parametrize("layer", [EagerDropout(), EagerNorm()], ids=["dropout", "norm"])
 def test_a_graph_that_still_trains_is_found(tmp_path, layer):
     images = keras.Input((SIZE, SIZE, 3))
@@ -208,12 +220,9 @@ def change_dtype(graph):
     graph.signature_def["classify"].outputs["scores"].dtype = tf.float64.as_datatype_enum
 
 
+@pytest.mark.usefixtures("static_checks_alone")
 @pytest.mark.parametrize("change", [drop_classify, rename_output, fix_batch, change_dtype])
-def test_a_signature_that_is_not_the_contracts_is_found(copy, change, monkeypatch):
-    def no_run(*_):
-        raise c_api.NoLoaderError("not needed in this test")
-
-    monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)
+def test_a_signature_that_is_not_the_contracts_is_found(copy, change):
     edit(copy, change)
     assert failed(copy) == {"signatures"}
 
@@ -223,6 +232,7 @@ def test_a_missing_signature_fails_in_the_loader_too(copy):
     assert failed(copy) == {"signatures", "C++ loader"}
 
 
+@pytest.mark.usefixtures("static_checks_alone")
 def test_a_function_that_needs_xla_is_found(copy):
     def force(graph):
         for function in graph.graph_def.library.function:

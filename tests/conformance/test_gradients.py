@@ -7,9 +7,18 @@ import numpy as np
 import ramps
 import tensorflow as tf
 
+import inception_tf
 
-def test_every_trainable_weight_has_a_gradient(small, images):
-    model = small()
+
+def test_every_trainable_weight_has_a_gradient(network, images, all_short):
+    model = inception_tf.create_model(
+        network.name,
+        input_shape=images.shape[1:],
+        classes=5,
+        width_multiplier=0.25,
+        aux_logits=bool(network.auxiliaries),
+    )
+    ramps.fill(model)
     # Logarithms in unequal shares: softmax and sums have directions without gradient.
     with tf.GradientTape() as tape:
         found = model(images, training=True)
@@ -19,7 +28,6 @@ def test_every_trainable_weight_has_a_gradient(small, images):
             for x in found.values()
         )
     gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
-    ramps.fill(model)  # other tests share the model, and training moved its statistics
     dead = [
         w.path
         for w, gradient in zip(model.trainable_weights, gradients, strict=True)

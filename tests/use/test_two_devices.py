@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from inception_tf.models import NETWORKS
@@ -16,14 +14,7 @@ SCRIPT = Path(__file__).parent / "two_devices.py"
 
 
 def run(networks) -> None:
-    paths = [str(SCRIPT.parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    child = subprocess.run(
-        [sys.executable, str(SCRIPT), *networks],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    child = forked.run([SCRIPT, *networks], timeout=1200)
     assert child.returncode == 0, child.stderr[-2000:]
     assert child.stdout.split() == list(networks)
 

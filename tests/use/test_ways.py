@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import keras
@@ -29,6 +30,12 @@ def marks(name: str, network: str) -> list:
     return [] if usual else [pytest.mark.slow]
 
 
+@functools.lru_cache(maxsize=1)
+def cleared(network: str) -> None:
+    """Keras' state, once for each network: it goes through all objects."""
+    keras.backend.clear_session()
+
+
 @pytest.mark.parametrize(
     ("network", "name"),
     [
@@ -38,7 +45,7 @@ def marks(name: str, network: str) -> list:
     ],
 )
 def test_a_way_works_or_is_refused(network, name, request):
-    keras.backend.clear_session()
+    cleared(network)
     deep = WAYS[name].deep and request.config.option.markexpr != "not slow"
     sentence = WAYS[name].call(Case(network, short=not deep))
     assert sentence is None or sentence.count("\n") == 0

@@ -70,7 +70,7 @@ def refusal(call: Callable[[], object]) -> str:
 
 def together(call: Callable, threads: int) -> list:
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda _: call(), range(4 * threads)))
+        return list(pool.map(lambda _: call(), range(2 * threads)))
 
 
 @way("threads", "`model(x)` from 2 threads and from 8, also loaded, cloned and nested", deep=True)

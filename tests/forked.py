@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Python programs in processes of their own, forked from one that has imported TensorFlow and done nothing else.
+
+The import is four seconds of processor time.  What is about the start of an interpreter (variables that are read when
+a package is imported, the order of imports, a package that is missing) needs `subprocess` and a true process.
+"""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+__all__ = ["Program", "run"]
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tensorflow"])
+
+
+class Program:
+    """A running `python ARGUMENTS`, as `subprocess.Popen` has one; its output goes to files.
+
+    Args:
+        arguments: `-c CODE`, `-m MODULE` or a script, and the program's own arguments.
+        cwd: its folder; by default this process's.
+        env: its variables; by default this process's.
+        text: what it finds on stdin.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        cwd: str | Path | None = None,
+        env: Mapping[str, str] | None = None,
+        text: str = "",
+    ):
+        folder = Path(tempfile.mkdtemp())
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        (folder / "stdin").write_text(text)
+        where = (folder, cwd or os.getcwd(), dict(os.environ if env is None else env))
+        self._process = CONTEXT.Process(
+            target=_become, args=(list(map(str, arguments)), *where), daemon=True
+        )
+        self._process.start()
+        self.pid, self.kill = self._process.pid, self._process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it runs, then its exit code; minus the number of the signal that ended it."""
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout)
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it has written to stdout and to stderr, when it has ended."""
+        self.wait(timeout)
+        return self.stdout.read_text(), self.stderr.read_text()
+
+
+def run(arguments: Sequence[str | Path], *, timeout: float = 300, **settings):
+    """`Program(arguments, **settings)` to its end, as `subprocess.run` gives it."""
+    program = Program(arguments, **settings)
+    try:
+        out, err = program.communicate(timeout)
+    finally:
+        program.kill()
+    return subprocess.CompletedProcess(arguments, program.returncode, out, err)
+
+
+def _become(arguments: list[str], files: Path, cwd: str, variables: dict[str, str]) -> None:
+    """Makes this process the one that `python ARGUMENTS` would be."""
+    gc.freeze()
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        file = os.open(files / name, os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = os.fdopen(0, closefd=False)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.path[:0] = filter(None, variables.get("PYTHONPATH", "").split(os.pathsep))
+    first, *rest = arguments
+    if first == "-c":
+        code, *rest = rest
+        sys.argv = ["-c", *rest]
+        sys.path.insert(0, cwd)
+        sys.modules["__main__"] = main = ModuleType("__main__")
+        exec(compile(code, "<string>", "exec"), vars(main))
+    elif first == "-m":
+        module, *rest = rest
+        sys.argv = [module, *rest]
+        sys.path.insert(0, cwd)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        sys.path.insert(0, str(Path(first).parent))
+        runpy.run_path(first, run_name="__main__")
