@@ -16,6 +16,8 @@ from inception_tf.data.augmentation import model_garden
 from inception_tf.errors import UserError
 
 SIZE = 32
+# Their operations are those of other policies, too.
+REPEATED = ("reduced_imagenet", "svhn")
 OF_AN_IMAGE = (
     model_garden.RandAugment(2, 9.0),
     model_garden.RandomErasing(1.0),
@@ -85,7 +87,17 @@ def _traced(distortion, *shapes):
     return call.get_concrete_function(*specs, tf.TensorSpec((2,), tf.int64))
 
 
-@pytest.fixture(scope="module", params=OF_AN_IMAGE, ids=str)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(
+            distortion,
+            id=str(distortion),
+            marks=pytest.mark.slow if getattr(distortion, "policy", None) in REPEATED else (),
+        )
+        for distortion in OF_AN_IMAGE
+    ],
+)
 def of_an_image(request):
     return _traced(request.param, (SIZE, SIZE, 3))
 
@@ -93,6 +105,19 @@ def of_an_image(request):
 @pytest.fixture(scope="module", params=OF_A_BATCH, ids=str)
 def of_a_batch(request):
     return _traced(request.param, (None, SIZE, SIZE, 3), (None, 4))
+
+
+def test_policies_that_are_slow_have_no_operation_of_their_own():
+    official = pytest.importorskip("official.vision.ops.augment")
+
+    def operations(policy):
+        steps = getattr(official.AutoAugment, f"policy_{policy}")()
+        return {operation for step in steps for operation, *_ in step}
+
+    others = operations("v0") | operations("reduced_cifar10")
+    assert {"v0", "reduced_cifar10"} < set(AUTOAUGMENT_POLICIES) - set(REPEATED)
+    for policy in REPEATED:
+        assert operations(policy) <= others
 
 
 def test_a_stateful_draw_is_noticed():

@@ -205,7 +205,11 @@ def test_a_compressed_file_without_its_ending_is_damage(tmp_path, spoil):
         assert why == "the compressed file ends early, so that records may be missing"
 
 
-@pytest.mark.parametrize("content", [gzip.compress(b""), b"\x1f\x8b", zlib.compress(b"text" * 99)])
+@pytest.mark.parametrize(
+    "content",
+    [gzip.compress(b""), b"\x1f\x8b", zlib.compress(b"text" * 99)],
+    ids=["empty", "cut", "zlib"],
+)
 def test_compressed_files_without_records_are_one_sentence(tmp_path, content):
     (tmp_path / "train-0").write_bytes(content)
     with pytest.raises(UserError, match="train-0 is compressed, and "):

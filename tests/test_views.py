@@ -26,7 +26,7 @@ BY_NAME = {f"{release.network}/{release.name}": release.preprocessing for releas
 
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS)
-@pytest.mark.parametrize("preprocessing", set(BY_NAME.values()), ids=str)
+@pytest.mark.parametrize("preprocessing", dict.fromkeys(BY_NAME.values()), ids=str)
 def test_a_release_sees_the_pixels_that_its_makers_measured_it_on(preprocessing, photograph):
     seen = images.apply_steps(images.evaluation_steps(preprocessing), PHOTOGRAPHS[photograph])
     levels = SCALES[preprocessing.scale].deviation  # for 1 in the network's input
