@@ -74,6 +74,18 @@ def test_what_was_hashed_is_not_read_in_full_again(folder, monkeypatch):
     assert equal_images(open_source(f"folder:{folder}")) == []
 
 
+def test_of_many_files_the_result_is_kept_until_one_changes(folder, monkeypatch):
+    monkeypatch.setattr(duplicates, "KEPT_FROM", 1)
+    source = open_source(f"folder:{folder}")
+    first = equal_images(source)
+    monkeypatch.setattr(duplicates, "_digests", None)
+    assert equal_images(source) == first
+    image = folder / "val" / "b" / "0.png"
+    image.write_bytes(image.read_bytes()[:-1] + b"y")
+    with pytest.raises(TypeError):
+        equal_images(open_source(f"folder:{folder}"))
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 3}', "{"])
 def test_damaged_hashes_are_made_again(folder, content):
     source = open_source(f"folder:{folder}")

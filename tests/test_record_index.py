@@ -15,7 +15,7 @@ from example_files import example, write
 
 from inception_tf.data.loading import record_reader
 from inception_tf.data.skipped import BadImages
-from inception_tf.data.sources import record_index
+from inception_tf.data.sources import record_index, tfrecords
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.record_files import (
     CHUNK,
@@ -291,3 +291,22 @@ def test_names_of_classes_that_differ_are_not_used(tmp_path, caplog):
     source = open_source(f"tfrecord:{tmp_path}/*")
     assert (source.labels, source.named) == (("0", "1"), False)
     assert "label 0 is named 'a cat' and 'a dog'" in caplog.text
+
+
+def test_files_whose_records_are_all_damaged_are_refused_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecords, "MOST_CHECKED", 5)
+    file = tmp_path / "train-0"
+    write(file, rows(30))
+    for one in read(str(file)):
+        flip(file, one.offset + 12 + one.length)  # the checksum of its content
+    with pytest.raises(
+        UserError, match="and 4 more records have impossible labels and wrong checksums"
+    ):
+        open_source(f"tfrecord:{file}")
+    write(file, rows(3))
+    for one in read(str(file)):
+        flip(file, one.offset + 12 + one.length)
+    with pytest.raises(
+        UserError, match="no record can be read; .*: damaged: the checksum is wrong"
+    ):
+        open_source(f"tfrecord:{file}")

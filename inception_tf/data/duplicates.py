@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
+from inception_tf.data.fingerprint import fingerprint_split
 from inception_tf.data.sources.splits import Records, Source, Split
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.files import cache_folder, open_regular, retry_lost, stat_regular
@@ -22,6 +26,7 @@ __all__ = ["EqualImages", "duplicates_warning", "equal_images"]
 
 ENDS = 4096  # bytes at a file's start and end that are compared before its whole content
 THREADS = 16
+KEPT_FROM = 20_000  # files, of which the ends alone would take seconds, and minutes on a share
 LISTED = 3  # pairs in a warning
 
 log = logging.getLogger("inception_tf")
@@ -55,6 +60,10 @@ def equal_images(source: Source) -> list[EqualImages]:
     others = {name: split for name, split in source.splits.items() if name != "train"}
     if train is None or not others:
         return []
+    kept = _kept_result(source)
+    if kept and kept.is_file():
+        with suppress(OSError, ValueError, TypeError):
+            return [EqualImages(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
     found = []
     digests = _digests([train, *others.values()])
     if digests is None:
@@ -65,7 +74,29 @@ def equal_images(source: Source) -> list[EqualImages]:
         for index in np.flatnonzero((known[places] == theirs) & (theirs != UNKNOWN)):
             first = train.describe(int(rows[places[index]]))
             found.append(EqualImages(first, name, split.describe(int(index))))
+    if kept:
+        _keep(kept, [[one.train, one.split, one.image] for one in found])
     return found
+
+
+def _kept_result(source: Source) -> Path | None:
+    """Where the result for many files is kept, by the fingerprints of all splits; None for few files."""
+    splits = source.splits.values()
+    if any(isinstance(split.images, Records) or split.images.dtype.kind != "U" for split in splits):
+        return None
+    if sum(map(len, splits)) < KEPT_FROM:
+        return None
+    known = [dataclasses.astuple(fingerprint_split(split)) for split in splits]
+    name = hashlib.sha256(json.dumps([list(source.splits), known]).encode()).hexdigest()[:32]
+    return cache_folder() / "duplicates" / f"{name}.json"
+
+
+def _keep(file: Path, content: object) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(file, json.dumps(content))
+    except OSError as error:
+        log.warning("hashes of images are not kept: cannot write %s: %s", file, error.strerror)
 
 
 def duplicates_warning(found: list[EqualImages]) -> str | None:
@@ -176,12 +207,5 @@ class _CachedHashes:
         return np.uint64(kept[2])
 
     def save(self) -> None:
-        if self.found == self.known or not self.found:
-            return
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write_text(self.file, json.dumps(self.found))
-        except OSError as error:
-            log.warning(
-                "hashes of images are not kept: cannot write %s: %s", self.file, error.strerror
-            )
+        if self.found and self.found != self.known:
+            _keep(self.file, self.found)

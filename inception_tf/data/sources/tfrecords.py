@@ -52,6 +52,7 @@ LABEL_FILES = ("labels.txt", "labels.json", "label.labels.txt")
 WRONG_CHECKSUM = "damaged: the checksum is wrong"
 # Classes of a set whose records name them: more than any set of images has, and few enough for a network.
 MOST_CLASSES = 100_000
+MOST_CHECKED = 200  # records with implausible labels, each of which takes 10 ms
 LISTED = 3
 
 
@@ -152,7 +153,8 @@ def checked_index(
         UserError: An intact record has a negative label, or one beyond the names, or beyond the number of
             records where there are no names.
     """
-    while True:
+    checked = 0
+    while len(index):
         wrong = np.flatnonzero(_impossible(index, rows, offset))
         if rows is None and not wrong.size:
             # The number of classes must not come from a damaged record.
@@ -161,10 +163,18 @@ def checked_index(
                 return index
         elif not wrong.size:
             return index
-        intact = next((row for row in wrong if index.is_intact(row)), None)
+        intact = next((row for row in wrong[:MOST_CHECKED] if index.is_intact(row)), None)
         if intact is not None:
             raise _label_error(index, intact, rows, where, offset)
+        checked += len(wrong)
+        if checked >= MOST_CHECKED:
+            raise UserError(
+                f"{index.describe(wrong[0])} and {checked - 1} more records have impossible labels and wrong"
+                " checksums; the files are damaged: restore them"
+            )
         index = index.without(wrong, WRONG_CHECKSUM)
+    name, (_, reason) = next(iter(index.damaged.items()))
+    raise UserError(f"no record can be read; {name}: {reason}")
 
 
 def _impossible(index: RecordIndex, rows: Sequence[str] | None, offset: int | None) -> np.ndarray:
