@@ -299,5 +299,8 @@ def test_the_builder_takes_a_release_by_name(release, published, monkeypatch):
     _, images, expected = published
     model = inception_tf.InceptionV1(weights="imagenet", input_shape=(32, 32, 3))
     np.testing.assert_allclose(model(images), expected, atol=1e-6)
-    with pytest.warns(UserWarning, match="the file has 1000 classes, and the model 10"):
-        inception_tf.InceptionV1(weights="test", classes=10)
+    with pytest.warns(UserWarning, match="the classifier is new.* 1000 classes, and the model 10"):
+        other = inception_tf.InceptionV1(weights="test", classes=10, input_shape=(32, 32, 3))
+    last = "Mixed_5c_b0_0_conv"
+    kernels = (one.get_layer(last).kernel for one in (model, other))
+    np.testing.assert_array_equal(*kernels)

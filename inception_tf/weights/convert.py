@@ -319,7 +319,7 @@ def _network(
     network, found, names = max(
         tried, key=lambda one: (sum(theirs in arrays for theirs in one[2].values()), -len(one[2]))
     )
-    if has_gammas(names, arrays):
+    if (switches or {}).get(SCALE, has_gammas(names, arrays)):
         found |= {SCALE: True}
         network = variant(name, **found)
     return network, found, names
