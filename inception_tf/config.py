@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import yaml
 
 from inception_tf.errors import UserError, unknown
+from inception_tf.host.files import read_text
 from inception_tf.ranges import (
     ABOVE_0,
     AT_LEAST_0,
@@ -506,11 +507,7 @@ def read_yaml(path: str | Path) -> Any:
     Raises:
         UserError: it cannot be read, or is not YAML.
     """
-    try:
-        return _yaml(Path(path).read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"cannot read {path}: {reason}") from error
+    return _yaml(read_text(path), str(path))
 
 
 def _yaml(text: str, where: str) -> Any:
@@ -520,6 +517,8 @@ def _yaml(text: str, where: str) -> Any:
         line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
         problem = getattr(error, "problem", None) or "unreadable"
         raise UserError(f"{where} is not YAML: {problem} in line {line}") from error
+    except RecursionError as error:
+        raise UserError(f"{where} is no configuration: lists in lists, too deep") from error
 
 
 def _section(factory: type, section: str, content: Mapping, where: str) -> Any:

@@ -15,6 +15,7 @@ from inception_tf.data.labels import read_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
+from inception_tf.host.files import read_text
 from inception_tf.models import find_network
 from inception_tf.ranges import ABOVE_0
 
@@ -113,12 +114,12 @@ class Run:
             UserError: the file is damaged.
         """
         try:
-            value = json.loads(self.temperature_file.read_text(encoding="utf-8"))["temperature"]
+            if not self.temperature_file.exists():
+                return 1.0
+            value = json.loads(read_text(self.temperature_file))["temperature"]
             ABOVE_0.check(f"the temperature in {self.temperature_file}", value)
             return float(value)
-        except FileNotFoundError:
-            return 1.0
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, UserError):
                 raise
             raise UserError(

@@ -548,6 +548,18 @@ def torch_state(model) -> dict[str, np.ndarray]:
     return state | gammas
 
 
+def deeper(value: dict, depth: int) -> dict:
+    for _ in range(depth):
+        value = {"state_dict": value}
+    return value
+
+
+def itself(state: dict) -> dict:
+    found = {"state_dict": state}
+    found["model"] = found
+    return found
+
+
 def pickle_files(files: Files, model, folder: Path) -> None:
     """torch's `.pth` in both forms, saved by torch itself and changed."""
     import torch
@@ -604,6 +616,12 @@ def pickle_files(files: Files, model, folder: Path) -> None:
     }
     for what, change in changed.items():
         files.put(".pth", what, "x.pth", saved(state | change))
+    for what, value in (
+        ("in a dictionary of a trainer", {"state_dict": state, "epoch": 3}),
+        ("dictionaries nested 100 deep", deeper(state, 100)),
+        ("a dictionary that holds itself", itself(state)),
+    ):
+        files.put(".pth", what, "x.pth", saved(value))
     for what, value in (("a list", [1, 2]), ("a tensor alone", state["fc.bias"]), ("no entry", {})):
         files.put(".pth", what, "x.pth", saved(value))
 
@@ -733,6 +751,33 @@ def caffe_files(files: Files, model, folder: Path) -> None:
     ):
         files.put(".caffemodel", what, "x.caffemodel", net(last))
     with open(files.path(".caffemodel", "a sparse file of 100 GiB", "x.caffemodel"), "wb") as file:
+        file.truncate(100 * 2**30)
+
+
+def graph_files(files: Files, model, folder: Path) -> None:
+    """The frozen graph of 2015, of which no undamaged one is at hand: only what is refused."""
+    field, number = caffe_file.field, tf_table.number
+
+    def const(name: bytes, shape: tuple[int, ...], content: bytes) -> bytes:
+        dims = b"".join(field(2, number(1, side)) for side in shape)
+        tensor = number(1, 1) + field(2, dims) + field(4, content)
+        entry = field(1, b"value") + field(2, field(8, tensor))
+        return field(1, field(1, name) + field(2, b"Const") + field(5, entry))
+
+    whole = b"".join(const(f"x{n}".encode(), (3,), bytes(12)) for n in range(5))
+    files.damaged(".pb", "x.pb", whole)
+    files.whole.pop()
+    for what, node in (
+        ("arrays of another network", b""),
+        ("a shape of 2^62", const(b"y", (HUGE, HUGE), bytes(12))),
+        ("a negative side", const(b"y", (-3,), bytes(12))),
+        ("a shape that does not fit its data", const(b"y", (4,), bytes(12))),
+        ("a node twice", const(b"x0", (3,), bytes(12))),
+        ("a name that is no text", const(b"\xff\xfe", (3,), bytes(12))),
+        ("messages nested 10,000 deep", field(1, nested(10_000))),
+    ):
+        files.put(".pb", what, "x.pb", whole + node)
+    with open(files.path(".pb", "a sparse file of 100 GiB", "x.pb"), "wb") as file:
         file.truncate(100 * 2**30)
 
 
@@ -927,7 +972,7 @@ def run(
     groups = [
         (hdf5_files, v1, "auto"), (keras_files, v1, "auto"), (keras2_files, v3, "auto"),
         (safetensors_files, v1, "auto"), (npz_files, googlenet, "auto"), (caffe_files, googlenet, "auto"),
-        (checkpoint_files, v1, "slim"),
+        (checkpoint_files, v1, "slim"), (graph_files, v3, "auto"),
     ]  # fmt: skip
     if pickles:
         groups = [(pickle_files, v1, "auto")]

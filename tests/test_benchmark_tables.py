@@ -69,7 +69,7 @@ def test_a_missing_file_is_one_sentence(tmp_path, capsys):
     paths = [str(tmp_path / name) for name in ("a.json", "b.json")]
     assert cli.main(["benchmark", "forward", "--compare", *paths]) == 2
     err = capsys.readouterr().err
-    assert err == f"inception-tf: cannot read {paths[0]}: No such file or directory\n"
+    assert err == f"inception-tf: {paths[0]} is missing\n"
 
 
 def test_a_picture_is_written(tmp_path):

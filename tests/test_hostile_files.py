@@ -15,6 +15,11 @@ import torch_file
 
 import inception_tf
 from inception_tf import cli
+from inception_tf.benchmark import tables
+from inception_tf.config import read_yaml
+from inception_tf.data.labels import read_class_names, read_labels
+from inception_tf.export import metadata
+from inception_tf.training import checkpoint
 from inception_tf.weights.convert import convert
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -127,3 +132,62 @@ def test_a_classifier_of_a_trillion_classes_is_refused_before_a_model_is_built(t
         bomb.id.write_direct_chunk((0, 0), bytes(8 * 2**20))
     words = f"evaluate {tmp_path}/x.weights.h5 --model inception_v1 --data digits"
     assert cli.main(words.split()) == 2
+
+
+# Text files that come from others too
+
+
+def read_as(kind, path):
+    if kind == "config":
+        return read_yaml(path)
+    if kind == "timings":
+        return tables.read_timings(path)
+    if kind == "export":
+        (path.parent / metadata.METADATA_FILE).parent.mkdir()
+        (path.parent / metadata.METADATA_FILE).symlink_to(path)
+        return metadata.read_metadata(path.parent)
+    return {"labels": read_labels, "class names": read_class_names}[kind](path)
+
+
+@pytest.mark.parametrize("kind", ["config", "timings", "labels", "class names", "export"])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "Git LFS pointer"),
+        (b"[" * 100_000, None),
+        (b"\xff\xfe", None),
+    ],
+    ids=["pointer", "nested", "no text"],
+)
+def test_a_text_file_of_another_kind_is_one_sentence(tmp_path, kind, content, sentence):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    if kind == "labels" and content.startswith(b"["):
+        pytest.skip("a name of 100,000 letters is a name")
+    with pytest.raises(inception_tf.UserError, match=sentence):
+        read_as(kind, path)
+
+
+@pytest.mark.parametrize("kind", ["config", "timings", "labels", "class names"])
+def test_a_pipe_in_place_of_a_text_file_is_not_opened(tmp_path, kind):
+    os.mkfifo(tmp_path / "x.json")
+    with pytest.raises(inception_tf.UserError):
+        read_as(kind, tmp_path / "x.json")
+
+
+def test_objects_in_a_checkpoint_are_never_loaded(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    np.savez(tmp_path / checkpoint.ARRAYS, x=np.array([Trap()], object))
+    model = inception_tf.create_model("inception_v1", classes=5, width_multiplier=0.05)
+    with pytest.raises(inception_tf.UserError, match="has objects, which can run code"):
+        checkpoint.restore(tmp_path, model)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_progress_of_a_checkpoint_is_checked(tmp_path):
+    (tmp_path / checkpoint.STATE).write_text('{"weights": []}')
+    with pytest.raises(inception_tf.UserError, match="is not what training writes"):
+        checkpoint.read_progress(tmp_path)

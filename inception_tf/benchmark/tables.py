@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import read_text
 
 __all__ = [
     "COLUMNS",
@@ -98,17 +99,12 @@ def read_timings(path: str | Path) -> list[dict]:
     Raises:
         UserError: the file cannot be read, or is of another kind.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(_another_kind(path)) from error
+    text = read_text(path)
     try:
         found = json.loads(text)
         # Read here, so that another kind of file is rejected before it is compared.
         [(timing["median"], *(timing[key] for key in SAME)) for timing in found]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(_another_kind(path)) from error
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inception_tf.errors import UserError, printable
+from inception_tf.host.files import TEXT_LIMIT, check_no_pointer, open_regular
 
 __all__ = [
     "check_class_names",
@@ -278,7 +279,12 @@ def _read_text(path: Path) -> str:
     try:
         if not path.is_file():  # a pipe would be read for ever
             raise UserError(f"cannot read labels from {path}: {_absence(path)}")
-        return path.read_bytes().decode("utf-8")
+        with open_regular(str(path)) as file:
+            content = file.read(TEXT_LIMIT + 1)
+        if len(content) > TEXT_LIMIT:
+            raise UserError(f"{path} is longer than {TEXT_LIMIT:,} bytes; give a list of names")
+        check_no_pointer(str(path), content)
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
             f"cannot read labels from {path}: byte {error.start} is not UTF-8; save it as UTF-8"

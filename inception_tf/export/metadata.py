@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
+from inception_tf.host.files import read_text
 
 __all__ = ["METADATA_FILE", "Origin", "ExportMetadata", "read_metadata", "write_metadata"]
 
@@ -84,14 +85,16 @@ def read_metadata(folder: Path) -> ExportMetadata | None:
     if not path.is_file():
         return None
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
         origin = values["origin"] and Origin(**values["origin"])
         # Exports of versions before this name of the field say `view`.
         prepared = values.pop("view", None) or values["preprocessing"]
         return ExportMetadata(
             **values | {"preprocessing": Preprocessing(**prepared), "origin": origin}
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path} is not what export writes ({error}); export it again") from error
 
 

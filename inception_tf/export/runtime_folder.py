@@ -18,6 +18,7 @@ from inception_tf.data.loading import image_loader, safe_loader
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
+from inception_tf.host.files import read_text
 from inception_tf.inference import runtimes
 from inception_tf.inference.runtimes.graph import INPUT_NAME, OUTPUT_NAME
 from inception_tf.savedmodel.versions import GRAPH_FILE, list_versions
@@ -171,6 +172,11 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        values = json.loads(read_text(path))
+        if not isinstance(values, dict):
+            raise TypeError("no object")
+        return values
+    except (ValueError, TypeError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{path} is not what export writes ({error}); export it again") from error

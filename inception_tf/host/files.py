@@ -15,8 +15,10 @@ from typing import TypeVar
 from inception_tf.errors import UserError
 
 __all__ = [
+    "TEXT_LIMIT",
     "cache_folder",
     "check_content",
+    "check_no_pointer",
     "kind_of_file",
     "open_regular",
     "read_text",
@@ -137,7 +139,7 @@ def check_content(path: str | os.PathLike[str], missing: str = "") -> None:
     if missing and not os.path.lexists(path):
         raise UserError(missing)
     with open_regular(path) as file:
-        _check_start(path, file.read(len(LFS)))
+        check_no_pointer(path, file.read(len(LFS)))
 
 
 def read_text(path: str | os.PathLike[str], limit: int = TEXT_LIMIT) -> str:
@@ -156,7 +158,7 @@ def read_text(path: str | os.PathLike[str], limit: int = TEXT_LIMIT) -> str:
     path = os.fspath(path)
     with open_regular(path) as file:
         content = file.read(limit + 1)
-    _check_start(path, content)
+    check_no_pointer(path, content)
     if len(content) > limit:
         raise UserError(f"{path} is longer than {limit:,} bytes; give a text file")
     try:
@@ -165,7 +167,16 @@ def read_text(path: str | os.PathLike[str], limit: int = TEXT_LIMIT) -> str:
         raise UserError(f"{path} is not UTF-8 text: {error}; save it as UTF-8") from error
 
 
-def _check_start(path: str, content: bytes) -> None:
+def check_no_pointer(path: str, content: bytes) -> None:
+    """Check that a file's content is no Git LFS pointer in its place.
+
+    Args:
+        path: The file, for the error.
+        content: Its content, or the beginning.
+
+    Raises:
+        UserError: It is one.
+    """
     if content.startswith(LFS):
         raise UserError(
             f"'{path}' is a Git LFS pointer, not the file itself; fetch the file with git lfs pull"

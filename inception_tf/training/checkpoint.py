@@ -18,7 +18,10 @@ import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import fsync
+from inception_tf.host.files import read_text
 from inception_tf.training.optim.skip_nonfinite import NotFiniteError
+from inception_tf.weights.formats.npz import read_npz
+from inception_tf.weights.formats.stored import NOTHING, damage_is
 
 __all__ = ["Progress", "latest", "read_progress", "restore", "save"]
 
@@ -123,21 +126,24 @@ def restore(checkpoint: Path, model: keras.Model) -> Progress:
     Raises:
         UserError: the checkpoint belongs to another model or optimizer.
     """
-    with np.load(checkpoint / ARRAYS) as arrays:
-        variables = _variables(model)
-        missing = sorted(variables.keys() ^ set(arrays.files))
-        if missing:
+    path = str(checkpoint / ARRAYS)
+    arrays = read_npz(path, NOTHING)  # names and shapes
+    variables = _variables(model)
+    missing = sorted(variables.keys() ^ arrays.keys())
+    if missing:
+        raise UserError(
+            f"checkpoint {checkpoint} belongs to another model or optimizer: '{missing[0]}' is in only one of the"
+            " two; resume with the settings of the run's config.yaml, or take another --out"
+        )
+    for name, variable in variables.items():
+        if tuple(variable.shape) != arrays[name].shape:
             raise UserError(
-                f"checkpoint {checkpoint} belongs to another model or optimizer: '{missing[0]}' is in only one of the"
-                " two; resume with the settings of the run's config.yaml, or take another --out"
+                f"checkpoint {checkpoint} belongs to another model: '{name}' is {arrays[name].shape} there"
+                f" and {tuple(variable.shape)} here; take another --out"
             )
-        for name, variable in variables.items():
-            if tuple(variable.shape) != arrays[name].shape:
-                raise UserError(
-                    f"checkpoint {checkpoint} belongs to another model: '{name}' is {arrays[name].shape} there"
-                    f" and {tuple(variable.shape)} here; take another --out"
-                )
-            variable.assign(arrays[name])
+    arrays = read_npz(path, variables.keys())
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
     return read_progress(checkpoint)
 
 
@@ -150,7 +156,8 @@ def read_progress(checkpoint: Path) -> Progress:
     Returns:
         The progress at the time of the save.
     """
-    return Progress(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+    with damage_is(f"{checkpoint / STATE} is not what training writes; take another --out"):
+        return Progress(**json.loads(read_text(checkpoint / STATE)))
 
 
 def _variables(model: keras.Model) -> dict:
