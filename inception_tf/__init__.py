@@ -75,7 +75,8 @@ def __dir__() -> list[str]:
 
 
 def _register_layers() -> None:
-    """Defines the layers that saved models name, so that Keras loads these in place of its own."""
+    """Defines the layers and models that saved models name, so that Keras loads these in place of its own."""
+    importlib.import_module("inception_tf.nn.auxiliary")
     importlib.import_module("inception_tf.nn.batch_norm")
     importlib.import_module("inception_tf.nn.local_response_norm")
 

@@ -10,7 +10,8 @@ __all__ = ["DTYPES", "LEAST_EPSILON", "infer", "moments_of_all", "replicas", "sa
 DTYPES = ("bfloat16", "float16", "float32")  # of x; all else is float32
 LEAST_EPSILON = 1.001e-5  # cuDNN takes no smaller one: tf.nn.fused_batch_norm, nn_impl.py
 # The first release whose kernels can be called eagerly from two threads, in training and in inference: with
-# oneDNN, earlier ones write into one buffer and corrupt the heap.  In graphs each call has its own.
+# oneDNN, earlier ones keep the number of channels of their last call.  All eager layers share one kernel, which then
+# writes past the end of the shorter one's arrays; in a graph each layer has a kernel of its own.
 THREAD_SAFE = (2, 21)
 IS_THREAD_SAFE = tuple(int(part) for part in tf.__version__.split(".")[:2]) >= THREAD_SAFE
 

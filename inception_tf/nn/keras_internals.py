@@ -81,6 +81,8 @@ def saved_as(name: str) -> Callable[[type], type]:
 
     def register(cls: type) -> type:
         KERAS.get("register_internal_serializable")(name, cls)
+        if issubclass(cls, keras.Model):
+            cls.__name__ = name.rpartition(".")[2]  # by which the older `.h5` names a model
         return cls
 
     return register

@@ -19,15 +19,23 @@ from inception_tf.models import NETWORKS
 PAGE = Path(__file__).parents[2] / "docs" / "use-in-keras.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
-# In the default run one network with every kind of layer of the batch-normalized ones, and for what depends on
-# operations of Keras or on biases one with local response normalization; all, and deep ones, in the slow run.
-USUAL = "inception_v2"
+# In the default run one network with every kind of layer of the batch-normalized ones, the smallest of them for
+# what builds or calls many models, and for what depends on operations of Keras or on biases one with local response
+# normalization; all, and deep ones, in the slow run.
+USUAL, SMALLEST = "inception_v2", "inception_v1"
+MANY = {
+    "eager_threads",
+    "eager_training_threads",
+    "function_threads",
+    "predict_threads",
+    "two_on_one_input",
+}
 ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "spawned", "optimized", "recalibrated"}}
 
 
 def marks(name: str, network: str) -> list:
-    usual = network == USUAL or name in ALSO.get(network, ())
-    return [] if usual else [pytest.mark.slow]
+    usual = SMALLEST if name in MANY else USUAL
+    return [] if network == usual or name in ALSO.get(network, ()) else [pytest.mark.slow]
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import io
 import multiprocessing
 import pickle
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -68,45 +68,52 @@ def refusal(call: Callable[[], object]) -> str:
 # Threads
 
 
-def together(call: Callable, threads: int) -> list:
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda _: call(), range(2 * threads)))
-
-
-@way("threads", "`model(x)` from 2 threads and from 8, also loaded, cloned and nested", deep=True)
-def eager_threads(case):
-    model, (nested, _, _) = case.model(), wrapped(case, "nested")
+def copies(case) -> list[keras.Model]:
+    """A network built, loaded and cloned, with the same weights, and one nested in another model."""
+    model = case.model()
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
-    for one in (model, pickle.loads(pickle.dumps(model)), clone, nested):
-        expected = predicted(one, case.x)
+    return [model, pickle.loads(pickle.dumps(model)), clone, wrapped(case, "nested")[0]]
+
+
+def answer_together(case, make: Callable[[keras.Model], Callable], calls: int = 2) -> None:
+    """What `make` makes of a model is first called from 2 threads at once, each with other images; then from 8."""
+    for model in copies(case):
+        call, expected = make(model), predicted(model, case.x)
         for threads in (2, 8):
-            for found in together(functools.partial(predicted, one, case.x), threads):
-                same(found, expected)
+            started = threading.Barrier(threads)
+
+            def answer(number, call=call, started=started):
+                x = np.roll(case.x, number, axis=0)
+                started.wait()
+                return [np.roll(call(x), -number, axis=0) for _ in range(calls)]
+
+            with ThreadPoolExecutor(threads) as pool:
+                for found in pool.map(answer, range(threads)):
+                    same(found, [expected] * len(found))
+
+
+@way("threads", "`model(x)` from 2 and 8 threads, also loaded, cloned and nested", deep=True)
+def eager_threads(case):
+    answer_together(case, lambda model: functools.partial(predicted, model))
+
+
+@way("threads", "`predict` from 2 and 8 threads, also loaded, cloned and nested")
+def predict_threads(case):
+    answer_together(case, lambda model: functools.partial(model.predict, verbose=0), calls=1)
+
+
+@way("threads", "a `tf.function` from 2 and 8 threads, also loaded, cloned and nested")
+def function_threads(case):
+    answer_together(case, lambda model: tf.function(functools.partial(model, training=False)))
 
 
 @way("threads", "`model(x, training=True)` from 8 threads")
 def eager_training_threads(case):
     model = case.model()
-    for found in together(lambda: np.asarray(model(case.x, training=True)), 8):
-        assert np.isfinite(found).all()
-
-
-@way("threads", "`predict` from 8 threads")
-def predict_threads(case):
-    model = case.model()
-    expected = model.predict(case.x, verbose=0)
-    for found in together(lambda: model.predict(case.x, verbose=0), 8):
-        same(found, expected)
-
-
-@way("threads", "a `tf.function` from 8 threads")
-def function_threads(case):
-    model = case.model()
-    served = tf.function(lambda x: model(x, training=False))
-    expected = predicted(model, case.x)
-    for found in together(lambda: served(case.x), 8):
-        same(found, expected)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: np.asarray(model(case.x, training=True)), range(32)):
+            assert np.isfinite(found).all()
 
 
 # Saving and copies
@@ -273,8 +280,17 @@ def in_wrappings(case):
         assert changed(base, before) & {v.path for v in base.trainable_weights}, form
 
 
-@way("in other models", "two of them on one input")
+@way("in other models", "two of them on one input, also in the same wrappings")
 def two_on_one_input(case):
+    for form in FORMS:
+        (first, _, x), (second, base, _) = wrapped(case, form), wrapped(case, form)
+        second.name = "second"
+        base.set_weights([0.5 * w for w in base.get_weights()])
+        image = keras.Input(x.shape[1:])
+        both = keras.Model(image, [first(image), second(image)])(x, training=False)
+        same(both[0], predicted(first, x))
+        same(both[1], predicted(second, x))
+        different(*both)
     image = keras.Input(case.x.shape[1:])
     first = case.model(input_tensor=image, input_shape=None, name="first")
     second, third = case.model(name="second"), case.model(name="third")
@@ -393,7 +409,7 @@ def weighted(case):
     different(by_class, plain)
 
 
-@way("training", "auxiliary classifiers, with a loss and targets for each")
+@way("training", "auxiliary classifiers, with a loss and targets for each; saved and loaded")
 def auxiliary_losses(case):
     if not case.network.auxiliaries:
         return refusal(lambda: case.model(aux_logits=True))
@@ -402,8 +418,17 @@ def auxiliary_losses(case):
     compiled(model, loss=dict.fromkeys(names, "categorical_crossentropy"))
     logs = model.fit(case.x, dict.fromkeys(names, case.y), verbose=0).history
     same(logs["loss"][0], sum(logs[f"{name}_loss"][0] for name in names), 1e-4)
-    one = compiled(case.model(aux_logits=True), metrics=["accuracy"])
-    assert "there are targets for one" in refusal(lambda: one.fit(case.x, case.y, verbose=0))
+    again = pickle.loads(pickle.dumps(model))
+    for suffix in (".keras", ".h5"):
+        with tempfile.TemporaryDirectory() as folder:
+            loaded = saved_as(suffix)(model, Path(folder))
+        expected = model(case.x, training=False)
+        keras.tree.map_structure(same, loaded(case.x, training=False), expected)
+    for one in (model, again):
+        compiled(one, metrics=["accuracy"])
+        assert "there are targets for one" in refusal(
+            functools.partial(one.fit, case.x, case.y, verbose=0)
+        )
     return None
 
 
@@ -498,13 +523,7 @@ def channels_first(case):
 
 @way("functions", "`optimize_for_inference`, also loaded, cloned, nested and in `Sequential`")
 def optimized(case):
-    model = case.model()
-    file = io.BytesIO(pickle.dumps(model))
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    nested, _, _ = wrapped(case, "nested")
-    sequential, _, _ = wrapped(case, "Sequential")
-    for one in (model, pickle.load(file), clone, nested, sequential):
+    for one in (*copies(case), wrapped(case, "Sequential")[0]):
         found = inception_tf.optimize_for_inference(one)
         assert not [norm for norm in norms(found) if norm.name != "Hidden_bn"]
         same(predicted(found, case.x), predicted(one, case.x), 1e-4)
