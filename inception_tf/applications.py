@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from inception_tf.errors import UserError, needs_backend, unknown
@@ -36,6 +37,11 @@ __all__ = [
     "decode_predictions",
     "preprocess_input",
 ]
+
+# What Keras' own decode_predictions downloads.
+CLASS_NAMES = (
+    "https://storage.googleapis.com/download.tensorflow.org/data/imagenet_class_index.json"
+)
 
 
 def _build(
@@ -561,6 +567,7 @@ def InceptionResNetV1(
     dtype: str | keras.DTypePolicy | None = None,
     batch_norm_scale: bool | None = None,
     paper: bool | None = None,
+    residual_scale: float | None = None,
 ) -> keras.Model:
     """Inception-ResNet v1 in facenet's form.
 
@@ -573,6 +580,8 @@ def InceptionResNetV1(
         activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         paper: bool. Omit facenet's sixth, unscaled C block, which is not in the paper's Figure 15.
             Default: False.
+        residual_scale: float in (0, 1]. Factor on the residuals of all blocks but that one. Default: None, for
+            0.17 on the 35x35 grid, 0.10 on 17x17 and 0.20 on 8x8.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -585,7 +594,11 @@ def InceptionResNetV1(
     """
     return _build(
         "inception_resnet_v1",
-        {"paper": paper, "batch_norm_scale": batch_norm_scale},
+        {
+            "paper": paper,
+            "residual_scale": residual_scale,
+            "batch_norm_scale": batch_norm_scale,
+        },
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -628,6 +641,8 @@ def InceptionResNetV2(
     batch_norm_scale: bool | None = None,
     output_stride: Literal[8, 16] | None = None,
     align_feature_maps: bool | None = None,
+    paper: bool | None = None,
+    residual_scale: float | None = None,
 ) -> keras.Model:
     """Inception-ResNet v2 as slim released it; the same as `keras.applications.InceptionResNetV2`.
 
@@ -642,6 +657,10 @@ def InceptionResNetV2(
             Default: 16.
         align_feature_maps: bool. Same padding in place of valid, so that feature maps of different sizes align. Default:
             False.
+        paper: bool. The network of the paper's Figure 15: V4's stem, 5, 10 and 5 blocks, no convolution after
+            them. Default: False.
+        residual_scale: float in (0, 1]. Factor on the residuals of all blocks but slim's last one, which has none.
+            Default: None, for 0.17 on the 35x35 grid, 0.10 on 17x17 and 0.20 on 8x8.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -657,6 +676,8 @@ def InceptionResNetV2(
         {
             "output_stride": output_stride,
             "align_feature_maps": align_feature_maps,
+            "paper": paper,
+            "residual_scale": residual_scale,
             "batch_norm_scale": batch_norm_scale,
         },
         include_top=include_top,
@@ -847,7 +868,8 @@ def create_model(name: str, **arguments: Any) -> keras.Model:
         batch_norm_momentum: float in [0, 1). Momentum of the moving statistics (slim: 0.9997). Default: 0.99.
         batch_norm_epsilon: float above 0. Added to the variance. Default: 1e-3.
         weight_decay: float, at least 0. Adds weight_decay * sum(kernel**2) / 2 to the loss for every
-            kernel, as in slim. Default: 0.
+            kernel, as in slim: not for V2's separable convolution, and for the biases too in
+            Inception-ResNet-v2. Default: 0.
         activation: Name or function of the activation after every convolution. Default: "relu".
         initializer_gain: float above 0. Factor on the standard deviation of the convolutions'
             initializers. Default: 1.
@@ -936,13 +958,14 @@ def decode_predictions(
 
     Args:
         probabilities: (N, 1000) floats, or (N, 1001) with a background class first, which is ignored.
-        top: int. Number of classes per image.
+        top: int, at least 1. Number of classes per image.
 
     Returns:
         For each image a list of (WordNet ID, class name, probability), the most probable first.
 
     Raises:
-        UserError: The shape of `probabilities` is another.
+        UserError: The shape of `probabilities` is another, `top` is below 1, or the list of names cannot be
+            downloaded; the message says where to put it by hand.
 
     Example:
         >>> model = inception_tf.InceptionV3(weights="imagenet")
@@ -951,11 +974,28 @@ def decode_predictions(
         [[('n02123045', 'tabby', 0.9)]]
     """
     import numpy as np
-    from keras.applications import imagenet_utils
 
+    with needs_backend():
+        from keras.applications import imagenet_utils
+
+    from inception_tf.host.files import cache_folder
+
+    if not isinstance(top, int) or top < 1:
+        raise UserError(f"top must be an integer of at least 1, got {top!r}")
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] not in (1000, 1001):
         raise UserError(
             f"probabilities must have the shape (N, 1000) or (N, 1001), got {probabilities.shape}"
         )
-    return imagenet_utils.decode_predictions(probabilities[:, -1000:], top=top)
+    try:
+        return imagenet_utils.decode_predictions(probabilities[:, -1000:], top=top)
+    # Keras raises a bare Exception for every failure of its download.
+    except Exception as error:
+        home = cache_folder().parent
+        # Where keras.utils.get_file looks if it cannot write there.
+        home = home if os.access(home, os.W_OK) else Path("/tmp/.keras")
+        raise UserError(
+            f"cannot download the names of ImageNet's classes: {str(error).splitlines()[0]}; put the file"
+            f" {CLASS_NAMES} by hand at {home / 'models' / 'imagenet_class_index.json'}"
+            " and try again"
+        ) from error

@@ -2,7 +2,8 @@
 """Runs the real tf_slim networks in a process of their own: `python tests/slim_networks.py FOLDER JOB...`.
 
 For each job it leaves FOLDER/<job>.ckpt* and FOLDER/<job>.npz: the variables' names in slim's
-order, the regularization loss, and each endpoint as `end/<name>`.  tf_slim 1.1.0 runs on
+order with the mean and deviation of their initial values, the regularization loss and its number of terms, and each
+endpoint as `end/<name>`.  tf_slim 1.1.0 runs on
 TensorFlow 2.20 once `tf_keras.legacy_tf_layers` exists, which later tf_keras keeps under `src`.
 """
 
@@ -72,6 +73,8 @@ def run(job: Job, path: str) -> None:
         variables = v1.global_variables()
         # In one run: each run of other operations optimizes the whole graph anew.
         starts = [variable.initializer for variable in variables]
+        session.run(starts)
+        initial = [(value.mean(), value.std()) for value in session.run(variables)]
         weights = [ramps.weight(v.op.name, tuple(v.shape)) for v in variables]
         session.run(starts, {s.inputs[1]: w for s, w in zip(starts, weights, strict=True)})
         # What a trainer leaves beside the weights: a step, a slot, a moving average.
@@ -82,10 +85,12 @@ def run(job: Job, path: str) -> None:
         saver = v1.train.Saver(variables + extras, write_version=job.checkpoint)
         saver.save(session, f"{path}.ckpt", write_meta_graph=False)
         loss = v1.losses.get_regularization_loss()
+        terms = len(v1.losses.get_regularization_losses())
         feed = {images: ramps.images(BATCH, job.size, job.size, 3)}
         ends, loss = session.run((ends, loss), feed)
     names = [variable.op.name for variable in variables]
-    np.savez(f"{path}.npz", names=names, loss=loss, **{f"end/{k}": v for k, v in ends.items()})
+    found = {"names": names, "initial": initial, "loss": loss, "terms": terms}
+    np.savez(f"{path}.npz", **found, **{f"end/{k}": v for k, v in ends.items()})
 
 
 if __name__ == "__main__":

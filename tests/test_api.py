@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 
@@ -40,11 +39,9 @@ def test_preprocessing_takes_pixels_to_minus_one_and_one_and_leaves_its_input_al
 
 
 def test_preprocessing_and_decoding_work_on_another_backend(test_data, tmp_path):
-    """In a process of its own: Keras reads its cache folder once, and the list of names lies there already."""
-    (tmp_path / "models").mkdir()
-    shutil.copy(test_data / "imagenet_class_index.json", tmp_path / "models")
+    """In a process of its own: Keras reads its cache folder and the list of names once."""
     program = """
-import keras, numpy, tensorflow as tf, inception_tf
+import re, shutil, sys, keras, numpy, tensorflow as tf, inception_tf
 pixels = numpy.arange(24, dtype="float32").reshape(2, 4, 3)
 for release in (None, "bvlc"):  # the latter with blue first
     network = "googlenet" if release else "inception_v3"
@@ -52,6 +49,10 @@ for release in (None, "bvlc"):  # the latter with blue first
     expected = scale(pixels)
     data = tf.data.Dataset.from_tensor_slices(pixels.astype("uint8")).map(scale)
     numpy.testing.assert_allclose(numpy.stack(list(data)), expected, rtol=1e-6)
+try:
+    inception_tf.decode_predictions(numpy.zeros((1, 1000)))
+except inception_tf.UserError as error:  # there is no connection
+    shutil.copy(sys.argv[1], re.search("by hand at (.*) and try again$", str(error))[1])
 for classes, goldfish in ((1000, 1), (1001, 2)):  # without and with a background class
     rows = numpy.full((1, classes), 1e-4); rows[0, goldfish] = 0.9
     (first, second), = inception_tf.decode_predictions(rows, top=2)
@@ -62,11 +63,25 @@ except inception_tf.UserError as error:
     assert "got (1, 10)" in str(error)
 else:
     raise AssertionError("10 classes were decoded")
+try:
+    inception_tf.decode_predictions(rows, top=0)
+except inception_tf.UserError as error:
+    assert "top must be" in str(error)
+else:
+    raise AssertionError("no class was decoded")
 assert keras.backend.backend() == "openvino"
 """
+    # A proxy that nothing listens at: the download fails at once.
+    offline = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
     subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "KERAS_BACKEND": "openvino", "KERAS_HOME": str(tmp_path)},
+        [sys.executable, "-c", program, str(test_data / "imagenet_class_index.json")],
+        env={
+            **os.environ,
+            **offline,
+            "no_proxy": "",
+            "KERAS_BACKEND": "openvino",
+            "KERAS_HOME": str(tmp_path),
+        },
         check=True,
     )
 

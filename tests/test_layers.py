@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import CEIL, Pool
+from inception_tf.models import NETWORKS, variant
 from inception_tf.nn import builder
 from inception_tf.nn.local_response_norm import (
     LocalResponseNormalization,
@@ -85,12 +86,60 @@ def test_ceil_mode_has_caffes_output_size(side, kernel, stride):
     assert spec.output_length(side, kernel, stride, CEIL) == expected
 
 
-@pytest.mark.parametrize("side", [6, 7])
-def test_ceil_mode_pools_what_is_left_at_the_edges(side):
-    x = 1 + ramps.uniform("grid", (1, side, side, 2))  # never negative, as after an activation
-    starts = range(0, math.ceil((side - 3) / 2) * 2 + 1, 2)
-    expected = [[x[0, r : r + 3, c : c + 3].max(axis=(0, 1)) for c in starts] for r in starts]
-    np.testing.assert_array_equal(pool(x, Pool("max", 3, 2, CEIL))[0], expected)
+def maximum(x, step):
+    """By its definition, without padding: (H, W, C) to (h, w, C) over windows that may pass the edges."""
+    (rows, columns), stride = step.window, step.stride
+    h, w = (
+        spec.output_length(side, window, stride, step.padding)
+        for side, window in zip(x.shape, step.window, strict=False)
+    )
+    # TensorFlow's `same` has the smaller half of what is missing before the first place.
+    before = [
+        max((out - 1) * stride + window - side, 0) // 2 if step.padding == spec.SAME else 0
+        for out, window, side in zip((h, w), step.window, x.shape, strict=False)
+    ]
+    return [
+        [
+            x[max(r, 0) : r + rows, max(c, 0) : c + columns].max(axis=(0, 1))
+            for c in range(-before[1], w * stride - before[1], stride)
+        ]
+        for r in range(-before[0], h * stride - before[0], stride)
+    ]
+
+
+MAX_POOLS = sorted(
+    {
+        layer.step
+        for network in (*NETWORKS.values(), variant("inception_v1", torch_padding=True))
+        for endpoint, step in network.backbone
+        for layer in spec.iter_layers(endpoint, step)
+        if isinstance(layer.step, Pool) and layer.step.kind == "max"
+    },
+    key=str,
+)
+
+
+@pytest.mark.parametrize("step", MAX_POOLS, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_maximum_never_takes_padding(step, dtype):
+    for height, width in ((8, 8), (8, 9), (9, 8), (9, 9)):
+        x = 6e4 * (ramps.uniform("below zero", (1, height, width, 2)) - 1.05) / 2.05
+        x = np.asarray(keras.ops.cast(x, dtype), "float32")
+        assert x.max() < 0
+        for shape in ((height, width), (None, None), (height, None)):
+            image = keras.Input((*shape, 2))
+            layers = builder.LayerConfig(dtype=dtype)
+            model = keras.Model(image, builder.apply_step(image, step, "pool", layers))
+            found = np.asarray(keras.ops.cast(model(x), "float32"))[0]
+            np.testing.assert_array_equal(found, maximum(x[0], step))
+
+
+@pytest.mark.parametrize(
+    ("kind", "stride", "padding"), [("avg", 2, CEIL), ("max", 1, CEIL), ("max", 2, 1)]
+)
+def test_padding_that_no_pooling_has_is_refused(kind, stride, padding):
+    with pytest.raises(ValueError, match="pooling"):
+        Pool(kind, 3, stride, padding)
 
 
 def test_average_over_padding_differs_from_tensorflows_at_the_border_only():

@@ -39,8 +39,8 @@ SWITCHES = {
     "bn_inception": {"lrn": True, "hidden_batch_norm": True},
     "inception_v2": {"use_separable_conv": False},
     "inception_v3": {"count_padding": True, "last_pool": "max"},
-    "inception_resnet_v1": {"paper": True},
-    "inception_resnet_v2": {"output_stride": 8, "align_feature_maps": True},
+    "inception_resnet_v1": {"paper": True, "residual_scale": 0.3},
+    "inception_resnet_v2": {"output_stride": 8, "align_feature_maps": True, "residual_scale": 0.3},
 }
 
 
@@ -142,6 +142,7 @@ def test_a_convolution_that_is_an_output_itself_stays_as_it_is():
 VARIANTS = [
     *((name, {}) for name in models.NETWORKS),
     *SWITCHES.items(),  # all of a network's at once
+    ("inception_resnet_v2", {"paper": True}),  # which has no other of slim's
 ]
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from inception_tf.arch import counting, spec
-from inception_tf.arch.spec import AVG, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
+from inception_tf.arch.spec import AVG, HE, MAX, SAME, VALID, Auxiliary, Conv, Network, Pool, fork
 from inception_tf.errors import UserError
 from inception_tf.models import find_network
 
@@ -24,7 +24,7 @@ TINY = Network(
     size=9,
     min_size=3,
     dropout=0.0,
-    initializer_stddev=None,
+    initializer=HE,
     auxiliaries=(
         Auxiliary(
             "Aux", "aux", "Mixed", (("Pool", Pool("avg", 5, 3, VALID)), ("Conv", Conv(5))), 0.3
@@ -164,7 +164,7 @@ TABLE_1 = {
 def test_costs_are_those_of_the_documents_table_1(row):
     side, channels, n1, r3, n3, r5, n5, pool, kilo, mega = TABLE_1[row]
     block = fork((Conv(n1),), (Conv(r3), Conv(n3, 3)), (Conv(r5), Conv(n5, 5)), (MAX, Conv(pool)))
-    network = Network(row, "Table 1", ((row, block),), side, 1, 0.0, None)
+    network = Network(row, "Table 1", ((row, block),), side, 1, 0.0, HE)
     rows = counting.layer_costs(network, side, channels, classes=None)
     # The table counts kernels alone.  Its own widths give 7 % more params in 4c, 5 % fewer in 5a.
     kernels = counting.total(rows, "multiply_adds") / side**2

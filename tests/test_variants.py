@@ -25,8 +25,11 @@ VARIANTS = [
     ("inception_v3", {"count_padding": True}),
     ("inception_v3", {"last_pool": "max"}),
     ("inception_resnet_v1", {"paper": True}),
+    ("inception_resnet_v1", {"residual_scale": 0.3}),
     ("inception_resnet_v2", {"output_stride": 8}),
     ("inception_resnet_v2", {"align_feature_maps": True}),
+    ("inception_resnet_v2", {"paper": True}),
+    ("inception_resnet_v2", {"residual_scale": 0.3}),
     ("googlenet", {"batch_norm": True, "batch_norm_scale": True}),
     ("inception_v1", {"torch_padding": True, "batch_norm_scale": True}),
     ("bn_inception", {"hidden_batch_norm": True, "batch_norm_scale": True}),
@@ -225,6 +228,44 @@ def test_paper_has_five_blocks_on_the_last_grid():
     assert (last.scale, last.activate, others) == (1.0, False, [])
 
 
+def test_the_papers_inception_resnet_v2_has_its_stem_blocks_and_grids():
+    # Szegedy et al. 2016, Figures 3 and 15 to 19; Table 1 for k, l, m, n.  1152 = 384 + 384 + 384 and
+    # 2144 = 1152 + 384 + 288 + 320 are the sums of the reductions, where Figures 17 and 19 print 1154 and 2048.
+    network = models.variant("inception_resnet_v2", paper=True)
+    stem = models.find_network("inception_v4").backbone[:6]
+    assert network.backbone[:6] == stem
+    names = [name for name, _ in network.backbone[6:]]
+    blocks = {
+        35: [f"Block35_{n}" for n in range(1, 6)],
+        17: [*(f"Block17_{n}" for n in range(1, 10)), "PreAuxLogits"],
+        8: [f"Block8_{n}" for n in range(1, 6)],
+    }
+    assert names == [*blocks[35], "Mixed_6a", *blocks[17], "Mixed_7a", *blocks[8]]
+    ups = {name.removesuffix("_up"): o for name, o in shapes(network).items() if "_up" in name}
+    for side, channels in ((35, 384), (17, 1152), (8, 2144)):
+        assert {ups[name] for name in blocks[side]} == {(side, side, channels)}
+    scales = {step.scale for _, step in network.backbone if isinstance(step, Residual)}
+    assert scales == {0.17, 0.10, 0.20}
+    assert all(step.activate for _, step in network.backbone if isinstance(step, Residual))
+
+
+@pytest.mark.usefixtures("all_short")
+@pytest.mark.parametrize("name", ["inception_resnet_v1", "inception_resnet_v2"])
+@pytest.mark.parametrize("scale", [0.25, 1])
+def test_one_scale_is_that_of_every_scaled_residual(name, scale):
+    small = {"input_shape": (75, 75, 3), "width_multiplier": 0.05}
+    published, model = (
+        inception_tf.create_model(name, **small, **switches)
+        for switches in ({}, {"residual_scale": scale})
+    )
+    factors = [
+        [layer.scale for layer in one.layers if isinstance(layer, keras.layers.Rescaling)]
+        for one in (published, model)
+    ]
+    assert set(factors[0]) == {0.17, 0.10, 0.20}
+    assert factors[1] == ([] if scale == 1 else [scale] * len(factors[0]))
+
+
 # slim inception_resnet_v2_test.py: testBuildAndCheckAllEndPointsUptoPreAuxLogits...
 STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_3a_3x3", "Conv2d_3b_1x1")
 STEM += ("Conv2d_4a_3x3", "MaxPool_5a_3x3", "Mixed_5b", "Mixed_6a", "PreAuxLogits")
@@ -273,6 +314,14 @@ def test_output_stride_of_eight_dilates_what_follows():
             "output_stride must be 8 or 16, got 32",
         ),
         ("inception_v3", {"last_pool": "mean"}, "last_pool must be 'avg' or 'max', got 'mean'"),
+        (
+            "inception_resnet_v2",
+            {"paper": True, "align_feature_maps": True},
+            "paper=True is the network of the paper, which has neither output_stride=8 nor align_feature_maps; omit"
+            " them",
+        ),
+        ("inception_resnet_v2", {"residual_scale": 0}, "residual_scale must be in (0, 1], got 0"),
+        ("inception_resnet_v1", {"residual_scale": 2}, "residual_scale must be in (0, 1], got 2"),
     ],
 )
 def test_mistaken_switch_is_answered_in_one_sentence(name, chosen, sentence):

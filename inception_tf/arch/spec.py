@@ -20,10 +20,13 @@ __all__ = [
     "Auxiliary",
     "BatchNorm",
     "Branch",
+    "CAFFE_XAVIER",
     "CEIL",
     "Conv",
     "Dropout",
     "Fork",
+    "HE",
+    "Initializer",
     "LayerSpec",
     "LocalNorm",
     "MAX",
@@ -36,6 +39,7 @@ __all__ = [
     "Step",
     "UP",
     "VALID",
+    "XAVIER",
     "depth_multiplier",
     "depth_of",
     "fork",
@@ -52,6 +56,11 @@ VALID = "valid"
 CEIL = "ceil"
 Padding = str | int  # one of these three, or the number of zeros on each of the four sides
 Shape = tuple[int, int, int]  # height, width, channels
+
+# A truncated normal's standard deviation, or the name of Keras' initializer: He et al. 2015; Glorot and Bengio 2010,
+# Xavier in slim; and what Caffe calls Xavier, which divides by the inputs alone.
+Initializer = float | str
+HE, XAVIER, CAFFE_XAVIER = "he_normal", "glorot_uniform", "lecun_uniform"
 
 MIN_FILTERS = 16  # the fewest filters that a width multiplier leaves; slim's `min_depth`
 
@@ -103,13 +112,19 @@ class Pool(_Window):
     """Max or average pooling.
 
     With `SAME` padding the average excludes the padding, as in TensorFlow; with an integer padding it
-    includes the zeros, as in torch.
+    includes the zeros, as in torch.  A maximum never includes padding, which may be above all that it pads.
     """
 
     kind: Literal["max", "avg"]
     kernel: int = 3
     stride: int = 1
     padding: Padding = SAME
+
+    def __post_init__(self) -> None:
+        if self.padding == CEIL and (self.kind, self.stride) != ("max", 2):
+            raise ValueError("ceil mode is for max pooling with stride 2")
+        if self.kind == "max" and isinstance(self.padding, int):
+            raise ValueError("max pooling takes no padding with zeros")
 
 
 @dataclass(frozen=True)
@@ -177,7 +192,7 @@ class Auxiliary:
     steps: NamedSteps
     loss_weight: float  # factor on its loss
     dropout: float = 0.0  # fraction of features dropped before its logits, in [0, 1)
-    logits_stddev: float | None = None  # of its kernel initializer; None: He initialization
+    logits_stddev: float | None = None  # of its kernel initializer; None: as the network's logits
 
 
 @dataclass(frozen=True)
@@ -190,13 +205,19 @@ class Network:
     size: int  # pixels, the published input height and width
     min_size: int  # pixels, the smallest input that leaves a 1x1 final feature map
     dropout: float  # fraction of features dropped before the logits, in [0, 1)
-    initializer_stddev: float | None  # of a truncated normal; None: He initialization
+    initializer: Initializer  # of the kernels of convolutions without a `stddev` of their own
+    logits_initializer: Initializer = HE
+    bias: float = 0.0  # initial value of the convolutions' biases
+    decays_biases: bool = False  # weight decay reaches biases too
+    # Further names of endpoints in the published code: name → our endpoint.
+    aliases: tuple[tuple[str, str], ...] = ()
     auxiliaries: tuple[Auxiliary, ...] = ()
     batch_norm: bool = True  # after every convolution, in place of its bias
     hidden_batch_norm: bool = False  # of the features before the logits
     batch_norm_scale: bool = False  # every batch normalization has a gamma, as torch's networks do
     backbone_only: bool = False  # a variant without a classifier
     accuracy: str = ""  # published single-crop top-1 / top-5 in percent, and who measured it
+    notes: tuple[str, ...] = ()  # sentences about misprints in its layer table
 
 
 @dataclass(frozen=True)

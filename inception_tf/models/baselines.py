@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from inception_tf.arch.spec import SAME, VALID, Conv, Dropout, Network, Pool, Step
+from inception_tf.arch.spec import SAME, VALID, XAVIER, Conv, Dropout, Network, Pool, Step
 
 __all__ = ["alexnet", "vgg16"]
 
@@ -38,7 +38,10 @@ def alexnet() -> Network:
         size=224,
         min_size=195,  # leaves 5x5 for fc6
         dropout=0.5,
-        initializer_stddev=None,
+        initializer=XAVIER,
+        logits_initializer=0.005,
+        bias=0.1,
+        aliases=(("fc8", "Logits"),),
         batch_norm=False,
     )
 
@@ -69,7 +72,9 @@ def vgg16() -> Network:
         size=224,
         min_size=224,  # leaves 7x7 for fc6
         dropout=0.5,
-        initializer_stddev=None,
+        initializer=XAVIER,
+        logits_initializer=XAVIER,
+        aliases=(("fc8", "Logits"),),
         batch_norm=False,
         accuracy="71.5 / 89.8 (slim, single crop)",
     )

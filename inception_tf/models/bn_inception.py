@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from inception_tf.arch.spec import (
     AVG,
+    HE,
     MAX,
     Conv,
     Fork,
@@ -96,7 +97,8 @@ def _network(
         size=224,
         min_size=32,
         dropout=0.2 if batch_norm else 0.4,
-        initializer_stddev=None,
+        initializer=HE,
+        aliases=(("AvgPool_1a", "global_pool"),),  # slim's, of V2
         batch_norm=batch_norm,
         hidden_batch_norm=hidden_batch_norm,
         accuracy="74.8 / 92.2 (paper, BN-x30, single crop)"
@@ -160,6 +162,7 @@ def inception_v2(*, use_separable_conv: bool = True) -> Network:
         size=224,
         min_size=32,
         dropout=0.2,
-        initializer_stddev=None,
+        initializer=HE,
+        aliases=(("AvgPool_1a", "global_pool"),),  # slim's, of V2
         accuracy="73.9 / 91.8 (slim, single crop)",
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from inception_tf.arch.spec import (
+    CAFFE_XAVIER,
     CEIL,
     MAX,
     SAME,
@@ -69,7 +70,8 @@ def _mixed(wide: int, *names: str) -> NamedSteps:
 def googlenet(*, batch_norm: bool = False, lrn: bool = True) -> Network:
     """Table 1 as printed: 5x5, biases, local response normalization, two auxiliary classifiers.
 
-    Padding is Caffe's, as BVLC trained it: three zeros around the first convolution, pools in ceil mode.
+    Padding and initial weights are Caffe's, as BVLC trained it: three zeros around the first convolution, pools in
+    ceil mode; Caffe's Xavier, and biases of convolutions that begin at 0.2.
 
     Args:
         batch_norm: bool. Normalize after every convolution, in place of its bias.
@@ -99,7 +101,9 @@ def googlenet(*, batch_norm: bool = False, lrn: bool = True) -> Network:
         size=224,
         min_size=32,
         dropout=0.4,
-        initializer_stddev=None,
+        initializer=CAFFE_XAVIER,
+        logits_initializer=CAFFE_XAVIER,
+        bias=0.2,
         auxiliaries=(
             _auxiliary("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
             _auxiliary("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),
@@ -173,7 +177,8 @@ def inception_v1(*, torch_padding: bool = False) -> Network:
         size=224,
         min_size=32,
         dropout=0.2,  # slim keeps 0.8; the paper drops 0.4
-        initializer_stddev=0.01,
+        initializer=0.01,
+        aliases=(("AvgPool_0a_7x7", "global_pool"),),
         auxiliaries=(
             _torch_auxiliary("AuxLogits_1", "aux_predictions_1", after="Mixed_4b"),
             _torch_auxiliary("AuxLogits_2", "aux_predictions_2", after="Mixed_4e"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from inception_tf.arch.spec import (
     AVG,
+    HE,
     MAX,
     VALID,
     Auxiliary,
@@ -70,6 +71,12 @@ def grid8(pool: Pool) -> Fork:
                 (pool, Conv(192)))
 # fmt: on
 
+NOTES = (
+    "Table 2 misprints conv3, Conv2d_3b_1x1 here: its kernel is 1x1 and not 3x3.",
+    "46 layers is a misprint too: the longest path has 48 with weights, the logits among them.  The 96 convolutions are"
+    " 94 and the auxiliary classifier's 2, without the logits.",
+)
+
 # Section 4: the auxiliary classifier on the last 17x17 feature map, with batch normalization.
 AUXILIARY = Auxiliary(
     name="AuxLogits",
@@ -117,7 +124,9 @@ def inception_v3(*, count_padding: bool = False, last_pool: str = "avg") -> Netw
         size=299,
         min_size=75,
         dropout=0.2,
-        initializer_stddev=None,
+        initializer=HE,
+        aliases=(("AvgPool_1a", "global_pool"),),
         auxiliaries=(AUXILIARY,),
+        notes=NOTES,
         accuracy="78.0 / 93.9 (slim, single crop)",
     )

@@ -5,10 +5,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from inception_tf.arch.spec import AVG, VALID, Auxiliary, Conv, Network, Pool, fork, stage
+from inception_tf.arch.spec import (
+    AVG,
+    HE,
+    VALID,
+    XAVIER,
+    Auxiliary,
+    Conv,
+    Network,
+    Pool,
+    fork,
+    stage,
+)
 from inception_tf.models.inception_v3 import AUXILIARY
 
-__all__ = ["he_auxiliary", "inception_v4"]
+__all__ = ["STEM", "auxiliary", "inception_v4"]
 
 DOWN = Pool("max", 3, 2, VALID)
 
@@ -76,14 +87,16 @@ def inception_v4() -> Network:
         size=299,
         min_size=75,
         dropout=0.2,
-        initializer_stddev=None,
-        auxiliaries=(he_auxiliary("Mixed_6h"),),
+        initializer=HE,
+        logits_initializer=XAVIER,  # slim's setting of He reaches convolutions alone
+        aliases=(("PreLogitsFlatten", "PreLogits"),),
+        auxiliaries=(auxiliary("Mixed_6h"),),
         accuracy="80.2 / 95.2 (slim, single crop)",
     )
 
 
-def he_auxiliary(after: str) -> Auxiliary:
-    """V3's auxiliary classifier with He initialization, as in slim's V4 and Inception-ResNet-v2.
+def auxiliary(after: str) -> Auxiliary:
+    """V3's auxiliary classifier with the initializers of its network, as in slim's V4 and Inception-ResNet-v2.
 
     Args:
         after: str. The endpoint that it reads.

@@ -53,7 +53,9 @@ class LayerConfig:
     batch_norm_epsilon: float = BN_EPSILON  # added to the variance
     weight_decay: float = 0.0  # as in slim: adds weight_decay * sum(kernel**2) / 2 to the loss
     width_multiplier: float = 1.0  # factor on every convolution's filters
-    initializer_stddev: float | None = None  # of a truncated normal; None: He initialization
+    initializer: spec.Initializer = spec.HE  # of the convolutions' kernels
+    bias: float = 0.0  # initial value of the convolutions' biases
+    decays_biases: bool = False  # weight decay reaches biases too
     initializer_gain: float = (
         1.0  # factor on the standard deviation of the convolutions' initializers
     )
@@ -64,14 +66,27 @@ class LayerConfig:
         # Keras' L2 is factor * sum(w**2); slim's l2_regularizer halves the sum.
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
+    def bias_regularizer(self) -> keras.Regularizer | None:
+        """The regularizer of biases, None where weight decay does not reach them."""
+        return self.regularizer() if self.decays_biases else None
 
-def _kernel_initializer(stddev: float | None, gain: float = 1.0) -> keras.Initializer:
-    """A truncated normal with standard deviation `gain * stddev`; without `stddev` He initialization times `gain`."""
-    if stddev is not None:
-        return keras.initializers.TruncatedNormal(stddev=gain * stddev)
+
+# Scale, fan and distribution of Keras' initializers, which take no gain themselves.
+_SCALINGS = {
+    spec.HE: (2.0, "fan_in", "truncated_normal"),
+    spec.XAVIER: (1.0, "fan_avg", "uniform"),
+    spec.CAFFE_XAVIER: (1.0, "fan_in", "uniform"),
+}
+
+
+def _kernel_initializer(initializer: spec.Initializer, gain: float = 1.0) -> keras.Initializer:
+    """An initializer whose standard deviation is multiplied by `gain`."""
+    if not isinstance(initializer, str):
+        return keras.initializers.TruncatedNormal(stddev=gain * initializer)
     if gain == 1:
-        return keras.initializers.HeNormal()
-    return keras.initializers.VarianceScaling(2 * gain**2, "fan_in", "truncated_normal")
+        return keras.initializers.get(initializer)
+    scale, fan, distribution = _SCALINGS[initializer]
+    return keras.initializers.VarianceScaling(scale * gain**2, fan, distribution)
 
 
 def apply_step(
@@ -149,30 +164,27 @@ def _residual(
 def _pool(
     x: keras.KerasTensor, step: Pool, name: str, layer_config: LayerConfig
 ) -> keras.KerasTensor:
-    layer = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
-    x, padding = _padded(x, step, name, layer_config)
-    return layer(
-        step.window,
-        step.stride,
-        padding=padding,
-        data_format="channels_last",
-        dtype=layer_config.dtype,
-        name=name,
-    )(x)
+    kind = {"max": keras.layers.MaxPooling2D, "avg": keras.layers.AveragePooling2D}[step.kind]
+    layer = partial(kind, data_format="channels_last", dtype=layer_config.dtype)
+    if step.padding != spec.CEIL:
+        x, padding = _padded(x, step, name, layer_config)
+        return layer(step.window, step.stride, padding=padding, name=name)(x)
+    if all(side is not None and side % 2 == 0 for side in x.shape[1:3]):
+        return layer(step.window, step.stride, padding=spec.SAME, name=name)(x)
+    # Of an odd or unknown side `same` would begin outside.  Two maxima are the one of the whole window: over each
+    # pixel and the next, which alone passes the edge, and over a window that is smaller by one.
+    x = layer(2, 1, padding=spec.SAME, name=f"{name}_pairs")(x)
+    return layer([side - 1 for side in step.window], step.stride, padding=spec.VALID, name=name)(x)
 
 
 def _padded(
     x: keras.KerasTensor, step: Conv | Separable | Pool, name: str, layer_config: LayerConfig
 ) -> tuple[keras.KerasTensor, str]:
-    """x with the zero padding that Keras' `same` and `valid` do not cover, and the padding argument for Keras' layer.
-
-    Zero padding is safe for max pooling: its input comes from an activation that is never negative.
-    """
-    if step.padding == spec.SAME or step.padding == spec.VALID:
-        return x, str(step.padding)
-    sides = step.padding if step.padding != spec.CEIL else ((0, step.stride - 1),) * 2
+    """x with the zero padding that Keras' `same` and `valid` do not cover, and the padding argument for Keras' layer."""
+    if isinstance(step.padding, str):
+        return x, step.padding
     pad = keras.layers.ZeroPadding2D(
-        sides, data_format="channels_last", dtype=layer_config.dtype, name=f"{name}_pad"
+        step.padding, data_format="channels_last", dtype=layer_config.dtype, name=f"{name}_pad"
     )
     return pad(x), spec.VALID
 
@@ -191,6 +203,8 @@ def _conv(
         padding=padding,
         data_format="channels_last",
         use_bias=not normed,
+        bias_initializer=keras.initializers.Constant(layer_config.bias),
+        bias_regularizer=layer_config.bias_regularizer(),
         dtype=layer_config.dtype,
         name=f"{name}_conv",
     )(x)
@@ -251,14 +265,13 @@ def _kernel(step: Conv | Separable, layer_config: LayerConfig) -> Callable[..., 
         depth_multiplier=spec.depth_multiplier(step, filters),
         depthwise_initializer=initializer,
         pointwise_initializer=_conv_initializer(step, layer_config),
-        depthwise_regularizer=layer_config.regularizer(),
-        pointwise_regularizer=layer_config.regularizer(),
+        # No weight decay: slim's settings for it reach plain convolutions and dense layers alone.
     )
 
 
 def _conv_initializer(step: Conv | Separable, layer_config: LayerConfig) -> keras.Initializer:
     return _kernel_initializer(
-        step.stddev or layer_config.initializer_stddev, layer_config.initializer_gain
+        step.stddev or layer_config.initializer, layer_config.initializer_gain
     )
 
 
@@ -292,7 +305,7 @@ def classifier_head(
     *,
     logits: str,
     output: str,
-    stddev: float | None = None,
+    initializer: spec.Initializer = spec.HE,
 ) -> keras.KerasTensor:
     """Logits and their activation, in float32 whatever the dtype policy of the backbone.
 
@@ -300,18 +313,19 @@ def classifier_head(
         x: (N, C) tensor.
         classes: int. Number of classes.
         activation: Name or function; None or "linear" returns logits.
-        layer_config: Its weight decay applies to the kernel.
+        layer_config: Its weight decay.
         logits: str. Name of the dense layer.
         output: str. Name of the activation layer.
-        stddev: float. Standard deviation of the kernel initializer; None: He initialization.
+        initializer: Of the kernel; the bias begins at 0.
 
     Returns:
         (N, classes) float32 tensor.
     """
     x = keras.layers.Dense(
         classes,
-        kernel_initializer=_kernel_initializer(stddev),
+        kernel_initializer=_kernel_initializer(initializer),
         kernel_regularizer=layer_config.regularizer(),
+        bias_regularizer=layer_config.bias_regularizer(),
         dtype="float32",  # a float16 softmax over 1,000 classes loses small probabilities
         name=logits,
     )(x)

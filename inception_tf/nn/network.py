@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -59,7 +60,9 @@ def build_model(
     _check_layer_arguments(classifier_activation, name, layer_arguments)
     image = _image(network, include_top, input_tensor, input_shape)
     layer_config = LayerConfig(
-        initializer_stddev=network.initializer_stddev,
+        initializer=network.initializer,
+        bias=network.bias,
+        decays_biases=network.decays_biases,
         batch_norm=network.batch_norm,
         batch_norm_scale=network.batch_norm_scale,
         **layer_arguments,
@@ -77,12 +80,23 @@ def build_model(
         rate = network.dropout if dropout is None else dropout
         x = keras.layers.Dropout(rate, dtype="float32", name=PRE_LOGITS)(x)
         x = builder.classifier_head(
-            x, classes, classifier_activation, layer_config, logits=LOGITS, output=PREDICTIONS
+            x,
+            classes,
+            classifier_activation,
+            layer_config,
+            logits=LOGITS,
+            output=PREDICTIONS,
+            initializer=network.logits_initializer,
         )
         if aux_logits:
             x = {"predictions": x} | {
                 auxiliary.output: _auxiliary(
-                    ends[auxiliary.after], auxiliary, classes, classifier_activation, layer_config
+                    ends[auxiliary.after],
+                    auxiliary,
+                    classes,
+                    classifier_activation,
+                    layer_config,
+                    auxiliary.logits_stddev or network.logits_initializer,
                 )
                 for auxiliary in network.auxiliaries
             }
@@ -99,6 +113,7 @@ def _auxiliary(
     classes: int,
     activation: str | Callable | None,
     layer_config: LayerConfig,
+    initializer: spec.Initializer,
 ) -> keras.KerasTensor:
     for name, step in auxiliary.steps:
         if isinstance(step, AdaptivePool) and None in x.shape[1:3]:
@@ -121,7 +136,7 @@ def _auxiliary(
         layer_config,
         logits=auxiliary.name,
         output=_auxiliary_predictions(auxiliary),
-        stddev=auxiliary.logits_stddev,
+        initializer=initializer,
     )
 
 
@@ -240,7 +255,9 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
     """The named intermediate tensors of one of this package's models.
 
     Names are slim's: `Conv2d_1a_7x7`, `Mixed_5b`, ..., `global_pool`, `PreLogits`, `Logits`,
-    `Predictions`, `AuxLogits`.
+    `Predictions`, `AuxLogits`.  Where slim or facenet have another name for one of these tensors, such
+    as `PreLogitsFlatten` in V4 and the Inception-ResNets, `Mixed_6b` for facenet's last `Block17`, or
+    `fc8` in the baselines, it is there under both names.
 
     Args:
         model: A model of `create_model`, also after loading or cloning.
@@ -272,7 +289,28 @@ def _endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
         known.update(name for name, _ in network.backbone)
         for auxiliary in network.auxiliaries:
             known.update((auxiliary.name, _auxiliary_predictions(auxiliary)))
-    return {layer.name: layer.output for layer in model.layers if layer.name in known}
+    layers = {layer.name for layer in model.layers}
+    further: dict[str, list[str]] = {}
+    for alias, name in _aliases(layers):
+        if alias not in layers:
+            further.setdefault(name, []).append(alias)
+    return {
+        name: layer.output
+        for layer in model.layers
+        if layer.name in known
+        for name in (layer.name, *further.get(layer.name, ()))
+    }
+
+
+def _aliases(layers: set[str]) -> tuple[tuple[str, str], ...]:
+    """Of the network whose stem a model has, and most of its endpoints: it may be a variant, or cut off by a user."""
+    fits: dict[int, Network] = {}
+    for network in reversed(NETWORKS.values()):
+        ends = [name for name, _ in network.backbone]
+        stem = itertools.takewhile(lambda name: not name.startswith(("Mixed", "Block")), ends)
+        if layers.issuperset(stem):
+            fits[2 * len(layers.intersection(ends)) - len(ends)] = network
+    return fits[max(fits)].aliases if fits else ()
 
 
 def check_not_wrapped(model: keras.Model, reason: str) -> None:

@@ -184,7 +184,12 @@ def _combinations(name: str) -> Iterator[dict[str, Any]]:
     defaults = switches(name)
     for values in itertools.product(*choices.values()):
         chosen = dict(zip(choices, values, strict=True))
-        yield {key: value for key, value in chosen.items() if value != defaults[key]}
+        chosen = {key: value for key, value in chosen.items() if value != defaults[key]}
+        try:
+            variant(name, **chosen)
+        except UserError:  # switches that exclude each other
+            continue
+        yield chosen
 
 
 def _expected(network: Network) -> dict[str, str]:

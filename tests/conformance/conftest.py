@@ -41,11 +41,14 @@ def row(network):
 @functools.lru_cache(maxsize=1)
 def _full(network):
     # Asked for names, shapes and counts: zeros take no time to draw.
-    with mock.patch("keras.src.backend.random.truncated_normal", _zeros):
+    with (
+        mock.patch("keras.src.backend.random.truncated_normal", _zeros),
+        mock.patch("keras.src.backend.random.uniform", _zeros),
+    ):
         return inception_tf.create_model(network.name, aux_logits=bool(network.auxiliaries))
 
 
-def _zeros(shape, mean, stddev, dtype, seed):
+def _zeros(shape, *_, dtype, **__):
     return keras.ops.zeros(shape, dtype)
 
 
