@@ -250,7 +250,8 @@ def test_one_missing_variable_fails_it(refused, checkpoint, tmp_path):
 
 
 def test_another_architecture_is_refused(refused, checkpoint):
-    assert "does not fit the model 'inception_v2'" in refused("inception_v2", "slim", checkpoint[0])
+    sentence = refused("inception_v2", "slim", checkpoint[0])
+    assert "is a file of inception_v1, and the model 'inception_v2' is inception_v2" in sentence
 
 
 def test_checkpoint_folder_is_refused_with_a_checkpoint_in_it(refused, checkpoint):

@@ -18,8 +18,8 @@ from inception_tf.weights.gamma import FOLDED
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.recognize import has_layers_of
-from inception_tf.weights.sources import NATIVE, SOURCES, check_ema
-from inception_tf.weights.transfer import Report, assign
+from inception_tf.weights.sources import NATIVE, SOURCES, check_ema, check_network
+from inception_tf.weights.transfer import MisfitError, Report, assign
 
 if TYPE_CHECKING:
     import keras
@@ -88,18 +88,22 @@ def load_weights(
     network = chosen.identify(model)
     file = chosen.read(path, ema, NOTHING, limit)
     note = () if source == NATIVE else _variant_note(model, source, network, file.arrays)
-    report = assign(
-        model,
-        file.arrays,
-        chosen.map_names(network, file.arrays, ema),
-        strict=strict,
-        skip_head=skip_head,
-        drop_background=drop_background,
-        adapt_head=adapt_head,
-        notes=(*file.notes, *note),
-        training_state=file.training_state,
-        read=lambda wanted: chosen.read(path, ema, wanted, limit).arrays,
-    )
+    try:
+        report = assign(
+            model,
+            file.arrays,
+            chosen.map_names(network, file.arrays, ema),
+            strict=strict,
+            skip_head=skip_head,
+            drop_background=drop_background,
+            adapt_head=adapt_head,
+            notes=(*file.notes, *note),
+            training_state=file.training_state,
+            read=lambda wanted: chosen.read(path, ema, wanted, limit).arrays,
+        )
+    except MisfitError as error:
+        check_network(error, model, source, path, file.arrays)
+        raise
     for sentence in report.notes:
         if FOLDED in sentence:
             warnings.warn(f"{path}: {sentence}", stacklevel=2)

@@ -30,8 +30,14 @@ from inception_tf.weights.metadata import write_network, write_preprocessing, wr
 from inception_tf.weights.recognize import describe_file, recognize_file
 from inception_tf.weights.registry import FID, RELEASES, Release, releases_of
 from inception_tf.weights.source import WeightsFile
-from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema
-from inception_tf.weights.transfer import Report, assign, unsupported_head, unsupported_head_error
+from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema, check_network
+from inception_tf.weights.transfer import (
+    MisfitError,
+    Report,
+    assign,
+    unsupported_head,
+    unsupported_head_error,
+)
 
 __all__ = [
     "Conversion",
@@ -180,6 +186,8 @@ def _convert_native(
 class ForeignWeights:
     """Another project's weights, and the variant of our network that they belong to."""
 
+    source: str  # a key of `SOURCES`
+    path: str  # where they were read
     file: WeightsFile  # its arrays are placeholders
     read: Callable[[Container[str]], Mapping[str, np.ndarray]]  # reads the arrays of these names
     network: Network
@@ -198,15 +206,19 @@ class ForeignWeights:
         Returns:
             The report.
         """
-        return assign(
-            model,
-            self.file.arrays,
-            self.names,
-            notes=self.file.notes,
-            training_state=self.file.training_state,
-            read=self.read,
-            **options,
-        )
+        try:
+            return assign(
+                model,
+                self.file.arrays,
+                self.names,
+                notes=self.file.notes,
+                training_state=self.file.training_state,
+                read=self.read,
+                **options,
+            )
+        except MisfitError as error:
+            check_network(error, model, self.source, self.path, self.file.arrays)
+            raise
 
 
 def read_foreign_weights(
@@ -246,6 +258,8 @@ def read_foreign_weights(
     release, why = identify_release(name, source, address, release, chosen)
     preprocessing = release.preprocessing if release else Preprocessing(network.size)
     return ForeignWeights(
+        source,
+        path,
         file,
         lambda wanted: SOURCES[source].read(path, ema, wanted, limit).arrays,
         network,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from inception_tf.arch import spec
@@ -14,7 +14,7 @@ from inception_tf.models import NETWORKS
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["identify_network"]
+__all__ = ["identify_network", "network_of_layers"]
 
 
 def identify_network(model: keras.Model, known: Iterable[str], project: str) -> Network:
@@ -31,18 +31,31 @@ def identify_network(model: keras.Model, known: Iterable[str], project: str) -> 
     Raises:
         UserError: The model is none of these networks.
     """
-    layers = {layer.name for layer in model.layers}
+    found = network_of_layers({layer.name for layer in model.layers}, known)
+    if found:
+        return found
+    raise UserError(
+        f"model '{model.name}' is not one of the networks of {project}; known: {', '.join(known)};"
+        " create one of these"
+    )
+
+
+def network_of_layers(layers: Collection[str], known: Iterable[str]) -> Network | None:
+    """The network that layers belong to.
+
+    Args:
+        layers: Our names of the layers of a model, or of those that a file has arrays for.
+        known: Names of the networks to choose from.
+
+    Returns:
+        The largest network whose backbone is among the layers, or None.
+    """
     fitting = {}
     for name in known:
         backbone = _layers(NETWORKS[name])
         if all((layer in layers) == expected for layer, expected in backbone.items()):
             fitting[len(backbone)] = NETWORKS[name]
-    if fitting:
-        return fitting[max(fitting)]
-    raise UserError(
-        f"model '{model.name}' is not one of the networks of {project}; known: {', '.join(known)};"
-        " create one of these"
-    )
+    return fitting[max(fitting)] if fitting else None
 
 
 def _layers(network: Network) -> dict[str, bool]:

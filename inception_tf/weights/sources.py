@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inception_tf.arch.spec import Network
 from inception_tf.errors import UserError
+from inception_tf.models import NETWORKS
 from inception_tf.weights.formats import frozen_graph, keras_h5, native, state_dict, tf1_checkpoint
-from inception_tf.weights.identify import identify_network
+from inception_tf.weights.identify import identify_network, network_of_layers
 from inception_tf.weights.names import bvlc, graph, keras_applications, slim, torch
 from inception_tf.weights.source import WeightsFile, WeightSource
+from inception_tf.weights.transfer import MisfitError
 
-__all__ = ["FOREIGN", "NATIVE", "SOURCES", "check_ema"]
+if TYPE_CHECKING:
+    import keras
+
+__all__ = ["FOREIGN", "NATIVE", "SOURCES", "check_ema", "check_network"]
 
 NATIVE = "native"  # this project's files
 
@@ -95,6 +100,48 @@ SOURCES: dict[str, WeightSource] = {
     ),
 }
 FOREIGN = tuple(name for name in SOURCES if name != NATIVE)
+
+
+def check_network(
+    error: MisfitError, model: keras.Model, source: str, path: str, arrays: Collection[str]
+) -> None:
+    """Check that a file that does not fit a model is not of another network.
+
+    Args:
+        error: Why it does not fit.
+        model: The model.
+        source: str. A key of `SOURCES`.
+        path: str. The file.
+        arrays: Names of its arrays.
+
+    Raises:
+        UserError: It is; the error names both networks, and its cause is `error`.
+    """
+    ours = network_of_layers({layer.name for layer in model.layers}, NETWORKS)
+    theirs = _network_of_file(source, arrays)
+    if theirs is None or theirs == ours:
+        return
+    other = f"is {ours.name}" if ours else "is another network"
+    raise UserError(
+        f"'{path}' is a file of {theirs.name}, and the model '{model.name}' {other}; nothing was loaded: create"
+        f" {theirs.name}, or give a file of this network"
+    ) from error
+
+
+def _network_of_file(source: str, arrays: Collection[str]) -> Network | None:
+    if source == NATIVE:
+        return network_of_layers({name.split("/")[0] for name in arrays}, NETWORKS)
+    placeholders = dict.fromkeys(arrays, np.empty(0))
+    for ema in (False, True) if SOURCES[source].has_ema else (False,):
+        for name, network in NETWORKS.items():
+            try:
+                names = SOURCES[source].map_names(network, placeholders, ema)
+            except UserError:  # no network of this project
+                continue
+            layers = {path.split("/")[0] for path, theirs in names.items() if theirs in arrays}
+            if found := network_of_layers(layers, [name]):
+                return found
+    return None
 
 
 def check_ema(ema: bool, source: str) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NEW_HEAD",
+    "MisfitError",
     "Report",
     "abbreviate",
     "assign",
@@ -38,6 +39,10 @@ SHOWN = 3  # names that a message lists; the others are counted
 
 # Path of the variable, its shape, the array's shape.
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+class MisfitError(UserError):
+    """The arrays of a file are not those of the model."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ def assign(
             unsupported_head(names, arrays),
         )
     if not report.used:
-        raise UserError(
+        raise MisfitError(
             f"none of the file's {len(report.read)} arrays fits a variable of the model '{model.name}'; nothing was"
             " loaded: give the file of this network"
         )
@@ -429,7 +434,7 @@ def _check_fit(
         )
     if mismatched:
         parts.append(f"{len(mismatched)} shapes differ ({_shapes(mismatched)})")
-    raise UserError(
+    raise MisfitError(
         f"the file does not fit the model '{model.name}': {'; '.join(parts)}; nothing was loaded:"
         " create the network that wrote the file, or load what fits with strict=False"
     )
