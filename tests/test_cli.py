@@ -302,6 +302,12 @@ def test_summary_prints_table_1(call):
     assert rows["Conv2d_2c_3x3"]["depth"] == 2
     code, out, _ = call("summary", "inception_v3", "--format", "markdown")
     assert "| inception | Mixed_7c |  | 8x8x2048 | 3 |" in out
+    assert "| auxiliary convolution | AuxLogits_Conv2d_2a_5x5 | 5x5/1 | 1x1x768 | 1 |" in out
+    assert "| 27,179,376 |" in out  # the documents' 23,851,784 and 3,327,592
+    assert "Table 2 misprints conv3" in out
+    code, out, err = call("summary", "inception_v3", "--format", "json")
+    assert json.loads(out)[-1]["name"] == "AuxLogits"
+    assert "46 layers is a misprint" in err
 
 
 def test_evaluate_prints_and_writes_the_same(call, run_folder, tmp_path):

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import pytest
+from expected import EXPECTED
 
 import inception_tf
 from inception_tf.arch import counting
-from inception_tf.arch.table import summary
+from inception_tf.arch.table import auxiliary_rows, summary
 from inception_tf.models import find_network, variant
 
 # fmt: off
@@ -72,6 +73,50 @@ def test_output_sizes_follow_the_image_size(name):
     rows = {row["name"]: row["output size"] for row in summary(network, network.size + 64)}
     last = counting.layer_costs(network, network.size + 64)[-2]
     assert rows[network.backbone[-1][0]].startswith(f"{last.output[0]}x{last.output[1]}x")
+
+
+# The documents' Table 2, its auxiliary classifier; GoogLeNet's of Szegedy et al. 2014, section 5.
+AUXILIARY = {
+    "inception_v3": [
+        ("auxiliary avg pool", "5x5/3", "5x5x768"),
+        ("auxiliary convolution", "1x1/1", "5x5x128"),
+        ("auxiliary convolution", "5x5/1", "1x1x768"),
+        ("auxiliary linear", "", "1x1x1000"),
+    ],
+    "googlenet": [
+        row
+        for channels in (512, 528)
+        for row in (
+            ("auxiliary avg pool", "5x5/3", f"4x4x{channels}"),
+            ("auxiliary convolution", "1x1/1", "4x4x128"),
+            ("auxiliary convolution", "4x4/1", "1x1x1024"),
+            ("auxiliary dropout (70%)", "", "1x1x1024"),
+            ("auxiliary linear", "", "1x1x1000"),
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", list(AUXILIARY))
+def test_auxiliary_classifiers_have_the_documents_rows(name):
+    rows = auxiliary_rows(find_network(name))
+    found = [(row["type"], row["patch/stride"], row["output size"]) for row in rows]
+    assert found == AUXILIARY[name]
+
+
+@pytest.mark.parametrize("name", list(EXPECTED))
+def test_auxiliary_rows_add_up_to_the_published_count(name):
+    rows = auxiliary_rows(find_network(name))
+    assert sum(row["params"] for row in rows) == EXPECTED[name].auxiliary
+
+
+def test_v3_has_48_layers_and_a_1x1_where_table_2_says_46_and_3x3():
+    network = find_network("inception_v3")
+    rows = {row["name"]: row for row in summary(network)}
+    assert sum(row["depth"] for row in rows.values()) == 48
+    assert rows["Conv2d_3b_1x1"]["patch/stride"] == "1x1/1"
+    assert "Conv2d_3b_1x1" in network.notes[0]
+    assert "48" in network.notes[1]
 
 
 def test_branches_of_other_forms_are_spelled_out():

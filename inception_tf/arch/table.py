@@ -22,9 +22,10 @@ from inception_tf.arch.spec import (
     Step,
 )
 
-__all__ = ["summary"]
+__all__ = ["auxiliary_rows", "summary"]
 
 Row = dict[str, Any]  # column → text or number
+PLAIN: Row = {"patch/stride": "", "depth": 0, "params": 0, "ops": 0}  # of a row without weights
 
 
 def summary(network: Network, size: int | None = None) -> list[Row]:
@@ -62,6 +63,35 @@ def summary(network: Network, size: int | None = None) -> list[Row]:
             reduction = None
         rows.append(row)
     return rows + _head(costs, network)
+
+
+def auxiliary_rows(network: Network, size: int | None = None) -> list[Row]:
+    """The rows of a network's auxiliary classifiers, which are there in training only.
+
+    Args:
+        network: The network.
+        size: int. Input height and width in pixels; None: the published size.
+
+    Returns:
+        Rows as those of `summary`, their types with "auxiliary" before them; none for a network without.
+    """
+    costs = counting.layer_costs(network, size, aux_logits=True)
+    found = {row.layer.name: row for row in costs}
+    rows: list[Row] = []
+    for auxiliary in network.auxiliaries:
+        for name, _ in auxiliary.steps:
+            # The counted step, whose window is cut where the feature map is smaller.
+            layer = found[f"{auxiliary.name}_{name}"]
+            rows.append(_row(layer.layer.name, layer.layer.step, [layer]))
+        if auxiliary.dropout:
+            kind = f"dropout ({auxiliary.dropout:.0%})"
+            rows.append(
+                PLAIN
+                | {"type": kind, "name": f"{auxiliary.name}_dropout"}
+                | {"output size": rows[-1]["output size"]}
+            )
+        rows.append(_linear(auxiliary.name, found[auxiliary.name]))
+    return [row | {"type": f"auxiliary {row['type']}"} for row in rows]
 
 
 def _row(name: str, step: Step, layers: list[LayerCost]) -> Row:
@@ -108,10 +138,9 @@ def _head(costs: tuple[LayerCost, ...], network: Network) -> list[Row]:
     height, width = backbone[-1].output[:2]
     channels = logits.multiply_adds // logits.output[2]
     pooled, scores = f"1x1x{channels}", f"1x1x{logits.output[2]}"
-    plain: Row = {"patch/stride": "", "depth": 0, "params": 0, "ops": 0}
     return [
         {
-            **plain,
+            **PLAIN,
             "type": "avg pool",
             "name": "global_pool",
             "patch/stride": f"{height}x{width}/1",
@@ -119,7 +148,7 @@ def _head(costs: tuple[LayerCost, ...], network: Network) -> list[Row]:
         },
         *(
             {
-                **plain,
+                **PLAIN,
                 "type": "batch norm",
                 "name": row.layer.name,
                 "output size": pooled,
@@ -128,22 +157,25 @@ def _head(costs: tuple[LayerCost, ...], network: Network) -> list[Row]:
             for row in hidden
         ),
         {
-            **plain,
+            **PLAIN,
             "type": f"dropout ({network.dropout:.0%})",
             "name": "PreLogits",
             "output size": pooled,
         },
-        {
-            **plain,
-            "type": "linear",
-            "name": "Logits",
-            "output size": scores,
-            "depth": 1,
-            "params": logits.params,
-            "ops": logits.multiply_adds,
-        },
-        {**plain, "type": "softmax", "name": "Predictions", "output size": scores},
+        _linear("Logits", logits),
+        {**PLAIN, "type": "softmax", "name": "Predictions", "output size": scores},
     ]
+
+
+def _linear(name: str, logits: LayerCost) -> Row:
+    return PLAIN | {
+        "type": "linear",
+        "name": name,
+        "output size": f"1x1x{logits.output[2]}",
+        "depth": 1,
+        "params": logits.params,
+        "ops": logits.multiply_adds,
+    }
 
 
 def _type(step: Step) -> str:

@@ -28,25 +28,32 @@ def command(model, size, form):
     """Print MODEL's layer table in the columns of the GoogLeNet paper's Table 1.
 
     ops are multiply-adds per image; params counts all weights, moving statistics included.
+    Auxiliary classifiers, for training only, follow the total.
 
     \b
     inception-tf summary inception_v3 --format markdown
     """
-    from inception_tf.arch.table import summary
+    from inception_tf.arch.table import auxiliary_rows, summary
     from inception_tf.cli.render import markdown, table
     from inception_tf.models import find_network
 
-    rows = summary(find_network(model), size)
+    network = find_network(model)
+    rows, auxiliary = summary(network, size), auxiliary_rows(network, size)
     if form == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return
-    header = _columns(rows)
-    cells = [[_shown(row.get(column, "")) for column in header] for row in rows]
-    totals = {"type": "total"} | {
-        key: f"{sum(row[key] for row in rows):,}" for key in ("params", "ops")
-    }
-    cells.append([totals.get(column, "") for column in header])
-    click.echo({"table": table, "markdown": markdown}[form](header, cells))
+        click.echo(json.dumps(rows + auxiliary, indent=2))
+    else:
+        lines = [*rows, _total("total", rows)]
+        if auxiliary:
+            lines += [*auxiliary, _total("total in training", rows + auxiliary)]
+        header = _columns(rows + auxiliary)
+        cells = [[_shown(row.get(column, "")) for column in header] for row in lines]
+        click.echo({"table": table, "markdown": markdown}[form](header, cells))
+    for note in network.notes:
+        click.echo(f"\n{note}", err=form == "json")
+
+
+def _total(name: str, rows: list[dict]) -> dict:
+    return {"type": name} | {key: sum(row[key] for row in rows) for key in ("params", "ops")}
 
 
 def _columns(rows: list[dict]) -> list[str]:
