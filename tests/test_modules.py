@@ -66,6 +66,22 @@ def test_blocks_stack_under_names_of_their_own():
     assert model(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 16, 16, 32)
 
 
+def test_every_block_can_be_used_twice_without_a_name():
+    x = image = keras.Input((16, 16, 4))
+    for block, arguments in (
+        (inception_tf.inception_module, ()),
+        (inception_tf.factorized_5x5, (4,)),
+        (inception_tf.factorized_nxn, (4, 3)),
+        (inception_tf.expanded_3x3, (4,)),
+    ):
+        keras.backend.clear_session()
+        x = block(block(x, *arguments), *arguments)
+        names = [layer.name for layer in keras.Model(image, x).layers]
+        assert {block.__name__, f"{block.__name__}_1"} <= set(names)
+        keras.backend.clear_session()
+        assert _model(block, *arguments, side=8).layers[-1].name == block.__name__
+
+
 def _reach(model):
     """Height and width of what one pixel in the middle can change."""
     for variable in model.weights:
