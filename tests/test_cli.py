@@ -459,13 +459,13 @@ def test_images_that_cannot_be_read_are_skipped_counted_and_named(
 ):
     folder = class_folders(blue=12, red=12)
     (folder / "red" / "3.png").write_bytes(b"no image at all")
-    (folder / "blue" / "5.png").write_bytes(b"")
+    (folder / "blue" / "5.png").write_bytes(b"\x89PNG")
     with caplog.at_level("WARNING", "inception_tf"):
         code, _, _ = _train_small(call, folder, tmp_path / "run", "data.max_bad=0.2")
     assert code == 0
     skipped = {
         str(folder / "red" / "3.png"): "not a JPEG or PNG image",
-        str(folder / "blue" / "5.png"): "empty",
+        str(folder / "blue" / "5.png"): "not a JPEG or PNG image",
     }
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["skipped"] == skipped
