@@ -51,6 +51,7 @@ SOURCE_KEYS = (
     "split_names",
     "nested",
     "key",
+    "bits",
 )  # how a data source is read
 SHUFFLE = ("full", "weak", "block")
 PHOTOMETRIC = ("full", "reduced", "none")
@@ -153,6 +154,12 @@ class DataConfig:
         None, "folders or files by split, train=A,validation=B; none: no splits; null: by name"
     )
     nested: bool = setting(False, "read the folders inside class folders, too")
+    bits: int = setting(
+        16,
+        "bits that PNGs of 16 bits use, such as 12 of a microscope's",
+        "bits",
+        within=Range(8, 16),
+    )
     key: str | None = setting(
         None, "features of TFRecord files, image=KEY,label=KEY; null: slim's, or TFDS'"
     )

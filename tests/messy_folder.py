@@ -43,6 +43,10 @@ def make_messy_folder(root: Path) -> dict[str, int]:
     image(train / "cat" / "photo.png", 0, 50)
     image(train / "cat" / "photo.bmp", 0, 51)
     image(train / "cat" / "photo.gif", 0, 52)
+    dark = (np.arange(48 * 48) % 4096).astype(np.uint16).reshape(48, 48)  # 12 bits in 16
+    Image.fromarray(dark).save(train / "cat" / "microscope.png")
+    frames = [Image.new("RGB", (48, 48), (level, 0, 0)) for level in (0, 90, 180)]
+    frames[0].save(train / "dog" / "moving.webp", save_all=True, append_images=frames[1:])
     (train / "dog" / "screenshot.jpeg").write_bytes(image(root / "x.png", 1, 53).read_bytes())
     (root / "x.png").unlink()
     image(train / "fox" / "only.jpg", 2, 54)  # a class of one image
@@ -72,7 +76,7 @@ def make_messy_folder(root: Path) -> dict[str, int]:
     os.mkfifo(train / "dog" / "pipe.jpg")
     image(train / "emu" / "2019" / "old.jpg", 2, 56)
     return {
-        "train": 31,
+        "train": 33,
         "validation": 7,
         "other ending: .heic": 3,
         "no regular files: pipes, sockets, devices": 2,

@@ -367,14 +367,19 @@ def test_images_that_cannot_be_read_are_named_by_evaluate(call, run_folder, tmp_
         for number in range(3):
             pixels = tf.io.encode_png(np.full((8, 8, 3), number, np.uint8)).numpy()
             (folder / str(digit) / f"{number}.png").write_bytes(pixels)
-    (folder / "7" / "1.png").write_bytes(b"GIF89a")
+    (folder / "7" / "1.png").write_bytes(b"%PDF-1.7")
     words = ["evaluate", run_folder, "--data", f"folder:{folder}", "--split", "all"]
     report = tmp_path / "scores.json"
     code, out, _ = call(*words, "--max-bad", "0.1", "--json", report)
     assert code == 0
-    assert f"images: 29, skipped: 1\n  {folder}/7/1.png: not a JPEG or PNG image" in out
+    assert (
+        f"images: 29, skipped: 1\n  {folder}/7/1.png: not a JPEG, PNG, WebP, BMP or GIF image"
+        in out
+    )
     result = json.loads(report.read_text())
-    assert result["skipped_images"] == {f"{folder}/7/1.png": "not a JPEG or PNG image"}
+    assert result["skipped_images"] == {
+        f"{folder}/7/1.png": "not a JPEG, PNG, WebP, BMP or GIF image"
+    }
     code, _, err = call(*words)
     assert code == 2
     assert "1 of 30 images cannot be read, more than 1.00%: " in err
@@ -433,7 +438,7 @@ def test_what_is_no_image_is_named_and_the_others_are_answered(call, saved_model
     assert code == 2
     assert "gray.png" in out
     assert err.splitlines() == [
-        f"inception-tf: {text}: not a JPEG or PNG image",
+        f"inception-tf: {text}: not a JPEG, PNG, WebP, BMP or GIF image",
         f"inception-tf: {tmp_path / 'missing.png'}: cannot be read: No such file or directory",
     ]
 
@@ -459,13 +464,13 @@ def test_images_that_cannot_be_read_are_skipped_counted_and_named(
 ):
     folder = class_folders(blue=12, red=12)
     (folder / "red" / "3.png").write_bytes(b"no image at all")
-    (folder / "blue" / "5.png").write_bytes(b"\x89PNG")
+    (folder / "blue" / "5.png").write_bytes(b"")
     with caplog.at_level("WARNING", "inception_tf"):
         code, _, _ = _train_small(call, folder, tmp_path / "run", "data.max_bad=0.2")
     assert code == 0
     skipped = {
-        str(folder / "red" / "3.png"): "not a JPEG or PNG image",
-        str(folder / "blue" / "5.png"): "not a JPEG or PNG image",
+        str(folder / "red" / "3.png"): "not a JPEG, PNG, WebP, BMP or GIF image",
+        str(folder / "blue" / "5.png"): "empty",
     }
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["skipped"] == skipped
@@ -483,7 +488,7 @@ def test_too_many_images_that_cannot_be_read_stop_a_training_with_their_names(
     assert code == 2
     assert re.search(
         r"inception-tf: [1-4] of \d images cannot be read, more than 1.00%:"
-        r" .*red/\d\.png \(not a JPEG or PNG image\);",
+        r" .*red/\d\.png \(not a JPEG, PNG, WebP, BMP or GIF image\);",
         err,
     )
 

@@ -172,6 +172,7 @@ def test_the_ranges_are_these():
         "model.initializer_gain": "above 0",
         "model.width_multiplier": "above 0",
         "data.label_offset": "at least 0",
+        "data.bits": "in [8, 16]",
         "data.shuffle_images": "at least 1",
         "data.max_bad": "in [0, 1]",
         "data.batch_size": "at least 1",

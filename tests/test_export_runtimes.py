@@ -71,7 +71,7 @@ def images(tmp_path_factory, digits):
     test = digits.split("test")
     for number in range(3):
         tf.io.write_file(f"{folder}/{number}.png", tf.io.encode_png(test.images[number]))
-    (folder / "3.png").write_bytes(b"GIF89a")
+    (folder / "3.png").write_bytes(b"%PDF-1.7")
     return [str(path) for path in sorted(folder.iterdir())]
 
 
@@ -140,7 +140,7 @@ def test_predict_takes_such_a_folder_as_it_takes_a_run(exports, answers, images,
         assert scores.keys() == dict(expected.top).keys()
         for label, score in expected.top:
             assert scores[label] == pytest.approx(score, abs=0.3 if int8 else 1e-5)
-    assert found.status == "not a JPEG or PNG image"
+    assert found.status == "not a JPEG, PNG, WebP, BMP or GIF image"
     assert predict(folder, images[:1], top=1)[0].top[0][0] == "7"
 
 
@@ -286,7 +286,7 @@ def test_versions_count_up_and_another_form_is_kept_apart(member, digits, export
 def test_images_that_cannot_be_read_are_few_or_an_error(member, digits):
     test = digits.split("test")
     files = np.array([tf.io.encode_png(image).numpy() for image in test.images[:40]], object)
-    files[7] = b"GIF89a"
+    files[7] = b"%PDF-1.7"
     split = Split(files, test.classes[:40])
     batches = list(image_batches(split, member.preprocessing, batch_size=32, max_bad=0.1))
     assert [len(pixels) for pixels, _ in batches] == [32, 7]

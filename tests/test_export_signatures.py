@@ -126,9 +126,9 @@ def test_classify_reads_examples_and_answers_as_serving_default(served, good):
 
 BAD = {
     "empty": (b"", b"empty"),
-    "text": (b"no image at all", b"not a JPEG or PNG image"),
-    "gif": (b"GIF89a" + bytes(40), b"not a JPEG or PNG image"),
-    "half a magic": (b"\xff\xd8", b"not a JPEG or PNG image"),
+    "text": (b"no image at all", b"not a JPEG, PNG, WebP, BMP or GIF image"),
+    "half a gif": (b"GIF89a" + bytes(40), b"damaged: cannot be decoded"),
+    "half a magic": (b"\xff\xd8", b"not a JPEG, PNG, WebP, BMP or GIF image"),
     "jpeg magic only": (b"\xff\xd8\xff", DAMAGED.encode()),
     "png magic only": (b"\x89PNG\r\n\x1a\n", DAMAGED.encode()),
     "empty png": (png_header(50, 50), DAMAGED.encode()),

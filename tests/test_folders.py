@@ -56,7 +56,21 @@ def test_everything_in_a_messy_folder_is_accounted_for(tmp_path):
     ]
     with pytest.raises(UserError, match="data.nested=true"):
         opened(tmp_path)
-    assert sizes(opened(tmp_path, nested=True)) == {"train": 32, "validation": 7}
+    assert sizes(opened(tmp_path, nested=True)) == {"train": 34, "validation": 7}
+
+
+def test_the_page_shows_what_data_says_of_the_messy_folder(tmp_path, monkeypatch, root):
+    from click.testing import CliRunner
+
+    from inception_tf.cli.data import command
+
+    make_messy_folder(tmp_path / "messy")
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(command, ["folder:messy"])
+    page = (root / "docs" / "data.md").read_text(encoding="utf-8")
+    for line in said.stdout.splitlines():
+        assert f"    {line}\n" in page or not line
+    assert f"    inception-tf: {said.exception}\n" in page
 
 
 @pytest.mark.parametrize("ending", [*ENDINGS, ".JPG", ".Png", ".JPEG"])

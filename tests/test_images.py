@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import forked
@@ -54,8 +55,8 @@ def test_steps_are_readable():
     ("data", "status"),
     [
         (b"", "empty"),
-        (b"GIF89a" + bytes(40), "not a JPEG or PNG image"),
-        (b"\xff", "not a JPEG or PNG image"),
+        (b"%PDF-1.7" + bytes(40), "not a JPEG, PNG, WebP, BMP or GIF image"),
+        (b"\xff", "not a JPEG, PNG, WebP, BMP or GIF image"),
         (tf.io.encode_jpeg(np.zeros((9, 7, 3), np.uint8)).numpy(), "ok"),
         (tf.io.encode_png(np.zeros((9, 7, 1), np.uint8)).numpy(), "ok"),
     ],
@@ -85,10 +86,7 @@ def _read(data):
     """Flat pixels, shape and status of an encoded image, as every pass reads it."""
 
     def read(data):
-        status = images.check_encoded(data)
-        nothing = tf.zeros((0, 0, 3), tf.uint8)
-        good = tf.equal(status, images.OK)
-        image = tf.cond(good, lambda: images.decode(data), lambda: nothing)
+        status, image = images.read_image(data)
         return tf.reshape(image, (-1,)), tf.shape(image), status
 
     failed = (tf.zeros((0,), tf.uint8), tf.zeros(3, tf.int32), images.DAMAGED)
@@ -106,20 +104,25 @@ def _as_pillow_shows(data):
             turned = image.getexif().get(0x0112, 1) > 1
             image = ImageOps.exif_transpose(image)
             if deep:  # Pillow's conversion of 16 bits cuts off at 255
-                gray = (np.asarray(image).astype(np.int64) >> 8).astype(np.uint8)
-                return np.repeat(gray[..., None], 3, -1), turned
-            return np.asarray(image.convert("RGB")), turned
+                values = np.asarray(image).astype(np.int64)
+                gray = np.where(values == image.info.get("transparency", -1), 255, values >> 8)
+                return np.repeat(gray[..., None].astype(np.uint8), 3, -1), turned
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            return np.asarray(Image.alpha_composite(white, image).convert("RGB")), turned
     except Exception:  # Pillow raises what its plug-ins raise
         return None
 
 
 # Its orientation stands in XMP text inside a PNG, which few programs read.
 NOT_TURNED = "pillow/xmp_tags_orientation_exiftool.png"
+# Their transparent level counts in 2 and 4 bits, which Pillow compares with levels of 8 bits; libpng does not.
+OTHER_LEVELS = re.compile(r"libpng/gray-[24]-(.*-)?tRNS\.png")
 
 
 @pytest.mark.parametrize(
     ("of_a_kind", "counts"),
-    [(2, None), pytest.param(None, (1457, 1012, 9, 440), marks=pytest.mark.slow)],
+    [(2, None), pytest.param(None, (1457, 1086, 16, 355), marks=pytest.mark.slow)],
     ids=["two of a kind", "all"],
 )
 def test_every_odd_image_comes_out_as_pillow_shows_it_or_is_refused(test_data, of_a_kind, counts):
@@ -134,7 +137,7 @@ def test_every_odd_image_comes_out_as_pillow_shows_it_or_is_refused(test_data, o
         if status.numpy() != b"ok":
             refused += 1
             continue
-        if theirs is None or name == NOT_TURNED:
+        if theirs is None or name == NOT_TURNED or OTHER_LEVELS.fullmatch(name):
             continue
         ours, (expected, was_turned) = flat.numpy().reshape(shape), theirs
         assert ours.shape == expected.shape, name
@@ -176,7 +179,7 @@ print(len(paths), bad.count, grown // 1024)
 
 @pytest.mark.parametrize(
     ("of_a_kind", "refused"),
-    [(2, (60, 130)), pytest.param(None, (400, 500), marks=pytest.mark.slow)],
+    [(2, (30, 100)), pytest.param(None, (150, 400), marks=pytest.mark.slow)],
     ids=["two of a kind", "all"],
 )
 def test_all_odd_images_pass_through_training_and_evaluation_in_bounded_memory(

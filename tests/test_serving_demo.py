@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_told_with_the_models_reason_and_the_next_image_i
     text = tmp_path / "text.jpg"
     text.write_bytes(b"no image")
     drop(page, text)
-    assert problem(page) == "This image cannot be read: not a JPEG or PNG image"
+    assert problem(page) == "This image cannot be read: not a JPEG, PNG, WebP, BMP or GIF image"
     assert not page.execute_script("return document.querySelector('#label meter')")
     wait(page, "document.querySelector('#image button[aria-label=\"Remove Image\"]')").click()
     wait(page, "!document.querySelector('#problem') && !document.querySelector('#image img')")

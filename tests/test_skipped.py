@@ -32,7 +32,7 @@ def spoilt(class_folders):
     good = tf.io.read_file(paths[0]).numpy()
     reasons = {}
     for number, data, reason in (
-        (3, b"GIF89a, or so it says", "not a JPEG or PNG image"),
+        (3, b"%PDF, or so it says", "not a JPEG, PNG, WebP, BMP or GIF image"),
         (17, good[:60], "damaged: cannot be decoded"),
         (30, b"", "empty"),
     ):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-MOST_COMPARED = 20_000  # files of equal sizes that are opened without --check
 MAX_LABELS = 10  # label names that are printed
 
 
@@ -52,6 +51,7 @@ def command(data, reading, preview, check, split, size, recipe, settings):
     inception-tf data digits
     inception-tf data digits --recipe digits --preview digits.png
     """
+    from inception_tf.data.depth import depth_warning
     from inception_tf.data.duplicates import duplicates_warning, equal_images
     from inception_tf.data.sources.open import inspect_source
     from inception_tf.errors import UserError
@@ -67,13 +67,14 @@ def command(data, reading, preview, check, split, size, recipe, settings):
     source = inspect_source(data, **config.data.reading())
     if split and not source.problem:
         source.split(split)  # an unknown split is an error even without a preview
-    equal = [] if source.problem else equal_images(source, None if check else MOST_COMPARED)
+    equal = equal_images(source)
     if not preview:
-        click.echo(_description(source, duplicates_warning(equal)))
+        depth = [depth_warning(images) for images in source.splits.values()]
+        click.echo(_description(source, duplicates_warning(equal), *dict.fromkeys(depth)))
     if source.problem:
         raise UserError(source.problem)
     if check:
-        click.echo(_checked(source, equal or []))
+        click.echo(_checked(source, equal))
     if not preview:
         return
     from inception_tf.data.preview import draw_preview, make_preview
@@ -125,13 +126,16 @@ def _description(source: Source, *more_warnings: str | None) -> str:
 
 def _checked(source: Source, equal: list[EqualImages]) -> str:
     """Every image that cannot be read, by split, and every one that is in training and evaluation."""
+    import numpy as np
+
     from inception_tf.cli.render import table
     from inception_tf.data import pipeline
     from inception_tf.data.decoding.images import Resize
     from inception_tf.data.skipped import BadImages
     from inception_tf.host.progress import progress_bar
 
-    rows, read = [], 0
+    rows = []
+    by_class = np.zeros((2, len(source.labels)), np.int64)  # images, and those that can be read
     for name, split in source.splits.items():
         bad = BadImages(split, limit=1.0)
         with progress_bar(len(split), name, leave=False) as bar:
@@ -139,14 +143,19 @@ def _checked(source: Source, equal: list[EqualImages]) -> str:
             try:
                 for _, index in batches:
                     bar.update(len(index))
-                    read += len(index)
+                    np.add.at(by_class[1], split.classes[index.numpy()], 1)
             except Exception as error:
                 failure = bad.failure()
                 if failure:
                     raise failure from error
                 raise
+        np.add.at(by_class[0], split.classes, 1)
         rows += [(name, image, reason) for image, reason in sorted(bad.reasons.items())]
-    parts = [f"decoded: {read:,} images, {len(rows):,} cannot be read"]
+    parts = [f"decoded: {by_class[1].sum():,} images, {len(rows):,} cannot be read"]
+    lost = np.flatnonzero((by_class[0] > 0) & (by_class[1] == 0))
+    if len(lost):
+        names = ", ".join(f"'{source.labels[index]}'" for index in lost)
+        parts.append(f"warning: classes of which no image can be read: {names}")
     if rows:
         parts.append(table(("split", "cannot be read", "reason"), rows))
     if equal:

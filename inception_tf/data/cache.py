@@ -68,7 +68,10 @@ def _contents(split: Split) -> Iterator[bytes]:
     read = encoded_reader(split)
     return (
         tf.data.Dataset.range(len(split))
-        .map(lambda index: serialize_pixels(read(index)), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(
+            lambda index: serialize_pixels(read(index), split.bits),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
         .prefetch(tf.data.AUTOTUNE)
         .as_numpy_iterator()
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +22,7 @@ __all__ = [
     "stored_reader",
 ]
 
-SERIALIZED_MAGIC = b"\x08\x04\x12"  # start of a serialized uint8 tensor, and of no JPEG or PNG
+SERIALIZED_MAGIC = b"\x08\x04\x12"  # start of a serialized uint8 tensor, and of no image
 
 
 def image_loader(
@@ -66,19 +65,14 @@ def image_loader(
         return tf.cond(_is_serialized(data), pixels, lambda: from_encoded(data, seed))
 
     def from_encoded(data, seed):
-        return tf.cond(
+        status, image = tf.cond(
             images.is_plain_jpeg(data),
-            lambda: (finish(images.decode_plain_jpeg(data, crop, seed)), tf.constant(images.OK)),
-            lambda: from_any(data, seed),
+            lambda: (tf.constant(images.OK), images.decode_plain_jpeg(data, crop, seed)),
+            lambda: images.read_image(data, crop, seed, bits=split.bits),
         )
-
-    # Used twice, traced once.
-    @partial(tf.function, autograph=False)
-    def from_any(data, seed):
-        status = images.check_encoded(data)
+        image.set_shape((None, None, 3))
 
         def pixels():
-            image = images.decode_crop(data, crop, seed) if crop else images.decode(data)
             return tf.ensure_shape(finish(image), blank.shape)
 
         return tf.cond(tf.equal(status, images.OK), pixels, lambda: blank), status
@@ -217,22 +211,21 @@ def encoded_reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda index: tf.io.read_file(paths[index])
 
 
-def serialize_pixels(data: tf.Tensor) -> tf.Tensor:
+def serialize_pixels(data: tf.Tensor, bits: int = 16) -> tf.Tensor:
     """Decode an image and serialize its pixels without compression.
 
     Args:
         data: () string, an encoded image.
+        bits: int. As for `images.decode`.
 
     Returns:
         () string; `data` itself if the image cannot be read.
     """
 
     def read(data):
-        status = images.check_encoded(data)
+        status, image = images.read_image(data, bits=bits)
         return tf.cond(
-            tf.equal(status, images.OK),
-            lambda: tf.io.serialize_tensor(images.decode(data)),
-            lambda: data,
+            tf.equal(status, images.OK), lambda: tf.io.serialize_tensor(image), lambda: data
         )
 
     return images.with_fallback(read, data, data)

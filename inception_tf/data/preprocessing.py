@@ -45,6 +45,7 @@ SCALES = {
     "fid": Scale(128.0, 128.0),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
+NOT_GEOMETRY = ("size", "scale", "bits")  # fields of a preprocessing
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Preprocessing:
     )
     antialias: bool = False
     half_pixel_centers: bool = True
+    bits: int = 16  # that samples of 16 bits use
 
     @property
     def resampling(self) -> Resampling:
@@ -100,7 +102,7 @@ class Preprocessing:
         return "whole image" if self.crop in (None, 1.0) else f"central {self.crop:g} of each side"
 
     def geometry(self) -> dict[str, Any]:
-        """The fields that decide which pixels of an image are used, without size and scale.
+        """The fields that decide which pixels of an image are used, without size, scale and bits.
 
         Returns:
             Field → value, of those that differ from their defaults.
@@ -108,7 +110,7 @@ class Preprocessing:
         return {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("size", "scale") and getattr(self, field.name) != field.default
+            if field.name not in NOT_GEOMETRY and getattr(self, field.name) != field.default
         }
 
     def at_size(self, size: int) -> Preprocessing:
@@ -165,7 +167,10 @@ class Preprocessing:
             )
 
     def __str__(self) -> str:
-        return f"{self.size}x{self.size}, {self.rule}, {self.resampling}, scale '{self.scale}'"
+        bits = "" if self.bits == 16 else f", {self.bits} of 16 bits"
+        return (
+            f"{self.size}x{self.size}, {self.rule}, {self.resampling}, scale '{self.scale}'{bits}"
+        )
 
 
 def preprocessing_of_run(data: DataConfig, size: int) -> Preprocessing:
@@ -182,11 +187,11 @@ def preprocessing_of_run(data: DataConfig, size: int) -> Preprocessing:
         UserError: `data.preprocessing` has an unknown field, or a value that is not allowed.
     """
     if not data.preprocessing:
-        return Preprocessing(size, data.crop)
-    known = [f.name for f in dataclasses.fields(Preprocessing) if f.name not in ("size", "scale")]
+        return Preprocessing(size, data.crop, bits=data.bits)
+    known = [f.name for f in dataclasses.fields(Preprocessing) if f.name not in NOT_GEOMETRY]
     for name in data.preprocessing:
         if name not in known:
             raise unknown("key in data.preprocessing", str(name), known)
-    made = Preprocessing(size, **data.preprocessing)
+    made = Preprocessing(size, **data.preprocessing, bits=data.bits)
     made.check()
     return made

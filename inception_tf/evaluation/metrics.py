@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,10 @@ def predict_split(
     network = optimize_for_inference(classifier.model)
     forward = tf.function(lambda images: network(images, training=False), autograph=False)
     data = pipeline.evaluation_batches(
-        split, crop_steps(classifier.preprocessing, crops), batch_size=together, bad=bad
+        dataclasses.replace(split, bits=classifier.preprocessing.bits),
+        crop_steps(classifier.preprocessing, crops),
+        batch_size=together,
+        bad=bad,
     )
     rows, indices = [], []
     try:

@@ -51,7 +51,7 @@ To choose versions or to serve several models, edit `{config}` and end the line 
 ```
 
 Each of `predictions` has `probabilities`, `top_classes`, `top_scores` and `status`: `ok`, or why this image was
-rejected; the other images of the request are classified all the same.  JPEG and PNG are read, up to {pixels:,} pixels.
+rejected; the other images of the request are classified all the same.  JPEG, PNG, still WebP, BMP and GIF (its first frame) are read, up to {pixels:,} pixels.
 
 ## Predict over gRPC
 

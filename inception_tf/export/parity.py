@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -102,7 +103,10 @@ def image_batches(
     """
     bad, seen = BadImages(split, max_bad), 0
     data = pipeline.evaluation_batches(
-        split, evaluation_steps(preprocessing), batch_size=batch_size, bad=bad
+        dataclasses.replace(split, bits=preprocessing.bits),
+        evaluation_steps(preprocessing),
+        batch_size=batch_size,
+        bad=bad,
     )
     try:
         for pixels, index in data:

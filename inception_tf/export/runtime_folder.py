@@ -157,7 +157,7 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
 
     @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        split = Split(data, np.zeros(len(data), np.int64))
+        split = Split(data, np.zeros(len(data), np.int64), bits=preprocessing.bits)
         load = safe_loader(image_loader(split, finish), split, finish)
         images, status = (
             tf.data.Dataset.range(len(split))

@@ -83,6 +83,7 @@ class ServingModule(tf.Module):
         )
         self._shape = (preprocessing.size, preprocessing.size, 3)
         self._steps = pixels.evaluation_steps(preprocessing)
+        self._bits = preprocessing.bits
         self._top = top
         self._pixel_limit = pixel_limit
 
@@ -173,10 +174,12 @@ class ServingModule(tf.Module):
 
         def read(item):
             data = unpack(item)
-            status = pixels.check_encoded(data, self._pixel_limit)
+            status, decoded = pixels.read_image(
+                data, bits=self._bits, pixel_limit=self._pixel_limit
+            )
             image = tf.cond(
                 tf.equal(status, pixels.OK),
-                lambda: pixels.apply_steps(self._steps, pixels.decode(data)),
+                lambda: pixels.apply_steps(self._steps, decoded),
                 lambda: blank,
             )
             return tf.ensure_shape(image, self._shape), status

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from inception_tf.applications import create_model
 from inception_tf.config import Config, DataConfig
+from inception_tf.data.depth import depth_warning
 from inception_tf.data.duplicates import duplicates_warning, equal_images
 from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
@@ -88,7 +89,7 @@ def train(
     plan = make_plan(config)
     new_figure()  # a missing matplotlib is reported now, not after hours
     equal = equal_images(plan.source)
-    for warning in (*plan.source.warnings, duplicates_warning(equal)):
+    for warning in (*plan.source.warnings, duplicates_warning(equal), depth_warning(plan.train)):
         if warning and team.is_chief:
             log.warning("%s: %s", plan.source.name, warning)
     known = make_fingerprint(run, plan)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The EXIF orientation of a JPEG, read and applied by TensorFlow operations.
+"""The EXIF orientation of an image, read and applied by TensorFlow operations.
 
 TensorFlow's decoders ignore it, so that a phone's portrait photograph lies on its side.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-__all__ = ["has_no_exif", "read_orientation", "rotate_upright"]
+__all__ = ["has_no_exif", "orientation_at", "read_orientation", "rotate_upright"]
 
 SEARCHED = 1 << 17  # bytes: a segment has at most 64 kB, and EXIF comes first or after one other
 SEGMENTS = 16  # the most segments that are searched
@@ -30,6 +30,29 @@ def read_orientation(data: tf.Tensor) -> tf.Tensor:
         () int32 in [1, 8]; 1 (upright) if the file has none.
     """
     return tf.cond(has_no_exif(data), lambda: tf.constant(1), lambda: _search(data))
+
+
+def orientation_at(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
+    """The EXIF orientation of a PNG or WebP, where a chunk holds what a JPEG has in a segment.
+
+    Args:
+        data: () string.
+        tiff: () int. Where the chunk's content begins; 0: there is none.
+
+    Returns:
+        () int32 in [1, 8]; 1 (upright) if the file has none.
+    """
+    tiff = tf.cast(tiff, tf.int32)
+
+    def read():
+        size = tf.minimum(tf.strings.length(data) - tiff, SEARCHED)
+        content = tf.io.decode_raw(tf.strings.substr(data, tiff, size), tf.uint8)
+        # Some programs keep the name of the JPEG's segment.
+        named = tf.reduce_all(content[: len(EXIF)] == tuple(EXIF))
+        return _read_tag(content, tf.where(named, len(EXIF), 0))
+
+    enough = (tiff > 0) & (tiff + 2 * ENTRY < tf.strings.length(data))
+    return tf.cond(enough, read, lambda: tf.constant(1))
 
 
 def has_no_exif(data: tf.Tensor) -> tf.Tensor:
@@ -69,11 +92,13 @@ def rotate_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """
 
     def rotated():
-        turned = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        # One operation each: conditions on every part would take longer to prepare than to compute.
+        turned = tf.transpose(
+            image, tf.gather(((0, 1, 2), (1, 0, 2)), tf.cast(orientation >= 5, tf.int32))
+        )
         is_mirrored = tf.reduce_any(tf.equal(orientation, (2, 3, 6, 7)))
-        turned = tf.cond(is_mirrored, lambda: turned[:, ::-1], lambda: turned)
         is_flipped = tf.reduce_any(tf.equal(orientation, (3, 4, 7, 8)))
-        return tf.cond(is_flipped, lambda: turned[::-1], lambda: turned)
+        return tf.reverse(turned, tf.boolean_mask((0, 1), (is_flipped, is_mirrored)))
 
     return tf.cond(orientation > 1, rotated, lambda: image)
 

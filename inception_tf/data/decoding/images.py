@@ -7,17 +7,34 @@ Evaluation, prediction and an exported SavedModel use the same steps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import tensorflow as tf
 
-from inception_tf.data.decoding.exif import has_no_exif, read_orientation, rotate_upright
+from inception_tf.data.decoding import bmp, gif, png, webp
+from inception_tf.data.decoding.alpha import composite
+from inception_tf.data.decoding.exif import (
+    has_no_exif,
+    orientation_at,
+    read_orientation,
+    rotate_upright,
+)
 from inception_tf.data.decoding.validation import (
+    BMP,
+    GIF,
     JPEG_MAGIC,
+    OTHER,
     PIXEL_LIMIT,
+    PNG,
+    WEBP,
     check_encoded,
+    check_size,
+    fits_limit,
+    read_header,
     starts_with,
 )
 from inception_tf.data.preprocessing import BILINEAR, SCALES, Preprocessing, Resampling, Scale
@@ -35,10 +52,10 @@ __all__ = [
     "apply_steps",
     "check_encoded",
     "decode",
-    "decode_crop",
     "decode_plain_jpeg",
     "evaluation_steps",
     "is_plain_jpeg",
+    "read_image",
     "resize",
     "scaling",
     "starts_with",
@@ -283,53 +300,115 @@ def apply_steps(steps: tuple[ImageStep, ...], image: tf.Tensor) -> tf.Tensor:
     return image
 
 
-def decode(data: tf.Tensor) -> tf.Tensor:
-    """Decode a JPEG or PNG of any kind to RGB, rotated upright by a JPEG's EXIF orientation.
+def decode(data: tf.Tensor, *, bits: int = 16) -> tf.Tensor:
+    """Decode an image that `check_encoded` accepts to RGB, rotated upright by its EXIF orientation.
 
-    CMYK, gray and palettes become RGB, 16 bits become 8, transparency is dropped.  The operation fails
-    with `InvalidArgumentError` if the image is damaged.
+    CMYK, gray and palettes become RGB, transparent images are composited on white, of an animated GIF the
+    first frame is read.  The operation fails with `InvalidArgumentError` if the image is damaged.
 
     Args:
         data: () string.
+        bits: int from 8 to 16. Bits that samples of 16 bits use; the highest 8 of them are kept.
 
     Returns:
         (H, W, 3) uint8.
     """
-
-    def from_jpeg():
-        image = tf.image.decode_jpeg(data, channels=3, dct_method=DCT)
-        return rotate_upright(image, read_orientation(data))
-
-    is_jpeg = starts_with(data, JPEG_MAGIC)
-    image = tf.cond(is_jpeg, from_jpeg, lambda: tf.image.decode_png(data, channels=3))
-    image.set_shape((None, None, 3))
-    return image
+    status, image = read_image(data, bits=bits)
+    with tf.control_dependencies([tf.debugging.Assert(tf.equal(status, OK), [status])]):
+        return tf.identity(image)
 
 
-def decode_crop(data: tf.Tensor, crop: RandomCrop, seed: tf.Tensor) -> tf.Tensor:
-    """Decode a random crop of an image as `decode` does; of a JPEG, only the pixels of the crop.
+def read_image(
+    data: tf.Tensor,
+    crop: RandomCrop | None = None,
+    seed: tf.Tensor | None = None,
+    *,
+    bits: int = 16,
+    pixel_limit: int = PIXEL_LIMIT,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Check an image as `check_encoded` does, and decode it, or a random crop of it, as `decode` does.
 
     Args:
         data: () string.
-        crop: Draws the crop.
-        seed: (2,) int.
+        crop: Draws a crop; of a JPEG, only its pixels are decoded.
+        seed: (2,) int. Of the crop.
+        bits: int from 8 to 16. Bits that samples of 16 bits use.
+        pixel_limit: int. The largest height x width.
 
     Returns:
-        (h, w, 3) uint8.
+        The status, () string, and (H, W, 3) uint8; one black pixel if the status is not `ok`.
     """
 
-    def part_of_jpeg():
-        turn = read_orientation(data)
+    def from_jpeg():
         shape = tf.image.extract_jpeg_shape(data)
-        # In a rotated image width and height are exchanged, and so they are in the crop.
-        begin, size = tf.cond(
-            turn >= 5,
-            lambda: tuple(part[::-1] for part in _sample(crop, shape[1::-1], seed)),
-            lambda: _sample(crop, shape[:2], seed),
+        status = check_size(shape[0], shape[1], pixel_limit)
+        return status, tf.cond(
+            tf.equal(status, OK), lambda: _decode_jpeg(data, shape, crop, seed), _one_pixel
         )
-        return rotate_upright(_decode_window(data, begin, size), turn)
 
-    return tf.cond(starts_with(data, JPEG_MAGIC), part_of_jpeg, lambda: crop(decode(data), seed))
+    def from_others():
+        status, image = _other_reader(bits, pixel_limit)(data)
+        if crop is None:
+            return status, image
+        return status, tf.cond(tf.equal(status, OK), lambda: crop(image, seed), lambda: image)
+
+    status, image = tf.cond(starts_with(data, JPEG_MAGIC), from_jpeg, from_others)
+    image.set_shape((None, None, 3))
+    return status, image
+
+
+def _one_pixel():
+    return tf.zeros((1, 1, 3), tf.uint8)
+
+
+def _decode_jpeg(data, shape, crop, seed):
+    turn = read_orientation(data)
+    if crop is None:
+        image = tf.image.decode_jpeg(data, channels=3, dct_method=DCT)
+        return rotate_upright(image, turn)
+    # In a rotated image width and height are exchanged, and so they are in the crop.
+    begin, size = tf.cond(
+        turn >= 5,
+        lambda: tuple(part[::-1] for part in _sample(crop, shape[1::-1], seed)),
+        lambda: _sample(crop, shape[:2], seed),
+    )
+    return rotate_upright(_decode_window(data, begin, size), turn)
+
+
+@functools.cache
+def _other_reader(bits: int, pixel_limit: int) -> Callable:
+    """A function of an image that is no JPEG, which gives its status and its pixels.
+
+    Traced once, and called instead of copied: its size does not add to the time that a pass takes to start.
+    """
+
+    @partial(
+        tf.function,
+        autograph=False,
+        input_signature=[tf.TensorSpec((), tf.string)],
+        experimental_attributes={"_noinline": True, "_tf_data_function": True},
+    )
+    def read_other(data):
+        header = read_header(data, pixel_limit)
+        decoders = {
+            0: lambda: png.decode(data, header, bits),
+            WEBP - PNG: lambda: webp.decode(data),
+            GIF - PNG: lambda: gif.decode(data, header),
+            BMP - PNG: lambda: bmp.decode(data, header),
+            OTHER - PNG: _one_pixel,
+        }
+
+        def upright():
+            image = composite(tf.switch_case(header.kind - PNG, decoders))
+            # Only PNG and WebP have EXIF, and its place is the first of theirs.
+            tiff = tf.where(header.kind <= WEBP, header.places[0], 0)
+            return rotate_upright(image, orientation_at(data, tiff))
+
+        image = tf.cond(tf.equal(header.status, OK), upright, _one_pixel)
+        image.set_shape((None, None, 3))
+        return header.status, image
+
+    return read_other
 
 
 def is_plain_jpeg(data: tf.Tensor) -> tf.Tensor:
@@ -343,13 +422,14 @@ def is_plain_jpeg(data: tf.Tensor) -> tf.Tensor:
     """
 
     def fits():
-        return tf.reduce_prod(tf.image.extract_jpeg_shape(data)[:2]) <= PIXEL_LIMIT
+        shape = tf.image.extract_jpeg_shape(data)
+        return fits_limit(shape[0], shape[1])
 
     return tf.cond(has_no_exif(data), fits, lambda: tf.constant(False))
 
 
 def decode_plain_jpeg(data: tf.Tensor, crop: RandomCrop | None, seed: tf.Tensor) -> tf.Tensor:
-    """Decode what `is_plain_jpeg` accepts, faster than `decode_crop` and `decode`, with equal pixels.
+    """Decode what `is_plain_jpeg` accepts, faster than `read_image`, with equal pixels.
 
     Args:
         data: () string.

@@ -5,15 +5,44 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from inception_tf.data.decoding import bmp, gif, png, webp
+from inception_tf.data.decoding.fields import PLACES, Header, Start, make_header, read_start
+from inception_tf.data.formats import NOT_AN_IMAGE
 from inception_tf.data.skipped import DAMAGED, OK
 
-__all__ = ["JPEG_MAGIC", "PIXEL_LIMIT", "check_encoded", "starts_with"]
+__all__ = [
+    "BMP",
+    "GIF",
+    "JPEG",
+    "JPEG_MAGIC",
+    "OTHER",
+    "PIXEL_LIMIT",
+    "PNG",
+    "WEBP",
+    "check_encoded",
+    "check_size",
+    "fits_limit",
+    "read_header",
+    "starts_with",
+]
 
 PIXEL_LIMIT = 50_000_000  # height x width read from the header; 150 MB once decoded to RGB
 JPEG_MAGIC = b"\xff\xd8\xff"
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-CHUNK = 12  # bytes of a PNG chunk around its content: length, name, checksum
-LAST = int.from_bytes(b"IEND", "big")
+JPEG, PNG, WEBP, GIF, BMP, OTHER = range(6)  # kinds of a header
+# Offset, bytes at it, kind.  The last has none, and is the kind of all others.
+MAGICS = (
+    (0, JPEG_MAGIC, JPEG),
+    (0, png.MAGIC[:4], PNG),
+    (4, png.MAGIC[4:], PNG),
+    (0, b"RIFF", WEBP),
+    (8, b"WEBP", WEBP),
+    (0, b"GIF8", GIF),
+    (5, b"a", GIF),
+    (0, b"BM", BMP),
+    (0, b"", OTHER),
+)
+HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+HEIF = "a HEIC or AVIF image, which is not read; convert it: magick mogrify -format jpg -auto-orient FILE"
 
 
 def check_encoded(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
@@ -29,30 +58,71 @@ def check_encoded(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
     Returns:
         () string: `ok`, or a short reason.
     """
-    is_jpeg = starts_with(data, JPEG_MAGIC)
-    is_png = starts_with(data, PNG_MAGIC)
+    return read_header(data, pixel_limit).status
 
-    def check_size():
-        height, width = tf.cond(is_jpeg, lambda: _jpeg_size(data), lambda: _png_size(data))
 
-        def too_large():
-            size = (width, height, pixel_limit)
-            return tf.strings.format("{}x{} pixels, at most {} are read", size)
+def read_header(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> Header:
+    """Read the header of an encoded image of any format, as `check_encoded` does.
 
-        def check_chunks():
-            return tf.where(_has_whole_chunks(data), OK, DAMAGED)
+    Args:
+        data: () string.
+        pixel_limit: int. The largest height x width.
 
-        fits = tf.cond(is_png, check_chunks, lambda: tf.constant(OK))
-        return tf.cond(height * width > pixel_limit, too_large, lambda: fits)
+    Returns:
+        The header, which `images.decode` takes.
+    """
+    start = read_start(data)
+    kind = _kind(start)
+    readers = {
+        JPEG: lambda: _read_jpeg(data),
+        PNG: lambda: png.read_header(data, start),
+        WEBP: lambda: webp.read_header(data, start),
+        GIF: lambda: gif.read_header(data, start),
+        BMP: lambda: bmp.read_header(start),
+        OTHER: lambda: _read_other(data, start),
+    }
+    status, height, width, places = tf.switch_case(kind, readers)
+    places = tf.reshape(places, (PLACES,))
+    # Of a BMP the last of the places is where its pixels end.
+    is_short = tf.equal(kind, BMP) & (places[6] > tf.strings.length(data))
 
-    return tf.case(
-        [
-            (tf.equal(tf.strings.length(data), 0), lambda: tf.constant("empty")),
-            (tf.logical_not(is_jpeg | is_png), lambda: tf.constant("not a JPEG or PNG image")),
-        ],
-        default=check_size,
-        exclusive=False,
+    size = check_size(height, width, pixel_limit)
+    of_content = tf.where(is_short, DAMAGED, status)
+    return Header(
+        tf.where(tf.equal(size, OK), of_content, size), height, width, places, kind, start
     )
+
+
+def check_size(height: tf.Tensor, width: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
+    """Check the size of an image.
+
+    Args:
+        height: () int. Pixels.
+        width: () int. Pixels.
+        pixel_limit: int. The largest height x width.
+
+    Returns:
+        () string: `ok`, or a short reason.
+    """
+
+    size = (width, height, pixel_limit)
+    reason = tf.strings.format("{}x{} pixels, at most {} are read", size)
+    return tf.where(fits_limit(height, width, pixel_limit), OK, reason)
+
+
+def fits_limit(height: tf.Tensor, width: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
+    """Whether an image is small enough.
+
+    Args:
+        height: () int. Pixels.
+        width: () int. Pixels.
+        pixel_limit: int. The largest height x width.
+
+    Returns:
+        () bool.
+    """
+    # 65000 x 65000 is negative in 32 bits.
+    return tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= pixel_limit
 
 
 def starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
@@ -69,31 +139,25 @@ def starts_with(data: tf.Tensor, magic: bytes) -> tf.Tensor:
     return tf.equal(tf.strings.substr(data, 0, size), magic)
 
 
-def _jpeg_size(data):
-    shape = tf.cast(tf.image.extract_jpeg_shape(data), tf.int64)
-    return shape[0], shape[1]
+def _kind(start: Start) -> tf.Tensor:
+    offsets = tf.constant([offset for offset, _, _ in MAGICS])
+    sizes = tf.constant([(1 << 8 * len(magic)) - 1 for _, magic, _ in MAGICS], tf.int64)
+    wanted = tf.constant([int.from_bytes(m, "little") for _, m, _ in MAGICS], tf.int64)
+    found = tf.equal(tf.bitwise.bitwise_and(tf.gather(start.little, offsets), sizes), wanted)
+    # A kind of two rows needs both; rows of one kind follow each other.
+    kinds = tf.constant([kind for _, _, kind in MAGICS])
+    is_kind = tf.math.segment_min(tf.cast(found, tf.int32), kinds)
+    return tf.argmax(is_kind, output_type=tf.int32)  # the first that is true
 
 
-def _png_size(data):
-    # Bytes 16-23 of a PNG are width and height, big-endian (PNG specification, IHDR).
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 16, 8), tf.uint8), tf.int64)
-    weights = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
-    return tf.reduce_sum(header[4:8] * weights), tf.reduce_sum(header[0:4] * weights)
+def _read_jpeg(data):
+    shape = tf.image.extract_jpeg_shape(data)
+    return make_header(OK, shape[0], shape[1])
 
 
-def _has_whole_chunks(data):
-    """Whether every chunk of a PNG ends within the file; libpng allocates the length that a chunk states, up to 2 GB."""
-    end = tf.strings.length(data)
-
-    def is_chunk(offset):
-        return (offset >= 0) & (offset + CHUNK <= end)
-
-    def next_chunk(offset):
-        head = tf.io.decode_raw(tf.strings.substr(data, offset, 8), tf.int32, little_endian=False)
-        length, kind = head[0], head[1]
-        fits = (length >= 0) & (length <= end - offset - CHUNK)
-        # Bytes after the last chunk are ignored.
-        after = tf.where(tf.equal(kind, LAST), end, offset + CHUNK + length)
-        return (tf.where(fits, after, -1),)
-
-    return tf.while_loop(is_chunk, next_chunk, (len(PNG_MAGIC),))[0] >= 0
+def _read_other(data, start):
+    brands = [int.from_bytes(brand, "little") for brand in HEIF_BRANDS]
+    box, brand = start.fields((4, 4), (8, 4))
+    is_heif = tf.equal(box, int.from_bytes(b"ftyp", "little")) & tf.reduce_any(brand == brands)
+    status = tf.where(is_heif, HEIF, NOT_AN_IMAGE)
+    return make_header(tf.where(tf.equal(tf.strings.length(data), 0), "empty", status))

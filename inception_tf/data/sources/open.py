@@ -29,6 +29,7 @@ def open_source(
     split_names: str | None = None,
     nested: bool = False,
     key: str | None = None,
+    bits: int = 16,
 ) -> Source:
     """Open a data source; nothing is decoded yet.
 
@@ -42,6 +43,7 @@ def open_source(
         nested: Of folders: images in folders inside class folders are read, too.
         key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.  Of CSV
             files, the columns, `image=COLUMN,label=COLUMN,split=COLUMN`; None: by their usual names.
+        bits: int from 8 to 16. Bits that samples of 16 bits use.
 
     Returns:
         The source.
@@ -60,18 +62,20 @@ def open_source(
         split_names=split_names,
         nested=nested,
         key=key,
+        bits=bits,
     )
     if source.problem:
         raise UserError(source.problem)
     return source
 
 
-def inspect_source(name: str, **reading: Any) -> Source:
+def inspect_source(name: str, *, bits: int = 16, **reading: Any) -> Source:
     """Open a data source to describe it, also one that `open_source` refuses because of its `problem`.
 
     Args:
         name: str. One of `KINDS`.
-        **reading: What `open_source` takes.
+        bits: int from 8 to 16. Bits that samples of 16 bits use.
+        **reading: What else `open_source` takes.
 
     Returns:
         The source.
@@ -81,8 +85,12 @@ def inspect_source(name: str, **reading: Any) -> Source:
     """
     source = _open(name, **reading)
     check_class_names(source.labels, source.name)
+    splits = {
+        split: dataclasses.replace(images, bits=bits) for split, images in source.splits.items()
+    }
     return dataclasses.replace(
         source,
+        splits=splits,
         warnings=(
             *source.warnings,
             *class_warnings(source.labels, source.splits),

@@ -79,6 +79,7 @@ class Split:
     # name → reason, of what was found damaged when the list was made, and has no index here
     damaged: Mapping[str, str] = field(default_factory=dict)
     sizes: np.ndarray | None = None  # (N,) int64, bytes of the files; None: not known
+    bits: int = 16  # that samples of 16 bits use
 
     @property
     def decoded(self) -> bool:
@@ -101,7 +102,7 @@ class Split:
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
         sizes = None if self.sizes is None else self.sizes[chosen]
-        return Split(self.images[chosen], self.classes[chosen], sizes=sizes)
+        return Split(self.images[chosen], self.classes[chosen], sizes=sizes, bits=self.bits)
 
     def shifted(self, shift: int) -> Split:
         """The same images with other class numbers.
@@ -255,4 +256,5 @@ def joined(splits: list[Split]) -> Split:
         np.concatenate([split.classes for split in splits]),
         damaged={name: reason for split in splits for name, reason in split.damaged.items()},
         sizes=np.concatenate(sizes) if len(sizes) == len(splits) else None,
+        bits=splits[0].bits,
     )

@@ -110,7 +110,7 @@ class Client:
         """Classifies images.
 
         Args:
-            images: Paths, encoded JPEGs or PNGs, or (H, W, 3) uint8 arrays.
+            images: Paths, encoded images, or (H, W, 3) uint8 arrays.
             top: How many of the best classes a prediction has.
 
         Returns:
