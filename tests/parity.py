@@ -8,6 +8,7 @@ The Python has torch, torchvision and timm; tf_slim and tf_keras are in the envi
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import subprocess
@@ -34,6 +35,7 @@ from inception_tf.weights.transfer import assign
 Arrays = dict[str, np.ndarray]
 PAGE = Path(__file__).parents[1] / "docs" / "parity.md"
 KINDS = (EVAL, LOGITS, GRADIENT, AFTER)
+NOTHING = 1e-3
 
 
 def state_of(job: Job) -> Arrays:
@@ -151,10 +153,20 @@ def unbiased(before: np.ndarray, after: np.ndarray, values: float) -> np.ndarray
 
 
 def errors(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The largest difference of each array by the array's largest value."""
+    """The largest difference of each array by the array's largest value.
+
+    Arrays below `NOTHING` of the usual are compared by that: a bias before a batch normalization has the gradient 0, and
+    what is computed for it is rounding.
+    """
     assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    largest = {name: float(np.abs(array).max()) for name, array in expected.items()}
+    usual = {
+        kind: np.median([value for name, value in largest.items() if name.startswith(kind)])
+        for kind in KINDS
+    }
     return {
-        name: float(np.abs(found[name] - array).max() / np.abs(array).max())
+        name: float(np.abs(found[name] - array).max())
+        / max(largest[name], NOTHING * usual[name[: name.index("/") + 1]])
         for name, array in expected.items()
     }
 
@@ -206,16 +218,20 @@ def slim_step(folder: Path, name: str, dtype: str) -> tuple[Arrays, Arrays]:
     return {k: a.reshape(expected[k].shape) for k, a in results.items()}, expected
 
 
-def compared(python: str, folder: Path) -> Iterator[tuple[str, str, str, dict[str, float]]]:
-    """Network, source, what is compared, and the worst error of each kind."""
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    here = Path(__file__).parent
+Row = tuple[
+    str, str, str, dict[str, float]
+]  # network, source, computed in, worst error of each kind
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def torch_rows(python: str, folder: Path) -> Iterator[Row]:
     for name, job in parity_torch.JOBS.items():
         for dtype in ("float32", "float64"):
             target = folder / dtype
             target.mkdir(exist_ok=True)
-            words = [python, str(here / "parity_torch.py"), str(target), dtype, name]
-            subprocess.run(words, check=True, env=environment)
+            words = [python, str(HERE / "parity_torch.py"), str(target), dtype, name]
+            subprocess.run(words, check=True, env=ENVIRONMENT)
         exact = dict(np.load(folder / "float64" / f"{name}.npz"))
         path = folder / "float64" / f"{name}.safetensors"
         yield job.network, job.source, "float64", worst(step(path, job, "float64"), exact)
@@ -223,12 +239,15 @@ def compared(python: str, folder: Path) -> Iterator[tuple[str, str, str, dict[st
         theirs = dict(np.load(folder / "float32" / f"{name}.npz"))
         yield job.network, job.source, f"{job.source}'s own float32", worst(theirs, exact)
         keras.backend.clear_session()
+
+
+def other_rows(folder: Path) -> Iterator[Row]:
     for builder, job in KERAS_JOBS.items():
         for dtype in ("float64", "float32"):
             yield job.network, "keras.applications", dtype, worst(*keras_step(builder, job, dtype))
             keras.backend.clear_session()
-    words = [sys.executable, "-W", "ignore", str(here / "parity_slim.py"), str(folder)]
-    subprocess.run(words, check=True, env=environment)
+    words = [sys.executable, "-W", "ignore", str(HERE / "parity_slim.py"), str(folder)]
+    subprocess.run(words, check=True, env=ENVIRONMENT)
     for name, job in parity_slim.JOBS.items():
         yield job.network, "tf_slim", "float32", worst(*slim_step(folder, name, "float32"))
         keras.backend.clear_session()
@@ -239,16 +258,20 @@ def worst(found: Arrays, expected: Arrays) -> dict[str, float]:
     return {kind: max(e for key, e in one_by_one.items() if key.startswith(kind)) for kind in KINDS}
 
 
-def main(python: str) -> None:
+def main(python: str | None) -> None:
     head = "| network | source | computed in | evaluation: logits | training: logits | gradients | statistics |"
     lines = [head, re.sub(r"[^|]+", " --- ", head)]
     with tempfile.TemporaryDirectory() as folder:
-        for network, source, dtype, kinds in compared(python, Path(folder)):
+        rows = other_rows(Path(folder))
+        if python:
+            rows = itertools.chain(torch_rows(python, Path(folder)), rows)
+        for network, source, dtype, kinds in rows:
             cells = " | ".join(f"{kinds[kind]:.0e}" for kind in KINDS)
             lines.append(f"| `{network}` | {source} | {dtype} | {cells} |")
             print(lines[-1], flush=True)
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition("<!-- table -->\n")
+    if not python:
+        return
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- table -->\n")
     _, _, after = rest.partition("<!-- end of table -->")
     table = "\n".join(lines)
     PAGE.write_text(
@@ -258,5 +281,5 @@ def main(python: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--torch-python", required=True)
+    parser.add_argument("--torch-python", help="without it Keras and slim are compared alone")
     main(parser.parse_args().torch_python)

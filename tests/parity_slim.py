@@ -17,9 +17,12 @@ import ramps
 import slim_networks
 from parity_torch import AFTER, CLASSES, EVAL, GRADIENT, LOGITS, Job
 
+DECAY = (
+    0.9997  # of the moving statistics, which its settings fix; the change is scaled to `MOMENTUM`
+)
 JOBS = {
-    "inception_v1": Job("slim", "inception_v1", {}, 107, 4, (), None),
-    "inception_v2": Job("slim", "inception_v2", {}, 107, 4, (), None),
+    "inception_v1": Job("slim", "inception_v1", {}, 224, 2, (), None),
+    "inception_v2": Job("slim", "inception_v2", {}, 224, 2, (), None),
     "inception_v3": Job("slim", "inception_v3", {}, 299, 2, (0.4,), None),
 }
 
@@ -35,7 +38,7 @@ def run(name: str, job: Job, folder: str) -> None:
 
     def built(images, training):
         options = {"create_aux_logits": True} if name == "inception_v3" else {}
-        with slim.arg_scope(scope(weight_decay=0.0, batch_norm_decay=1 - parity_torch.MOMENTUM)):
+        with slim.arg_scope(scope(weight_decay=0.0)):
             logits, ends = getattr(module, name)(
                 images,
                 num_classes=CLASSES,
@@ -68,8 +71,10 @@ def run(name: str, job: Job, folder: str) -> None:
         found |= {f"{LOGITS}{number}": end for number, end in enumerate(ends)}
         found |= {f"{GRADIENT}{v.op.name}": g for v, g in zip(weights, gradients, strict=True)}
         moving = [v for v in variables if "moving_" in v.op.name]
-        after = zip(moving, session.run(moving), strict=True)
-        found |= {f"{AFTER}{v.op.name}": array for v, array in after}
+        for variable, after in zip(moving, session.run(moving), strict=True):
+            before = ramps.weight(variable.op.name, after.shape).astype(np.float64)
+            change = (after - before) * parity_torch.MOMENTUM / (1 - DECAY)
+            found[f"{AFTER}{variable.op.name}"] = before + change
     np.savez(os.path.join(folder, f"{name}.npz"), **found)
 
 

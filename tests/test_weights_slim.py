@@ -18,6 +18,7 @@ import tensorflow as tf
 
 import inception_tf
 from inception_tf.models import find_network, variant
+from inception_tf.weights.convert import read_foreign_weights
 from inception_tf.weights.names import slim
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -267,6 +268,8 @@ def test_gammas_are_kept_by_a_model_that_has_them_and_folded_by_another(tmp_path
     averages = {f"{name}{AVERAGE}": array for name, array in arrays.items()}
     save(tmp_path / "inception_v1.ckpt", zeros | averages if ema else arrays)
     path = str(tmp_path / "inception_v1.ckpt")
+    found = read_foreign_weights("inception_v1", "slim", path, ema=ema)
+    assert found.switches == {"batch_norm_scale": True}
     kept = inception_tf.InceptionV1(batch_norm_scale=True, **arguments)
     inception_tf.load_weights(kept, path, ema=ema)
     for weight in kept.weights:
