@@ -20,6 +20,7 @@ from inception_tf.host.atomic_io import atomic_path
 __all__ = ["MEMORY", "cache_decoded"]
 
 MEMORY = "memory"
+PIXELS = 2  # of the decoders: counted up when an image gets other pixels
 
 
 def cache_decoded(split: Split, cache: str | None) -> Split:
@@ -44,7 +45,7 @@ def cache_decoded(split: Split, cache: str | None) -> Split:
     if cache == MEMORY:
         return _cached(split, np.array(list(_contents(split)), object))
     known = fingerprint_split(split)
-    name = hashlib.sha256(f"{known.names}{known.contents}".encode()).hexdigest()
+    name = hashlib.sha256(f"{known.names}{known.contents}{PIXELS}{split.bits}".encode()).hexdigest()
     file = Path(cache).expanduser() / f"{name[:32]}.tfrecord"
     if not file.is_file():
         _write(split, file)
