@@ -106,8 +106,7 @@ def _description(source: Source, *more_warnings: str | None) -> str:
     numbers = "" if source.named else " (not all of them have names in the data)"
     parts = [
         f"{source.name}: {images:,} images of {len(source.labels)} classes\n"
-        f"{table(('split', 'images'), rows)}\n"
-        f"labels{numbers}: {', '.join(source.labels[:MAX_LABELS])}{more}"
+        f"{table(('split', 'images'), rows)}"
     ]
     if source.unread:
         parts.append(table(("not read", "files", "such as"), _reasons(source.unread)))
@@ -121,6 +120,7 @@ def _description(source: Source, *more_warnings: str | None) -> str:
         classes = zip(map(printable, source.labels), *counts, strict=True)
         by_class = [(index, *row) for index, row in enumerate(classes)]
         parts.append(table(("class", "name", *source.splits), by_class))
+    parts.append(f"labels{numbers}: {', '.join(source.labels[:MAX_LABELS])}{more}")
     return "\n\n".join(parts)
 
 
