@@ -125,3 +125,11 @@ def test_pixels_and_single_splits_have_nothing_to_compare(tmp_path):
     assert equal_images(open_source("digits")) == []
     write(tmp_path / "test-0", [(b"a", 0), (b"a", 1)])
     assert equal_images(open_source(f"tfrecord:{tmp_path}/*")) == []
+
+
+def test_more_files_than_allowed_are_not_opened_and_that_is_said(folder, monkeypatch):
+    source = open_source(f"folder:{folder}")
+    assert len(equal_images(source, most=8)) == 1
+    monkeypatch.setattr(duplicates, "open_regular", None)
+    assert equal_images(source, most=7) is None
+    assert "too many files have equal sizes; --check compares them" in duplicates_warning(None)

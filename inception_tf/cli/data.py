@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+MOST_COMPARED = 20_000  # files of equal sizes that are opened without --check
 MAX_LABELS = 10  # label names that are printed
 
 
@@ -67,14 +68,14 @@ def command(data, reading, preview, check, split, size, recipe, settings):
     source = inspect_source(data, **config.data.reading())
     if split and not source.problem:
         source.split(split)  # an unknown split is an error even without a preview
-    equal = equal_images(source)
+    equal = [] if source.problem else equal_images(source, None if check else MOST_COMPARED)
     if not preview:
         depth = [depth_warning(images) for images in source.splits.values()]
         click.echo(_description(source, duplicates_warning(equal), *dict.fromkeys(depth)))
     if source.problem:
         raise UserError(source.problem)
     if check:
-        click.echo(_checked(source, equal))
+        click.echo(_checked(source, equal or []))
     if not preview:
         return
     from inception_tf.data.preview import draw_preview, make_preview

@@ -41,7 +41,7 @@ class EqualImages:
     image: str  # name of the image in it
 
 
-def equal_images(source: Source) -> list[EqualImages]:
+def equal_images(source: Source, most: int | None = None) -> list[EqualImages] | None:
     """Find the images of other splits that are also among the training images, byte by byte.
 
     Files are compared by size first, then by their ends; only what agrees is read in full, and the hashes are
@@ -49,9 +49,11 @@ def equal_images(source: Source) -> list[EqualImages]:
 
     Args:
         source: The data; pixels that are embedded are not compared.
+        most: int. Files that may be opened, unless the result is known; None: any number.
 
     Returns:
-        One entry for each such image, in the order of the splits.
+        One entry for each such image, in the order of the splits; None if more than `most` have a size that
+        both have.
 
     Raises:
         UserError: A file cannot be read.
@@ -65,7 +67,10 @@ def equal_images(source: Source) -> list[EqualImages]:
         with suppress(OSError, ValueError, TypeError):
             return [EqualImages(*row) for row in json.loads(kept.read_text(encoding="utf-8"))]
     found = []
-    digests = _digests([train, *others.values()])
+    try:
+        digests = _digests([train, *others.values()], most)
+    except _TooManyFilesError:
+        return None
     if digests is None:
         return []
     known, rows = np.unique(digests[0], return_index=True)
@@ -99,7 +104,7 @@ def _keep(file: Path, content: object) -> None:
         log.warning("hashes of images are not kept: cannot write %s: %s", file, error.strerror)
 
 
-def duplicates_warning(found: list[EqualImages]) -> str | None:
+def duplicates_warning(found: list[EqualImages] | None) -> str | None:
     """Say how many images of other splits were found among the training images.
 
     Args:
@@ -108,6 +113,11 @@ def duplicates_warning(found: list[EqualImages]) -> str | None:
     Returns:
         A sentence, or None if there are none.
     """
+    if found is None:
+        return (
+            "whether images are both in train and in another split was not looked for, because too many files"
+            " have equal sizes; --check compares them"
+        )
     if not found:
         return None
     pairs = [f"{one.image} = {one.train}" for one in found[:LISTED]]
@@ -123,7 +133,11 @@ def duplicates_warning(found: list[EqualImages]) -> str | None:
 UNKNOWN = np.uint64(0)  # in place of a hash where no other file can be equal
 
 
-def _digests(splits: list[Split]) -> list[np.ndarray] | None:
+class _TooManyFilesError(Exception):
+    """More files would be opened than allowed."""
+
+
+def _digests(splits: list[Split], most: int | None) -> list[np.ndarray] | None:
     """A hash of each image of each split; None for images that are not compared."""
     images = [split.images for split in splits]
     if all(isinstance(one, Records) for one in images):
@@ -140,13 +154,24 @@ def _digests(splits: list[Split]) -> list[np.ndarray] | None:
     ]
     shared = np.intersect1d(sizes[0], np.concatenate(sizes[1:]))
     same_size = [np.flatnonzero(np.isin(one, shared)) for one in sizes]
+    if most is not None and sum(map(len, same_size)) > most:
+        raise _TooManyFilesError
     ends = _of(_hash_ends, paths, same_size)
     shared = np.intersect1d(ends[0], np.concatenate(ends[1:]))
-    candidates = [np.flatnonzero(np.isin(one, shared[shared != UNKNOWN])) for one in ends]
+    equal = [np.isin(one, shared[shared != UNKNOWN]) for one in ends]
+    # The ends of a small file are all of it.
+    large = [one > 2 * ENDS for one in sizes]
     cached = _CachedHashes([path for one in paths for path in one])
-    digests = _of(cached.digest, paths, candidates)
+    whole = _of(
+        cached.digest,
+        paths,
+        [np.flatnonzero(one & other) for one, other in zip(equal, large, strict=True)],
+    )
     cached.save()
-    return digests
+    return [
+        np.where(is_large, of_all, np.where(is_equal, of_ends, UNKNOWN))
+        for is_large, of_all, is_equal, of_ends in zip(large, whole, equal, ends, strict=True)
+    ]
 
 
 def _of(
