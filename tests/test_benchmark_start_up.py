@@ -51,7 +51,7 @@ def test_the_first_line_is_waited_for_and_not_the_end():
 
 
 def test_what_predict_refuses_is_its_sentence(exported, image, tmp_path):
-    with pytest.raises(UserError, match="there is no .*none; give a run folder, a SavedModel"):
+    with pytest.raises(UserError, match="there is no .*none; give a run folder, a weights file"):
         start_up.time_start_up(tmp_path / "none", image)
     with pytest.raises(UserError, match="no.jpg: cannot be read: No such file"):
         start_up.time_start_up(exported, tmp_path / "no.jpg")

@@ -12,7 +12,7 @@ import pytest
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.run_folder import Run
-from inception_tf.training.best import best_row, is_over
+from inception_tf.training.best import best_row, is_over, take_best
 from inception_tf.training.train import train
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -62,6 +62,7 @@ class Spoil(keras.callbacks.Callback):
 
 SMALL = (
     *("model.name=googlenet", "model.size=32", "model.width_multiplier=0.05"),
+    *("model.aux_logits=false", "training.steps_per_execution=1"),
     *("data.batch_size=4", "data.box_area=null", "data.flip=false"),
     *("optimizer.learning_rate=1e-6", "optimizer.warmup_epochs=0", "training.epochs=4"),
     *("training.precision=float32", "training.keep=best"),
@@ -106,14 +107,9 @@ def test_the_result_is_the_best_epoch_after_a_stop_and_with_more_epochs_too(
     assert json.loads((run.path / "report.json").read_text())["result"] == again["result"]
 
 
-def test_without_the_weights_of_the_best_epoch_the_last_is_the_result_and_said_so(
-    class_folders, tmp_path, caplog
-):
-    name = f"data.name='folder:{class_folders(blue=8, red=8)}'"
-    config = Config().override([*SMALL, name, "training.epochs=1"])
-    train(config, tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints").glob("best-*"):
-        path.unlink()
-    report = train(config, tmp_path / "run", resumed=True)
-    assert "is missing, so the result is the last epoch's" in caplog.text
-    assert report["result"]["epoch"] == 1
+def test_without_the_weights_of_the_best_epoch_nothing_is_loaded_and_that_is_said(tmp_path, caplog):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    before = network.get_weights()
+    assert not take_best(tmp_path, network, rows(0.1, 0.3, 0.2))
+    assert "best-epoch-0002.npz is missing, so the result is the last epoch's" in caplog.text
+    np.testing.assert_array_equal(network.get_weights()[0], before[0])

@@ -32,7 +32,7 @@ def photos(tmp_path):
     return tmp_path, pixels
 
 
-@pytest.mark.parametrize("endpoint", [None, "Mixed_4b", "PreLogits"])
+@pytest.mark.parametrize("endpoint", [None, "Mixed_3b", "PreLogits"])
 def test_features_are_the_mean_of_the_endpoint_without_bad_images(classifier, photos, endpoint):
     folder, pixels = photos
     paths = [str(folder / f"{number}.png") for number in (3, 2, 0, 4)]
@@ -72,8 +72,8 @@ def test_the_command_writes_paths_and_features(digits_run, photos, tmp_path, cap
 
 def test_what_cannot_be_done_is_one_sentence(classifier, photos, tmp_path):
     folder, _ = photos
-    with pytest.raises(UserError, match="unknown endpoint 'Mixed_4z'; .*did you mean 'Mixed_4"):
-        extract_features(classifier, [str(folder / "0.png")], "Mixed_4z")
+    with pytest.raises(UserError, match="unknown endpoint 'Mixed_3z'; .*did you mean 'Mixed_3"):
+        extract_features(classifier, [str(folder / "0.png")], "Mixed_3z")
     with pytest.raises(UserError, match="none of the 1 images can be read"):
         extract_features(classifier, [str(folder / "2.png")])
     found = extract_features(classifier, [str(folder / "0.png")])

@@ -50,6 +50,9 @@ SWITCHES = {
 }
 
 
+WITHOUT_BATCH_NORM = ("inception", "alexnet", "vgg16")
+
+
 def trained(model):
     """`model` with statistics, shifts and scales as a training would leave them."""
     rng = np.random.default_rng(0)
@@ -178,7 +181,9 @@ def test_an_optimized_network_gives_the_same(name, switches):
         optimized = optimize_for_inference(model, merge=merge)
         ours = np.asarray(optimized(images(side), training=False))
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 if top else 1e-3)
-    assert np.ptp(theirs) > 1e-4
+        if name in WITHOUT_BATCH_NORM:  # nothing to fold; Xavier's probabilities are near 1 / 1000
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert np.ptp(theirs) > (1e-6 if name in WITHOUT_BATCH_NORM else 1e-4)
 
 
 def test_every_switch_is_optimized():

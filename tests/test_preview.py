@@ -99,7 +99,7 @@ def test_without_a_readable_image_the_files_are_named(class_folders):
     for path in folder.rglob("*.png"):
         path.write_bytes(b"no image")
     source = open_source(f"folder:{folder}")
-    with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*not a JPEG or PNG"):
+    with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*not a JPEG, PNG"):
         make_preview(source.split("all"), source.labels, PLAIN, size=SIZE, seed=0)
 
 

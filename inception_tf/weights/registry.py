@@ -98,7 +98,6 @@ SIZES = {
     "inception_v1_2016_08_28.tar.gz": 24_642_554,
     "inception_v2_2016_08_28.tar.gz": 41_577_079,
     "inception_v3_weights_tf_dim_ordering_tf_kernels.h5": 96_112_376,
-    "inception_resnet_v2_weights_tf_dim_ordering_tf_kernels.h5": 225_209_952,
     "googlenet-1378be20.pth": 52_147_000,
     "inception_v3_google-0cc3c7bd.pth": 108_950_000,
     "bvlc_googlenet.caffemodel": 53_533_754,

@@ -386,7 +386,7 @@ def _other_reader(bits: int, pixel_limit: int) -> Callable:
         tf.function,
         autograph=False,
         input_signature=[tf.TensorSpec((), tf.string)],
-        experimental_attributes={"_noinline": True, "_tf_data_function": True},
+        experimental_attributes={"_noinline": True},
     )
     def read_other(data):
         header = read_header(data, pixel_limit)
