@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -46,6 +48,14 @@ def test_arrays_and_paths_are_answered_alike_and_in_order(strongest, tmp_path):
     assert found[1].top == found[4].top
     assert found[2].status == "cannot be read: No such file or directory"
     assert len(found[0].top) == 2
+
+
+def test_a_pipe_a_device_and_a_folder_are_not_waited_for(strongest, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    found = inception_tf.classifier(strongest).predict([tmp_path / "pipe", "/dev/zero", tmp_path])
+    assert [one.status for one in found] == [
+        f"cannot be read: it is {kind}" for kind in ("a named pipe", "a device", "a folder")
+    ]
 
 
 @pytest.mark.parametrize(

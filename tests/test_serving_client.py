@@ -118,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_its_place(tmp_path):
     assert [answer.status for answer in answers] == [
         "ok",
         "cannot be read: No such file or directory",
-        "cannot be read: Is a directory",
+        "cannot be read: it is a folder",
         "ok",
     ]
 

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from inception_tf.host.files import kind_of_file
 
 __all__ = ["Prediction", "read_image"]
 
@@ -31,9 +35,11 @@ def read_image(path: str | Path) -> tuple[bytes, str]:
         path: The file.
 
     Returns:
-        Its bytes and "", or no bytes and why it cannot be read.
+        Its bytes and "", or no bytes and why it cannot be read; a pipe or a device, which might never end, is not.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b"", f"cannot be read: it is {kind_of_file(os.fspath(path))}"
         return Path(path).read_bytes(), ""
     except OSError as error:
         return b"", f"cannot be read: {error.strerror}"
