@@ -3,7 +3,7 @@
 
 Needs torch, torchvision and timm, and neither TensorFlow nor Keras.  For each job it leaves FOLDER/<job>.safetensors,
 the weights by a fixed rule, and FOLDER/<job>.npz with what `Step` lists.  Where FOLDER is `--record`, it writes
-tests/parity_torch.npz anew: of each array its norm and its product with a fixed one.
+tests/parity_torch.npz again: of each array its norm and its product with a fixed one.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert len(left) == 2
     (tmp_path / f".unfinished-{2**22 + 1}-model.keras").touch()  # version 0.1.0 named them so
     (tmp_path / f".unfinished-{2**22 + 1}@another-host@model.keras").touch()
-    (tmp_path / ".unfinished-notes").touch()  # somebody's own
+    (tmp_path / ".unfinished-notes").touch()  # another program's
     with atomic_path(path) as temporary:
         temporary.write_text("whole")
         remove_unfinished(tmp_path)

@@ -56,10 +56,10 @@ def test_the_temperature_is_scipys_minimum_and_undoes_the_sharpness(sharpness):
     best = minimize_scalar(loss, bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}).x
     assert fit_temperature(found) == pytest.approx(best, rel=1e-4)
     assert fit_temperature(found) == pytest.approx(sharpness, rel=0.05)
-    mended = with_temperature(found, fit_temperature(found))
-    assert expected_calibration_error(mended) < 0.03
-    np.testing.assert_array_equal(mended.probabilities.argmax(1), found.probabilities.argmax(1))
-    assert mended.indices is found.indices
+    scaled = with_temperature(found, fit_temperature(found))
+    assert expected_calibration_error(scaled) < 0.03
+    np.testing.assert_array_equal(scaled.probabilities.argmax(1), found.probabilities.argmax(1))
+    assert scaled.indices is found.indices
 
 
 def test_where_all_images_are_right_there_is_no_temperature():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import errno
 import json
 import os
@@ -22,6 +23,7 @@ import yaml
 from inception_tf import UserError, cli, create_model
 from inception_tf.cli import paths
 from inception_tf.config import Config
+from inception_tf.export.metadata import Origin
 from inception_tf.training.configure import default_run_folder, resolve_config
 from inception_tf.training.recipes import list_recipes
 
@@ -616,6 +618,11 @@ def test_a_temperature_is_kept_in_the_run_and_lowers_the_error(call, run_folder,
     assert second["top1"] == first["top1"]
     assert 100 * first["expected_calibration_error"] == pytest.approx(before, abs=0.006)
     assert 100 * second["expected_calibration_error"] == pytest.approx(after, abs=0.006)
+    # An export of before has other probabilities, of which `verify` is to say why.
+    exported = Origin.from_files(run, run / "model.keras")
+    assert exported.temperature == pytest.approx(fitted, abs=1e-3)
+    assert exported.is_unchanged()
+    assert not dataclasses.replace(exported, temperature=1.0).is_unchanged()
     # Fitted again it is the same, and not the square.
     code, out, _ = call("evaluate", run, "--temperature")
     again = float(re.search(r"temperature: ([\d.]+)", out)[1])

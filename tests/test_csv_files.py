@@ -66,7 +66,7 @@ def test_a_column_of_splits_divides_the_images(folder):
         open_source(name)
     chosen = open_source(name, split_names="train=Train,test=VAL")
     assert len(chosen.split("all")) == 4
-    assert list(chosen.unread.values()) == ["in splits that --split-names leaves out"] * 2
+    assert list(chosen.unread.values()) == ["in splits that --split-names excludes"] * 2
 
 
 def test_labels_that_are_numbers_keep_their_order_and_make_no_classes_of_their_own(folder):

@@ -109,7 +109,7 @@ def test_where_nothing_tells_the_sentence_names_the_choices_and_takes_one(state,
 
 def test_a_model_with_other_pools_is_told(state, tmp_path, model):
     path = saved(tmp_path, state)
-    assert inception_tf.load_weights(model, path).notes == ("94 gammas left out, all of them 1",)
+    assert inception_tf.load_weights(model, path).notes == ("94 gammas omitted, all of them 1",)
     other = network(last_pool="avg", count_padding=True)
     notes = inception_tf.load_weights(other, path).notes
     assert (

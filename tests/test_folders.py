@@ -181,7 +181,7 @@ def test_an_unknown_folder_beside_a_split_is_asked(tmp_path, beside):
     assert f"has the folders 'train' beside '{beside}': say which are splits" in str(error.value)
     source = opened(tmp_path, split_names="train=train")
     assert len(source.split("all")) == 4
-    assert set(source.unread.values()) == {"in folders that --split-names leaves out"}
+    assert set(source.unread.values()) == {"in folders that --split-names excludes"}
     assert len(opened(tmp_path, split_names=f"train=train,train={beside}").split("all")) == 8
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A folder has one writer: a second one is told which, and a killed one keeps nobody out."""
+"""A folder has one writer: a second one is refused by name, and a killed one leaves no lock."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_second_process_is_told_which_one_is_there(holder, tmp_path):
         pass
 
 
-def test_a_killed_process_keeps_nobody_out(holder, tmp_path):
+def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     with lock_folder(tmp_path / "run", "trains into"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The names of splits: in any case, for folders, files and TFDS alike; none is guessed, none is left out unasked."""
+"""The names of splits: in any case, for folders, files and TFDS alike; none is guessed, none is excluded unasked."""
 
 from __future__ import annotations
 

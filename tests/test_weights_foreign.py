@@ -153,7 +153,7 @@ def test_keras_applications_loads_what_is_written_for_it(name, ending, tmp_path)
     model = filled(name, aux_logits=True, batch_norm_scale=has_gammas)
     switches = SCALED if has_gammas else {}
     done = write_foreign(model, name, switches, "keras", tmp_path / f"x{ending}")
-    assert "of auxiliary classifiers left out" in str(done)
+    assert "of auxiliary classifiers omitted" in str(done)
     assert (FOLDED in str(done)) == has_gammas
     theirs = eval(done.use, {"keras": keras})
     theirs.layers[-1].activation = None

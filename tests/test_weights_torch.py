@@ -157,7 +157,7 @@ def test_gammas_of_one_are_left_out_without_a_warning(state, tmp_path):
     ones = {k: np.ones_like(a) if k.endswith(".bn.weight") else a for k, a in state.items()}
     write(tmp_path / "ones.safetensors", ones)
     report = inception_tf.load_weights(ours(batch_norm_scale=False), tmp_path / "ones.safetensors")
-    assert report.notes == ("57 gammas left out, all of them 1",)
+    assert report.notes == ("57 gammas omitted, all of them 1",)
     assert report.unused == ()
 
 

@@ -41,7 +41,7 @@ __all__ = ["command"]
 def command(path, model, images, output, endpoint, batch_size):
     """Write the features of images, for nearest neighbors, clusters or a classifier of your own.
 
-    An image that cannot be read is reported on stderr and left out, and the exit code is 2.
+    An image that cannot be read is reported on stderr and skipped, and the exit code is 2.
 
     \b
     inception-tf features runs/photos --input photos --output photos.npz --endpoint Mixed_6e

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether probabilities mean what they say: calibration error, its diagram's bins, and the temperature that mends it."""
+"""Calibration of probabilities: expected calibration error, the bins of a reliability diagram, and temperature scaling."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.host.files import read_text
+from inception_tf.run_folder import Run
 
 __all__ = ["METADATA_FILE", "Origin", "ExportMetadata", "read_metadata", "write_metadata"]
 
@@ -25,6 +26,7 @@ class Origin:
     path: str  # run folder or weights file
     weights: str  # the file that the checksum is of
     sha256: str  # hexadecimal
+    temperature: float = 1.0  # that the logits of the run were divided by
 
     @classmethod
     def from_files(cls, path: str | Path, weights: str | Path) -> Origin:
@@ -37,11 +39,13 @@ class Origin:
         Returns:
             The origin to write into the metadata.
         """
-        return cls(str(path), str(weights), _sha256(weights))
+        return cls(str(path), str(weights), _sha256(weights), Run(Path(path)).temperature())
 
     def is_unchanged(self) -> bool:
-        """Returns whether the weights file still exists with the same content."""
-        return Path(self.weights).is_file() and _sha256(self.weights) == self.sha256
+        """Returns whether the weights file still exists with the same content, and the run's temperature is the same."""
+        if not Path(self.weights).is_file() or _sha256(self.weights) != self.sha256:
+            return False
+        return Run(Path(self.path)).temperature() == self.temperature
 
 
 @dataclass(frozen=True)

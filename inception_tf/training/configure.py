@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of a run from what a user says: a data set, and the few settings that have words of their own."""
+"""The configuration of a run from what a user says: a data set, and the few settings that have options of their own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from inception_tf.config import Config, quoted
 from inception_tf.errors import UserError
 
-__all__ = ["WORDS", "default_run_folder", "is_started", "resolve_config"]
+__all__ = ["COMMON_OPTIONS", "default_run_folder", "is_started", "resolve_config"]
 
-# The options of the command for keys that everybody sets; those of a data source are keys of `data`.
-WORDS = {
+# Options of the command for common keys; those of a data source are keys of `data`.
+COMMON_OPTIONS = {
     "weights": "model.weights",
     "size": "model.size",
     "batch_size": "data.batch_size",
@@ -24,12 +24,12 @@ WORDS = {
 }
 
 
-def _with_words(settings: Sequence[str], words: dict) -> tuple[str, ...]:
-    """The settings of --set, and those that have a word of their own."""
+def _with_options(settings: Sequence[str], options: dict) -> tuple[str, ...]:
+    """The settings of --set, and those that have an option of their own."""
     found = {setting.partition("=")[0].strip(): setting for setting in settings}
     given = {
-        WORDS.get(word, f"data.{word}"): (word, value)
-        for word, value in words.items()
+        COMMON_OPTIONS.get(word, f"data.{word}"): (word, value)
+        for word, value in options.items()
         if value is not None
     }
     for key, (word, value) in given.items():
@@ -74,7 +74,7 @@ def resolve_config(
     settings: Sequence[str] = (),
     *,
     resumed: bool = False,
-    **words: Any,
+    **options: Any,
 ) -> Config:
     """Resolves the configuration of a run: the recipe with the options of the command line, or what `out` holds.
 
@@ -85,7 +85,7 @@ def resolve_config(
         out: The run folder.
         settings: Strings `section.key=value`.
         resumed: Continue the run in `out`.
-        **words: Values of `WORDS` and of `SOURCE_OPTIONS`; None for those that are not given.
+        **options: Values of `COMMON_OPTIONS` and of `SOURCE_OPTIONS`; None for those that are not given.
 
     Returns:
         The configuration.
@@ -97,8 +97,8 @@ def resolve_config(
     from inception_tf.run_folder import Run
     from inception_tf.training.recipes import network_of, read_recipe
 
-    settings = _with_words(settings, words)
-    recipe = recipe or ("finetune" if words.get("weights") else None)
+    settings = _with_options(settings, options)
+    recipe = recipe or ("finetune" if options.get("weights") else None)
     if resumed and is_started(out) and not (model or data or recipe):
         return Run(Path(out)).config().override(settings)
     if resumed and not is_started(out) and not (model or data):
@@ -127,6 +127,6 @@ def is_started(out: str | Path) -> bool:
         out: The folder.
 
     Returns:
-        True where a training has begun there.
+        True if a training was started there.
     """
     return (Path(out) / "config.yaml").is_file()

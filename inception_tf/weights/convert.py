@@ -281,7 +281,7 @@ def file_switches(
         switches: Those that the user chose.
 
     Returns:
-        Arguments of `create_model`; empty where the file needs none.  Those of another network are left out: the names
+        Arguments of `create_model`; empty where the file needs none.  Those of another network are omitted: the names
         of its arrays tell what is wrong with it.
 
     Raises:

@@ -97,7 +97,7 @@ def write_foreign(
         arrays = {path: array for path, array in arrays.items() if path not in gone}
         if gone:
             notes.append(
-                f"{len(gone)} arrays of auxiliary classifiers left out, which its network has none of"
+                f"{len(gone)} arrays of auxiliary classifiers omitted, which its network has none of"
                 f" ({abbreviate(gone)})"
             )
     notes += _fit_gammas(to, arrays)

@@ -91,7 +91,7 @@ def fold_gammas(arrays: dict[str, np.ndarray], gammas: Mapping[str, np.ndarray])
     if not gammas:
         return ""
     if all(np.all(gamma == 1) for gamma in gammas.values()):
-        return f"{len(gammas)} gammas left out, all of them 1"
+        return f"{len(gammas)} gammas omitted, all of them 1"
     return f"{len(gammas)} {FOLDED}, which is exact in evaluation only: trained or recalibrated, this is another network"
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The header of an encoded image, as TensorFlow operations that do not fail on a truncated one.
 
-Few operations: the functions that read images are made and optimized anew in every pass over a data set.
+Few operations: the functions that read images are traced and optimized again in every pass over a data set.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def open_csv(
     taken = {value for group in assigned.values() for value in group}
     for row, path in zip(kept, paths, strict=True):
         if taken and row.split not in taken:
-            unread[path] = "in splits that --split-names leaves out"
+            unread[path] = "in splits that --split-names excludes"
     missing = [path for path, reason in unread.items() if reason == MISSING]
     return Source(
         name,

@@ -17,7 +17,7 @@ __all__ = ["ClassImages", "FolderListing", "list_folder"]
 # Why a file is not read, beside its own reasons.
 APPLE = "macOS metadata: ._*, __MACOSX"
 HIDDEN = "hidden: .*"
-LEFT_OUT = "in folders that --split-names leaves out"
+EXCLUDED = "in folders that --split-names excludes"
 NESTED = "in folders inside class folders"
 OUTSIDE = "images outside class folders"
 MACOSX = "__MACOSX"
@@ -74,7 +74,7 @@ def list_folder(
                 _read_class(listing, split, entry, nested)
     taken = {name for names in listing.splits.values() for name in names}
     for name in folders.keys() - taken:
-        _leave_out(listing, folders[name], LEFT_OUT)
+        _exclude(listing, folders[name], EXCLUDED)
     return listing
 
 
@@ -101,7 +101,7 @@ def _read_class(listing: FolderListing, split: str, folder: os.DirEntry[str], ne
                 if nested:
                     waiting.append(entry.path)
                 else:
-                    _leave_out_nested(listing, entry)
+                    _exclude_nested(listing, entry)
                 continue
             checked = check_file(entry)
             if checked.reason:
@@ -115,7 +115,7 @@ def _read_class(listing: FolderListing, split: str, folder: os.DirEntry[str], ne
         images.sizes.append(size)
 
 
-def _leave_out_nested(listing: FolderListing, folder: os.DirEntry[str]) -> None:
+def _exclude_nested(listing: FolderListing, folder: os.DirEntry[str]) -> None:
     for file in _files_below(listing, folder):
         reason = check_file(file).reason
         listing.unread[file.path] = reason or NESTED
@@ -126,15 +126,15 @@ def _leave_out_nested(listing: FolderListing, folder: os.DirEntry[str]) -> None:
 def _is_metadata(listing: FolderListing, entry: os.DirEntry[str]) -> bool:
     """Whether an entry holds no data of the user's; all below it is then not read."""
     if entry.name.startswith("._") or entry.name == MACOSX:
-        _leave_out(listing, entry, APPLE)
+        _exclude(listing, entry, APPLE)
     elif entry.name.startswith("."):
-        _leave_out(listing, entry, HIDDEN)
+        _exclude(listing, entry, HIDDEN)
     else:
         return False
     return True
 
 
-def _leave_out(listing: FolderListing, entry: os.DirEntry[str], reason: str) -> None:
+def _exclude(listing: FolderListing, entry: os.DirEntry[str], reason: str) -> None:
     """Gives a file, or all files below a folder, a reason."""
     for file in _files_below(None, entry):
         listing.unread[file.path] = reason
@@ -145,7 +145,7 @@ def _files_below(
 ) -> Iterator[os.DirEntry[str]]:
     """A file itself, or all files below a folder; links to folders are not followed.
 
-    With a listing, metadata is left out there, and not yielded.
+    With a listing, metadata is recorded there, and not yielded.
     """
     if not entry.is_dir(follow_symlinks=False):
         yield entry

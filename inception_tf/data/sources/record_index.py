@@ -93,7 +93,7 @@ class RecordIndex:
 
         Args:
             rows: (M,) int, their indices.
-            reason: str. Why they are left out.
+            reason: str. Why they are skipped.
 
         Returns:
             The index of the others, in the same order.
@@ -142,7 +142,7 @@ def parse_keys(text: str | None) -> dict[str, str]:
 def index_records(files: tuple[str, ...], keys: Mapping[str, str]) -> RecordIndex:
     """Find all records of some files, from the cache if the files are unchanged.
 
-    Records that are damaged so that no label can be read are left out and listed.
+    Records that are damaged so that no label can be read are skipped and listed.
 
     Args:
         files: Paths.

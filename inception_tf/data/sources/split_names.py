@@ -29,7 +29,7 @@ SPLIT_WORDS = {
 # Beside or instead of such a word these say nothing about the images: `test_images`, `train2017`, `seg_train`.
 FILLERS = {"set", "data", "dataset", "images", "image", "imgs", "img", "photos", "pictures", "pics", "split", "part",
            "folder", "dir", "files", "seg", "my", "new", "samples", "examples", "ds", "ilsvrc", "clsloc", "cls", "loc"}
-# Not taken for a split, and not for a class either.
+# Neither the name of a split nor of a class.
 UNCLEAR = {"validate", "validating", "evaluation", "evaluate", "evaluating", "holdout", "heldout", "tests", "trains",
            "tst", "vld", "vali", "valset", "testset", "trainset", "devset", "trainval", "traindata", "testdata",
            "trainingset", "validationset", "testingset", "trained", "tested"}
@@ -119,12 +119,12 @@ def assign_splits(
     kind: str = "folders",
     by_word: bool = False,
 ) -> dict[str, tuple[str, ...]]:
-    """Assign names to splits; none is guessed, and none is left out without being asked for.
+    """Assign names to splits; none is guessed, and none is excluded without being asked for.
 
     Args:
         names: Of folders, files or TFDS splits, each once.
         where: What they are in, for the error.
-        chosen: str. The value of `--split-names`; names that it does not match are left out.  None: by the
+        chosen: str. The value of `--split-names`; names that it does not match are excluded.  None: by the
             names themselves.
         kind: str. What is named, for the error.
         by_word: A word in the name decides, as for files; False: the whole name.

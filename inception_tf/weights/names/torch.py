@@ -176,7 +176,7 @@ def torch_names(network: Network, arrays: Iterable[str] = ()) -> dict[str, str]:
     names = set(arrays)
     heads = {LOGITS: _logits(torch, names)} | dict(torch.dense)
     found |= _dense(LOGITS, heads[LOGITS])
-    # A classifier that somebody replaced: `fc.0.weight`, `fc.1.bias`.
+    # A replaced classifier: `fc.0.weight`, `fc.1.bias`.
     known = set(found.values())
     return found | {
         f"{ours}/{theirs}": theirs
