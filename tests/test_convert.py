@@ -17,10 +17,10 @@ import torch_file
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find_network
-from inception_tf.weights.convert import identify_release
 from inception_tf.weights.metadata import read_preprocessing
 from inception_tf.weights.names import slim
 from inception_tf.weights.registry import find_release
+from inception_tf.weights.release_of_file import identify_release
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 SHORTENED = ("inception_v2", "inception_v3", "inception_resnet_v1")

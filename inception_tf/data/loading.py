@@ -22,6 +22,7 @@ __all__ = [
     "stored_reader",
 ]
 
+RECORD = {"output_types": [tf.string], "output_shapes": [()]}  # an element of a data set of records
 SERIALIZED_MAGIC = b"\x08\x04\x12"  # start of a serialized uint8 tensor, and of no image
 
 
@@ -107,6 +108,17 @@ def _blank(finish: Callable) -> tf.Tensor:
     return tf.zeros(spec.structured_outputs.shape, spec.structured_outputs.dtype)
 
 
+def _records_from(file: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
+    """The records of a file from an offset on, through a buffer for `length` bytes."""
+    # The public TFRecordDataset reads from the start of a file; the operation below it takes an offset.
+    return tf.raw_ops.TFRecordDatasetV2(
+        filenames=file[tf.newaxis],
+        compression_type="",
+        buffer_size=length + 16,
+        byte_offsets=offset[tf.newaxis],
+    )
+
+
 def record_reader(records: Records) -> Callable:
     """A function that reads a record by its index; its operations fail if the checksum is wrong.
 
@@ -121,16 +133,9 @@ def record_reader(records: Records) -> Callable:
 
     def read(index):
         file, _, offset, length = tf.unstack(locations[index])
-        # The public TFRecordDataset reads from the start of a file; the operation below it takes an offset.
-        dataset = tf.raw_ops.TFRecordDatasetV2(
-            filenames=files[file][tf.newaxis],
-            compression_type="",
-            buffer_size=length + 16,
-            byte_offsets=offset[tf.newaxis],
-        )
-        kind = {"output_types": [tf.string], "output_shapes": [()]}
-        first = tf.raw_ops.TakeDataset(input_dataset=dataset, count=1, **kind)
-        return tf.raw_ops.DatasetToSingleElement(dataset=first, **kind)[0]
+        dataset = _records_from(files[file], offset, length)
+        first = tf.raw_ops.TakeDataset(input_dataset=dataset, count=1, **RECORD)
+        return tf.raw_ops.DatasetToSingleElement(dataset=first, **RECORD)[0]
 
     return read
 
@@ -154,15 +159,9 @@ def sequence_reader(records: Records) -> Callable:
         numbers = places[:, 1] - start
         # A buffer of the length of the sequence: it is read at once.
         length = places[-1, 2] + places[-1, 3] - offset
-        dataset = tf.raw_ops.TFRecordDatasetV2(
-            filenames=files[file][tf.newaxis],
-            compression_type="",
-            buffer_size=length + 16,
-            byte_offsets=offset[tf.newaxis],
-        )
-        kind = {"output_types": [tf.string], "output_shapes": [()]}
+        dataset = _records_from(files[file], offset, length)
         count = numbers[-1] + 1
-        found = tf.raw_ops.TakeDataset(input_dataset=dataset, count=count, **kind)
+        found = tf.raw_ops.TakeDataset(input_dataset=dataset, count=count, **RECORD)
         kind = {"output_types": [tf.string], "output_shapes": [(None,)]}
         found = tf.raw_ops.BatchDatasetV2(
             input_dataset=found, batch_size=count, drop_remainder=False, **kind

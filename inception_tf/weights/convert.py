@@ -24,11 +24,12 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
-from inception_tf.weights.hub import hub_repository, local_file
+from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import class_count, network_limit
 from inception_tf.weights.metadata import write_network, write_preprocessing, write_switches
 from inception_tf.weights.recognize import describe_file, recognize_file
-from inception_tf.weights.registry import FID, RELEASES, Release, releases_of
+from inception_tf.weights.registry import Release
+from inception_tf.weights.release_of_file import identify_release, release_of_name, without_scale
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema, check_network
 from inception_tf.weights.transfer import (
@@ -44,12 +45,10 @@ __all__ = [
     "ForeignWeights",
     "convert",
     "file_switches",
-    "identify_release",
     "read_foreign_weights",
 ]
 
 SUFFIX = ".weights.h5"
-STATE_DICTS = ("torchvision", "timm")
 HEADS = ("aux_logits", "classes", "include_top")
 
 
@@ -252,7 +251,7 @@ def read_foreign_weights(
     check_ema(ema, source)
     limit = network_limit(find_network(name))
     file = SOURCES[source].read(path, ema, NOTHING, limit)
-    named = release or _release_of_name(name, address)
+    named = release or release_of_name(name, address)
     known = switches if switches or not named else named.switches
     network, chosen, names = _network(name, source, path, file, ema, known)
     release, why = identify_release(name, source, address, release, chosen)
@@ -313,7 +312,7 @@ def _network(
     does not tell apart, and are not overruled by it.
     """
     arrays, chosen = file.arrays, SOURCES[source]
-    known = _without_scale(switches or {})  # of gammas the file decides
+    known = without_scale(switches or {})  # of gammas the file decides
     variants = [dict(one) for one in chosen.variants(name, arrays)]
     agreeing = [one for one in variants if known.items() <= {**_defaults(name), **one}.items()]
     if len(agreeing) > 1 and chosen.same_arrays:
@@ -339,10 +338,6 @@ def _network(
     return network, found, names
 
 
-def _without_scale(switches: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in switches.items() if key != SCALE}
-
-
 def _defaults(name: str) -> dict[str, Any]:
     return dict(switches_of(name))
 
@@ -365,81 +360,3 @@ def _heads(
     if any(of(auxiliary.name) for auxiliary in network.auxiliaries):
         heads["aux_logits"] = True
     return heads
-
-
-def _release_of_name(name: str, path: str) -> Release | None:
-    """The release of a network whose file has this name, or that lies in this repository of the Hub.
-
-    A name that several files have, `model.safetensors`, says nothing.
-    """
-    repository = hub_repository(path)
-    found = [
-        one
-        for one in RELEASES
-        if one.network == name
-        and (
-            f"/{repository}/" in one.address if repository else os.path.basename(path) in one.names
-        )
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def identify_release(
-    name: str,
-    source: str,
-    path: str,
-    release: Release | None,
-    switches: Mapping[str, Any] | None = None,
-) -> tuple[Release | None, str]:
-    """The release that a file is.
-
-    Args:
-        name: str. The network.
-        source: str. The project.
-        path: str. The file.
-        release: The release that the user names, or None.
-        switches: The switches that the file needs; None: not known.
-
-    Returns:
-        The release, or None if none is known, and for a message how it was identified.
-
-    Raises:
-        UserError: The release is of another source.
-    """
-    if release is not None:
-        if not {source} & set(_same_format(release)):
-            raise UserError(
-                f"release '{release.name}' of {name} is a file of '{release.source}', not of '{source}'; give"
-                " the source and the release of one project"
-            )
-        return release, f"as release '{release.name}' expects them"
-    named = _release_of_name(name, path)
-    if named is not None and source in _same_format(named):
-        return named, f"identified by its name as release '{named.name}'"
-    known = releases_of(name, source)
-    if source in STATE_DICTS:  # of one format, which a file does not tell apart
-        for other in STATE_DICTS:
-            known += releases_of(name, other) if other != source else []
-    if switches is not None:
-        needed = _without_scale(switches)
-        known = [one for one in known if _without_scale(one.switches) == needed] or known
-    if not known:
-        return None, f"no release of {name} by '{source}' is known"
-    default = known[0]
-    if default.name == FID:
-        return default, f"identified by its network as release '{FID}'"
-    others = [
-        repr(one.name)
-        for one in known
-        if one.source == default.source and one.preprocessing != default.preprocessing
-    ]
-    instead = f"; otherwise --release {' or '.join(others)}" if others else ""
-    return (
-        default,
-        f"assumed to be '{default.name}', the default release of '{default.source}'{instead}",
-    )
-
-
-def _same_format(release: Release) -> tuple[str, ...]:
-    """The sources whose files a release may be."""
-    return (*release.sources, *STATE_DICTS) if release.source in STATE_DICTS else release.sources

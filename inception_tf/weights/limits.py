@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from inception_tf.errors import UserError
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["class_count", "model_limit", "network_limit"]
+__all__ = ["check_size", "class_count", "model_limit", "network_limit"]
 
 FLOAT = 4  # bytes
 COPIES = 5  # the weights, an optimizer's slots and moving averages
@@ -46,6 +47,23 @@ def network_limit(network: Network) -> int:
     """
     aux_logits = bool(network.auxiliaries)
     return _limit(total(layer_costs(network, aux_logits=aux_logits), "params"))
+
+
+def check_size(path: str | os.PathLike[str], limit: int) -> None:
+    """Check that a file that is parsed at once is not larger than a network needs.
+
+    Args:
+        path: The file, which must exist.
+        limit: int. Bytes, as `network_limit` or `model_limit` has them.
+
+    Raises:
+        UserError: It is larger.
+    """
+    size = os.path.getsize(path)
+    if size > limit:
+        raise UserError(
+            f"'{path}' has {size:,} bytes, and the network needs at most {limit:,}; give the file of this network"
+        )
 
 
 def _limit(parameters: int) -> int:

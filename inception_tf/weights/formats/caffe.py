@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted, shown_name
+from inception_tf.weights.limits import check_size
 
 __all__ = ["read_caffemodel"]
 
@@ -59,11 +59,7 @@ def read_caffemodel(path: str | Path, wanted: Container[str], limit: int) -> dic
         UserError: The file cannot be read or has no layers with weights.
     """
     check_content(path, f"no weights file at '{path}'; give a .caffemodel file")
-    size = os.path.getsize(path)
-    if size > limit:
-        raise UserError(
-            f"'{path}' has {size:,} bytes, and the network needs at most {limit:,}; give the file of this network"
-        )
+    check_size(path, limit)
     with damage_is(f"'{path}' is damaged or not a .caffemodel file"):
         net = proto_class("inception_tf.caffe", MESSAGES, "NetParameter", "proto2")()
         net.ParseFromString(Path(path).read_bytes())

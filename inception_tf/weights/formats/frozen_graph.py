@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from inception_tf.errors import UserError
 from inception_tf.host.files import check_content
 from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.weights.formats.stored import StoredArray, damage_is, read_wanted
+from inception_tf.weights.limits import check_size
 
 __all__ = ["GraphArrays", "GraphNode", "read_frozen_graph"]
 
@@ -83,11 +83,7 @@ def read_frozen_graph(path: str, wanted: Container[str], limit: int) -> GraphArr
         UserError: The file cannot be read, or is no graph with constants.
     """
     check_content(path, f"no graph at '{path}'; give a frozen graph, .pb")
-    size = os.path.getsize(path)
-    if size > limit:
-        raise UserError(
-            f"'{path}' has {size:,} bytes, and the network needs at most {limit:,}; give the file of this network"
-        )
+    check_size(path, limit)
     with damage_is(f"'{path}' is damaged or not a frozen graph; give a complete .pb file"):
         graph = proto_class("inception_tf.graph", MESSAGES, "Graph")()
         graph.ParseFromString(Path(path).read_bytes())
