@@ -16,7 +16,9 @@ from inception_tf.inference.runtimes import FORMATS
 __all__ = ["command"]
 
 SAVED_MODEL = "saved_model"
-SAVED_MODEL_OPTIONS: tuple[str, ...] = ("precision", "max_pixels", "top", "warm_up", "no_fold")
+SAVED_MODEL_OPTIONS: tuple[str, ...] = (
+    *("precision", "max_pixels", "top", "warm_up", "no_fold", "features"),
+)
 READING = tuple(key for key in SOURCE_OPTIONS if key != "labels")
 RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_drop")
 
@@ -65,6 +67,11 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
 )
 @click.option(
     "--no-fold", is_flag=True, help="Do not fold batch normalization into the convolutions."
+)
+@click.option(
+    "--features",
+    is_flag=True,
+    help="Add the signature `features`: the vector that the classifier is computed from.",
 )
 @click.option(
     "--int8", is_flag=True, help="8-bit weights and feature maps, for litert and openvino."

@@ -18,7 +18,9 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError, missing_package, unknown
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.nn.network import GLOBAL_POOL, endpoints
+from inception_tf.inference.ends import classifier_input
+from inception_tf.inference.flatten import flatten
+from inception_tf.nn.network import GLOBAL_POOL, endpoints, is_network
 
 __all__ = ["FORMS", "Features", "extract_features", "feature_model"]
 
@@ -65,8 +67,9 @@ def feature_model(model: keras.Model, endpoint: str | None = None) -> keras.Mode
     """Cuts a network at an endpoint, with the mean over height and width.
 
     Args:
-        model: A network of this package.
-        endpoint: A name of `endpoints(model)`; None: the input of its classifier.
+        model: A functional model, (N, H, W, C) → (N, K).
+        endpoint: A name of `endpoints(model)`, or of a layer where the network is not of this package; None: the
+            input of its classifier.
 
     Returns:
         A model with the input of `model` and the output (N, D) float32.
@@ -74,14 +77,24 @@ def feature_model(model: keras.Model, endpoint: str | None = None) -> keras.Mode
     Raises:
         UserError: There is no such endpoint; the nearest is named.
     """
-    ends = endpoints(model)
-    endpoint = endpoint or GLOBAL_POOL
-    if endpoint not in ends:
+    ends = endpoints(model) if is_network(model) else _outputs_of_layers(model := flatten(model))
+    if endpoint is not None and endpoint not in ends:
         raise unknown("endpoint", endpoint, ends)
-    features = ends[endpoint]
+    endpoint = endpoint or (GLOBAL_POOL if GLOBAL_POOL in ends else None)
+    features = ends[endpoint] if endpoint else classifier_input(model)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
     return keras.Model(model.input, features)
+
+
+def _outputs_of_layers(model: keras.Model) -> dict[str, keras.KerasTensor]:
+    """Features by the name of their layer."""
+    found = {layer.name: layer.output for layer in model.layers}
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if keras.utils.is_keras_tensor(tensor) and len(tensor.shape) in (2, 4)
+    }
 
 
 def extract_features(

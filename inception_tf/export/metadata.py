@@ -59,6 +59,7 @@ class ExportMetadata:
     folded: bool  # batch normalization is folded into the convolutions
     origin: Origin | None
     environment: dict[str, str | None]  # versions, and the commit of the code
+    features: int | None = None  # width of the feature vector; None: without the signature
 
 
 def write_metadata(folder: Path, metadata: ExportMetadata) -> None:

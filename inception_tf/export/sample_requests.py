@@ -64,32 +64,37 @@ def bytes_array(items: Sequence[bytes]) -> np.ndarray:
     return array
 
 
-def sample_calls(count: int) -> tuple[Call, ...]:
+def sample_calls(count: int, *, features: bool = False) -> tuple[Call, ...]:
     """Makes one request for each signature, all with the same images.
 
     Args:
         count: Images per request.
+        features: The export has the signature of a feature vector.
 
     Returns:
-        Three requests.
+        A request for each signature of `contract_of(features)`.
     """
     pictures = sample_images(count)
     encoded = [encode_jpeg(picture) for picture in pictures]
-    return (*sample_encoded_calls(encoded), Call("image_tensor", {"images": pictures}))
+    decoded = Call("image_tensor", {"images": pictures})
+    return (*sample_encoded_calls(encoded, features=features), decoded)
 
 
-def sample_encoded_calls(encoded: Sequence[bytes]) -> tuple[Call, Call]:
-    """Makes requests for the two signatures that read encoded images.
+def sample_encoded_calls(encoded: Sequence[bytes], *, features: bool = False) -> tuple[Call, ...]:
+    """Makes requests for the signatures that read encoded images.
 
     Args:
         encoded: The content of N image files.
+        features: The export has the signature of a feature vector.
 
     Returns:
-        Requests for `serving_default` and `classify`.
+        Requests for `serving_default`, `classify` and, where it is there, `features`.
     """
+    data = bytes_array(encoded)
     return (
-        Call("serving_default", {"image_bytes": bytes_array(encoded)}),
-        Call("classify", {"inputs": bytes_array([_example(data) for data in encoded])}),
+        Call("serving_default", {"image_bytes": data}),
+        Call("classify", {"inputs": bytes_array([_example(one) for one in encoded])}),
+        *([Call("features", {"image_bytes": data})] if features else []),
     )
 
 

@@ -17,8 +17,13 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.export import model_readme, warmup
 from inception_tf.export.metadata import ExportMetadata, Origin, write_metadata
-from inception_tf.export.served_network import check_labels, is_untrained, served_network
-from inception_tf.export.signatures import CONTRACT, ServingModule
+from inception_tf.export.served_network import (
+    check_labels,
+    is_untrained,
+    served_network,
+    with_features,
+)
+from inception_tf.export.signatures import ServingModule, contract_of
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
 from inception_tf.savedmodel.versions import (
@@ -46,6 +51,7 @@ def export(
     fold: bool = True,
     warm_up: Sequence[int] = WARM_UP,
     origin: Origin | None = None,
+    features: bool = False,
 ) -> Path:
     """Writes a Keras classifier as a SavedModel into a numbered version folder.
 
@@ -66,6 +72,7 @@ def export(
             changes probabilities by less than 1e-4.
         warm_up: Images of each request in the warm-up log.
         origin: Where the weights came from, for `verify`.
+        features: Add the signature `features`, the vector that the classifier is computed from.
 
     Returns:
         The version folder.
@@ -79,7 +86,7 @@ def export(
     """
     warmup.import_prediction_log()
     labels, to = tuple(labels), Path(to)
-    _check_settings(preprocessing, top, precision, pixel_limit, warm_up)
+    _check_settings(preprocessing, top, precision, pixel_limit, warm_up, features)
     network = served_network(model, preprocessing.size)
     check_labels(labels, network.output_shape[-1])
     check_version_free(to, version)
@@ -87,10 +94,13 @@ def export(
         warnings.warn(
             f"'{model.name}' is untrained: its weights are the random initialization", stacklevel=2
         )
+    if features:
+        network = with_features(network)
     prepared = optimize_for_inference if fold else in_precision
     network = prepared(network, precision)
     metadata = ExportMetadata(
-        model.name, preprocessing, precision, pixel_limit, fold, origin, environment()
+        *(model.name, preprocessing, precision, pixel_limit, fold, origin, environment()),
+        features=network.output["features"].shape[-1] if features else None,
     )
 
     with atomic_version(to) as building:
@@ -98,7 +108,7 @@ def export(
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, preprocessing, **settings)
         write_metadata(built, metadata)
-        warmup.write_warmup(built, to.absolute().name, warm_up)
+        warmup.write_warmup(built, to.absolute().name, warm_up, features=features)
         notes.mkdir()
         model_readme.write_model_readme(notes, to.absolute().name, len(labels), metadata)
         folder = publish_version(built, to, version)
@@ -129,16 +139,15 @@ def _check_settings(
     precision: str,
     pixel_limit: int,
     warm_up: Sequence[int],
+    features: bool,
 ) -> None:
     preprocessing.check()
     numbers = {"top": top, "pixel_limit": pixel_limit}
     for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} must be an integer of at least 1, got {value!r}")
-    requests = len(warm_up) * len(CONTRACT)
-    if not 0 < requests <= warmup.RECORD_LIMIT:
-        raise UserError(
-            f"warm_up must have 1 to {warmup.RECORD_LIMIT // len(CONTRACT)} batch sizes, got {len(warm_up)}"
-        )
+    most = warmup.RECORD_LIMIT // len(contract_of(features))
+    if not 0 < len(warm_up) <= most:
+        raise UserError(f"warm_up must have 1 to {most} batch sizes, got {len(warm_up)}")
     if precision not in PRECISIONS:
         raise unknown("precision", precision, PRECISIONS)

@@ -9,8 +9,9 @@ import keras
 import numpy as np
 
 from inception_tf.errors import UserError
+from inception_tf.evaluation.features import feature_model
 
-__all__ = ["check_labels", "is_untrained", "served_network"]
+__all__ = ["check_labels", "is_untrained", "served_network", "with_features"]
 
 
 def served_network(model: keras.Model, size: int) -> keras.Model:
@@ -45,6 +46,22 @@ def served_network(model: keras.Model, size: int) -> keras.Model:
             f"'{model.name}' takes images of {takes}, not {wanted}; export it with the size that it takes"
         )
     return keras.Model(model.inputs, output, name=model.name)
+
+
+def with_features(network: keras.Model) -> keras.Model:
+    """Adds the vector that the classifier is computed from to a network's outputs.
+
+    Args:
+        network: What `served_network` gives.
+
+    Returns:
+        A model with the same input, and `probabilities` (N, K) and `features` (N, D) as outputs.
+
+    Raises:
+        UserError: The network has no such vector.
+    """
+    outputs = {"probabilities": network.output, "features": feature_model(network).output}
+    return keras.Model(network.inputs, outputs, name=network.name)
 
 
 def is_untrained(network: keras.Model) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a served model computes: three signatures around one network, where one bad image fails alone."""
+"""What a served model computes: signatures around one network, where one bad image fails alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ __all__ = [
     "BYTES_PER_PIXEL",
     "CONTRACT",
     "FEATURE",
+    "FEATURES",
     "PARALLEL_IMAGES",
     "ServingModule",
     "TensorSpecs",
+    "contract_of",
 ]
 
 FEATURE = "image/encoded"  # of a tf.Example, as in the TFRecord files of slim and TFDS
@@ -27,7 +29,7 @@ BYTES_PER_PIXEL = (
 TensorSpecs = dict[str, tuple[tf.DType, tuple[str | int | None, ...]]]  # name: (dtype, shape)
 
 # {signature: (inputs, outputs)}; None is the batch or any size,
-# "K" the number of classes, "k" how many of the best are listed.
+# "K" the number of classes, "k" how many of the best are listed, "D" the width of the features.
 # fmt: off
 _RANKED: TensorSpecs = {"probabilities": (tf.float32, (None, "K")),
            "top_classes":   (tf.string,  (None, "k")),
@@ -41,7 +43,25 @@ CONTRACT: dict[str, tuple[TensorSpecs, TensorSpecs]] = {
                         {"classes": (tf.string,  (None, "k")),
                          "scores":  (tf.float32, (None, "k"))}),
 }
+# Of an export with a feature vector.
+FEATURES: dict[str, tuple[TensorSpecs, TensorSpecs]] = {
+    "features":        ({"image_bytes": (tf.string, (None,))},
+                        {"features": (tf.float32, (None, "D")),
+                         "status":   (tf.string,  (None,))}),
+}
 # fmt: on
+
+
+def contract_of(features: bool) -> dict[str, tuple[TensorSpecs, TensorSpecs]]:
+    """Returns all signatures that an export has.
+
+    Args:
+        features: Whether it was exported with its feature vector.
+
+    Returns:
+        `CONTRACT`, and `FEATURES` where it was.
+    """
+    return CONTRACT | FEATURES if features else CONTRACT
 
 
 class ServingModule(tf.Module):
@@ -52,7 +72,8 @@ class ServingModule(tf.Module):
     request takes at most `PARALLEL_IMAGES * BYTES_PER_PIXEL * pixel_limit` bytes.
 
     Args:
-        model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities.
+        model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities, or a dict of these as
+            `probabilities` and (N, D) `features`, which adds the signatures of `FEATURES`.
         labels_file: A text file with K lines.
         preprocessing: Size, crop and scale of the network.
         top: How many of the best classes are listed.
@@ -90,9 +111,16 @@ class ServingModule(tf.Module):
         # One function for all signatures, so that the graph holds the network once.
         @tf.function(input_signature=[tf.TensorSpec((None, *self._shape))], autograph=False)
         def network(images):
-            return tf.cast(model(images, training=False), tf.float32)
+            return tf.nest.map_structure(
+                lambda output: tf.cast(output, tf.float32), model(images, training=False)
+            )
 
         self.network = network
+        self._has_features = isinstance(model.output, dict)
+        if self._has_features:
+            # Only here: saving traces every function that a class has.
+            encoded = tf.TensorSpec([None], tf.string, "image_bytes")
+            self.features = tf.function(self._features, [encoded], autograph=False)
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)], autograph=False)
     def prepare(self, images):
@@ -147,12 +175,21 @@ class ServingModule(tf.Module):
         return {"classes": best["top_classes"], "scores": best["top_scores"]}
 
     def signatures(self) -> dict[str, object]:
-        """Returns the functions of `CONTRACT` by name, as `tf.saved_model.save` takes them."""
-        return {name: getattr(self, name) for name in CONTRACT}
+        """Returns the functions of `contract_of` by name, as `tf.saved_model.save` takes them."""
+        return {name: getattr(self, name) for name in contract_of(self._has_features)}
+
+    def _features(self, image_bytes):
+        """(N,) encoded images → `features` (N, D) float32, zeros for a bad image, and `status`."""
+        images, status = self._read(image_bytes)
+        good = tf.equal(status, pixels.OK)[:, tf.newaxis]
+        features = tf.where(good, self.network(images)["features"], 0.0)
+        return {"features": features, "status": status}
 
     def _classified(self, images, status):
         good = tf.equal(status, pixels.OK)[:, tf.newaxis]
-        probabilities = tf.where(good, self.network(images), 0.0)
+        outputs = self.network(images)
+        found = outputs["probabilities"] if self._has_features else outputs
+        probabilities = tf.where(good, found, 0.0)
         scores, places = tf.math.top_k(probabilities, self._top)
         names = self.labels.lookup(tf.cast(tf.where(good, places, -1), tf.int64))
         return {"probabilities": probabilities, "top_classes": names, "top_scores": scores}

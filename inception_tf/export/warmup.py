@@ -22,19 +22,22 @@ RECORD_LIMIT = 1000  # WarmupConsts::kMaxNumRecords; the server rejects a model 
 CLASSIFY = "classify"
 
 
-def write_warmup(folder: Path, name: str, batches: Sequence[int]) -> None:
+def write_warmup(
+    folder: Path, name: str, batches: Sequence[int], *, features: bool = False
+) -> None:
     """Writes a request of every signature and batch size into a SavedModel.
 
     Args:
         folder: The SavedModel, a version folder.
         name: The name under which the model is served.
         batches: Images per request, one entry for each batch size.
+        features: The export has the signature of a feature vector.
     """
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as file:
         for batch in batches:
-            for call in sample_requests.sample_calls(batch):
+            for call in sample_requests.sample_calls(batch, features=features):
                 file.write(_log(call, name).SerializeToString())
 
 

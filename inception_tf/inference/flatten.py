@@ -14,7 +14,7 @@ from inception_tf.nn.keras_internals import layers_of, require
 
 __all__ = ["flatten", "layer_arrays", "plain_config"]
 
-require("_inbound_nodes", "_nodes", "_run_through_graph")
+require("_inbound_nodes", "_nodes_by_depth", "_outbound_nodes", "_run_through_graph")
 
 
 def flatten(model: keras.Model) -> keras.Model:
@@ -42,12 +42,12 @@ def flatten(model: keras.Model) -> keras.Model:
     for layer in model.layers:
         if not isinstance(layer, keras.Model):
             _check_wrapper(layer)
-    nodes = {id(node) for node in model._nodes}
+    nodes = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     flat = not any(
         _is_nested(layer)
         or getattr(layer, "lora_enabled", False)
         # Another model calls it too: what follows it there is none of this model's.
-        or any(id(node) not in nodes for node in layer._inbound_nodes)
+        or any(id(node) not in nodes for node in (*layer._inbound_nodes, *layer._outbound_nodes))
         for layer in model.layers
     )
     return model if flat else _inline(model)

@@ -41,7 +41,7 @@ KERAS = PrivateNames(
             *("keras.layers.Identity", "_outbound_nodes", "folding layers"), on_instances=True
         ),
         PrivateName(
-            *("keras.src.ops.function.Function", "_nodes", "models inside models"),
+            *("keras.src.ops.function.Function", "_nodes_by_depth", "models inside models"),
             set_by="__init__",
         ),
         PrivateName(

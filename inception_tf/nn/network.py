@@ -19,7 +19,7 @@ from inception_tf.nn.builder import LayerConfig
 from inception_tf.nn.keras_internals import layers_of
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
 
-__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "check_not_wrapped", "endpoints"]
+__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "check_not_wrapped", "endpoints", "is_network"]
 
 InputShape = tuple[int | None, int | None, int]  # height, width, channels
 
@@ -281,6 +281,20 @@ def endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:
             f"model '{model.name}' has no endpoints: it was not built by inception_tf.create_model"
         )
     return found
+
+
+def is_network(model: keras.Model) -> bool:
+    """Tells whether a model is one of this package's, by the names of its layers.
+
+    Args:
+        model: Any model.
+
+    Returns:
+        False where `endpoints` finds none, neither in it nor in a model inside it.
+    """
+    return any(
+        isinstance(one, keras.Model) and bool(_endpoints(one)) for one in (model, *layers_of(model))
+    )
 
 
 def _endpoints(model: keras.Model) -> dict[str, keras.KerasTensor]:

@@ -81,12 +81,13 @@ class SampleRun:
     peak: int = 0  # peak memory of the process, bytes
 
 
-def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
+def run_sample_requests(folder: Path, warm: Sequence[Call], *, features: bool = False) -> SampleRun:
     """Runs all sample requests in one child process.
 
     Args:
         folder: The SavedModel, a version folder.
         warm: The requests of the warm-up log.
+        features: It has the signature of a feature vector.
 
     Returns:
         All requests with their results.
@@ -97,9 +98,13 @@ def run_sample_requests(folder: Path, warm: Sequence[Call]) -> SampleRun:
     good = [sample_requests.encode_jpeg(image) for image in sample_requests.sample_images(5)]
     bad = [good[0], b"", b"not an image", good[0][: len(good[0]) // 2], good[-1]]
     groups = (
-        [call for batch in BATCHES for call in sample_requests.sample_calls(batch)],
-        sample_requests.sample_encoded_calls(good),
-        sample_requests.sample_encoded_calls(bad),
+        [
+            call
+            for batch in BATCHES
+            for call in sample_requests.sample_calls(batch, features=features)
+        ],
+        sample_requests.sample_encoded_calls(good, features=features),
+        sample_requests.sample_encoded_calls(bad, features=features),
         warm,
     )
     loaded = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
@@ -139,6 +144,8 @@ def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:
     names = sample_requests.bytes_array([label.encode() for label in labels])
     probabilities = np.zeros((0, 0))
     for call, outputs in _outputs(run.plain):
+        if call.signature == "features":
+            continue
         # `classify` has no probabilities; it follows `serving_default` on the same images.
         probabilities = outputs.get("probabilities", probabilities)
         if probabilities.shape[-1] != len(labels):

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from inception_tf.data.labels import read_labels
-from inception_tf.export.signatures import CONTRACT, TensorSpecs
+from inception_tf.export.signatures import TensorSpecs, contract_of
 from inception_tf.savedmodel.versions import GRAPH_FILE
 from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError
 
@@ -31,17 +31,29 @@ CHECKPOINT = "__inference__traced_"  # functions that save and restore variables
 TRAINING_OPS = ("Assign", "Random", "ResourceApply", "ResourceSparseApply", "StatelessRandom")
 
 
-def check_signatures(graph: tf.compat.v1.MetaGraphDef) -> str:
-    """Checks that names, dtypes, shapes and the batch's dimension are those of `CONTRACT`; see `CheckFunction`."""
-    sizes: dict[str, int] = {}
-    for name, sides in CONTRACT.items():
+def check_signatures(graph: tf.compat.v1.MetaGraphDef, features: int | None = None) -> str:
+    """Checks that names, dtypes, shapes and the batch's dimension are those of the contract; see `CheckFunction`.
+
+    Args:
+        graph: Of the SavedModel.
+        features: The width of the feature vector that the metadata state; None: it has none.
+
+    Returns:
+        The signatures and the sizes in them.
+
+    Raises:
+        CheckFailedError: One is missing, or has another input or output.
+    """
+    sizes = {"D": features} if features else {}
+    contract = contract_of(features is not None)
+    for name, sides in contract.items():
         if name not in graph.signature_def:
             known = ", ".join(sorted(graph.signature_def))
             raise CheckFailedError(f"no signature '{name}'; there are: {known}")
         signature = graph.signature_def[name]
         for wanted, found in zip(sides, (signature.inputs, signature.outputs), strict=True):
             _compare_tensors(name, wanted, found, sizes)
-    return f"{', '.join(CONTRACT)}; K = {sizes['K']}, k = {sizes['k']}"
+    return f"{', '.join(contract)}; {', '.join(f'{k} = {n}' for k, n in sorted(sizes.items()))}"
 
 
 def _compare_tensors(

@@ -53,9 +53,11 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
         failed = [check.name for check in verify("saved_models/digits") if check.passed is False]
     """
     folder = newest_version(path)
-    network = _open(model, metadata.read_metadata(folder)) if isinstance(model, str) else model
+    exported = metadata.read_metadata(folder)
+    network = _open(model, exported) if isinstance(model, str) else model
     graph = read_meta_graph(folder)
-    signatures = _check("signatures", static_checks.check_signatures, graph)
+    features = exported.features if exported else None
+    signatures = _check("signatures", static_checks.check_signatures, graph, features)
     return (
         Check("SavedModel", True, f"TensorFlow {graph.meta_info_def.tensorflow_version}"),
         signatures,
@@ -63,7 +65,7 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
         _check("sizes", static_checks.check_variables, folder),
         _check("inference only", static_checks.check_inference_only, graph),
         _check("no forced XLA", static_checks.check_no_forced_xla, graph),
-        *_running(folder, network, bool(signatures.passed)),
+        *_running(folder, network, bool(signatures.passed), features),
     )
 
 
@@ -80,10 +82,13 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[Check]:
+def _running(
+    folder: Path, model: keras.Model | None, known: bool, features: int | None
+) -> Iterator[Check]:
     """Makes the checks of the outputs; one child process runs all requests.
 
     known: the signatures are the contract's, so that outputs can be read.
+    features: the width of the feature vector; None where it has none.
     """
     log = _check("warm-up", _read_log, folder)
     runs: list[SampleRun] = []
@@ -91,7 +96,9 @@ def _running(folder: Path, model: keras.Model | None, known: bool) -> Iterator[C
     def run() -> str:
         runs.append(
             runtime_checks.run_sample_requests(
-                folder, warmup.read_warmup(folder) if log.passed else ()
+                folder,
+                warmup.read_warmup(folder) if log.passed else (),
+                features=features is not None,
             )
         )
         return runtime_checks.every_signature_runs(runs[0])
