@@ -128,7 +128,8 @@ def asked(tree: ast.Module) -> set[str]:
 def test_every_private_name_is_there(table):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of Beam's and Google's, when they are imported
-        table.require(*table.names)
+        # What only another backend of Keras has, `test_trainer_backends.py` asks there.
+        table.require(*(name for name in table.names if name not in keras_internals.JAX_ALONE))
 
 
 def remove(owner, name: str, monkeypatch) -> None:

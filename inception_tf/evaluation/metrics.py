@@ -17,6 +17,7 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
 from inception_tf.evaluation.crops import crop_steps
+from inception_tf.inference.forward import compiled_forward
 from inception_tf.inference.optimize import optimize_for_inference
 
 __all__ = [
@@ -82,7 +83,7 @@ def predict_split(
     bad = bad or BadImages(split)
     together = max(1, batch_size // crops)  # images
     network = optimize_for_inference(classifier.model)
-    forward = tf.function(lambda images: network(images, training=False), autograph=False)
+    forward = compiled_forward(network)
     data = pipeline.evaluation_batches(
         dataclasses.replace(split, bits=classifier.preprocessing.bits),
         crop_steps(classifier.preprocessing, crops),
@@ -213,8 +214,7 @@ def _forward(forward: Callable, pixels: tf.Tensor, crops: int, batch_size: int) 
     """(B, S, S, 3) or (B, crops, S, S, 3) → (B, K), the mean over the crops."""
     flat = np.reshape(pixels, (-1, *pixels.shape[-3:]))
     chunks = [
-        forward(tf.constant(flat[start : start + batch_size])).numpy()
-        for start in range(0, len(flat), batch_size)
+        forward(flat[start : start + batch_size]) for start in range(0, len(flat), batch_size)
     ]
     probabilities = np.concatenate(chunks).astype(np.float32)
     return probabilities.reshape(len(pixels), crops, -1).mean(axis=1)

@@ -9,10 +9,11 @@ import keras
 
 from inception_tf.host.private_names import PrivateName, PrivateNames
 
-__all__ = ["KERAS", "TENSORFLOW_ALONE", "layers_of", "require", "saved_as"]
+__all__ = ["JAX_ALONE", "KERAS", "TENSORFLOW_ALONE", "layers_of", "require", "saved_as"]
 
 # Other backends have no such name.
 TENSORFLOW_ALONE = ("_all_reduce_sum_gradients", "_maybe_symbolic_build")
+JAX_ALONE = ("_update_metrics_variables",)
 
 _ADAM, _LOSS_SCALE = "keras.optimizers.Adam", "keras.optimizers.LossScaleOptimizer"
 _BATCH_NORM = "keras.layers.BatchNormalization"
@@ -48,6 +49,7 @@ KERAS = PrivateNames(
             "keras.src.ops.function.Function", "_run_through_graph", "models inside models"
         ),
         PrivateName("keras.Model", "_maybe_symbolic_build", "fit in several processes"),
+        PrivateName("keras.Model", "_update_metrics_variables", "a training step on JAX"),
     ),
 )
 
@@ -62,7 +64,9 @@ def require(*names: str) -> None:
         UserError: Keras has one of them no longer.
     """
     present = keras.backend.backend()
-    KERAS.require(*(n for n in names if present == "tensorflow" or n not in TENSORFLOW_ALONE))
+    alone = {"tensorflow": TENSORFLOW_ALONE, "jax": JAX_ALONE}
+    absent = {name for backend, names in alone.items() if backend != present for name in names}
+    KERAS.require(*(name for name in names if name not in absent))
 
 
 def saved_as(name: str) -> Callable[[type], type]:

@@ -11,10 +11,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
 
 from inception_tf.config import TrainingConfig
 from inception_tf.host.atomic_io import atomic_write_text
@@ -22,11 +21,25 @@ from inception_tf.host.progress import progress_bar
 from inception_tf.run_folder import Run
 from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
-from inception_tf.training.distribute import Team
+from inception_tf.training.jax_state import attached
 
-__all__ = ["LogInputsAndGraph", "ProgressBar", "Recorder", "Stopped", "learning_rate"]
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from inception_tf.training.distribute import Team
+
+__all__ = [
+    "EpochTensorBoard",
+    "LogInputsAndGraph",
+    "ProgressBar",
+    "Recorder",
+    "StepCallbacks",
+    "Stopped",
+    "learning_rate",
+]
 
 SAVE_EVERY = 600.0  # seconds; saving Inception V3 with its optimizer state takes about two
+SHOW_EVERY = 1.0  # seconds between two figures of the bar; reading one waits for the step
 SYNC_EVERY = 10  # steps; it takes a few milliseconds to find out whether any worker wants to stop
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -41,6 +54,53 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, step: int):
         super().__init__(f"stopped at step {step}")
         self.step = step
+
+
+class StepCallbacks(keras.callbacks.CallbackList):
+    """Keras' list of callbacks, without its look at every metric after every step, which waits for the device.
+
+    A callback whose `takes_tensors` is True gets the metrics of a step as the backend's tensors.  For any other that
+    has an `on_train_batch_end` of its own they are read, as Keras does.
+
+    Args:
+        callbacks: For `fit`.
+        model: The model to train.
+        **params: `epochs`, and `steps` of an epoch, for the callbacks.
+    """
+
+    def __init__(self, callbacks: Sequence, model: keras.Model, **params: Any):
+        super().__init__(list(callbacks), add_history=True, model=model, **params)
+
+    def on_train_batch_end(self, batch, logs=None):
+        read = None
+        for callback in self.callbacks:
+            if getattr(callback, "takes_tensors", False):
+                callback.on_train_batch_end(batch, logs)
+            elif (
+                type(callback).on_train_batch_end is not keras.callbacks.Callback.on_train_batch_end
+            ):
+                if read is None:
+                    read = {name: _number(value) for name, value in (logs or {}).items()}
+                callback.on_train_batch_end(batch, read)
+
+
+class EpochTensorBoard(keras.callbacks.TensorBoard):
+    """Keras' TensorBoard of the epochs alone, without a call for every step.
+
+    Args:
+        folder: TensorBoard's.
+    """
+
+    takes_tensors = True
+
+    def __init__(self, folder: Path):
+        super().__init__(folder, write_graph=False)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Nothing is logged."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Nothing is logged."""
 
 
 class Recorder(keras.callbacks.Callback):
@@ -61,6 +121,8 @@ class Recorder(keras.callbacks.Callback):
         training: which epoch is kept and when the run ends early; None: the last, and never.
     """
 
+    takes_tensors = True
+
     def __init__(
         self,
         run: Run,
@@ -72,7 +134,11 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.training = training or TrainingConfig()
         self.run = run
-        self.team = team or Team()
+        if team is None:
+            from inception_tf.training.distribute import Team
+
+            team = Team()
+        self.team = team
         self.save_every = save_every
         self.resume_from(progress)
         self.carried: list = []  # metric sums of an interrupted epoch, to be added to its rest
@@ -107,6 +173,7 @@ class Recorder(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.carried:
             # Keras starts every epoch's sums at zero, and has no metrics before the first step of a process.
+            attached(self.model)
             for variable, value in zip(self.model.metrics_variables, self.carried, strict=True):
                 variable.assign(keras.ops.convert_to_numpy(variable) + value)
             self.carried = []
@@ -120,6 +187,7 @@ class Recorder(keras.callbacks.Callback):
             return
         stop, due = self.team.any(self.asked_to_stop, due)
         if stop or due:
+            attached(self.model)
             sums = [keras.ops.convert_to_numpy(v).tolist() for v in self.model.metrics_variables]
             self._save(dataclasses.replace(self.progress, metrics=sums), stop)
 
@@ -172,6 +240,8 @@ class ProgressBar(keras.callbacks.Callback):
         batch_size: images per step.
     """
 
+    takes_tensors = True
+
     def __init__(self, epochs: int, batch_size: int):
         super().__init__()
         self.epochs = epochs
@@ -196,7 +266,7 @@ class ProgressBar(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
-        if now - self.updated >= self.bar.mininterval:  # computing the learning rate takes time
+        if now - self.updated >= SHOW_EVERY:
             self.updated = now
             self._show(logs, ("loss", "top1"))
         self.bar.update((batch + 1) * self.batch_size - self.bar.n)
@@ -216,7 +286,7 @@ class ProgressBar(keras.callbacks.Callback):
 
 
 class LogInputsAndGraph(keras.callbacks.Callback):
-    """Logs the first images of each data set and the graph of the network to TensorBoard.
+    """Logs the first images of each data set and, of TensorFlow's networks, the graph to TensorBoard.
 
     Args:
         folder: TensorBoard's folder; each data set gets a subfolder.
@@ -231,17 +301,22 @@ class LogInputsAndGraph(keras.callbacks.Callback):
         self.count = count
 
     def on_train_begin(self, logs=None):
+        import tensorflow as tf
+
         for name, batches in self.data.items():
             images, *_ = next(iter(batches))
             writer = tf.summary.create_file_writer(str(self.folder / name))
             with writer.as_default(step=0):
                 tf.summary.image("inputs", (images + 1) / 2, max_outputs=self.count)
-                if name == "train":
+                # Other backends have no graph of TensorFlow's.
+                if name == "train" and keras.backend.backend() == "tensorflow":
                     tf.summary.graph(self._forward(images).graph)
             writer.close()
         self.data = {}  # only once: resuming an interrupted epoch calls `fit` twice
 
     def _forward(self, images):
+        import tensorflow as tf
+
         # Keras only logs the graph of its own model class.
         spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
         return tf.function(lambda x: self.model(x, training=False)).get_concrete_function(spec)
@@ -256,7 +331,12 @@ def learning_rate(model: keras.Model) -> float:
     Returns:
         The current value.
     """
-    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+    return _number(attached(model).optimizer.learning_rate)
+
+
+def _number(value: Any) -> float:
+    """() of any backend, also on a GPU."""
+    return float(keras.ops.convert_to_numpy(value))
 
 
 def _plain_name(name: str) -> str:
@@ -266,7 +346,7 @@ def _plain_name(name: str) -> str:
 
 def _shown(logs: Mapping | None, names: Sequence[str]) -> list[str]:
     values = {_plain_name(name): value for name, value in (logs or {}).items()}
-    return [f"{name} {float(values[name]):.4f}" for name in names if name in values]
+    return [f"{name} {_number(values[name]):.4f}" for name in names if name in values]
 
 
 def _as_csv(rows: list[dict]) -> str:

@@ -8,12 +8,14 @@ from functools import partial
 import keras
 
 from inception_tf.applications import create_model
+from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.nn.network import LOGITS, endpoints
 from inception_tf.training.losses import make_loss
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics, warm_up_statistics
-from inception_tf.training.optim.optimizers import LossScaleOptimizer, make_optimizer
+from inception_tf.training.optim.optimizers import make_optimizer
+from inception_tf.training.optim.skip_nonfinite import FiniteSteps
 from inception_tf.training.phases import (
     Phase,
     freeze_layers,
@@ -22,8 +24,11 @@ from inception_tf.training.phases import (
     phases_of,
 )
 from inception_tf.training.pretrained import load_pretrained
+from inception_tf.training.trained_model import TrainedModel
 
-__all__ = ["compile_for", "compiled_model"]
+__all__ = ["BACKENDS", "check_backend", "compile_for", "compiled_model"]
+
+BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that compute gradients
 
 
 def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
@@ -32,7 +37,8 @@ def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
     With auxiliary classifiers the outputs are a dict, and each auxiliary loss has its published weight.  For
     a recipe with two phases the model is compiled for the first; `compile_for` switches to the second.
 
-    On jax and torch the optimizer is Keras' own, wrapped in its loss scaling for mixed_float16.
+    The same on TensorFlow, JAX and torch; on the latter two neither the model nor its `fit`, on arrays or a
+    `keras.utils.PyDataset`, needs TensorFlow.
 
     Args:
         plan: the resolved configuration.
@@ -42,10 +48,17 @@ def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
         The compiled model: (N, size, size, 3) float32 in [-1, 1] → a dict of (N, classes) float32 logits.
 
     Raises:
-        UserError: the recipe needs features of the TensorFlow backend, moving averages or
-            `warm_up_statistics`, on another backend.
+        UserError: the recipe needs what another backend of Keras has.
+
+    Example:
+
+        network = variant("inception_v1")
+        config = read_recipe("digits").override(["model.name=inception_v1"])
+        plan = ModelPlan(config, network, 10, 48, steps=45, precision=Precision("mixed_float16", "wanted"))
+        model = compiled_model(plan)
+        model.fit(images, dict.fromkeys(model.output, keras.ops.one_hot(classes, 10)), batch_size=32)
     """
-    _check_backend(plan)
+    check_backend(plan.config)
     config = plan.config.model
     network = create_model(
         config.name,
@@ -91,7 +104,8 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
             ]
         },
         steps_per_execution=training.steps_per_execution,
-        jit_compile=False,
+        jit_compile=keras.backend.backend()
+        == "jax",  # its only compiler; TensorFlow's graph is faster without
     )
     model.optimizer.build(model.trainable_variables)
     if keras.backend.backend() == "tensorflow":
@@ -102,26 +116,39 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
         warm_up_statistics(model)
 
 
-def _check_backend(plan: ModelPlan) -> None:
-    if keras.backend.backend() == "tensorflow":
-        return
-    for key, wanted in (
-        ("optimizer.ema", plan.config.optimizer.ema is not None),
-        ("training.warm_up_statistics", plan.config.training.warm_up_statistics),
-    ):
-        if wanted:
-            raise UserError(
-                f"{key} needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()};"
-                " use a recipe without it, or unset KERAS_BACKEND"
-            )
+def check_backend(config: Config) -> None:
+    """Checks that Keras' backend has what a recipe needs.
+
+    Args:
+        config: of the run.
+
+    Raises:
+        UserError: it does not, or no network can be trained on it.
+    """
+    backend, training = keras.backend.backend(), config.training
+    if backend not in BACKENDS:
+        raise UserError(
+            f"KERAS_BACKEND is {backend}, which computes no gradients; networks are trained on {', '.join(BACKENDS)}"
+        )
+    if backend == "torch" and training.steps_per_execution > 1:
+        raise UserError(
+            f"training.steps_per_execution {training.steps_per_execution} needs Keras on TensorFlow or JAX, and"
+            " KERAS_BACKEND is torch; use --set training.steps_per_execution=1"
+        )
 
 
 def _model_class() -> type[keras.Model]:
-    if keras.backend.backend() != "tensorflow":
-        return keras.Model
-    from inception_tf.training.distribute import DistributedModel
+    # Each imports its backend.
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        from inception_tf.training.distribute import DistributedModel
 
-    return DistributedModel
+        return DistributedModel
+    if backend == "jax":
+        from inception_tf.training.jax_model import JaxModel
+
+        return JaxModel
+    return TrainedModel
 
 
 def _optimizer(plan: ModelPlan, phase: Phase, model: keras.Model) -> keras.Optimizer:
@@ -133,12 +160,12 @@ def _optimizer(plan: ModelPlan, phase: Phase, model: keras.Model) -> keras.Optim
         epochs=phase.epochs,
         rate_factors=layer_rates(plan.network, config.layer_decay),
     )
-    scaled = plan.precision.policy == "mixed_float16"
-    if keras.backend.backend() != "tensorflow":
-        return LossScaleOptimizer(optimizer) if scaled else optimizer
-    from inception_tf.training.optim.skip_nonfinite import FiniteSteps
-
     statistics = partial(moving_statistics, model)
     if config.ema is not None:
         optimizer = MovingAverage(optimizer, config.ema, statistics)
-    return FiniteSteps(optimizer, scaled=scaled, statistics=statistics)
+    return FiniteSteps(
+        optimizer,
+        scaled=plan.precision.policy == "mixed_float16",
+        statistics=statistics,
+        max_bad_steps=plan.config.training.max_bad_steps,
+    )

@@ -18,7 +18,8 @@ import keras
 import tensorflow as tf
 
 from inception_tf.errors import UserError
-from inception_tf.nn.keras_internals import require, saved_as
+from inception_tf.nn.keras_internals import require
+from inception_tf.training.trained_model import TrainedModel, model_on
 
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
 
@@ -285,10 +286,24 @@ def make_team() -> Team:
     Has to be called before TensorFlow runs anything, because only then can it join a cluster.  Waits for the
     other workers, as long as TensorFlow does.
 
+    On Keras' other backends one device trains, and TensorFlow, which reads the images, leaves the GPUs to it.
+
     Returns:
         The processes and devices that train together.
+
+    Raises:
+        UserError: TF_CONFIG lists several workers, and Keras' backend is not TensorFlow.
     """
-    cluster = read_cluster()
+    cluster, backend = read_cluster(), keras.backend.backend()
+    if backend != "tensorflow":
+        if cluster:
+            raise UserError(
+                f"TF_CONFIG lists {len(cluster.addresses)} workers, which only TensorFlow trains with, and"
+                f" KERAS_BACKEND is {backend}; unset one of the two"
+            )
+        with suppress(RuntimeError):  # TensorFlow runs already, and has what it wanted
+            tf.config.set_visible_devices([], "GPU")
+        return Team()
     if cluster:
         return Team(_joined(cluster), cluster)
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -322,27 +337,14 @@ def _reach_chief(cluster: Cluster) -> None:
             return
 
 
-# A compiled model is saved with its class; without this module it loads as Keras' functional model.
-@saved_as("keras.src.models.Functional")
-class DistributedModel(keras.Model):
+@model_on("tensorflow")
+class DistributedModel(TrainedModel):
     """A functional model that `fit` and `evaluate` can also train in several processes.
 
     Works around two bugs of Keras 3.15 (keras issue 20585): it concatenates a batch that lies on several
     devices to find out shapes that a functional model knows already, and it averages scalar logs over an
     axis that scalars do not have.
     """
-
-    def compile_from_config(self, config):
-        from inception_tf.training.optim.ema import moving_statistics
-        from inception_tf.training.optim.skip_nonfinite import FiniteSteps
-
-        options = keras.saving.deserialize_keras_object(config)
-        # A file has no function: the statistics that are protected are again this model's.
-        optimizer = options.get("optimizer")
-        if isinstance(optimizer, FiniteSteps):
-            optimizer.statistics = lambda: moving_statistics(self)
-        self.compile(**options)
-        self.optimizer.build(self.trainable_variables)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Metrics are built in the first step, as Keras does without a strategy."""

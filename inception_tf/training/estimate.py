@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from inception_tf.training.compile import compiled_model
 from inception_tf.training.plan import TrainingPlan
@@ -57,4 +57,4 @@ def _bytes(variable: keras.Variable) -> int:
 
 
 def _size(dtype: str) -> int:
-    return tf.as_dtype(dtype).size
+    return np.dtype(dtype).itemsize  # ml_dtypes, which Keras imports, gives NumPy bfloat16

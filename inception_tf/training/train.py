@@ -22,12 +22,18 @@ from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.host.environment import environment
+from inception_tf.inference.forward import compiled_forward
 from inception_tf.models import find_network
 from inception_tf.run_folder import Run
 from inception_tf.training import checkpoint as resume
 from inception_tf.training.best import BEST, best_row, is_over, take_best
-from inception_tf.training.callbacks import LogInputsAndGraph, Recorder
-from inception_tf.training.compile import compile_for, compiled_model
+from inception_tf.training.callbacks import (
+    EpochTensorBoard,
+    LogInputsAndGraph,
+    Recorder,
+    StepCallbacks,
+)
+from inception_tf.training.compile import check_backend, compile_for, compiled_model
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.determinism import op_determinism
 from inception_tf.training.distribute import Team, make_team
@@ -81,6 +87,7 @@ def train(
         config = read_recipe("digits").override(["model.name=inception_v1", "training.epochs=1"])
         print(train(config, "runs/digits")["last"]["val_top1"])
     """
+    check_backend(config)
     run = Run(Path(out))
     config = _with_preprocessing(config, run, resumed)
     _check_folder(run, config, resumed)
@@ -126,7 +133,7 @@ def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, is_new: bo
     if not team.is_chief:
         return callbacks
     folder = recorder.run.path / "tensorboard"
-    callbacks.append(keras.callbacks.TensorBoard(folder, write_graph=False))
+    callbacks.append(EpochTensorBoard(folder))
     if is_new:
         shown = {"train": plan.training_data(), "validation": plan.validation_data()}
         callbacks.append(LogInputsAndGraph(folder, shown))
@@ -195,7 +202,7 @@ def _fit(
             steps_per_epoch=plan.steps - offset,
             initial_epoch=epoch,
             epochs=last,
-            callbacks=callbacks,
+            callbacks=StepCallbacks(callbacks, model, epochs=last, steps=plan.steps - offset),
             shuffle=False,  # the data is shuffled already
             verbose=0,
         )
@@ -269,7 +276,8 @@ def _finish(
     scores = {"epoch": kept["epoch"], **{name: kept[name] for name in SCORES}}
     if team.is_chief:
         if training.recalibrate_batch_norm:
-            recalibrate(result, plan.training_data(), training.recalibrate_batch_norm)
+            batches = (images.numpy() for images, _ in plan.training_data())
+            recalibrate(result, batches, training.recalibrate_batch_norm)
             scores |= _scores(result, plan)
         with atomic_path(run.model_file) as temporary:
             result.save(temporary)
@@ -284,12 +292,12 @@ def _finish(
 
 def _scores(network: keras.Model, plan: TrainingPlan) -> dict:
     """`SCORES` of a network that is not the one which the last validation saw."""
-    forward = tf.function(lambda images: network(images, training=False), autograph=False)
+    forward = compiled_forward(network)
     metrics = (keras.metrics.CategoricalAccuracy(), keras.metrics.TopKCategoricalAccuracy(k=5))
     for images, labels in plan.validation_data():
-        found = forward(images)
+        found = forward(images.numpy())
         for metric in metrics:
-            metric.update_state(labels, found)
+            metric.update_state(labels.numpy(), found)
     return {name: float(metric.result()) for name, metric in zip(SCORES, metrics, strict=True)}
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 
 from inception_tf.nn.batch_norm import BatchNormalization
 from inception_tf.nn.keras_internals import require
@@ -63,7 +64,10 @@ class MovingAverage(keras.optimizers.Optimizer):
         averaged = [*variables, *(self.others() if self.others else ())]
         super().build(averaged)
         self.averages = [
-            self.add_variable_from_reference(v, "average", lambda *_, v=v, **__: v.value)
+            # A copy: torch would go on in the variable's memory, and JAX gives each array away once.
+            self.add_variable_from_reference(
+                v, "average", lambda *_, v=v, **__: keras.ops.copy(v.value)
+            )
             for v in averaged
         ]
 
@@ -122,9 +126,15 @@ def warm_up_statistics(model: keras.Model) -> None:
     Args:
         model: compiled, for the step count of its optimizer; changed in place.
     """
+
+    def step():
+        # On JAX the forward pass has no variables of the optimizer.
+        current = getattr(model, "current_step", None)
+        return current() if current else model.optimizer.iterations
+
     for layer in model.layers:
         if isinstance(layer, BatchNormalization):
-            layer.warm_up = lambda momentum: warmed(momentum, model.optimizer.iterations)
+            layer.warm_up = lambda momentum: warmed(momentum, step())
 
 
 def moving_statistics(model: keras.Model) -> list:
@@ -183,7 +193,8 @@ def _swap_in(model: keras.Model) -> list[tuple]:
     if optimizer is None or not optimizer.built:
         return []
     # Copies, unlike Keras' SwapEMAWeights, which adds and subtracts: rounding errors would stay in the weights.
-    trained = [(v, keras.ops.convert_to_numpy(v)) for v, _ in optimizer.pairs()]
+    # torch's arrays would be the variables' memory, which the assignment overwrites.
+    trained = [(v, np.array(keras.ops.convert_to_numpy(v))) for v, _ in optimizer.pairs()]
     for variable, average in optimizer.pairs():
         variable.assign(keras.ops.convert_to_numpy(average))
     return trained

@@ -108,12 +108,13 @@ def _batch_statistics(sums: dict) -> Iterator[None]:
         def watching(inputs: Any, *arguments: Any, **options: Any) -> Any:
             if not options.get("training"):
                 return call(inputs, *arguments, **options)
-            before = [keras.ops.convert_to_numpy(v) for v in _statistics(norm)]
+            before = [np.array(keras.ops.convert_to_numpy(v)) for v in _statistics(norm)]
             # With momentum 0 the moving statistics become the batch's; from zeros, for NaN times 0 is NaN.
             for variable in _statistics(norm):
                 variable.assign(keras.ops.zeros_like(variable))
             outputs = call(inputs, *arguments, **options)
-            mean, variance = map(keras.ops.convert_to_numpy, _statistics(norm))
+            # Copies: torch's arrays are the variables' memory.
+            mean, variance = (np.array(keras.ops.convert_to_numpy(v)) for v in _statistics(norm))
             for variable, value in zip(_statistics(norm), before, strict=True):
                 variable.assign(value)
             sums[norm].add(mean, variance, math.prod(inputs.shape) // inputs.shape[norm.axis])
