@@ -15,6 +15,9 @@ URLS = (
     "grpc://host:8500/v1/models/digits/versions/1",
     "grpcs://host:443/v1/models/digits",
     "http://user:word@host/v1/models/digits",
+    "http://host:8000/v2/models/digits",
+    "https://host/behind/a/proxy/v2/models/digits/versions/v0.1",
+    "grpc://host:8001/v2/models/digits/versions/1",
 )
 
 
@@ -33,6 +36,7 @@ def test_model_version_and_label_may_stand_beside_the_address():
     ):
         assert parse_address(url, **more).url == "http://host:1/v1/models/m/versions/3"
     assert parse_address("grpc://h:1", "m", label="new").path == "/v1/models/m/labels/new"
+    assert parse_address("http://h:1/v2", "m", "7").url == "http://h:1/v2/models/m/versions/7"
 
 
 def test_a_sentence_does_not_tell_the_password():
@@ -45,6 +49,10 @@ REFUSED = {
     "http://host:8501/v1/models/a:predict": "is not the address of a served model",
     "http://host:8501/v1/models/a/versions/x": "is not the address of a served model",
     "http://host:8501/v1/models/a?x=1": "is not the address of a served model",
+    "http://host:8501/v2": "names no model",
+    "http://host:8501/v2/models/a/labels/x": "is not the address of a served model",
+    "http://host:8501/v2/models/a/infer": "is not the address of a served model",
+    "http://host:8501/v3/models/a": "is not the address of a served model",
     "http:///v1/models/a": "is not the address of a server",
     "ftp://host/v1/models/a": "is not the address of a server",
     "http://host:port/v1/models/a": "is not an address",
@@ -66,6 +74,11 @@ def test_what_is_said_twice_is_refused():
     for more in ({"version": 1}, {"label": "x"}):
         with pytest.raises(UserError, match="more than one version or label"):
             parse_address("http://host/v1/models/a/versions/2", **more)
+
+
+def test_a_label_is_of_the_first_api():
+    with pytest.raises(UserError, match="has no labels of versions"):
+        parse_address("http://host/v2/models/a", label="new")
 
 
 def test_a_path_is_no_address():

@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
 from inception_tf import UserError, cli
 from inception_tf.data.skipped import OK
 from inception_tf.serving import Client
-from inception_tf.serving.client import client, rest
+from inception_tf.serving.client import client, http
 
 
 def willing(number, body):
@@ -203,8 +203,18 @@ def test_a_server_may_say_when_to_come_again(monkeypatch):
         assert 1 <= time.monotonic() - start < 5
 
 
+@pytest.mark.parametrize("when", ["soon", "", "1e9", "-3", "9" * 400, "Thu, 99 Foo 2026"])
+def test_a_pause_that_is_no_time_is_not_kept(when):
+    def script(number, body):
+        return (503, {}, {"Retry-After": when}) if number == 0 else willing(number, body)
+
+    with serving(script) as (fake, address), Client(address) as asked:
+        assert names(asked.predict([b"x"])) == ["x"]
+    assert len(fake.bodies) == 2
+
+
 def test_a_server_cannot_order_a_long_sleep(monkeypatch):
-    monkeypatch.setattr(rest, "BACKOFF_LIMIT", 0.1)
+    monkeypatch.setattr(http, "BACKOFF_LIMIT", 0.1)
 
     def script(number, body):
         return (429, {}, {"Retry-After": "3600"}) if number == 0 else willing(number, body)
@@ -282,6 +292,9 @@ BODIES = {
     b'{"detail": "Not Found"}': "Not Found",
     b"<h1>Bad gateway</h1>": "<h1>Bad gateway</h1>",
     b'["a"]': r'\["a"\]',
+    b'{"error": {"code": 5}}': r'{"error": {"code": 5}}',
+    b"[" * 200_000: r"\[{300}",
+    b'{"error": "' + b"\\u001b[2J" + b'"}': r"\\x1b\[2J",
     b"": "without a message",
     b"\xff\xfe": "\ufffd\ufffd",
     b"x" * 5000: "x{300}",
@@ -307,6 +320,14 @@ STRANGE = {
     "list indices must be integers": {"predictions": [[0.1, 0.9]]},
     "has no len": {"predictions": [row(b"x") | {"probabilities": 1}]},
     "zip": {"predictions": [row(b"x") | {"top_scores": [1]}]},
+    "no JSON object, but '\\[\\[": b"[" * 200_000,
+    "no JSON object": b'{"a":' * 200_000,
+    "no JSON object, but '9999": b"9" * 5_000,
+    "too large": {"predictions": [row(b"x") | {"top_scores": [10**400, 1]}]},
+    "a class that is no text": {"predictions": [row(b"x") | {"top_classes": [1, None]}]},
+    "a status or a class": {"predictions": [row(b"x") | {"status": ["ok"]}]},
+    "not iterable": {"predictions": [row(b"x") | {"top_classes": 1}]},
+    "could not convert": {"predictions": [row(b"x") | {"top_scores": ["a", "b"]}]},
 }
 
 
@@ -320,6 +341,27 @@ def test_an_answer_of_another_kind_of_server_or_model_is_named(what):
         ),
     ):
         asked.predict([b"x"], top=2)
+
+
+@pytest.mark.parametrize("place", [b"\xff\xfe", b"http://[", b"http://\x00/"])
+def test_a_redirect_to_no_address_is_a_sentence(place):
+    moved = (302, b"moved", {"Location": place.decode("latin1")})
+    with (
+        serving(lambda *_: moved) as (_, address),
+        Client(address) as asked,
+        pytest.raises(UserError, match=r"replied 302, moved|cannot be reached"),
+    ):
+        asked.predict([b"x"])
+
+
+@pytest.mark.parametrize("states", [1, [1], [{"version": "x", "state": 1}], [{}], None])
+def test_states_of_another_kind_are_a_sentence(states):
+    with (
+        serving(lambda *_: (200, {"model_version_status": states})) as (_, address),
+        Client(address) as asked,
+        pytest.raises(UserError, match="no states of versions"),
+    ):
+        asked.status()
 
 
 def test_a_redirect_is_not_followed():
@@ -412,7 +454,8 @@ def test_the_status_is_read_in_both_forms():
 
 def test_without_requests_the_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "requests", None)
-    monkeypatch.delitem(sys.modules, "inception_tf.serving.client.rest")
+    for name in ("rest", "http"):
+        monkeypatch.delitem(sys.modules, f"inception_tf.serving.client.{name}", raising=False)
     with pytest.raises(
         UserError, match=r"a server.s REST API needs requests: pip install .*\[serve\]"
     ):

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import click
 
 from inception_tf.cli.options import AS_JSON, top_option
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FOLDER, InputPath
 from inception_tf.errors import UserError
 
@@ -46,24 +46,33 @@ USER_MISTAKE = 2
     "--endpoint", help="The feature map that --explain draws.  [default: the last mixed block]"
 )
 @click.option(
+    "--export",
+    "exported",
+    type=InputPath("the folder of an export"),
+    metavar="FOLDER",
+    help="The export that a server of pixels serves, for its labels and its preprocessing.",
+)
+@click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=30.0,
     show_default=True,
     help="Seconds that a server may take per request.",
 )
-def command(path, images, top, as_json, model, labels, explain, endpoint, timeout):
+def command(path, images, top, as_json, model, labels, explain, endpoint, exported, timeout):
     """Classify images with a run, a weights file, an exported SavedModel or a server.
 
     IMAGE is a file, a folder with all images below it, or a pattern in quotes, such as 'photos/**/*.jpg'.
     ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
-    or (http) KServe; https, grpcs, and /versions/V or /labels/L after the name work as well.
+    or (http) KServe, or either with /v2/models/NAME, of Triton, OpenVINO Model Server, MLServer or KServe;
+    https, grpcs, and /versions/V or (v1) /labels/L after the name work as well.
     An image that cannot be read is reported on stderr, the others are classified, and the exit code is 2.
 
     \b
     inception-tf predict saved_models/digits digit.png
     inception-tf predict runs/photos photos/unsorted --explain heat
     inception-tf predict http://localhost:8501/v1/models/digits digit.png
+    inception-tf predict http://localhost:8000/v2/models/digits digit.png --export saved_models/digits-triton
     """
     from inception_tf.cli.render import table
     from inception_tf.data.sources.images import find_images
@@ -71,13 +80,15 @@ def command(path, images, top, as_json, model, labels, explain, endpoint, timeou
 
     if endpoint and not explain:
         raise UserError("--endpoint is of --explain DIR; give that too")
+    if exported and not is_address(path):
+        raise UserError(f"--export is for a server's address; {path} is none")
     files = find_images(images)
     is_file = not is_address(path) and not Path(path).is_dir()
     if is_address(path):
         _refuse(explain or model or labels, "a server", path)
         from inception_tf.serving import Client
 
-        with Client(path, timeout=timeout) as client:
+        with Client(path, timeout=timeout, export=exported) as client:
             predictions = client.predict(files, top)
     elif is_file or explain:
         predictions = _predict_in_process(path, files, top, model, labels, explain, endpoint)
@@ -87,14 +98,14 @@ def command(path, images, top, as_json, model, labels, explain, endpoint, timeou
 
         predictions = predict(path, files, top)
     if as_json:
-        click.echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
+        echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
         rows = [(p.image, label, f"{score:.4f}") for p in predictions for label, score in p.top]
         if rows:
-            click.echo(table(("image", "label", "score"), rows))
+            echo(table(("image", "label", "score"), rows))
     refused = [prediction for prediction in predictions if not prediction.top]
     for prediction in refused:
-        print(f"inception-tf: {prediction.image}: {prediction.status}", file=sys.stderr)
+        echo(f"inception-tf: {prediction.image}: {prediction.status}", err=True)
     return USER_MISTAKE if refused else 0
 
 
@@ -116,7 +127,7 @@ def _predict_in_process(path, files, top, model, labels, explained, endpoint):
         from inception_tf.serving.explain import explain
 
         explain(found, predictions, Path(explained), endpoint)
-        print(f"inception-tf: heat maps are in {explained}", file=sys.stderr)
+        echo(f"inception-tf: heat maps are in {explained}", err=True)
     return predictions
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from inception_tf.inference.runtimes.graph import INPUT_NAME, OUTPUT_NAME
 from inception_tf.savedmodel.versions import GRAPH_FILE, list_versions
 
 __all__ = [
+    "Description",
     "REPORT_FILE",
     "write_description",
     "find_runtime_folder",
+    "open_description",
     "read_format",
     "open_runtime_folder",
 ]
@@ -128,6 +131,75 @@ def read_format(folder: Path) -> str | None:
     return _read(folder / REPORT_FILE)["format"] if (folder / REPORT_FILE).is_file() else None
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a program needs to feed a network that takes pixels, and to name its answers."""
+
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def prepare(self, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes and preprocesses images as an export's signature does.
+
+        Args:
+            data: (N,) encoded images, an object array of bytes.
+
+        Returns:
+            (N, size, size, 3) float32 pixels, zeros for an image that cannot be read, and (N,) statuses, of bytes.
+        """
+        finish = partial(apply_steps, evaluation_steps(self.preprocessing))
+
+        @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
+        def read(split: Split) -> tuple[tf.Tensor, tf.Tensor]:
+            load = safe_loader(image_loader(split, finish), split, finish)
+            return (
+                tf.data.Dataset.range(len(split))
+                .map(lambda index: load(index, tf.zeros(2, tf.int64)), tf.data.AUTOTUNE)
+                .batch(len(split))
+                .get_single_element()
+            )
+
+        images, status = read(
+            Split(data, np.zeros(len(data), np.int64), bits=self.preprocessing.bits)
+        )
+        return images.numpy(), status.numpy()
+
+
+def open_description(path: Path) -> Description:
+    """Reads the labels and the preprocessing of an export for another runtime.
+
+    Args:
+        path: Its version folder or the folder above it.
+
+    Returns:
+        The description.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    folder = find_runtime_folder(path)
+    if folder is None:
+        raise UserError(
+            f"{path} has no {PREPROCESSING}; name the folder that inception-tf export --format"
+            " triton, openvino, onnx or litert wrote"
+        )
+    described = _read(folder / PREPROCESSING)
+    try:
+        preprocessing = Preprocessing(
+            # Folders of earlier versions lack the fields that came later.
+            **{
+                f.name: described[f.name]
+                for f in dataclasses.fields(Preprocessing)
+                if f.name in described
+            }
+        )
+    except TypeError as error:
+        raise UserError(
+            f"{folder / PREPROCESSING} is not what export writes ({error}); export it again"
+        ) from error
+    return Description(read_labels(folder / LABELS), preprocessing)
+
+
 def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     """Loads a network for another runtime, with its preprocessing.
 
@@ -143,31 +215,13 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     """
     runtime = runtimes.find_runtime(_read(folder / REPORT_FILE)["format"])
     runtime.check_installed()
-    run = runtime.load_model(folder)
-    described = _read(folder / PREPROCESSING)
-    preprocessing = Preprocessing(
-        # Folders of earlier versions lack the fields that came later.
-        **{
-            f.name: described[f.name]
-            for f in dataclasses.fields(Preprocessing)
-            if f.name in described
-        }
-    )
-    finish = partial(apply_steps, evaluation_steps(preprocessing))
+    run, described = runtime.load_model(folder), open_description(folder)
 
-    @tf.autograph.experimental.do_not_convert  # nothing to convert, and it takes seconds
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        split = Split(data, np.zeros(len(data), np.int64), bits=preprocessing.bits)
-        load = safe_loader(image_loader(split, finish), split, finish)
-        images, status = (
-            tf.data.Dataset.range(len(split))
-            .map(lambda index: load(index, tf.zeros(2, tf.int64)), tf.data.AUTOTUNE)
-            .batch(len(split))
-            .get_single_element()
-        )
-        return run(images.numpy()), status.numpy()
+        images, status = described.prepare(data)
+        return run(images), status
 
-    return network, read_labels(folder / LABELS)
+    return network, described.labels
 
 
 def _read(path: Path) -> dict:

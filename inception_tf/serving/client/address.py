@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses of served models: the same path for REST and for gRPC, so that only scheme and port differ."""
+"""Addresses of served models: the same path for REST and for gRPC, so that only scheme and port differ.
+
+`/v1/models/` is TensorFlow Serving's API, `/v2/models/` the Open Inference Protocol of KServe, Triton and others.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from inception_tf.errors import UserError
 
 __all__ = ["ADDRESS_FORM", "Address", "is_address", "parse_address"]
 
-ADDRESS_FORM = "http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME"
+ADDRESS_FORM = "http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, with v2 for the Open Inference Protocol"
 SCHEMES = ("http", "https", "grpc", "grpcs")
-# TensorFlow Serving's own pattern, after the path of a proxy.
+# TensorFlow Serving's own pattern, after the path of a proxy; v2 has no labels, and its versions are any words.
 PATH = re.compile(
-    r"(?P<prefix>.*)/v1/models/(?P<model>[^/:]+)"
+    r"(?P<prefix>.*)/(?:v1/models/(?P<model>[^/:]+)"
     r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[A-Za-z0-9_]+))?"
+    r"|v2/models/(?P<v2_model>[^/:]+)(?:/versions/(?P<v2_version>[\w.-]+))?)"
 )
+APIS = {"": "v1", "/v1": "v1", "/v2": "v2"}  # of an address without a model, by its path
 
 
 @dataclass(frozen=True)
@@ -28,15 +33,16 @@ class Address:
     host_port: str  # with a user's name and password where REST has them
     prefix: str  # path of a proxy before /v1/models
     model: str
-    version: int | None = None
+    version: int | str | None = None  # a number in v1
     label: str | None = None
+    api: str = "v1"  # or `v2`, the Open Inference Protocol
 
     @property
     def path(self) -> str:
-        """`/v1/models/digits/versions/2`, as TensorFlow Serving has it."""
+        """`/v1/models/digits/versions/2`, as TensorFlow Serving has it, or the same with `/v2`."""
         part = f"/versions/{self.version}" if self.version is not None else ""
         part = f"/labels/{self.label}" if self.label is not None else part
-        return f"{self.prefix}/v1/models/{self.model}{part}"
+        return f"{self.prefix}/{self.api}/models/{self.model}{part}"
 
     @property
     def url(self) -> str:
@@ -60,13 +66,17 @@ def is_address(text: str) -> bool:
 
 
 def parse_address(
-    text: str, model: str | None = None, version: int | None = None, label: str | None = None
+    text: str,
+    model: str | None = None,
+    version: int | str | None = None,
+    label: str | None = None,
 ) -> Address:
     """Parses the address of a served model.
 
     Args:
-        text: `http(s)://host:8501/v1/models/NAME[/versions/V|/labels/L]`, or with grpc, grpcs and a port.
-        model: The model's name where the address has no path.
+        text: `http(s)://host:8501/v1/models/NAME[/versions/V|/labels/L]` or `http(s)://host:8000/v2/models/NAME[/versions/V]`,
+            or either with grpc, grpcs and a port.
+        model: The model's name where the address has no path, or `/v2` alone.
         version: The version where the address has none.
         label: The version's label where the address has none.
 
@@ -77,25 +87,31 @@ def parse_address(
         UserError: The address has another form, or gives a model, version or label twice.
     """
     parts = _split(text)
-    if parts.path in ("", "/"):
+    path = parts.path.rstrip("/")
+    if path in APIS:
         if model is None:
             raise UserError(f"'{text}' names no model; give {ADDRESS_FORM}")
-        found = PATH.fullmatch(f"/v1/models/{model}")
+        found = PATH.fullmatch(f"/{APIS[path]}/models/{model}")
     else:
-        found = PATH.fullmatch(parts.path.rstrip("/"))
-        if found and model not in (None, found["model"]):
+        found = PATH.fullmatch(path)
+        if found and model not in (None, found["model"] or found["v2_model"]):
             raise UserError(f"'{text}' and model='{model}' name two models; give one")
     if not found or parts.query or parts.fragment:
         raise UserError(f"'{text}' is not the address of a served model; give {ADDRESS_FORM}")
-    if len([x for x in (found["version"], found["label"], version, label) if x is not None]) > 1:
+    written = found["version"] or found["v2_version"]
+    if len([x for x in (written, found["label"], version, label) if x is not None]) > 1:
         raise UserError(f"'{text}' has more than one version or label; give one")
+    is_v2 = found["v2_model"] is not None
+    if is_v2 and label is not None:
+        raise UserError(f"the Open Inference Protocol has no labels of versions; '{text}' has v2")
     address = Address(
         parts.scheme,
         parts.netloc,
         found["prefix"],
-        found["model"],
-        int(found["version"]) if found["version"] else version,
+        found["model"] or found["v2_model"],
+        int(found["version"]) if found["version"] else written or version,
         found["label"] or label,
+        "v2" if is_v2 else "v1",
     )
     if parts.scheme.startswith("grpc") and (address.prefix or "@" in parts.netloc):
         raise UserError(

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Class names for images from a server: TensorFlow Serving's REST or gRPC API, or KServe's V1 protocol.
+"""Class names for images from a server: TensorFlow Serving's REST or gRPC API, KServe's V1 protocol, or the Open
+Inference Protocol (KServe v2) by REST or gRPC.
 
-REST needs neither TensorFlow nor the protos, gRPC both.
+TensorFlow is needed by TensorFlow Serving's gRPC alone, and by models of pixels, whose images are prepared here.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ RETRIES = 3
 BATCH_SIZE = 32  # images per request
 PARALLEL = 4  # requests in flight at the same time
 REQUEST_BYTES = 32 * 2**20
+MESSAGE_BYTES = (
+    4 * 2**20
+)  # that a gRPC server takes unless it is told otherwise; TensorFlow Serving takes any
 OVERHEAD = 1024  # bytes of a request besides its images
 
 
@@ -51,15 +55,18 @@ class Client:
     was refused or dropped, each time after a longer pause, or when the server says, within 8 seconds.
 
     Args:
-        address: http, https, grpc or grpcs `://host:port/v1/models/NAME[/versions/V|/labels/L]`.
+        address: http, https, grpc or grpcs `://host:port/v1/models/NAME[/versions/V|/labels/L]`, or
+            `://host:port/v2/models/NAME[/versions/V]` for the Open Inference Protocol.
         model: The model's name where the address has no path.
         version: The version where the address has none; None for the newest.
         label: The version's label where the address has none.
         timeout: Seconds that a server may be silent in one try over REST, or take for all tries over gRPC.
         retries: Further tries of a request; gRPC makes at most 4.
         batch_size: Images per request, at most.
-        request_bytes: Bytes per request, at most.
+        request_bytes: Bytes per request, at most; None: 32 MiB, by v2's gRPC 4 MiB, which is that of most servers.
         parallel: Requests in flight at the same time, for each thread.
+        export: The folder of the export that is served, for a model of v2 that takes pixels: its labels and its
+            preprocessing are used here.
 
     Raises:
         UserError: The address or a setting is not valid, or a package is missing.
@@ -74,15 +81,24 @@ class Client:
         address: str,
         *,
         model: str | None = None,
-        version: int | None = None,
+        version: int | str | None = None,
         label: str | None = None,
         timeout: float = TIMEOUT,
         retries: int = RETRIES,
         batch_size: int = BATCH_SIZE,
-        request_bytes: int = REQUEST_BYTES,
+        request_bytes: int | None = None,
         parallel: int = PARALLEL,
+        export: str | Path | None = None,
     ) -> None:
         self.address: Address = parse_address(address, model, version, label)
+        by_rpc, is_v2 = self.address.scheme.startswith("grpc"), self.address.api == "v2"
+        if request_bytes is None:
+            request_bytes = MESSAGE_BYTES if by_rpc and is_v2 else REQUEST_BYTES
+        if export is not None and not is_v2:
+            raise UserError(
+                f"{self.address} takes encoded images, which it prepares itself; an export's folder is for"
+                " models of pixels at addresses with /v2/models/"
+            )
         if not timeout > 0:
             raise UserError(f"timeout must be above 0 seconds, got {timeout!r}")
         for name, value, least in (
@@ -95,14 +111,7 @@ class Client:
                 raise UserError(f"{name} must be at least {least}, got {value!r}")
         self._batch_size, self._parallel = batch_size, parallel
         self._request_bytes = request_bytes
-        if self.address.scheme.startswith("grpc"):
-            from inception_tf.serving.client.rpc import GrpcConnection
-
-            self._server: Connection = GrpcConnection(self.address, timeout, retries, request_bytes)
-        else:
-            from inception_tf.serving.client.rest import RestConnection
-
-            self._server = RestConnection(self.address, timeout, retries)
+        self._server = _connect(self.address, timeout, retries, request_bytes, export)
 
     def predict(
         self, images: Iterable[str | Path | bytes | np.ndarray], top: int = 5
@@ -139,7 +148,7 @@ class Client:
                     future.cancel()
         return predictions
 
-    def status(self) -> dict[int | None, str]:
+    def status(self) -> dict[int | str | None, str]:
         """Returns {version: state}, `AVAILABLE` where it takes requests; KServe has no versions, its key is None."""
         return self._server.status()
 
@@ -192,7 +201,9 @@ class Client:
             # JSON has a number's shortest form; as float32 it is the network's output again.
             scores = [float(np.float32(score)) for score in row["top_scores"]]
             best = tuple(zip(labels, scores, strict=True))
-        except (KeyError, TypeError, ValueError) as error:
+            if not all(isinstance(text, str) for text in (status, *labels)):
+                raise TypeError("a status or a class that is no text")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             what = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise unexpected_reply(self.address, what) from error
         if status != OK:
@@ -203,6 +214,37 @@ class Client:
                 f" request top {len(best)}"
             )
         return Prediction(name, OK, best[:top])
+
+
+def _connect(
+    address: Address,
+    timeout: float,
+    retries: int,
+    request_bytes: int,
+    export: str | Path | None,
+) -> Connection:
+    """Imports what the address's protocol needs, and nothing else."""
+    by_rpc = address.scheme.startswith("grpc")
+    if address.api == "v2":
+        from inception_tf.serving.client.v2 import V2Connection, V2Transport
+
+        transport: V2Transport
+        if by_rpc:
+            from inception_tf.serving.client.v2_rpc import V2Rpc
+
+            transport = V2Rpc(address, timeout, retries, request_bytes)
+        else:
+            from inception_tf.serving.client.v2_rest import V2Rest
+
+            transport = V2Rest(address, timeout, retries)
+        return V2Connection(transport, address, export)
+    if by_rpc:
+        from inception_tf.serving.client.rpc import GrpcConnection
+
+        return GrpcConnection(address, timeout, retries, request_bytes)
+    from inception_tf.serving.client.rest import RestConnection
+
+    return RestConnection(address, timeout, retries)
 
 
 def _read(image: str | Path | bytes | np.ndarray, index: int) -> _Image:

@@ -35,7 +35,7 @@ class Connection(Protocol):
             UserError: The server cannot be reached, reports an error, or replies with something else.
         """
 
-    def status(self) -> dict[int | None, str]:
+    def status(self) -> dict[int | str | None, str]:
         """Returns {version: state} as the server reports."""
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, printable
 from inception_tf.serving.client.address import Address
 
 __all__ = [
@@ -61,7 +61,7 @@ def error_reply(address: Address, code: int, words: str, name: str = "") -> User
     """
     step = NEXT_STEP.get(code, "the server's log says more")
     words = " ".join(words.split())[:WORDS_LIMIT].rstrip(".") or "without a message"
-    return UserError(f"{address} replied {name or code}, {words}; {step}")
+    return UserError(f"{address} replied {name or code}, {printable(words)}; {step}")
 
 
 def timeout_error(address: Address, timeout: float) -> UserError:
@@ -87,6 +87,7 @@ def unexpected_reply(address: Address, what: str) -> UserError:
     Returns:
         The error to raise.
     """
+    what = printable(what[:WORDS_LIMIT])
     return UserError(
         f"{address} does not reply as a model of inception-tf export does: {what}; serve such a model"
     )
@@ -106,8 +107,9 @@ def error_message(body: bytes) -> str:
     for candidate in (text, text.replace("\\'", "'")):
         try:
             found = json.loads(candidate)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
-            return str(found.get("error") or found.get("detail") or text)
+            found = found.get("error") or found.get("detail")
+            return found if isinstance(found, str) else text
     return text
