@@ -12,7 +12,15 @@ from collections.abc import Sequence
 import click
 
 from inception_tf import __version__
-from inception_tf.errors import INTERRUPTED, USER_MISTAKE, UserError, did_you_mean, explain_error
+from inception_tf.cli.output import echo, printable_messages
+from inception_tf.errors import (
+    INTERRUPTED,
+    USER_MISTAKE,
+    UserError,
+    did_you_mean,
+    explain_error,
+    printable,
+)
 from inception_tf.host.process_state import environment_variables
 
 __all__ = ["COMMANDS", "main"]
@@ -99,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments.remove("--debug")
     # TensorFlow logs to stderr from C++; a command's stderr is for its own messages.
     settings = {} if debug or LOG_LEVEL in os.environ else {LOG_LEVEL: "3"}
-    with environment_variables(**settings):
+    with environment_variables(**settings), printable_messages():
         return _run(arguments, debug)
 
 
@@ -117,10 +125,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         return SUCCESS
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            traceback.print_exc()
+            echo(traceback.format_exc(), err=True)
         command = next((word for word in arguments if word in COMMANDS), "")
         code, sentence = explain(error, command)
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        echo(f"{PROGRAM}: {printable(sentence)}", err=True)
         return code
 
 

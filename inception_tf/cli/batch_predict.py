@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 
 from inception_tf.cli.options import batch_size_option, top_option
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
 from inception_tf.errors import UserError, missing_package
 
@@ -75,11 +76,11 @@ def command(saved_model, beam_options, images, output, **settings):
         result = batch_predict(saved_model, images, output, options=beam_options, **settings)
     seconds = time.perf_counter() - started
     done = result.shards - result.skipped
-    click.echo(f"images  {result.images}: {result.images - result.bad} ok, {result.bad} bad")
-    click.echo(f"shards  {result.shards}: {done} done, {result.skipped} skipped because they exist")
-    click.echo(f"time    {seconds:.1f} seconds, {result.predicted / seconds:.1f} images/s")
-    click.echo(f"ok in   {result.parts}")
-    click.echo(f"bad in  {result.bad_parts}")
+    echo(f"images  {result.images}: {result.images - result.bad} ok, {result.bad} bad")
+    echo(f"shards  {result.shards}: {done} done, {result.skipped} skipped because they exist")
+    echo(f"time    {seconds:.1f} seconds, {result.predicted / seconds:.1f} images/s")
+    echo(f"ok in   {result.parts}")
+    echo(f"bad in  {result.bad_parts}")
 
 
 @contextlib.contextmanager

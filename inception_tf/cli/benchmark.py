@@ -13,6 +13,7 @@ import click
 
 from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
 from inception_tf.cli.options import JSON_FILE, SETTINGS, as_settings, source_options
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
@@ -223,10 +224,10 @@ def _time(
     ]
     hint = missing_gpu_hint() if same["backend"] != "openvino" else None
     if hint:
-        click.echo(f"inception-tf: {hint}", err=True)
+        echo(f"inception-tf: {hint}", err=True)
     timings = []
     for case in cases:
-        timings.append(time_case(case, click.echo, peak=True).as_dict())
+        timings.append(time_case(case, echo, peak=True).as_dict())
         # After each, so that the timings are kept if the next one fails.
         if json_file:
             atomic_write_text(Path(json_file), json.dumps(timings, indent=2) + "\n")
@@ -234,9 +235,9 @@ def _time(
             atomic_write_text(Path(csv_file), tables.timings_to_csv(timings))
     if plot_file:
         plot(timings, plot_file)
-    click.echo(table(tables.COLUMNS, tables.timing_rows(timings)))
+    echo(table(tables.COLUMNS, tables.timing_rows(timings)))
     for line in tables.suspect_lines(timings):
-        click.echo(line)
+        echo(line)
 
 
 def _compare(first: str, second: str) -> None:
@@ -247,7 +248,7 @@ def _compare(first: str, second: str) -> None:
     found = compare_timings(read_timings(first), read_timings(second))
     if not found:
         raise UserError(f"{first} and {second} have no timing in common")
-    click.echo(table(COMPARED, found))
+    echo(table(COMPARED, found))
 
 
 @command.command("data")
@@ -279,17 +280,15 @@ def data_(data, reading, model, recipe, batch_size, size, steps, settings, json_
         *([f"model.size={size}"] if size is not None else []),
     ]
     timing = time_data(read_recipe(recipe).override([*words, *settings]), steps)
-    click.echo(
-        f"{timing.data}: batch {timing.batch_size}, {timing.size}x{timing.size}, recipe {recipe}"
-    )
+    echo(f"{timing.data}: batch {timing.batch_size}, {timing.size}x{timing.size}, recipe {recipe}")
     rows = [
         (stage, f"{timing.milliseconds[stage]:.2f}", f"{rate:.0f}")
         for stage, rate in timing.stages.items()
     ]
-    click.echo(table(("stage", "ms per image", "images/s up to here"), rows))
+    echo(table(("stage", "ms per image", "images/s up to here"), rows))
     slow, fast = sorted((timing.data_rate, timing.step))
     other = "model" if timing.slower == "data" else "data"
-    click.echo(
+    echo(
         f"{model}, {timing.precision}: {timing.step:.1f} images/s of training;"
         f" the {timing.slower} is the bottleneck, the {other} is {fast / slow:.1f} times as fast"
     )
@@ -321,7 +320,7 @@ def start_up(path, image, runs, json_file):
     from inception_tf.host.atomic_io import atomic_write_text
 
     found = time_start_up(path, image, runs)
-    click.echo(f"{found.model}: one image, {found.device}, median of {runs}")
+    echo(f"{found.model}: one image, {found.device}, median of {runs}")
     rows = [
         ("Python alone", found.python, ""),
         ("inception-tf --help", found.help, ""),
@@ -330,6 +329,6 @@ def start_up(path, image, runs, json_file):
     cells = [
         (name, f"{median(times):.2f}", f"{max(times):.2f}", peak) for name, times, peak in rows
     ]
-    click.echo(table(("what", "s", "slowest", "peak MiB"), cells))
+    echo(table(("what", "s", "slowest", "peak MiB"), cells))
     if json_file:
         atomic_write_text(Path(json_file), json.dumps(found.as_dict(), indent=2) + "\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 from inception_tf.errors import UserError, unknown
 
@@ -98,12 +99,10 @@ def command(source_file, target, model, source, release, to, settings, scale, **
     )
     done.save(target)
     arguments = [repr(model), *(f"{key}={value!r}" for key, value in done.arguments.items())]
-    click.echo(done.report)
-    click.echo(f"wrote {target}")
-    click.echo(f"images: {done.preprocessing} ({done.why})")
-    click.echo(
-        f"use it: inception_tf.create_model({', '.join(arguments)}, weights={str(target)!r})"
-    )
+    echo(done.report)
+    echo(f"wrote {target}")
+    echo(f"images: {done.preprocessing} ({done.why})")
+    echo(f"use it: inception_tf.create_model({', '.join(arguments)}, weights={str(target)!r})")
 
 
 def _write(source_file, target, model, source, to, chosen):
@@ -116,9 +115,9 @@ def _write(source_file, target, model, source, to, chosen):
         raise UserError(f"{' and '.join(given)} cannot be combined with --to; convert SRC first")
     name, switches, network = open_weights(source_file, model, source)
     done = write_foreign(network, name, switches, to, target)
-    click.echo(done)
-    click.echo(f"wrote {target}")
-    click.echo(f"use it: {done.use}")
+    echo(done)
+    echo(f"wrote {target}")
+    echo(f"use it: {done.use}")
 
 
 def _switches(model, settings):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inception_tf.cli.options import SETTINGS, as_settings, source_options
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -71,11 +72,11 @@ def command(data, reading, preview, check, split, size, recipe, settings):
     equal = [] if source.problem else equal_images(source, None if check else MOST_COMPARED)
     if not preview:
         depth = [depth_warning(images) for images in source.splits.values()]
-        click.echo(_description(source, duplicates_warning(equal), *dict.fromkeys(depth)))
+        echo(_description(source, duplicates_warning(equal), *dict.fromkeys(depth)))
     if source.problem:
         raise UserError(source.problem)
     if check:
-        click.echo(_checked(source, equal or []))
+        echo(_checked(source, equal or []))
     if not preview:
         return
     from inception_tf.data.preview import draw_preview, make_preview
@@ -89,7 +90,7 @@ def command(data, reading, preview, check, split, size, recipe, settings):
     draw_preview(
         shown, Path(preview), f"{data}, split {part}, recipe {recipe}, {pixels}x{pixels} pixels"
     )
-    click.echo(
+    echo(
         f"{len(shown.labels)} images of {data}, each as the network sees it in training and evaluation: {preview}"
     )
 

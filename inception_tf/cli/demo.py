@@ -9,6 +9,7 @@ import webbrowser
 import click
 
 from inception_tf.cli.options import top_option
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
 from inception_tf.host.process_state import signal_handler
 
@@ -37,7 +38,7 @@ def command(saved_model, port, open_browser, top):
     from inception_tf.serving.demo import serve_demo
 
     def ready(address: str) -> None:
-        click.echo(f"{saved_model} is served at {address} until Ctrl-C")
+        echo(f"{saved_model} is served at {address} until Ctrl-C")
         if open_browser:
             webbrowser.open(address)
 

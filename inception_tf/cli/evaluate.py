@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inception_tf.cli.options import DATA, JSON_FILE, batch_size_option, source_options
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def command(
     ]
     aligned = align_classes(classifiers, source, chosen, reading.get("label_offset"))
     for note in dict.fromkeys(one.note for one in aligned if one.note):
-        click.echo(note, err=True)
+        echo(note, err=True)
     bad, crops = BadImages(chosen, max_bad), int(crops)
     predictions = [
         _predictions(classifier, chosen.shifted(one.shift), crops, batch_size, bad)
@@ -136,18 +137,18 @@ def command(
     labels = _labels(classifiers[fewest], source, aligned[fewest].shift)
 
     if len(classifiers) > 1:
-        click.echo(_table(classifiers, results, crops) + "\n")
+        echo(_table(classifiers, results, crops) + "\n")
     if per_class:
-        click.echo(_by_class(whole, labels) + "\n")
+        echo(_by_class(whole, labels) + "\n")
     results[-1] |= {
         "expected_calibration_error": expected_calibration_error(whole),
         "temperature": classifiers[0].temperature if len(classifiers) == 1 else None,
         "classes": tables.class_metrics(whole, labels),
         "confusion": metrics.confusion_matrix(whole).tolist(),
     }
-    click.echo(_lines(results[-1], bad))
+    echo(_lines(results[-1], bad))
     if fits:
-        click.echo(_fit(classifiers[0], whole, source, split))
+        echo(_fit(classifiers[0], whole, source, split))
     if table_file:
         tables.write_rows(tables.image_rows(whole, chosen, labels), Path(table_file))
     title = f"{', '.join(dict.fromkeys(m.network for m in classifiers))} on {source.name}"

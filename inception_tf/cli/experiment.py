@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from inception_tf.cli.options import DATA, SEED
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 __all__ = ["command"]
@@ -66,9 +67,9 @@ def bn_mnist(out, data_dir, **chosen):
     setting = MnistSettings(**chosen)
     from inception_tf.experiments.bn_mnist import run_bn_mnist
 
-    report = run_bn_mnist(Path(out), setting, data_dir, lambda line: click.echo(line, err=True))
-    click.echo(_bn_mnist_summary(report))
-    click.echo(f"figure1.png, figure1.csv and report.json are in {out}")
+    report = run_bn_mnist(Path(out), setting, data_dir, lambda line: echo(line, err=True))
+    echo(_bn_mnist_summary(report))
+    echo(f"figure1.png, figure1.csv and report.json are in {out}")
 
 
 def _bn_mnist_summary(report: dict) -> str:
@@ -179,7 +180,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     bars = []
 
     def before(name, config):
-        click.echo(
+        echo(
             f"{name}: learning rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps",
             err=True,
         )
@@ -199,8 +200,8 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     finally:
         for bar in bars:
             bar.close()
-    click.echo(_variants_summary(write_report(plan, out)))
-    click.echo(f"figure2.png, figure2.csv, figure3.csv and report.json are in {out}")
+    echo(_variants_summary(write_report(plan, out)))
+    echo(f"figure2.png, figure2.csv, figure3.csv and report.json are in {out}")
 
 
 def _variants_summary(report: dict) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from inception_tf.cli.options import SOURCE_OPTIONS, source_options, top_option
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.inference.runtimes import FORMATS
 
@@ -131,8 +132,8 @@ def command(context, path, model, labels, to, version, format, reading, **settin
         warnings.simplefilter("always", UserWarning)
         lines = write(path, dataclasses.replace(classifier, labels=names), to, **given)
     for warning in caught:
-        click.echo(f"warning: {warning.message}", err=True)
-    click.echo("\n".join(lines))
+        echo(f"warning: {warning.message}", err=True)
+    echo("\n".join(lines))
 
 
 def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
@@ -166,7 +167,7 @@ def _for_runtime(path, classifier, to, *, format, int8, reading, data=None, **se
         format=format,
         int8=int8,
         label_offset=reading.get("label_offset"),
-        log=partial(click.echo, err=True),
+        log=partial(echo, err=True),
         **settings,
     )
     found, size = report.agreement, sum(report.files.values()) / 1e6

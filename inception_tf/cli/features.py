@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from inception_tf.cli.options import batch_size_option
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 from inception_tf.errors import USER_MISTAKE, UserError
 
@@ -64,7 +64,7 @@ def command(path, model, images, output, endpoint, batch_size):
         )
     features.write(Path(output))
     count, width = features.values.shape
-    click.echo(f"{count} images, {width} features of each: {output}")
+    echo(f"{count} images, {width} features of each: {output}")
     for image, reason in sorted(features.skipped.items()):
-        print(f"inception-tf: {image}: {reason}", file=sys.stderr)
+        echo(f"inception-tf: {image}: {reason}", err=True)
     return USER_MISTAKE if features.skipped else 0

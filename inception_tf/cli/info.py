@@ -8,6 +8,7 @@ import json
 import click
 
 from inception_tf.cli.options import AS_JSON
+from inception_tf.cli.output import echo
 
 __all__ = ["command"]
 
@@ -29,7 +30,7 @@ def command(as_json):
     from inception_tf.host.report import report
 
     found = report()
-    click.echo(json.dumps(found, indent=2) if as_json else table(("item", "value"), _rows(found)))
+    echo(json.dumps(found, indent=2) if as_json else table(("item", "value"), _rows(found)))
 
 
 def _rows(found: dict) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import json
 import click
 
 from inception_tf.cli.options import AS_JSON
+from inception_tf.cli.output import echo
 
 __all__ = ["command"]
 
@@ -38,10 +39,10 @@ def command(as_json):
             }
         )
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     header = ("name", "parameters", "multiply-adds", "size", "published top-1 / top-5", "source")
-    click.echo(table(header, [[_shown(value) for value in row.values()] for row in rows]))
+    echo(table(header, [[_shown(value) for value in row.values()] for row in rows]))
 
 
 def _shown(value: object) -> str:

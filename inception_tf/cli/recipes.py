@@ -8,6 +8,7 @@ import json
 import click
 
 from inception_tf.cli.options import AS_JSON
+from inception_tf.cli.output import echo
 
 __all__ = ["command"]
 
@@ -30,17 +31,17 @@ def command(recipe, as_json):
     if recipe is None:
         notes = {name: notes_of(name) for name in list_recipes()}
         if as_json:
-            click.echo(json.dumps(notes, indent=2))
+            echo(json.dumps(notes, indent=2))
         else:
-            click.echo(table(("recipe", "what"), [(n, _first(text)) for n, text in notes.items()]))
+            echo(table(("recipe", "what"), [(n, _first(text)) for n, text in notes.items()]))
         return
     rows = _rows(recipe)
     if as_json:
-        click.echo(json.dumps({key: row for key, *row in rows}, indent=2))
+        echo(json.dumps({key: row for key, *row in rows}, indent=2))
         return
     header = ("key", "value", "unit", "meaning")
     shown = [(key, _yaml(value), unit, meaning) for key, value, unit, meaning in rows]
-    click.echo(f"{notes_of(recipe)}\n\n{table(header, shown)}")
+    echo(f"{notes_of(recipe)}\n\n{table(header, shown)}")
 
 
 def _rows(recipe: str) -> list[tuple]:

@@ -7,6 +7,8 @@ import json
 
 import click
 
+from inception_tf.cli.output import echo
+
 __all__ = ["command"]
 
 
@@ -40,16 +42,16 @@ def command(model, size, form):
     network = find_network(model)
     rows, auxiliary = summary(network, size), auxiliary_rows(network, size)
     if form == "json":
-        click.echo(json.dumps(rows + auxiliary, indent=2))
+        echo(json.dumps(rows + auxiliary, indent=2))
     else:
         lines = [*rows, _total("total", rows)]
         if auxiliary:
             lines += [*auxiliary, _total("total in training", rows + auxiliary)]
         header = _columns(rows + auxiliary)
         cells = [[_shown(row.get(column, "")) for column in header] for row in lines]
-        click.echo({"table": table, "markdown": markdown}[form](header, cells))
+        echo({"table": table, "markdown": markdown}[form](header, cells))
     for note in network.notes:
-        click.echo(f"\n{note}", err=form == "json")
+        echo(f"\n{note}", err=form == "json")
 
 
 def _total(name: str, rows: list[dict]) -> dict:

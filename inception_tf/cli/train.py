@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inception_tf.cli.options import DATA, SETTINGS, source_options
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FOLDER
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
     if recalibrate_bn:
         config = config.override([f"training.recalibrate_batch_norm={recalibrate_bn}"])
     if dry_run:
-        click.echo(_dry_run(config))
+        echo(_dry_run(config))
         return
     from inception_tf.data.preprocessing import Preprocessing
     from inception_tf.host.devices import missing_gpu_hint
@@ -92,7 +93,7 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
 
     hint = missing_gpu_hint()
     if hint:
-        click.echo(f"inception-tf: {hint}", err=True)
+        echo(f"inception-tf: {hint}", err=True)
     cluster = read_cluster()
     is_chief = cluster is None or cluster.index == 0
     bar = ProgressBar(config.training.epochs, config.data.batch_size)
@@ -112,15 +113,15 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
     # Of five classes or fewer every answer is among the best five.
     top5 = f", top-5 {result['val_top5']:.2%}" if report["classes"] > TRIVIAL else ""
     kept = f"of epoch {result['epoch']}" if report["keep"] == "best" else "of the last epoch"
-    click.echo(
+    echo(
         f"{report['model']} on {report['data']}: top-1 {result['val_top1']:.2%}{top5} with the weights {kept}, after"
         f" {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
         f" {report['precision_reason']}); best top-1 {best['val_top1']:.2%} in epoch {best['epoch']}"
     )
     if config.model.weights:
-        click.echo(f"images of the evaluation: {Preprocessing(**report['preprocessing'])}")
-    click.echo(f"evaluate it: inception-tf evaluate {out} --data {config.data.name}")
-    click.echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
+        echo(f"images of the evaluation: {Preprocessing(**report['preprocessing'])}")
+    echo(f"evaluate it: inception-tf evaluate {out} --data {config.data.name}")
+    echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
 
 
 def _dry_run(config: Config) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
 
 __all__ = ["command"]
@@ -33,8 +34,8 @@ def command(path, run):
     from inception_tf.verify.verify import NOT_COVERED, verify
 
     checks = verify(path, run)
-    click.echo(
+    echo(
         table(("check", "result", "detail"), [(c.name, WORDS[c.passed], c.detail) for c in checks])
     )
-    click.echo(f"not covered: {NOT_COVERED}")
+    echo(f"not covered: {NOT_COVERED}")
     return FAILED if any(check.passed is False for check in checks) else 0

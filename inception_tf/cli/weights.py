@@ -8,6 +8,7 @@ import json
 import click
 
 from inception_tf.cli.options import AS_JSON
+from inception_tf.cli.output import echo
 
 __all__ = ["command"]
 
@@ -55,9 +56,9 @@ def command(model, as_json):
                 }
             )
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
-    click.echo(table(HEADER, [_shown(row) for row in rows]))
+    echo(table(HEADER, [_shown(row) for row in rows]))
 
 
 def _shown(row: dict) -> tuple[str, ...]:

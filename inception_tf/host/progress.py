@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from inception_tf.errors import printable
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -30,4 +32,11 @@ def progress_bar(total: int | None, desc: str, *, unit: str = "images", **option
     from tqdm import tqdm
 
     interval = TERMINAL_S if sys.stderr.isatty() else LOG_S
-    return tqdm(total=total, desc=desc, unit=unit, file=sys.stderr, mininterval=interval, **options)
+    return tqdm(
+        total=total,
+        desc=printable(desc),  # it may be a file's name
+        unit=unit,
+        file=sys.stderr,
+        mininterval=interval,
+        **options,
+    )

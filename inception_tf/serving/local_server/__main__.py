@@ -18,7 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
 
-from inception_tf.errors import UserError, explain_error
+from inception_tf.errors import UserError, explain_error, printable
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.serving.local_server import Batching
 from inception_tf.serving.loopback import HOST, listen
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         code, sentence = explain_error(error, PROGRAM)
-        print(f"{PROGRAM}: {sentence}", file=sys.stderr)
+        print(f"{PROGRAM}: {printable(sentence)}", file=sys.stderr)
         return code
     return 0
 
