@@ -19,6 +19,7 @@ import inception_tf
 from inception_tf import UserError
 from inception_tf.data.augmentation.model_garden import GARDEN
 from inception_tf.host.private_names import PrivateName, PrivateNames
+from inception_tf.host.tensorflow_internals import TENSORFLOW
 from inception_tf.inference.runtimes.litert import QUANTIZER
 from inception_tf.inference.runtimes.openvino import NNCF
 from inception_tf.nn import keras_internals
@@ -26,7 +27,6 @@ from inception_tf.nn.keras_internals import KERAS
 from inception_tf.serving.batch.beam_internals import BEAM
 from inception_tf.serving.demo import GRADIO
 from inception_tf.serving.local_server.kserve_internals import KSERVE
-from inception_tf.training.determinism import TENSORFLOW
 
 TABLES = (BEAM, GARDEN, GRADIO, KERAS, KSERVE, NNCF, QUANTIZER, TENSORFLOW)
 ROWS = [pytest.param(table, one, id=one.name) for table in TABLES for one in table.names.values()]

@@ -124,7 +124,7 @@ def command(context, path, model, labels, to, version, format, reading, **settin
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
     given = {name: settings[name] for name in allowed if settings.get(name) not in (None, ())}
-    given |= {"version": version, "origin": Origin.from_files(path, _weights(path))}
+    given |= {"version": version, "origin": Origin.from_files(path, _weights(path), labels)}
     write = (
         _saved_model if is_saved_model else partial(_for_runtime, format=format, reading=reading)
     )

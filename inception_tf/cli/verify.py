@@ -21,7 +21,12 @@ WORDS = {True: "ok", False: "FAILED", None: "not done"}
     metavar="RUN|WEIGHTS",
     help="The network to compare with.  [default: the one that was exported, if it still exists]",
 )
-def command(path, run):
+@click.option(
+    "--labels",
+    metavar="FILE",
+    help="The class names to compare with, one per line.  [default: those of the run]",
+)
+def command(path, run, labels):
     """Load a SavedModel as TF Serving does, run every signature, and print a table of checks.
 
     PATH is saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.  The exit
@@ -31,9 +36,10 @@ def command(path, run):
     inception-tf verify saved_models/digits
     """
     from inception_tf.cli.render import table
+    from inception_tf.data.labels import read_class_names
     from inception_tf.verify.verify import NOT_COVERED, verify
 
-    checks = verify(path, run)
+    checks = verify(path, run, read_class_names(labels) if labels else None)
     echo(
         table(("check", "result", "detail"), [(c.name, WORDS[c.passed], c.detail) for c in checks])
     )

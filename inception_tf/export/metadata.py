@@ -1,22 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How an export was made: `assets.extra/export.json`, which TensorFlow Serving does not read."""
+"""How an export was made and what was written: `assets.extra/export.json`, which TensorFlow Serving does not read."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.host.files import read_text
 from inception_tf.run_folder import Run
+from inception_tf.savedmodel import fingerprint
 
-__all__ = ["METADATA_FILE", "Origin", "ExportMetadata", "read_metadata", "write_metadata"]
+__all__ = [
+    "METADATA_FILE",
+    "SUM",
+    "Contents",
+    "ExportMetadata",
+    "Origin",
+    "describe_contents",
+    "read_metadata",
+    "read_values",
+    "sum_of_values",
+    "sums_of_files",
+    "write_metadata",
+]
 
 METADATA_FILE = "assets.extra/export.json"
+SUM = "sha256"  # the key of the sum over all others
 
 
 @dataclass(frozen=True)
@@ -27,25 +43,78 @@ class Origin:
     weights: str  # the file that the checksum is of
     sha256: str  # hexadecimal
     temperature: float = 1.0  # that the logits of the run were divided by
+    labels: str | None = None  # the file of class names that was given; None: those of the run
 
     @classmethod
-    def from_files(cls, path: str | Path, weights: str | Path) -> Origin:
+    def from_files(cls, path: str | Path, weights: str | Path, labels: str | None = None) -> Origin:
         """Computes the checksum of a weights file.
 
         Args:
             path: The run folder or weights file that the user named.
             weights: The file that holds the weights.
+            labels: The file of class names that the user gave; None: those of the run.
 
         Returns:
             The origin to write into the metadata.
         """
-        return cls(str(path), str(weights), _sha256(weights), Run(Path(path)).temperature())
+        return cls(str(path), str(weights), _sha256(weights), Run(Path(path)).temperature(), labels)
 
     def is_unchanged(self) -> bool:
         """Returns whether the weights file still exists with the same content, and the run's temperature is the same."""
         if not Path(self.weights).is_file() or _sha256(self.weights) != self.sha256:
             return False
         return Run(Path(self.path)).temperature() == self.temperature
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an export wrote into the version folder."""
+
+    labels: tuple[str, ...]  # K class names, in the order of the outputs
+    top: int  # how many of the best classes a response lists
+    signatures: tuple[str, ...]
+    warm_up: int  # records of the warm-up log
+    fingerprint: dict[str, str]  # TensorFlow's hashes of graph, signatures, objects and variables
+    files: dict[str, str]  # path in the folder → SHA-256, of every file but the metadata
+
+
+def describe_contents(
+    folder: Path, labels: Sequence[str], signatures: Sequence[str], *, top: int, warm_up: int
+) -> Contents:
+    """Computes the checksums of a finished version folder.
+
+    Args:
+        folder: The SavedModel, complete but for the metadata.
+        labels: K class names, in the order of the outputs.
+        signatures: The names of its signatures.
+        top: How many of the best classes a response lists.
+        warm_up: Records of its warm-up log.
+
+    Returns:
+        What to write into the metadata.
+    """
+    return Contents(
+        tuple(labels),
+        top,
+        tuple(signatures),
+        warm_up,
+        fingerprint.read_fingerprint(folder),
+        sums_of_files(folder),
+    )
+
+
+def sums_of_files(folder: Path) -> dict[str, str]:
+    """Computes the checksum of every file in a version folder but the metadata.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        Path in the folder → SHA-256, hexadecimal.
+    """
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: _sha256(path) for name, path in names.items() if name != METADATA_FILE}
 
 
 @dataclass(frozen=True)
@@ -60,10 +129,11 @@ class ExportMetadata:
     origin: Origin | None
     environment: dict[str, str | None]  # versions, and the commit of the code
     features: int | None = None  # width of the feature vector; None: without the signature
+    contents: Contents | None = None  # None: of an export before these were written
 
 
 def write_metadata(folder: Path, metadata: ExportMetadata) -> None:
-    """Writes `METADATA_FILE` into a SavedModel's folder.
+    """Writes `METADATA_FILE` into a SavedModel's folder, with a sum over what it says.
 
     Args:
         folder: The SavedModel, a version folder.
@@ -71,7 +141,47 @@ def write_metadata(folder: Path, metadata: ExportMetadata) -> None:
     """
     path = folder / METADATA_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dataclasses.asdict(metadata), indent=2) + "\n", encoding="utf-8")
+    values = dataclasses.asdict(metadata)
+    values[SUM] = sum_of_values(values)
+    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def sum_of_values(values: dict[str, Any]) -> str:
+    """Computes the sum that metadata have of themselves.
+
+    Args:
+        values: The content of `METADATA_FILE`, as JSON gives it; its own sum is skipped.
+
+    Returns:
+        SHA-256, hexadecimal, of the values as JSON without spaces, with sorted keys.
+    """
+    others = {key: value for key, value in values.items() if key != SUM}
+    text = json.dumps(others, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_values(folder: Path) -> dict[str, Any] | None:
+    """Reads `METADATA_FILE` of a SavedModel as it is.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        Key → value; None where there is no such file.
+
+    Raises:
+        UserError: The file cannot be read, or is no JSON object.
+    """
+    path = folder / METADATA_FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise _foreign(path, error) from error
+    if not isinstance(values, dict):
+        raise _foreign(path, "no object")
+    return values
 
 
 def read_metadata(folder: Path) -> ExportMetadata | None:
@@ -86,21 +196,32 @@ def read_metadata(folder: Path) -> ExportMetadata | None:
     Raises:
         UserError: The file cannot be read.
     """
-    path = folder / METADATA_FILE
-    if not path.is_file():
+    values = read_values(folder)
+    if values is None:
         return None
     try:
-        values = json.loads(read_text(path))
-        origin = values["origin"] and Origin(**values["origin"])
+        values.pop(SUM, None)
         # Exports of versions before this name of the field say `view`.
         prepared = values.pop("view", None) or values["preprocessing"]
-        return ExportMetadata(
-            **values | {"preprocessing": Preprocessing(**prepared), "origin": origin}
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} is not what export writes ({error}); export it again") from error
+        nested = {
+            "preprocessing": Preprocessing(**prepared),
+            "origin": values["origin"] and Origin(**values["origin"]),
+            "contents": _contents(values.get("contents")),
+        }
+        return ExportMetadata(**values | nested)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _foreign(folder / METADATA_FILE, error) from error
+
+
+def _contents(values: dict[str, Any] | None) -> Contents | None:
+    if values is None:
+        return None
+    lists = {name: tuple(values[name]) for name in ("labels", "signatures")}
+    return Contents(**values | lists)
+
+
+def _foreign(path: Path, why: object) -> UserError:
+    return UserError(f"{path} is not what export writes ({why}); export it again")
 
 
 def _sha256(path: str | Path) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -16,7 +17,12 @@ from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
 from inception_tf.export import model_readme, warmup
-from inception_tf.export.metadata import ExportMetadata, Origin, write_metadata
+from inception_tf.export.metadata import (
+    ExportMetadata,
+    Origin,
+    describe_contents,
+    write_metadata,
+)
 from inception_tf.export.served_network import (
     check_labels,
     is_untrained,
@@ -107,8 +113,16 @@ def export(
         built, notes = building / "model", building / "notes"
         settings = {"top": min(top, len(labels)), "pixel_limit": pixel_limit}
         _save(network, labels, built, preprocessing, **settings)
-        write_metadata(built, metadata)
         warmup.write_warmup(built, to.absolute().name, warm_up, features=features)
+        written = tuple(contract_of(features))
+        contents = describe_contents(
+            built,
+            labels,
+            written,
+            top=settings["top"],
+            warm_up=len(warm_up) * len(written),
+        )
+        write_metadata(built, dataclasses.replace(metadata, contents=contents))
         notes.mkdir()
         model_readme.write_model_readme(notes, to.absolute().name, len(labels), metadata)
         folder = publish_version(built, to, version)

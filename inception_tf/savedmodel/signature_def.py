@@ -19,7 +19,7 @@ from inception_tf.errors import UserError
 from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.savedmodel.versions import GRAPH_FILE
 
-__all__ = ["SERVE_TAG", "Signature", "read_meta_graph", "read_signatures"]
+__all__ = ["SERVE_TAG", "Signature", "read_meta_graph", "read_signatures", "read_tags"]
 
 SERVE_TAG = "serve"
 
@@ -82,8 +82,32 @@ def read_meta_graph(folder: str | Path) -> Any:
     return tf.compat.v1.MetaGraphDef.FromString(_read_served_graph(folder).SerializeToString())
 
 
+def read_tags(folder: str | Path) -> tuple[tuple[str, ...], ...]:
+    """Reads the tags of all graphs of a SavedModel.
+
+    Args:
+        folder: The SavedModel, a version folder.
+
+    Returns:
+        The tags of each graph, in the order of the file.
+
+    Raises:
+        UserError: The file cannot be read.
+    """
+    return tuple(tuple(graph.meta_info_def.tags) for graph in _read_graphs(folder))
+
+
 def _read_served_graph(folder: str | Path) -> Any:
     """The graph tagged `serve` as a message of `_MESSAGES`, its other fields unread but kept."""
+    for graph in _read_graphs(folder):
+        if SERVE_TAG in graph.meta_info_def.tags:
+            return graph
+    raise UserError(
+        f"'{Path(folder) / GRAPH_FILE}' has no graph tagged '{SERVE_TAG}', as TensorFlow Serving needs; export it again"
+    )
+
+
+def _read_graphs(folder: str | Path) -> Any:
     path = Path(folder) / GRAPH_FILE
     saved = _saved_model()()
     try:
@@ -92,12 +116,7 @@ def _read_served_graph(folder: str | Path) -> Any:
         raise UserError(
             f"'{path}' cannot be read as a SavedModel; export it again ({error})"
         ) from error
-    for graph in saved.meta_graphs:
-        if SERVE_TAG in graph.meta_info_def.tags:
-            return graph
-    raise UserError(
-        f"'{path}' has no graph tagged '{SERVE_TAG}', as TensorFlow Serving needs; export it again"
-    )
+    return saved.meta_graphs
 
 
 def _names(tensors: Iterable[Any]) -> dict[str, str]:

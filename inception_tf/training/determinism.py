@@ -12,19 +12,9 @@ import tensorflow as tf
 
 from inception_tf.errors import UserError
 from inception_tf.host.hardware import sees_gpu
-from inception_tf.host.private_names import PrivateName, PrivateNames
+from inception_tf.host.tensorflow_internals import TENSORFLOW
 
-__all__ = ["TENSORFLOW", "op_determinism"]
-
-# TensorFlow's public API can switch it on, and neither ask nor switch it off again.
-_CONFIG, _USE = "tensorflow.python.framework.config", "leaving the process as a run found it"
-TENSORFLOW = PrivateNames(
-    "tensorflow>=2.20,<2.21",
-    (
-        PrivateName(_CONFIG, "disable_op_determinism", _USE),
-        PrivateName(_CONFIG, "is_op_determinism_enabled", _USE),
-    ),
-)
+__all__ = ["op_determinism"]
 
 
 # XLA reads it when JAX starts.

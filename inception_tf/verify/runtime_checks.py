@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,9 +13,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import OK
 from inception_tf.export import sample_requests
-from inception_tf.verify import subprocess_loader
+from inception_tf.verify import probe_images, subprocess_loader
+from inception_tf.verify.probe_images import Prepared
 from inception_tf.verify.subprocess_loader import Call, CallResult
 
 __all__ = [
@@ -26,19 +28,26 @@ __all__ = [
     "are_probabilities",
     "as_in_keras",
     "as_in_python",
+    "as_prepared",
     "bad_image_fails_alone",
     "every_signature_runs",
     "load_in_python",
     "names_follow_scores",
+    "network_of",
     "run_sample_requests",
+    "statuses_match",
     "warm_up_replays",
 ]
 
 TOLERANCE = 1e-4  # of a probability: another runtime may sum in another order
 # Of a probability, compared with the Keras model in float32: each layer keeps 11 and 8 bits of a value.
 ROUNDING = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 1e-1}
+# Of a probability's logarithm, of float32: where one class has nearly all, probabilities alone would hide much.
+LOG_TOLERANCE = 2e-2
+LEAST = 1e-30  # probabilities below are of no interest
 SUM_TOLERANCE = 1e-3  # of a row's sum, over 1,000 classes
 BATCHES = (1, 3)
+FEW = 4  # probes for `classify` and for the Keras model: of JPEG, upright and turned, and of PNG
 
 Pairs = tuple[tuple[Call, CallResult], ...]
 
@@ -78,15 +87,19 @@ class SampleRun:
     clean: Pairs  # five good images
     damaged: Pairs  # the same with the middle three replaced by bad ones
     warm: Pairs  # the requests of the warm-up log
+    probes: Pairs = ()  # images of every kind, good and bad; then arrays
     peak: int = 0  # peak memory of the process, bytes
 
 
-def run_sample_requests(folder: Path, warm: Sequence[Call], *, features: bool = False) -> SampleRun:
+def run_sample_requests(
+    folder: Path, warm: Sequence[Call], probes: Sequence[bytes] = (), *, features: bool = False
+) -> SampleRun:
     """Runs all sample requests in one child process.
 
     Args:
         folder: The SavedModel, a version folder.
         warm: The requests of the warm-up log.
+        probes: What `probe_images.probe_images` returned; none where the outputs are unknown.
         features: It has the signature of a feature vector.
 
     Returns:
@@ -106,13 +119,24 @@ def run_sample_requests(folder: Path, warm: Sequence[Call], *, features: bool = 
         sample_requests.sample_encoded_calls(good, features=features),
         sample_requests.sample_encoded_calls(bad, features=features),
         warm,
+        _probe_calls(probes, features) if probes else (),
     )
     loaded = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
     results = iter(loaded.results)
-    plain, clean, damaged, warmed = (
+    plain, clean, damaged, warmed, probed = (
         tuple((call, next(results)) for call in group) for group in groups
     )
-    return SampleRun(plain, clean, damaged, warmed, loaded.peak)
+    return SampleRun(plain, clean, damaged, warmed, probed, loaded.peak)
+
+
+def _probe_calls(probes: Sequence[bytes], features: bool) -> tuple[Call, ...]:
+    """`serving_default` of all, the other signatures of encoded images of a few, `image_tensor` of arrays."""
+    whole, *_ = sample_requests.sample_encoded_calls(probes)
+    _, *few = sample_requests.sample_encoded_calls(
+        [*probes[:FEW], *probes[-FEW:]], features=features
+    )
+    arrays = (Call("image_tensor", {"images": one}) for one in probe_images.probe_arrays())
+    return whole, *few, *arrays
 
 
 def every_signature_runs(run: SampleRun) -> str:
@@ -163,7 +187,7 @@ def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:
                 raise CheckFailedError(
                     f"{call.signature}: {classes.tolist()} do not fit {scores.tolist()}"
                 )
-    return "best first, named as in labels.txt"
+    return "best first, named as they were exported"
 
 
 def as_in_python(run: SampleRun, loaded: Any) -> str:
@@ -178,27 +202,131 @@ def as_in_python(run: SampleRun, loaded: Any) -> str:
     return _within(distances)
 
 
-def as_in_keras(run: SampleRun, loaded: Any, model: keras.Model, precision: str) -> str:
-    """Checks that the Keras model, in float32, gives the same outputs for the same prepared pixels; see `CheckFunction`."""
-    prepare = getattr(loaded, "prepare", None)
-    if prepare is None:
-        raise CheckSkippedError(
-            "it has no function `prepare`, which only exports of this package have"
+def as_in_keras(
+    run: SampleRun,
+    prepared: Prepared,
+    preprocessing: Preprocessing,
+    model: keras.Model,
+    precision: str,
+) -> str:
+    """Checks that the Keras model, in float32, gives the same outputs for pixels that this package prepares; see `CheckFunction`."""
+    size = preprocessing.size
+    shape = (None, size, size, 3)
+    if not tf.TensorShape(shape).is_compatible_with(model.input_shape):
+        raise CheckFailedError(
+            f"the network takes {model.input_shape}, the export gives it {shape}"
         )
-    distances = []
-    for call, outputs in _outputs(run.plain):
+
+    def network(pixels: np.ndarray) -> np.ndarray:
+        found = model(pixels, training=False)
+        return np.asarray(found["predictions"] if isinstance(found, dict) else found, np.float32)
+
+    return _as_prepared(run, prepared, preprocessing, network, ROUNDING[precision], few=True)
+
+
+def as_prepared(
+    run: SampleRun,
+    prepared: Prepared,
+    preprocessing: Preprocessing,
+    network: Callable[[np.ndarray], dict[str, np.ndarray]],
+    precision: str,
+) -> str:
+    """Checks that the exported network gives the same outputs for pixels that this package prepares; see `CheckFunction`."""
+    # The same arithmetic on pixels that differ by one rounding at most.
+    text = _as_prepared(
+        run,
+        prepared,
+        preprocessing,
+        lambda pixels: network(pixels)["probabilities"],
+        ROUNDING[precision],
+        few=False,
+    )
+    for _, outputs in _outputs(run.probes):
+        if "features" in outputs:
+            places = [n for n, status in enumerate(prepared.statuses[:FEW]) if status == OK]
+            expected = network(prepared.pixels[places])["features"]
+            ours, highest = outputs["features"][places], max(1.0, float(np.abs(expected).max()))
+            _within([_distance(ours, expected) / highest], ROUNDING[precision])
+    return text
+
+
+def _as_prepared(
+    run: SampleRun,
+    prepared: Prepared,
+    preprocessing: Preprocessing,
+    network: Callable[[np.ndarray], np.ndarray],
+    allowed: float,
+    *,
+    few: bool,
+) -> str:
+    whole, some, *others = _outputs(run.probes)
+    good = [status == OK for status in prepared.statuses]
+    places = np.flatnonzero(good)[: FEW if few else None]
+    with _on_cpu():
+        expected = network(prepared.pixels[places])
+    found = whole[1]["probabilities"][places]
+    distances = [_distance(found, expected)]
+    logs = [_log_distance(found, expected)]
+    # `classify` lists the best of the same images.
+    scores = some[1]["scores"][:FEW][good[:FEW]]
+    best = np.sort(expected[: len(scores)])[:, ::-1][:, : scores.shape[1]]
+    distances.append(_distance(scores, best))
+    for call, outputs in [*others, *_outputs(run.plain)]:
         if call.signature == "image_tensor":
+            pixels = probe_images.prepare_arrays(call.inputs["images"], preprocessing)
             with _on_cpu():
-                images = prepare(tf.constant(call.inputs["images"]))
-                if not images.shape.is_compatible_with(model.input_shape):
-                    raise CheckFailedError(
-                        f"the network takes {model.input_shape}, the export gives it {images.shape}"
-                    )
-                found = model(images, training=False)
-            found = found["predictions"] if isinstance(found, dict) else found
-            found = np.asarray(found, np.float32)
-            distances.append(_distance(found, outputs["probabilities"]))
-    return _within(distances, ROUNDING[precision])
+                expected = network(pixels)
+            distances.append(_distance(expected, outputs["probabilities"]))
+            logs.append(_log_distance(expected, outputs["probabilities"]))
+    if allowed == TOLERANCE and not max(logs) <= LOG_TOLERANCE:
+        raise CheckFailedError(
+            f"logarithms of probabilities differ by {max(logs):.2g}, at most {LOG_TOLERANCE:g} is allowed"
+        )
+    return f"{_within(distances, allowed)} on {len(places)} images of every kind"
+
+
+def statuses_match(run: SampleRun, prepared: Prepared) -> str:
+    """Checks that images of every kind are read or refused as this package does, with its reasons, up to the pixel limit; see `CheckFunction`."""
+    whole, some, *_ = _outputs(run.probes)
+    found = tuple(status.decode(errors="replace") for status in whole[1]["status"].tolist())
+    for number, (ours, theirs) in enumerate(zip(found, prepared.statuses, strict=True)):
+        if ours != theirs:
+            raise CheckFailedError(f"image {number} of the probes is '{ours}', not '{theirs}'")
+    few = (*prepared.statuses[:FEW], *prepared.statuses[-FEW:])
+    for status, names in zip(few, some[1]["classes"], strict=True):
+        if (status == OK) != bool(names[0]):
+            raise CheckFailedError(
+                f"classify: an image that is '{status}' has classes {names.tolist()}"
+            )
+    good = sum(status == OK for status in found)
+    return f"{good} images read and {len(found) - good} refused, each with its reason"
+
+
+def network_of(loaded: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Finds the network in a loaded export.
+
+    Args:
+        loaded: What `load_in_python` returned.
+
+    Returns:
+        (N, size, size, 3) float32 → `probabilities` (N, K) and, where it is exported, `features` (N, D).
+
+    Raises:
+        CheckSkippedError: It has none, which only exports of this package have.
+    """
+    network = getattr(loaded, "network", None)
+    if network is None:
+        raise CheckSkippedError(
+            "it has no function `network`, which only exports of this package have"
+        )
+
+    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
+        with _on_cpu():
+            found = network(tf.constant(pixels))
+        outputs = found if isinstance(found, dict) else {"probabilities": found}
+        return {name: value.numpy() for name, value in outputs.items()}
+
+    return run
 
 
 def bad_image_fails_alone(run: SampleRun) -> str:
@@ -263,6 +391,11 @@ def _distance(ours: np.ndarray, theirs: np.ndarray) -> float:
     if ours.shape != theirs.shape:
         raise CheckFailedError(f"shapes differ, {ours.shape} and {theirs.shape}")
     return float(np.abs(ours - theirs).max())
+
+
+def _log_distance(ours: np.ndarray, theirs: np.ndarray) -> float:
+    logs = [np.log(np.maximum(rows, LEAST)) for rows in (ours, theirs)]
+    return float(np.abs(logs[0] - logs[1]).max())
 
 
 def _within(distances: Sequence[float], allowed: float = TOLERANCE) -> str:

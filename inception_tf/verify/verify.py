@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any
 
 import keras
 
-from inception_tf.classifiers import open_classifier
-from inception_tf.data.labels import read_labels
+from inception_tf.classifiers import Classifier, open_classifier
+from inception_tf.data.labels import read_class_names, read_labels
 from inception_tf.errors import UserError
 from inception_tf.export import metadata, warmup
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError
 from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.savedmodel.versions import newest_version
-from inception_tf.verify import runtime_checks, static_checks
+from inception_tf.verify import probe_images, record_checks, runtime_checks, static_checks
+from inception_tf.verify.probe_images import Prepared
 from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError, SampleRun
 
 __all__ = ["NOT_COVERED", "Check", "verify"]
@@ -35,13 +36,18 @@ class Check:
     detail: str  # a few words; where it failed or was not made, why
 
 
-def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Check, ...]:
+def verify(
+    path: str | Path,
+    model: keras.Model | str | None = None,
+    labels: Sequence[str] | None = None,
+) -> tuple[Check, ...]:
     """Checks a SavedModel: its files, its outputs in C++ and in Python, and the Keras model's outputs.
 
     Args:
         path: saved_models/NAME, for its newest version, or saved_models/NAME/VERSION.
         model: The network that was exported, or the path of its run folder or weights file, for comparison; None for
             the one that the export names, if it still exists unchanged.
+        labels: K class names, in the order of the outputs; None for those of the run.
 
     Returns:
         All checks in order; `NOT_COVERED` says what they leave open.
@@ -53,20 +59,91 @@ def verify(path: str | Path, model: keras.Model | str | None = None) -> tuple[Ch
         failed = [check.name for check in verify("saved_models/digits") if check.passed is False]
     """
     folder = newest_version(path)
-    exported = metadata.read_metadata(folder)
-    network = _open(model, exported) if isinstance(model, str) else model
     graph = read_meta_graph(folder)
+    sum_of_metadata = _check("metadata", record_checks.check_metadata_sum, folder)
+    try:
+        exported = metadata.read_metadata(folder)
+    except UserError:
+        exported = None  # the check of the metadata says so
+    network = _Network(model, exported)
+    if isinstance(model, str):
+        network.classifier()
     features = exported.features if exported else None
     signatures = _check("signatures", static_checks.check_signatures, graph, features)
+    log = _check("warm-up", _read_log, folder)
     return (
-        Check("SavedModel", True, f"TensorFlow {graph.meta_info_def.tensorflow_version}"),
+        _check("SavedModel", static_checks.check_one_graph, folder, graph),
+        sum_of_metadata,
+        _check("files", record_checks.check_files, folder, exported),
+        _check("fingerprint", record_checks.check_fingerprint, folder, exported),
         signatures,
         _check("labels", static_checks.check_labels_file, folder, graph),
+        _check("exported labels", record_checks.check_labels, folder, exported),
+        _check("run's labels", _run_labels, folder, exported, network, labels),
+        _check("class table", static_checks.check_class_table, graph),
+        _check("settings", _settings, graph, exported, network, log),
         _check("sizes", static_checks.check_variables, folder),
         _check("inference only", static_checks.check_inference_only, graph),
+        _check("no files", static_checks.check_no_files, graph),
         _check("no forced XLA", static_checks.check_no_forced_xla, graph),
-        *_running(folder, network, bool(signatures.passed), features),
+        *_running(folder, exported, network, log, bool(signatures.passed)),
     )
+
+
+class _Network:
+    """The network to compare with, opened once and where it is needed first.
+
+    Args:
+        given: A Keras model, a path, or None for the one that the export names.
+        exported: The metadata of the export.
+    """
+
+    def __init__(
+        self, given: keras.Model | str | None, exported: metadata.ExportMetadata | None
+    ) -> None:
+        self._given, self._exported = given, exported
+        self._opened = cache(self._open)
+
+    def classifier(self) -> Classifier | None:
+        """The run or weights file; None for a Keras model, which has no labels and no preprocessing."""
+        return None if isinstance(self._given, keras.Model) else self._opened()
+
+    def model(self) -> keras.Model:
+        """The Keras model."""
+        return self._given if isinstance(self._given, keras.Model) else self._opened().model
+
+    def _open(self) -> Classifier:
+        path = self._given or _origin(self._exported)
+        is_run = Path(path).is_dir()
+        return open_classifier(
+            path, None if is_run or self._exported is None else self._exported.network
+        )
+
+
+def _run_labels(
+    folder: Path,
+    exported: metadata.ExportMetadata | None,
+    network: _Network,
+    labels: Sequence[str] | None,
+) -> str:
+    origin = exported.origin if exported else None
+    if labels is None and origin and origin.labels:
+        labels = read_class_names(origin.labels)
+    if labels is None:
+        classifier = network.classifier()
+        labels = classifier.labels if classifier else None
+    return record_checks.check_run_labels(folder, labels)
+
+
+def _settings(
+    graph: Any, exported: metadata.ExportMetadata | None, network: _Network, log: Check
+) -> str:
+    try:
+        classifier = network.classifier()
+    except CheckSkippedError:
+        classifier = None
+    records = int(log.detail.split()[0]) if log.passed else None
+    return record_checks.check_settings(exported, classifier, graph, records)
 
 
 def _check(name: str, finding: Callable[..., str], *arguments: Any) -> Check:
@@ -83,24 +160,23 @@ def _first_line(error: Exception) -> str:
 
 
 def _running(
-    folder: Path, model: keras.Model | None, known: bool, features: int | None
+    folder: Path,
+    exported: metadata.ExportMetadata | None,
+    network: _Network,
+    log: Check,
+    known: bool,
 ) -> Iterator[Check]:
     """Makes the checks of the outputs; one child process runs all requests.
 
     known: the signatures are the contract's, so that outputs can be read.
-    features: the width of the feature vector; None where it has none.
     """
-    log = _check("warm-up", _read_log, folder)
     runs: list[SampleRun] = []
+    probes = probe_images.probe_images(exported.pixel_limit) if exported and known else ()
 
     def run() -> str:
-        runs.append(
-            runtime_checks.run_sample_requests(
-                folder,
-                warmup.read_warmup(folder) if log.passed else (),
-                features=features is not None,
-            )
-        )
+        warm = warmup.read_warmup(folder) if log.passed else ()
+        has_features = exported is not None and exported.features is not None
+        runs.append(runtime_checks.run_sample_requests(folder, warm, probes, features=has_features))
         return runtime_checks.every_signature_runs(runs[0])
 
     def of_run(finding: Callable[..., str], *arguments: Any) -> str:
@@ -110,13 +186,48 @@ def _running(
             raise CheckSkippedError("the signatures are not the contract's")
         return finding(runs[0], *arguments)
 
+    def of_probes(
+        run: SampleRun, finding: Callable[..., str], *arguments: Callable[[], Any]
+    ) -> str:
+        if exported is None:
+            raise CheckSkippedError("the export does not say how images are prepared")
+        return finding(run, prepared(), *(argument() for argument in arguments))
+
+    def prepared() -> Prepared:
+        assert exported is not None  # of_probes has looked
+        return probe_images.prepare_probes(exported.preprocessing, exported.pixel_limit)
+
+    def preprocessing() -> Any:
+        return exported and exported.preprocessing
+
+    def precision() -> Any:
+        return exported and exported.precision
+
     yield _check("C++ loader", run)
     yield _check("probabilities", of_run, runtime_checks.are_probabilities)
-    yield _check("top classes", of_run, _names_follow_scores, folder)
+    yield _check("top classes", of_run, _names_follow_scores, folder, exported)
+    yield _check("statuses", of_run, of_probes, runtime_checks.statuses_match)
     # Loaded once for both, and not at all where there are no outputs to compare with.
     load = cache(lambda: runtime_checks.load_in_python(folder))
     yield _check("Python loader", of_run, _as_in_python, load)
-    yield _check("Keras model", of_run, _as_in_keras, folder, load, model)
+    yield _check(
+        "preprocessing",
+        of_run,
+        of_probes,
+        runtime_checks.as_prepared,
+        preprocessing,
+        lambda: runtime_checks.network_of(load()),
+        precision,
+    )
+    yield _check(
+        "Keras model",
+        of_run,
+        of_probes,
+        runtime_checks.as_in_keras,
+        preprocessing,
+        network.model,
+        precision,
+    )
     yield _check("one bad image", of_run, runtime_checks.bad_image_fails_alone)
     yield _check("warm-up", of_run, runtime_checks.warm_up_replays) if log.passed else log
 
@@ -130,28 +241,19 @@ def _read_log(folder: Path) -> str:
         raise CheckFailedError(str(error)) from error
 
 
-def _names_follow_scores(run: SampleRun, folder: Path) -> str:
-    return runtime_checks.names_follow_scores(run, read_labels(folder / static_checks.LABELS_FILE))
+def _names_follow_scores(
+    run: SampleRun, folder: Path, exported: metadata.ExportMetadata | None
+) -> str:
+    labels = (
+        exported.contents.labels
+        if exported and exported.contents
+        else read_labels(folder / static_checks.LABELS_FILE)
+    )
+    return runtime_checks.names_follow_scores(run, labels)
 
 
 def _as_in_python(run: SampleRun, load: Callable[[], Any]) -> str:
     return runtime_checks.as_in_python(run, load())
-
-
-def _as_in_keras(
-    run: SampleRun, folder: Path, load: Callable[[], Any], model: keras.Model | None
-) -> str:
-    exported = metadata.read_metadata(folder)
-    model = model or _open(_origin(exported), exported)
-    return runtime_checks.as_in_keras(
-        run, load(), model, exported.precision if exported else "float32"
-    )
-
-
-def _open(path: str, exported: metadata.ExportMetadata | None) -> keras.Model:
-    """The network of a run folder, or of a weights file, which belongs to the network that was exported."""
-    is_run = Path(path).is_dir()
-    return open_classifier(path, None if is_run or exported is None else exported.network).model
 
 
 def _origin(exported: metadata.ExportMetadata | None) -> str:

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of TensorFlow that it does not document."""
+
+from __future__ import annotations
+
+from inception_tf.host.private_names import PrivateName, PrivateNames
+
+__all__ = ["TENSORFLOW"]
+
+# TensorFlow's public API can switch it on, and neither ask nor switch it off again.
+_CONFIG = "tensorflow.python.framework.config"
+_DETERMINISM = "leaving the process as a run found it"
+
+TENSORFLOW = PrivateNames(
+    "tensorflow>=2.20,<2.21",
+    (
+        PrivateName(_CONFIG, "disable_op_determinism", _DETERMINISM),
+        PrivateName(_CONFIG, "is_op_determinism_enabled", _DETERMINISM),
+        PrivateName(
+            "tensorflow.python.saved_model.pywrap_saved_model.fingerprinting",
+            "CreateFingerprintDef",
+            "comparing an export with the hashes that were written",
+        ),
+    ),
+)
