@@ -62,7 +62,8 @@ def test_the_width_is_in_the_metadata_and_verify_runs_the_signature(model, folde
         *("serving_default", "image_tensor", "classify", "features", "__saved_model_init_op"),
     }
     checks = {check.name: check for check in verify(folder, model)}
-    assert [check for check in checks.values() if not check.passed] == []
+    undone = [check.name for check in checks.values() if not check.passed]
+    assert undone == ["run's labels"]  # a Keras model has none
     assert f"D = {WIDTH}" in checks["signatures"].detail
     assert "features" in checks["signatures"].detail
 

@@ -250,7 +250,7 @@ def test_exports_at_the_same_time_each_get_a_number(tmp_path):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch, there):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(warmup, "write_warmup", fail)
