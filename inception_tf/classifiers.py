@@ -17,7 +17,7 @@ from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
 from inception_tf.models import find_network
-from inception_tf.nn.network import LOGITS
+from inception_tf.nn.network import LOGITS, gives_several_classes
 from inception_tf.run_folder import Run
 from inception_tf.weights import load_weights
 from inception_tf.weights.convert import convert
@@ -40,6 +40,7 @@ __all__ = [
 
 
 RGB = 3  # input channels
+OF_THE_NETWORK = ("multi_label", "label_separator")  # settings of `data` that a run's network keeps
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Classifier:
     labels: tuple[str, ...] | None  # K class names; None where only their number is known
     preprocessing: Preprocessing
     temperature: float = 1.0  # that the logits were divided by
+    multi_label: bool = False  # the classes are independent, and an image shows any number of them
 
     @property
     def has_background(self) -> bool:
@@ -116,9 +118,13 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
 def _open_native(path: str, model: str | None) -> Classifier:
     """A weights file of this project, which says what it is."""
     found = describe_file(path, model)
-    built = _built(path, found.network, found.classes, found.preprocessing, found.switches)
+    switches = found.switches | {"classifier_activation": found.activation}
+    built = _built(path, found.network, found.classes, found.preprocessing, switches)
     load_weights(built, path, NATIVE)
-    return Classifier(path, found.network, built, built.output_shape[-1], None, found.preprocessing)
+    return Classifier(
+        *(path, found.network, built, built.output_shape[-1], None, found.preprocessing),
+        multi_label=gives_several_classes(built),
+    )
 
 
 def _limit(model: str | None) -> int | None:
@@ -200,7 +206,9 @@ def open_run(path: str | Path) -> Classifier:
         for variable in logits.weights:
             variable.assign(keras.ops.convert_to_numpy(variable) / temperature)
     return Classifier(
-        *(str(path), config.model.name, model, len(labels), labels, preprocessing), temperature
+        *(str(path), config.model.name, model, len(labels), labels, preprocessing),
+        temperature,
+        config.data.multi_label,
     )
 
 
@@ -218,11 +226,15 @@ def open_data(path: str, name: str | None = None, **reading: Any) -> Source:
     Raises:
         UserError: `name` is None and `path` is a weights file, which has no data set.
     """
+    run = Run(Path(path))
+    config = run.config().data if run.config_file.is_file() else None
     if name:
-        return open_source(name, **reading)
+        # What the network tells apart decides what its data is.
+        kept = {} if config is None else {key: getattr(config, key) for key in OF_THE_NETWORK}
+        return open_source(name, **(kept | reading))
     if Path(path).is_file():
         raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
-    config = Run(Path(path)).config().data
+    config = config or run.config().data  # its error, where there is no run
     return open_source(config.name, **(config.reading() | reading))
 
 
@@ -252,6 +264,9 @@ def align_classes(
     """
     for classifier in classifiers:
         _check_order(classifier)
+    if split.targets is not None or any(classifier.multi_label for classifier in classifiers):
+        _check_multi_label(classifiers, source, split)
+        return [Alignment(0, "")] * len(classifiers)
     counted = _counts_background(classifiers, source, split, label_offset)
     aligned = [_align(classifier, source, split, counted) for classifier in classifiers]
     kinds = {classifier.classes - classifier.has_background for classifier in classifiers}
@@ -267,6 +282,28 @@ def align_classes(
             f"an image has label 0, the background, which {without} does not have; evaluate on images of its classes"
         )
     return aligned
+
+
+def _check_multi_label(classifiers: Sequence[Classifier], source: Source, split: Split) -> None:
+    """Checks that networks of independent classes were trained for those of multi-label data."""
+    for classifier in classifiers:
+        if not classifier.multi_label:
+            raise UserError(
+                f"{classifier.name} gives each image one class, and the others here give several; evaluate them one by"
+                " one"
+                if any(other.multi_label for other in classifiers)
+                else f"{classifier.name} gives each image one class, and {source.name} is read with several"
+            )
+        if split.targets is None:
+            raise UserError(
+                f"{classifier.name} gives an image several classes, and {source.name} is read with one"
+            )
+        if classifier.labels is not None and classifier.labels != source.labels:
+            ours, theirs = (", ".join(labels) for labels in (classifier.labels, source.labels))
+            raise UserError(
+                f"{classifier.name} has the classes {ours}, and {source.name} has {theirs}; evaluate on data with the"
+                " same classes"
+            )
 
 
 def _counts_background(

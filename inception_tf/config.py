@@ -52,6 +52,8 @@ SOURCE_KEYS = (
     "nested",
     "key",
     "bits",
+    "multi_label",
+    "label_separator",
 )  # how a data source is read
 SHUFFLE = ("full", "weak", "block")
 PHOTOMETRIC = ("full", "reduced", "none")
@@ -163,6 +165,14 @@ class DataConfig:
     key: str | None = setting(
         None, "features of TFRecord files, image=KEY,label=KEY; null: slim's, or TFDS'"
     )
+    multi_label: bool = setting(
+        False,
+        "an image shows any number of classes: images of equal bytes in several class folders, or a csv: file with"
+        " several labels",
+    )
+    label_separator: str = setting(
+        "|", "between the labels in one cell of a csv: file, of multi-label data"
+    )
     cache: str | None = setting(
         None, "where decoded images are kept: memory, or a folder; null: nowhere"
     )
@@ -228,6 +238,10 @@ class DataConfig:
     def reading(self) -> dict:
         """The arguments of `open_source` beside the name."""
         return {key: getattr(self, key) for key in SOURCE_KEYS}
+
+    def classifier_activation(self) -> str:
+        """What makes probabilities of the logits: of classes that exclude each other, or of independent ones."""
+        return "sigmoid" if self.multi_label else "softmax"
 
 
 @dataclass(frozen=True)
@@ -593,6 +607,11 @@ def _check_ranges(config: Config) -> None:
         raise UserError(
             f"data.balance draws images in an order of its own; take data.shuffle=full with it, not"
             f" {config.data.shuffle}"
+        )
+    if config.data.balance and config.data.multi_label:
+        raise UserError(
+            "data.balance draws an image for its class, and with data.multi_label it has several; take"
+            " training.class_weights=balanced instead"
         )
     _check_service(config.data)
 

@@ -159,6 +159,7 @@ class Run:
             config.model.name,
             classes=classes,
             input_shape=(size, size, 3),
+            classifier_activation=config.data.classifier_activation(),
             **config.model.structure(),
         )
         load_weights(model, self.model_file)  # all of them, the classifier too

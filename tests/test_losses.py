@@ -10,12 +10,14 @@ import ramps
 from sklearn.utils.class_weight import compute_class_weight
 
 from inception_tf.config import Config
+from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
 from inception_tf.training.losses import class_weights, make_loss
 
 LABELS = ("cat", "dog", "emu")
 WEIGHTS = (0.5, 2.0, 0.0)
 CLASSES = np.array([0, 1, 1, 2, 0, 1])
+SPLIT = Split(np.zeros((6, 1, 1, 3), np.uint8), CLASSES)
 LOGITS = 3 * ramps.uniform("logits", (6, 3))
 ONE_HOT = np.eye(3, dtype=np.float32)[CLASSES]
 
@@ -51,14 +53,14 @@ def test_focal_loss_is_its_papers_formula():
 
 def test_balanced_weights_are_scikit_learns():
     expected = compute_class_weight("balanced", classes=np.arange(3), y=CLASSES)
-    np.testing.assert_allclose(class_weights("balanced", CLASSES, LABELS), expected)
-    assert class_weights("balanced", CLASSES, (*LABELS, "fox"))[3] == 0
-    assert class_weights(None, CLASSES, LABELS) is None
+    np.testing.assert_allclose(class_weights("balanced", SPLIT, LABELS), expected)
+    assert class_weights("balanced", SPLIT, (*LABELS, "fox"))[3] == 0
+    assert class_weights(None, SPLIT, LABELS) is None
 
 
 def test_classes_are_weighted_by_name():
-    assert class_weights({"dog": 3}, CLASSES, LABELS) == (1.0, 3.0, 1.0)
-    assert class_weights({3: 2.5}, CLASSES, ("2", "3")) == (1.0, 2.5)
+    assert class_weights({"dog": 3}, SPLIT, LABELS) == (1.0, 3.0, 1.0)
+    assert class_weights({3: 2.5}, SPLIT, ("2", "3")) == (1.0, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,7 @@ def test_classes_are_weighted_by_name():
 )
 def test_a_wrong_weight_is_one_sentence(chosen, sentence):
     with pytest.raises(UserError) as error:
-        class_weights(chosen, CLASSES, LABELS)
+        class_weights(chosen, SPLIT, LABELS)
     assert sentence in str(error.value)
 
 

@@ -24,9 +24,9 @@ OF_AN_IMAGE = (
     *map(model_garden.AutoAugment, AUTOAUGMENT_POLICIES),
 )
 OF_A_BATCH = (
-    model_garden.MixupAndCutmix(4, 0.2, 0.0),
-    model_garden.MixupAndCutmix(4, 0.0, 1.0),
-    model_garden.MixupAndCutmix(4, 0.2, 1.0),
+    model_garden.MixupAndCutmix(0.2, 0.0),
+    model_garden.MixupAndCutmix(0.0, 1.0),
+    model_garden.MixupAndCutmix(0.2, 1.0),
 )
 # What a second process computes, too: the first pixels of a stream in parallel, as a hash.
 STREAM = f"""
@@ -38,7 +38,7 @@ from inception_tf.data.augmentation import model_garden as garden
 def stream_hash():
     image = tf.random.stateless_uniform(({SIZE}, {SIZE}, 3), (5, 6), 0, 255)
     each = (garden.RandAugment(1, 9.0), garden.AutoAugment("simple"), garden.RandomErasing(1.0))
-    mix = garden.MixupAndCutmix(4, 0.2, 1.0)
+    mix = garden.MixupAndCutmix(0.2, 1.0)
     def example(position):
         x = image
         for index, distortion in enumerate(each):
@@ -192,7 +192,7 @@ def test_a_move_is_the_same_share_of_a_small_image_as_of_a_large_one(size):
 
 def test_mixup_shares_labels_as_it_shares_pixels(batch):
     images, labels = batch
-    mixed, shared = model_garden.MixupAndCutmix(4, 1.0, 0.0)(images, labels, (1, 2))
+    mixed, shared = model_garden.MixupAndCutmix(1.0, 0.0)(images, labels, (1, 2))
     # Image i is 50 * i, its partner 50 * (5 - i): the share can be read off any pixel.
     level = tf.range(6, dtype=tf.float32) * 50
     kept = (mixed[:, 0, 0, 0] - level[::-1]) / (level - level[::-1])
@@ -205,7 +205,7 @@ def test_cutmix_shares_labels_by_the_area_that_is_seen(batch):
     images, labels = batch
     areas = []
     for seed in range(20):
-        mixed, shared = model_garden.MixupAndCutmix(4, 0.0, 1.0)(images, labels, (seed, 2))
+        mixed, shared = model_garden.MixupAndCutmix(0.0, 1.0)(images, labels, (seed, 2))
         kept = tf.reduce_mean(tf.cast(mixed == images, tf.float32), axis=(1, 2, 3))
         expected = kept[:, None] * labels + (1 - kept[:, None]) * labels[::-1]
         np.testing.assert_allclose(shared, expected, atol=1e-5)
@@ -218,7 +218,7 @@ def test_cutmix_shares_labels_by_the_area_that_is_seen(batch):
 
 
 def test_with_both_alphas_some_batches_are_mixed_up_and_others_cut(batch):
-    mix = _traced(model_garden.MixupAndCutmix(4, 1.0, 1.0), (None, SIZE, SIZE, 3), (None, 4))
+    mix = _traced(model_garden.MixupAndCutmix(1.0, 1.0), (None, SIZE, SIZE, 3), (None, 4))
     levels = set(range(0, 300, 50))
     cut = [
         set(np.unique(mix(*batch, tf.constant([seed, 0], tf.int64))[0])) <= levels
@@ -268,8 +268,8 @@ def test_policies_are_the_gardens():
         (lambda: model_garden.RandAugment(2, 9.0), "data.auto_augment 'randaugment' needs"),
         (lambda: model_garden.AutoAugment("v0"), "data.auto_augment 'autoaugment' needs"),
         (lambda: model_garden.RandomErasing(0.5), "data.random_erasing needs"),
-        (lambda: model_garden.MixupAndCutmix(4, 0.2, 0.0), "data.mixup_alpha needs"),
-        (lambda: model_garden.MixupAndCutmix(4, 0.0, 1.0), "data.cutmix_alpha needs"),
+        (lambda: model_garden.MixupAndCutmix(0.2, 0.0), "data.mixup_alpha needs"),
+        (lambda: model_garden.MixupAndCutmix(0.0, 1.0), "data.cutmix_alpha needs"),
     ],
 )
 def test_without_the_garden_the_extra_to_install_is_named(monkeypatch, build, sentence):

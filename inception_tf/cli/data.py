@@ -97,8 +97,6 @@ def command(data, reading, preview, check, split, size, recipe, settings):
 
 def _description(source: Source, *more_warnings: str | None) -> str:
     """Images by split, files that are not read by reason, warnings, and images by class."""
-    import numpy as np
-
     from inception_tf.cli.render import table
     from inception_tf.errors import printable
 
@@ -116,9 +114,7 @@ def _description(source: Source, *more_warnings: str | None) -> str:
     if warnings:
         parts.append("\n".join(f"warning: {warning}" for warning in warnings))
     if source.labels:
-        counts = [
-            np.bincount(s.classes, minlength=len(source.labels)) for s in source.splits.values()
-        ]
+        counts = [split.class_counts(len(source.labels)) for split in source.splits.values()]
         classes = zip(map(printable, source.labels), *counts, strict=True)
         by_class = [(index, *row) for index, row in enumerate(classes)]
         parts.append(table(("class", "name", *source.splits), by_class))
@@ -137,6 +133,7 @@ def _checked(source: Source, equal: list[EqualImages]) -> str:
     from inception_tf.host.progress import progress_bar
 
     rows = []
+    readable = 0
     by_class = np.zeros((2, len(source.labels)), np.int64)  # images, and those that can be read
     for name, split in source.splits.items():
         bad = BadImages(split, limit=1.0)
@@ -145,15 +142,16 @@ def _checked(source: Source, equal: list[EqualImages]) -> str:
             try:
                 for _, index in batches:
                     bar.update(len(index))
-                    np.add.at(by_class[1], split.classes[index.numpy()], 1)
+                    readable += len(index)
+                    by_class[1] += split.take(index.numpy()).class_counts(len(source.labels))
             except Exception as error:
                 failure = bad.failure()
                 if failure:
                     raise failure from error
                 raise
-        np.add.at(by_class[0], split.classes, 1)
+        by_class[0] += split.class_counts(len(source.labels))
         rows += [(name, image, reason) for image, reason in sorted(bad.reasons.items())]
-    parts = [f"decoded: {by_class[1].sum():,} images, {len(rows):,} cannot be read"]
+    parts = [f"decoded: {readable:,} images, {len(rows):,} cannot be read"]
     lost = np.flatnonzero((by_class[0] > 0) & (by_class[1] == 0))
     if len(lost):
         names = ", ".join(f"'{source.labels[index]}'" for index in lost)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,11 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     help="Fit the number that the run's logits are divided by, and keep it in the run for `export` and `predict`.",
 )
 @click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Of multi-label data: the probability from which on a class is predicted.  [default: 0.5]",
+)
+@click.option(
     "--max-bad",
     type=click.FloatRange(0, 1),
     default=0.01,
@@ -103,10 +109,13 @@ def command(
     mistakes,
     reliability,
     fits,
+    threshold,
     max_bad,
     json_file,
 ):
     """Measure top-1 and top-5 accuracy; several runs or files form an ensemble, with averaged probabilities.
+
+    Of multi-label data it is mean average precision, and what a threshold gives.
 
     \b
     inception-tf evaluate runs/digits --data digits
@@ -115,10 +124,19 @@ def command(
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics, tables
     from inception_tf.evaluation.calibration import expected_calibration_error
+    from inception_tf.evaluation.multi_label import (
+        confusion_matrices,
+        label_metrics,
+        multi_label_metrics,
+    )
+    from inception_tf.inference.prediction import THRESHOLD
 
     _check(paths, fits, table_file)
     source = open_data(paths[0], data, **reading)
     chosen = source.split(split)
+    several = chosen.targets is not None
+    _check_single(several, fits, confusion, reliability, threshold)
+    threshold = THRESHOLD if threshold is None else threshold
     classifiers = [
         open_classifier(path, model)
         for path, model in zip(paths, _each(models, paths), strict=True)
@@ -132,31 +150,42 @@ def command(
         for classifier, one in zip(classifiers, aligned, strict=True)
     ]
     whole = metrics.ensemble(predictions)
-    results = [dict(metrics.accuracy_metrics(one)) for one in (*predictions, whole)]
+    measure = (
+        partial(multi_label_metrics, threshold=threshold) if several else metrics.accuracy_metrics
+    )
+    results = [dict(measure(one)) for one in (*predictions, whole)]
     fewest = min(range(len(classifiers)), key=lambda number: classifiers[number].classes)
     labels = _labels(classifiers[fewest], source, aligned[fewest].shift)
 
     if len(classifiers) > 1:
         echo(_table(classifiers, results, crops) + "\n")
-    if per_class:
-        echo(_by_class(whole, labels) + "\n")
-    results[-1] |= {
-        "expected_calibration_error": expected_calibration_error(whole),
-        "temperature": classifiers[0].temperature if len(classifiers) == 1 else None,
-        "classes": tables.class_metrics(whole, labels),
-        "confusion": metrics.confusion_matrix(whole).tolist(),
-    }
-    echo(_lines(results[-1], bad))
+    if several:
+        classes = label_metrics(whole, labels, threshold)
+        if per_class:
+            echo(_by_label(classes) + "\n")
+        # Keys that others read, of accuracies that there are not.
+        results[-1] |= {
+            "top1": None,
+            "top5": None,
+            "classes": classes,
+            "confusion": confusion_matrices(whole, threshold).tolist(),
+        }
+        echo("\n".join(_label_lines(results[-1]) + _count_lines(results[-1], bad)))
+    else:
+        if per_class:
+            echo(_by_class(whole, labels) + "\n")
+        results[-1] |= _single_label(whole, classifiers, labels)
+        echo("\n".join(_lines(results[-1]) + _count_lines(results[-1], bad)))
     if fits:
         echo(_fit(classifiers[0], whole, source, split))
     if table_file:
-        tables.write_rows(tables.image_rows(whole, chosen, labels), Path(table_file))
+        tables.write_rows(tables.image_rows(whole, chosen, labels, threshold), Path(table_file))
     title = f"{', '.join(dict.fromkeys(m.network for m in classifiers))} on {source.name}"
     if mistakes:
         from inception_tf.evaluation.plots import draw_mistakes
 
         shown = classifiers[0].preprocessing
-        draw_mistakes(whole, chosen, labels, shown, Path(mistakes), title)
+        draw_mistakes(whole, chosen, labels, shown, Path(mistakes), title, threshold)
     if reliability:
         from inception_tf.evaluation.calibration import reliability_bins
         from inception_tf.evaluation.plots import draw_reliability
@@ -182,6 +211,36 @@ def _check(paths, fits, table_file):
         raise UserError(
             f"{table_file} ends in neither .csv nor .parquet; its ending decides the format"
         )
+
+
+def _check_single(several, fits, confusion, reliability, threshold):
+    """What is only for images with one class, or only for those with several, before any work."""
+    from inception_tf.errors import UserError
+
+    if threshold is not None and not several:
+        raise UserError(
+            "--threshold is for multi-label data; here the best class of an image counts"
+        )
+    given = {"--temperature": fits, "--confusion": confusion, "--reliability": reliability}
+    option = next((name for name, value in given.items() if several and value), None)
+    if option:
+        raise UserError(
+            f"{option} is for images with one class each, and these have several; --per-class and --json FILE have"
+            " the right and wrong decisions on each class"
+        )
+
+
+def _single_label(whole: Predictions, classifiers: list[Classifier], labels: list[str]) -> dict:
+    """What is reported of images with one class beside the accuracies."""
+    from inception_tf.evaluation import metrics, tables
+    from inception_tf.evaluation.calibration import expected_calibration_error
+
+    return {
+        "expected_calibration_error": expected_calibration_error(whole),
+        "temperature": classifiers[0].temperature if len(classifiers) == 1 else None,
+        "classes": tables.class_metrics(whole, labels),
+        "confusion": metrics.confusion_matrix(whole).tolist(),
+    }
 
 
 def _fit(
@@ -248,7 +307,7 @@ def _labels(classifier, source, shift):
     return [(named | background).get(k, str(k)) for k in range(classifier.classes)]
 
 
-def _lines(result: dict, bad: BadImages) -> str:
+def _lines(result: dict) -> list[str]:
     lines = []
     for name in ("top1", "top5")[: 1 if len(result["classes"]) <= TRIVIAL else 2]:
         low, high = result[f"{name}_interval"]
@@ -257,9 +316,25 @@ def _lines(result: dict, bad: BadImages) -> str:
             f" (95 %: {1 - high:.2%} to {1 - low:.2%})"
         )
     lines.append(f"calibration error: {result['expected_calibration_error']:.2%}")
-    lines.append(f"images: {result['images']}, skipped: {bad.count}")
-    lines += [f"  {name}: {reason}" for name, reason in sorted(bad.reasons.items())]
-    return "\n".join(lines)
+    return lines
+
+
+def _label_lines(result: dict) -> list[str]:
+    """The scores of multi-label data."""
+    shown = sum(one["images"] > 0 for one in result["classes"])
+    none = len(result["classes"]) - shown
+    more = f" ({none} more are on no image)" if none else ""
+    mean = "-" if result["map"] is None else f"{result['map']:.2%}"
+    decided = ", ".join(f"{name} {result[name]:.2%}" for name in ("precision", "recall", "f1"))
+    return [
+        f"mean average precision: {mean} over {shown} classes{more}",
+        f"at threshold {result['threshold']:g}: {decided}; all classes right on {result['exact']:.2%} of the images",
+    ]
+
+
+def _count_lines(result: dict, bad: BadImages) -> list[str]:
+    lines = [f"images: {result['images']}, skipped: {bad.count}"]
+    return lines + [f"  {name}: {reason}" for name, reason in sorted(bad.reasons.items())]
 
 
 def _table(classifiers: list[Classifier], results: list[dict], crops: int) -> str:
@@ -269,11 +344,34 @@ def _table(classifiers: list[Classifier], results: list[dict], crops: int) -> st
     names = [(m.network, f"{m.preprocessing.size}x{m.preprocessing.size}", 1) for m in classifiers]
     sizes = sorted({size for _, size, _ in names})
     names.append(("ensemble", ", ".join(sizes), len(classifiers)))
+    columns: tuple[str, ...]
+    scores: list[tuple[str, ...]]
+    if "map" in results[0]:
+        columns = (*COLUMNS[:4], "mean average precision")
+        scores = [("-" if r["map"] is None else f"{r['map']:.2%}",) for r in results]
+    else:
+        columns = COLUMNS
+        scores = [(f"{1 - r['top1']:.2%}", f"{1 - r['top5']:.2%}") for r in results]
     rows = [
-        (name, size, crops, count, f"{1 - r['top1']:.2%}", f"{1 - r['top5']:.2%}")
-        for (name, size, count), r in zip(names, results, strict=True)
+        (name, size, crops, count, *score)
+        for (name, size, count), score in zip(names, scores, strict=True)
     ]
-    return table(COLUMNS, rows)
+    return table(columns, rows)
+
+
+def _by_label(classes: list[dict]) -> str:
+    from inception_tf.cli.render import table
+
+    names = ("average_precision", *JUDGED)
+    rows = [
+        (
+            one["name"],
+            one["images"],
+            *("-" if one[name] is None else f"{one[name]:.2%}" for name in names),
+        )
+        for one in classes
+    ]
+    return table(("class", "images", "average precision", *JUDGED), rows)
 
 
 def _by_class(predictions: Predictions, labels: list[str]) -> str:

@@ -123,6 +123,13 @@ def command(context, path, model, labels, to, version, format, reading, **settin
         raise UserError(
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
+    if classifier.multi_label and not is_saved_model:
+        raise UserError(
+            f"--format {format} compares top-1 accuracy, and {path} gives an image several classes; export it as"
+            f" {SAVED_MODEL}"
+        )
+    if context.get_parameter_source("top") is click.core.ParameterSource.DEFAULT:
+        settings["top"] = None  # as many as the network asks for
     given = {name: settings[name] for name in allowed if settings.get(name) not in (None, ())}
     given |= {"version": version, "origin": Origin.from_files(path, _weights(path), labels)}
     write = (

@@ -16,6 +16,8 @@ from inception_tf.errors import UserError
 __all__ = ["command"]
 
 USER_MISTAKE = 2
+TOP = 5  # classes of a prediction
+MOST = 100_000  # classes, more than any network has
 
 
 @click.command("predict")
@@ -28,6 +30,11 @@ USER_MISTAKE = 2
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @top_option()
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="The lowest probability of a class that is listed.  [default: 0.5 of multi-label networks, else none]",
+)
 @AS_JSON
 @click.option("--model", help="The network of a weights file that does not say it.")
 @click.option(
@@ -59,13 +66,28 @@ USER_MISTAKE = 2
     show_default=True,
     help="Seconds that a server may take per request.",
 )
-def command(path, images, top, as_json, model, labels, explain, endpoint, exported, timeout):
+@click.pass_context
+def command(
+    context,
+    path,
+    images,
+    top,
+    threshold,
+    as_json,
+    model,
+    labels,
+    explain,
+    endpoint,
+    exported,
+    timeout,
+):
     """Classify images with a run, a weights file, an exported SavedModel or a server.
 
     IMAGE is a file, a folder with all images below it, or a pattern in quotes, such as 'photos/**/*.jpg'.
     ADDRESS is http://host:8501/v1/models/NAME or grpc://host:8500/v1/models/NAME, of TensorFlow Serving
     or (http) KServe, or either with /v2/models/NAME, of Triton, OpenVINO Model Server, MLServer or KServe;
     https, grpcs, and /versions/V or (v1) /labels/L after the name work as well.
+    A multi-label network's answer is every class from the threshold on, or the --top best of them.
     An image that cannot be read is reported on stderr, the others are classified, and the exit code is 2.
 
     \b
@@ -75,6 +97,7 @@ def command(path, images, top, as_json, model, labels, explain, endpoint, export
     inception-tf predict http://localhost:8000/v2/models/digits digit.png --export saved_models/digits-triton
     """
     from inception_tf.cli.render import table
+    from inception_tf.data.skipped import OK
     from inception_tf.data.sources.images import find_images
     from inception_tf.serving.client.address import is_address
 
@@ -84,35 +107,48 @@ def command(path, images, top, as_json, model, labels, explain, endpoint, export
         raise UserError(f"--export is for a server's address; {path} is none")
     files = find_images(images)
     is_file = not is_address(path) and not Path(path).is_dir()
+    if context.get_parameter_source("top") is click.core.ParameterSource.DEFAULT:
+        top = None
     if is_address(path):
         _refuse(explain or model or labels, "a server", path)
         from inception_tf.serving import Client
 
         with Client(path, timeout=timeout, export=exported) as client:
-            predictions = client.predict(files, top)
+            # All that the server lists, where a threshold decides.
+            found = client.predict(files, top or (TOP if threshold is None else MOST))
+        predictions = [prediction.above(threshold) for prediction in found]
     elif is_file or explain:
-        predictions = _predict_in_process(path, files, top, model, labels, explain, endpoint)
+        predictions = _predict_in_process(
+            path, files, top, threshold, model, labels, explain, endpoint
+        )
     else:
         _refuse(model or labels, "a folder with its own names", path)
         from inception_tf.serving.predict import predict
 
-        predictions = predict(path, files, top)
+        predictions = predict(path, files, top, threshold)
     if as_json:
         echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
-        rows = [(p.image, label, f"{score:.4f}") for p in predictions for label, score in p.top]
+        rows = [
+            row
+            for p in predictions
+            if p.status == OK
+            for row in [(p.image, label, f"{score:.4f}") for label, score in p.top]
+            or [(p.image, "-", "none above the threshold")]
+        ]
         if rows:
             echo(table(("image", "label", "score"), rows))
-    refused = [prediction for prediction in predictions if not prediction.top]
+    refused = [prediction for prediction in predictions if prediction.status != OK]
     for prediction in refused:
         echo(f"inception-tf: {prediction.image}: {prediction.status}", err=True)
     return USER_MISTAKE if refused else 0
 
 
-def _predict_in_process(path, files, top, model, labels, explained, endpoint):
+def _predict_in_process(path, files, top, threshold, model, labels, explained, endpoint):
     """The predictions of a run or of a weights file, and their heat maps."""
     from inception_tf.classifiers import open_classifier
     from inception_tf.data.labels import read_class_names
+    from inception_tf.inference.prediction import THRESHOLD
     from inception_tf.serving.image_classifier import ImageClassifier, function_of
 
     if Path(path).is_dir() and not (Path(path) / "config.yaml").is_file():
@@ -122,13 +158,17 @@ def _predict_in_process(path, files, top, model, labels, explained, endpoint):
         )
     found = open_classifier(path, model)
     names = read_class_names(labels) if labels else None
-    predictions = ImageClassifier(function_of(found, names)).predict(files, top)
+    if threshold is None and found.multi_label:
+        threshold = THRESHOLD
+    # The best class is explained, whatever its probability.
+    best = top or (TOP if threshold is None else found.classes)
+    predictions = ImageClassifier(function_of(found, names)).predict(files, best)
     if explained:
         from inception_tf.serving.explain import explain
 
         explain(found, predictions, Path(explained), endpoint)
         echo(f"inception-tf: heat maps are in {explained}", err=True)
-    return predictions
+    return [prediction.above(threshold) for prediction in predictions]
 
 
 def _refuse(given: object, what: str, path: str) -> None:

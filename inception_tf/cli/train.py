@@ -109,19 +109,30 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
         bar.close()
     if not is_chief:
         return
-    result, best = report["result"], report["best"]
-    # Of five classes or fewer every answer is among the best five.
-    top5 = f", top-5 {result['val_top5']:.2%}" if report["classes"] > TRIVIAL else ""
-    kept = f"of epoch {result['epoch']}" if report["keep"] == "best" else "of the last epoch"
-    echo(
-        f"{report['model']} on {report['data']}: top-1 {result['val_top1']:.2%}{top5} with the weights {kept}, after"
-        f" {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
-        f" {report['precision_reason']}); best top-1 {best['val_top1']:.2%} in epoch {best['epoch']}"
-    )
+    echo(_outcome(report))
     if config.model.weights:
         echo(f"images of the evaluation: {Preprocessing(**report['preprocessing'])}")
     echo(f"evaluate it: inception-tf evaluate {out} --data {config.data.name}")
     echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
+
+
+def _outcome(report: dict) -> str:
+    """The scores of the result and of the best epoch, as a sentence."""
+    result, best = report["result"], report["best"]
+    if "val_map" in result:
+        name, key = "mean average precision", "val_map"
+        scores = f"{name} {result[key]:.2%}"
+    else:
+        name, key = "top-1", "val_top1"
+        # Of five classes or fewer every answer is among the best five.
+        top5 = f", top-5 {result['val_top5']:.2%}" if report["classes"] > TRIVIAL else ""
+        scores = f"{name} {result[key]:.2%}{top5}"
+    kept = f"of epoch {result['epoch']}" if report["keep"] == "best" else "of the last epoch"
+    return (
+        f"{report['model']} on {report['data']}: {scores} with the weights {kept}, after"
+        f" {report['epochs']} epochs in {report['seconds']:.0f} s ({report['precision']}:"
+        f" {report['precision_reason']}); best {name} {best[key]:.2%} in epoch {best['epoch']}"
+    )
 
 
 def _dry_run(config: Config) -> str:

@@ -61,7 +61,7 @@ def cache_decoded(split: Split, cache: str | None) -> Split:
 
 
 def _cached(split: Split, images: np.ndarray | Records) -> Split:
-    return Split(images, split.classes, origin=split, damaged=split.damaged)
+    return Split(images, split.classes, origin=split, damaged=split.damaged, targets=split.targets)
 
 
 @tf.autograph.experimental.do_not_convert  # nothing to convert, and it would take seconds

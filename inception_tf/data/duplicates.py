@@ -22,7 +22,7 @@ from inception_tf.data.sources.splits import Records, Source, Split
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.files import cache_folder, open_regular, retry_lost, stat_regular
 
-__all__ = ["EqualImages", "duplicates_warning", "equal_images"]
+__all__ = ["EqualImages", "duplicates_warning", "equal_images", "first_of_equals"]
 
 ENDS = 4096  # bytes at a file's start and end that are compared before its whole content
 THREADS = 16
@@ -82,6 +82,35 @@ def equal_images(source: Source, most: int | None = None) -> list[EqualImages] |
     if kept:
         _keep(kept, [[one.train, one.split, one.image] for one in found])
     return found
+
+
+def first_of_equals(split: Split) -> np.ndarray:
+    """Find the images of one split that are the same file content; only files of equal sizes are opened.
+
+    Args:
+        split: Image files.
+
+    Returns:
+        (N,) int64: the index of the first image with the same bytes, which is an image's own if there is no other.
+
+    Raises:
+        UserError: A file cannot be read.
+    """
+    paths = [split.path(index) or "" for index in range(len(split))]
+    sizes = split.sizes if split.sizes is not None else _sizes(paths)
+    cached = _CachedHashes(paths)
+    keys = sizes.astype(np.uint64)
+    # Each comparison is made among what the one before it found equal; the ends of a small file are all of it.
+    for hash_file, at_least in ((_hash_ends, 0), (cached.digest, 2 * ENDS + 1)):
+        _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+        shared = (counts[inverse] > 1) & (sizes >= at_least)
+        [found] = _of(hash_file, [paths], [np.flatnonzero(shared)])
+        # A file with no equal keeps a key of its own.
+        single = np.arange(len(paths), dtype=np.uint64)
+        keys = np.where(shared, found, np.where(counts[inverse] > 1, keys, single))
+    cached.save()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return first[inverse]
 
 
 def _kept_result(source: Source) -> Path | None:

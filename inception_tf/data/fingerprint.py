@@ -62,6 +62,8 @@ def fingerprint_split(split: Split) -> SplitFingerprint:
     else:
         contents = _hash([images] if images.dtype != object else images)
     digest = hashlib.sha256(np.ascontiguousarray(split.classes))
+    if split.targets is not None:
+        digest.update(np.ascontiguousarray(split.targets))
     for name in names:
         digest.update(f"{name}\n".encode(errors="surrogateescape"))
     return SplitFingerprint(len(split), digest.hexdigest(), contents)

@@ -73,7 +73,8 @@ def training_batches(
         bad: Counts the images that cannot be read; None: a new one.
 
     Returns:
-        A data set of (B, size, size, 3) float32 in [-1, 1] and (B, classes) float32 one-hot labels.
+        A data set of (B, size, size, 3) float32 in [-1, 1] and (B, classes) float32 one-hot labels, of multi-label
+        data a 1 for each class that an image shows.
 
     Raises:
         UserError: The split is smaller than a batch, or a setting needs a missing package or service.
@@ -99,7 +100,7 @@ def training_batches(
         batches = batches.map(lambda *parts: tuple(_merged(part) for part in parts))
     if config.service:
         batches = batches.apply(by_service(config.service)).take(epochs * steps - start)
-    mixed = augment.batch_distortions(config, classes)
+    mixed = augment.batch_distortions(config)
     if mixed:
         batches = batches.enumerate(start).map(
             lambda step, batch: _mixed(
@@ -130,11 +131,11 @@ def _readers(
     load = image_loader(split, resize, crop)
     load_stored = image_loader(split, resize, crop, stored_reader(split))
     load_safely = _patient(safe_loader(load, split, resize), bad)
-    labels = tf.constant(split.classes)
+    target = _target_reader(split, classes)
 
     def distorted(pixels, position, index):
         pixels = augment.distort(distortions, pixels, seed_for(seed, PIXEL_STREAM, position))
-        return images.ToUnit()(pixels), tf.one_hot(labels[index], classes)
+        return images.ToUnit()(pixels), target(index)
 
     def fast(position, index, *stored):
         crop_seed = seed_for(seed, CROP_STREAM, position)
@@ -213,12 +214,19 @@ def with_one_hot_labels(batches: tf.data.Dataset, split: Split, classes: int) ->
         classes: int. Number of classes.
 
     Returns:
-        A data set of pixels and (B, classes) float32 one-hot labels.
+        A data set of pixels and (B, classes) float32 one-hot labels, or multi-label ones.
     """
-    labels = tf.constant(split.classes)
-    return batches.map(
-        lambda pixels, index: (pixels, tf.one_hot(tf.gather(labels, index), classes))
-    )
+    target = _target_reader(split, classes)
+    return batches.map(lambda pixels, index: (pixels, target(index)))
+
+
+def _target_reader(split: Split, classes: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function from indices (...) to their targets (..., classes) float32."""
+    if split.targets is None:
+        labels = tf.constant(split.classes)
+        return lambda index: tf.one_hot(tf.gather(labels, index), classes)
+    targets = tf.constant(split.targets)
+    return lambda index: tf.cast(tf.gather(targets, index), tf.float32)
 
 
 def _group(batch_size: int) -> int:

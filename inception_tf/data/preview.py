@@ -60,7 +60,9 @@ def make_preview(
     chosen, evaluation = _readable(split, config, size, seed)
     count = len(chosen)
     # Each image is its own class, so that the label identifies it.
-    subset = dataclasses.replace(split.take(chosen), classes=np.arange(count, dtype=np.int64))
+    subset = dataclasses.replace(
+        split.take(chosen), classes=np.arange(count, dtype=np.int64), targets=None
+    )
     mixing = dataclasses.replace(config, batch_size=count)
     plain = dataclasses.replace(mixing, mixup_alpha=0.0, cutmix_alpha=0.0)
     stream = {"size": size, "classes": count, "seed": seed, "epochs": VERSIONS}
@@ -76,9 +78,8 @@ def make_preview(
         rows = one_hot.numpy().argmax(axis=1)
         training[rows, version] = pixels
         label_weights[rows, version] = mixed
-    return Preview(
-        training, label_weights, evaluation, tuple(labels[c] for c in split.classes[chosen])
-    )
+    names = tuple(", ".join(split.names(index, labels)) for index in chosen)
+    return Preview(training, label_weights, evaluation, names)
 
 
 def draw_preview(shown: Preview, path: Path, title: str) -> None:

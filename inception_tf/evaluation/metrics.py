@@ -38,14 +38,29 @@ NORMAL_95 = 1.959964  # standard deviations that hold 95 % of a normal distribut
 class Predictions:
     """The probabilities that one network, or an ensemble, gives for the readable images of a split."""
 
-    probabilities: np.ndarray  # (N, K) float32, rows sum to 1
+    probabilities: np.ndarray  # (N, K) float32; rows sum to 1, of multi-label data they need not
     classes: np.ndarray  # (N,) int64, the true classes
     # (N,) int64, of the images in the split; without an order of its own: 0, 1, 2 ...
     indices: np.ndarray = field(default=None)
+    targets: np.ndarray | None = None  # (N, K) uint8, all true classes of multi-label data
 
     def __post_init__(self) -> None:
         if self.indices is None:
             object.__setattr__(self, "indices", np.arange(len(self.classes)))
+
+    def names(self, row: int, labels: Sequence[str]) -> tuple[str, ...]:
+        """The names of the true classes of one image.
+
+        Args:
+            row: its number among these predictions.
+            labels: K class names.
+
+        Returns:
+            One name; of multi-label data any number.
+        """
+        if self.targets is None:
+            return (labels[self.classes[row]],)
+        return tuple(labels[place] for place in np.flatnonzero(self.targets[row]))
 
     def without_background(self) -> Predictions:
         """The predictions among all classes but the first, as a network without a background gives them."""
@@ -104,7 +119,8 @@ def predict_split(
     if not rows:
         raise UserError(f"none of the {len(split)} images can be read")
     found = np.concatenate(indices)
-    return Predictions(np.concatenate(rows), split.classes[found], found)
+    targets = None if split.targets is None else split.targets[found]
+    return Predictions(np.concatenate(rows), split.classes[found], found, targets)
 
 
 def ensemble(members: Sequence[Predictions]) -> Predictions:

@@ -4,27 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.mosaic import answer_tile, draw_mosaic, read_pixels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.splits import Split
 from inception_tf.evaluation.calibration import ReliabilityBin
 from inception_tf.evaluation.metrics import Predictions
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
+from inception_tf.inference.prediction import THRESHOLD, named_answers
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["draw_confusion", "draw_mistakes", "draw_reliability"]
 
-MISTAKES, MISTAKES_PER_ROW = 24, 6
+MISTAKES = 24
 MAX_LABELED = 30  # classes up to which each cell shows its count
 
 
@@ -63,6 +62,7 @@ def draw_mistakes(
     preprocessing: Preprocessing,
     path: Path,
     title: str,
+    threshold: float = THRESHOLD,
 ) -> int:
     """Draws the wrong answers that the network was most certain of, as a PNG, each with both names.
 
@@ -73,33 +73,42 @@ def draw_mistakes(
         preprocessing: what the network sees of an image.
         path: the file to write.
         title: the heading of the plot.
+        threshold: of multi-label data, from which probability on a class is predicted.
 
     Returns:
         How many are drawn, at most 24; with none, a figure that says so.
     """
-    best = predictions.probabilities.argmax(axis=1)
-    scores = predictions.probabilities.max(axis=1)
-    wrong = np.flatnonzero(best != predictions.classes)
-    wrong = wrong[np.argsort(-scores[wrong], kind="stable")][:MISTAKES]
-    rows = max(1, -(-len(wrong) // MISTAKES_PER_ROW))
-    figure = new_figure("--mistakes", 2.1 * MISTAKES_PER_ROW, 2.7 * rows + 0.6)
-    figure.suptitle(title if len(wrong) else f"{title}: no mistakes")
-    grid = figure.subplots(rows, MISTAKES_PER_ROW, squeeze=False).flat
-    for axes in grid:
-        axes.set_axis_off()
-    shown = split.take(predictions.indices[wrong])
-    steps = images.evaluation_steps(replace(preprocessing, scale="unit"))
-    batches = pipeline.evaluation_batches(shown, steps, batch_size=MISTAKES) if len(wrong) else ()
-    for pixels, places in batches:
-        for image, place in zip(pixels.numpy(), places.numpy(), strict=True):
-            one, axes = wrong[place], grid[place]
-            axes.imshow(np.clip((image + 1) / 2, 0, 1), interpolation="nearest")
-            name = Path(split.describe(int(predictions.indices[one]))).name
-            answer = f"predicted {labels[best[one]]} ({scores[one]:.0%})"
-            true = f"true {labels[predictions.classes[one]]}"
-            axes.set_title(f"{answer}\n{true}\n{_short(name)}", fontsize=8)
-    _save(figure, path)
-    return len(wrong)
+    wrong = _most_certain_mistakes(predictions, threshold)[:MISTAKES]
+    indices = predictions.indices[wrong]
+    pixels = read_pixels(split, indices, preprocessing)
+    tiles = []
+    for row, index in zip(wrong, indices.tolist(), strict=True):
+        if index not in pixels:
+            continue
+        found = named_answers(
+            predictions.probabilities[row],
+            labels,
+            None if predictions.targets is None else threshold,
+        )
+        name = Path(split.describe(index)).name
+        tiles.append(
+            answer_tile(pixels[index], predictions.names(row, labels), found, _short(name))
+        )
+    draw_mosaic(tiles, path, title if tiles else f"{title}: no mistakes", "--mistakes")
+    return len(tiles)
+
+
+def _most_certain_mistakes(predictions: Predictions, threshold: float) -> np.ndarray:
+    """The images with a wrong answer, the most certain first."""
+    probabilities = predictions.probabilities
+    if predictions.targets is None:
+        wrong = np.flatnonzero(probabilities.argmax(axis=1) != predictions.classes)
+        return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")]
+    shown = predictions.targets.astype(bool)
+    decided = probabilities >= threshold
+    apart = np.where(decided != shown, np.abs(probabilities - shown), 0.0).max(axis=1)
+    wrong = np.flatnonzero((decided != shown).any(axis=1))
+    return wrong[np.argsort(-apart[wrong], kind="stable")]
 
 
 def draw_reliability(bins: Sequence[ReliabilityBin], error: float, path: Path, title: str) -> None:

@@ -15,11 +15,13 @@ from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError, missing_package
 from inception_tf.evaluation.metrics import Predictions, confusion_matrix
 from inception_tf.host.atomic_io import atomic_path
+from inception_tf.inference.prediction import THRESHOLD, named_answers
 
 __all__ = ["FORMS", "class_metrics", "image_rows", "write_rows"]
 
 FORMS = (".csv", ".parquet")
 COLUMNS = ("path", "true", "predicted", "score", "correct")
+BETWEEN = "|"  # names of several classes
 
 
 def class_metrics(predictions: Predictions, labels: Sequence[str]) -> list[dict[str, Any]]:
@@ -49,7 +51,10 @@ def class_metrics(predictions: Predictions, labels: Sequence[str]) -> list[dict[
 
 
 def image_rows(
-    predictions: Predictions, split: Split, labels: Sequence[str]
+    predictions: Predictions,
+    split: Split,
+    labels: Sequence[str],
+    threshold: float = THRESHOLD,
 ) -> list[dict[str, Any]]:
     """Lists the image, its true class, its best class and whether they agree.
 
@@ -57,45 +62,44 @@ def image_rows(
         predictions: of images of `split`.
         split: for the images' names.
         labels: K class names.
+        threshold: of multi-label data, from which probability on a class is predicted.
 
     Returns:
-        A dict for each image that could be read, by `COLUMNS`; score: the best class' probability.
+        A dict for each image that could be read, by `COLUMNS`; score: the best class' probability.  Of multi-label
+        data, true and predicted are all classes, separated by bars, and every class has a column with its probability.
     """
-    best = predictions.probabilities.argmax(axis=1)
-    scores = predictions.probabilities.max(axis=1)
-    return [
-        dict(
-            zip(
-                COLUMNS,
-                (
-                    split.describe(int(i)),
-                    labels[true],
-                    labels[found],
-                    float(score),
-                    bool(true == found),
-                ),
-                strict=True,
-            )
+    several = predictions.targets is not None
+    rows = []
+    for row, probabilities in enumerate(predictions.probabilities):
+        true = predictions.names(row, labels)
+        found = named_answers(probabilities, labels, threshold if several else None)
+        predicted = [name for name, _ in found]
+        values = (
+            split.describe(int(predictions.indices[row])),
+            BETWEEN.join(true),
+            BETWEEN.join(name for name in labels if name in predicted),
+            float(probabilities.max()),
+            set(predicted) == set(true),
         )
-        for i, true, found, score in zip(
-            predictions.indices, predictions.classes, best, scores, strict=True
-        )
-    ]
+        each = zip(labels, probabilities.tolist(), strict=True) if several else ()
+        rows.append(dict(zip(COLUMNS, values, strict=True)) | {f"p({name})": p for name, p in each})
+    return rows
 
 
 def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Writes a table of `image_rows`, completely or not at all.
 
     Args:
-        rows: dicts with `COLUMNS`.
+        rows: dicts with equal keys, which are the columns.
         path: ends in .csv or .parquet.
 
     Raises:
         UserError: Another ending, or pyarrow is missing for .parquet.
     """
+    columns = tuple(rows[0]) if rows else COLUMNS
     if path.suffix == ".csv":
         lines = io.StringIO(newline="")
-        writer = csv.DictWriter(lines, COLUMNS)
+        writer = csv.DictWriter(lines, columns)
         writer.writeheader()
         writer.writerows(rows)
         with atomic_path(path) as temporary:
@@ -110,5 +114,5 @@ def write_rows(rows: Sequence[dict[str, Any]], path: Path) -> None:
     except ModuleNotFoundError as error:
         raise missing_package("a .parquet file", "pyarrow", "beam") from error
     with atomic_path(path) as temporary:
-        columns = {name: [row[name] for row in rows] for name in COLUMNS}
-        pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+        values = {name: [row[name] for row in rows] for name in columns}
+        pyarrow.parquet.write_table(pyarrow.table(values), temporary)

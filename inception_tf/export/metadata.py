@@ -130,6 +130,9 @@ class ExportMetadata:
     environment: dict[str, str | None]  # versions, and the commit of the code
     features: int | None = None  # width of the feature vector; None: without the signature
     contents: Contents | None = None  # None: of an export before these were written
+    multi_label: bool = (
+        False  # the probabilities are independent of each other, and need not sum to 1
+    )
 
 
 def write_metadata(folder: Path, metadata: ExportMetadata) -> None:

@@ -51,7 +51,7 @@ To choose versions or to serve several models, edit `{config}` and end the line 
 ```
 
 Each of `predictions` has `probabilities`, `top_classes`, `top_scores` and `status`: `ok`, or why this image was
-rejected; the other images of the request are classified all the same.  JPEG, PNG, still WebP, BMP and GIF (its first frame) are read, up to {pixels:,} pixels.
+rejected; the other images of the request are classified all the same.  JPEG, PNG, still WebP, BMP and GIF (its first frame) are read, up to {pixels:,} pixels.{several}
 
 ## Predict over gRPC
 
@@ -79,6 +79,11 @@ The server has no authentication and, over REST, no encryption: put a proxy in f
 limits the size of a request.
 """
 
+# Of a network whose classes are independent.
+_SEVERAL = """
+An image shows any number of classes: each probability is independent of the others, and a class is usually predicted
+where its own is at least 0.5."""
+
 
 def write_model_readme(folder: Path, name: str, classes: int, metadata: ExportMetadata) -> None:
     """Writes `model.config` and `README.md` beside the version folders.
@@ -97,5 +102,6 @@ def write_model_readme(folder: Path, name: str, classes: int, metadata: ExportMe
         image=IMAGE,
         config=MODEL_CONFIG_FILE,
         pixels=metadata.pixel_limit,
+        several=_SEVERAL if metadata.multi_label else "",
     )
     (folder / README_FILE).write_text(text, encoding="utf-8")

@@ -32,6 +32,7 @@ from inception_tf.export.served_network import (
 from inception_tf.export.signatures import ServingModule, contract_of
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
+from inception_tf.nn.network import gives_several_classes
 from inception_tf.savedmodel.versions import (
     VERSION_LIMIT,
     atomic_version,
@@ -41,6 +42,7 @@ from inception_tf.savedmodel.versions import (
 
 __all__ = ["export"]
 
+TOP = 5
 WARM_UP = (1, 4, 8)  # images per request; the server is slow at the first request of each signature
 
 
@@ -51,7 +53,7 @@ def export(
     preprocessing: Preprocessing,
     *,
     version: int | None = None,
-    top: int = 5,
+    top: int | None = None,
     precision: str = "float32",
     pixel_limit: int = PIXEL_LIMIT,
     fold: bool = True,
@@ -71,7 +73,8 @@ def export(
         to: The folder of the versions; its name is the name of the served model.
         preprocessing: Size, crop and scale of the network.
         version: Number of the version folder; None for the highest plus 1.
-        top: How many of the best classes a response lists, at most K.
+        top: How many of the best classes a response lists, at most K; None: 5, or all of a network whose classes are
+            independent, because it ends in a sigmoid.
         precision: float32, bfloat16 or float16, of feature maps and weights; outputs are float32.
         pixel_limit: Height x width of the largest image that is read.
         fold: Fold batch normalization into the convolutions and do what else `optimize_for_inference` does, which
@@ -92,8 +95,11 @@ def export(
     """
     warmup.import_prediction_log()
     labels, to = tuple(labels), Path(to)
-    _check_settings(preprocessing, top, precision, pixel_limit, warm_up, features)
     network = served_network(model, preprocessing.size)
+    several = gives_several_classes(network)
+    if top is None:
+        top = len(labels) if several else TOP
+    _check_settings(preprocessing, top, precision, pixel_limit, warm_up, features)
     check_labels(labels, network.output_shape[-1])
     check_version_free(to, version)
     if is_untrained(network):
@@ -107,6 +113,7 @@ def export(
     metadata = ExportMetadata(
         *(model.name, preprocessing, precision, pixel_limit, fold, origin, environment()),
         features=network.output["features"].shape[-1] if features else None,
+        multi_label=several,
     )
 
     with atomic_version(to) as building:

@@ -19,7 +19,15 @@ from inception_tf.nn.builder import LayerConfig
 from inception_tf.nn.keras_internals import layers_of
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
 
-__all__ = ["HIDDEN_NORM", "LOGITS", "build_model", "check_not_wrapped", "endpoints", "is_network"]
+__all__ = [
+    "HIDDEN_NORM",
+    "LOGITS",
+    "build_model",
+    "check_not_wrapped",
+    "endpoints",
+    "gives_several_classes",
+    "is_network",
+]
 
 InputShape = tuple[int | None, int | None, int]  # height, width, channels
 
@@ -325,6 +333,20 @@ def _aliases(layers: set[str]) -> tuple[tuple[str, str], ...]:
         if layers.issuperset(stem):
             fits[2 * len(layers.intersection(ends)) - len(ends)] = network
     return fits[max(fits)].aliases if fits else ()
+
+
+def gives_several_classes(model: keras.Model) -> bool:
+    """Tells whether a classifier's classes are independent: its output is that of a sigmoid.
+
+    Args:
+        model: A functional model with one output, or with `predictions` among them.
+
+    Returns:
+        False for a softmax, and for anything else.
+    """
+    output = model.output["predictions"] if isinstance(model.output, dict) else model.output
+    last = next((layer for layer in reversed(model.layers) if layer.output is output), None)
+    return getattr(last, "activation", None) is keras.activations.sigmoid
 
 
 def check_not_wrapped(model: keras.Model, reason: str) -> None:

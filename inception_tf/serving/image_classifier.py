@@ -15,7 +15,8 @@ import tensorflow as tf
 from inception_tf.classifiers import Classifier, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
-from inception_tf.inference.prediction import Prediction, read_image
+from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
+from inception_tf.nn.network import gives_several_classes
 from inception_tf.run_folder import Run
 from inception_tf.serving.predict import (
     BATCH_SIZE,
@@ -23,6 +24,8 @@ from inception_tf.serving.predict import (
     in_process,
     open_model,
     ranked,
+    threshold_of,
+    wanted,
 )
 
 __all__ = ["ImageClassifier", "Images", "classifier", "function_of"]
@@ -36,18 +39,24 @@ class ImageClassifier:
 
     Args:
         classify: A function of encoded images, as `open_model` gives it.
+        threshold: The lowest probability of a class that is predicted, of independent classes; None: the best ones are.
     """
 
-    def __init__(self, classify: PredictFunction):
+    def __init__(self, classify: PredictFunction, threshold: float | None = None):
         self._classify = classify
+        self._threshold = threshold
 
-    def predict(self, images: Images, top: int = 5) -> list[Prediction]:
+    def predict(
+        self, images: Images, top: int | None = None, threshold: float | None = None
+    ) -> list[Prediction]:
         """Classifies images.
 
         Args:
             images: A path, an array (H, W, 3) or (H, W, 1) or (H, W) uint8, an array (N, H, W, C) of several, or a
                 list of paths and arrays.
-            top: How many of the best classes a prediction has.
+            top: How many of the best classes a prediction has; None: 5, or with a threshold all above it.
+            threshold: The lowest probability of a class that a prediction has; None: 0.5 where the classes are
+                independent, so that an image has any number of them, else none.
 
         Returns:
             A prediction for each image, in order: `image`, its path or its number; `top`, pairs (class name,
@@ -61,13 +70,15 @@ class ImageClassifier:
         ):
             images = [images]
         items = list(images)
+        threshold = self._threshold if threshold is None else threshold
+        top = wanted(top, threshold)
         predictions: list[Prediction] = []
         for start in range(0, len(items), BATCH_SIZE):
             chunk = items[start : start + BATCH_SIZE]
             read = [_encoded(image, start + place) for place, image in enumerate(chunk)]
             found = self._classify([data for _, data, _ in read], top)
             predictions += [
-                Prediction(name, reason or status, best)
+                Prediction(name, reason or status, best).above(threshold)
                 for (name, _, reason), (status, best) in zip(read, found, strict=True)
             ]
         return predictions
@@ -100,12 +111,13 @@ def classifier(
             print(answer.image, answer.top)
     """
     if isinstance(source, keras.Model):
-        return ImageClassifier(_of_model(source, labels, preprocessing))
+        threshold = THRESHOLD if gives_several_classes(source) else None
+        return ImageClassifier(_of_model(source, labels, preprocessing), threshold)
     path = str(source.path if isinstance(source, Run) else source)
     if Path(path).is_dir() and labels is None and not path.endswith(".keras"):
-        return ImageClassifier(open_model(path))
+        return ImageClassifier(open_model(path), threshold_of(path))
     found = open_classifier(path, model)
-    return ImageClassifier(function_of(found, labels))
+    return ImageClassifier(function_of(found, labels), THRESHOLD if found.multi_label else None)
 
 
 def function_of(found: Classifier, labels: Sequence[str] | None = None) -> PredictFunction:

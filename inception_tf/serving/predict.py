@@ -16,8 +16,9 @@ from inception_tf.data.labels import read_labels, write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import OK
 from inception_tf.errors import UserError
+from inception_tf.export.metadata import read_metadata
 from inception_tf.host.silence import silence
-from inception_tf.inference.prediction import Prediction, read_image
+from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
 from inception_tf.savedmodel.signature_def import Signature, read_signatures
@@ -35,27 +36,37 @@ __all__ = [
     "open_model",
     "predict",
     "ranked",
+    "threshold_of",
+    "wanted",
 ]
 
 BATCH_SIZE = 32
+TOP = 5  # classes of a prediction
 SIGNATURE, INPUT, OUTPUTS = "serving_default", "image_bytes", ("probabilities", "status")
 
 ClassScores = tuple[
     str, tuple[tuple[str, float], ...]
 ]  # status, and the best classes with their scores
-PredictFunction = Callable[[Sequence[bytes], int], list[ClassScores]]
+PredictFunction = Callable[[Sequence[bytes], int | None], list[ClassScores]]  # None: all classes
 # (N,) encoded images, an object array → (N, K) probabilities and (N,) statuses, of bytes.
 RunFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Prediction]:
+def predict(
+    path: str | Path,
+    images: Sequence[str],
+    top: int | None = None,
+    threshold: float | None = None,
+) -> list[Prediction]:
     """Classifies image files.
 
     Args:
         path: A run folder, a version folder of a SavedModel or of another runtime's model, or the folder above it, of
             which the newest version is taken.
         images: Paths of image files.
-        top: How many of the best classes a prediction has.
+        top: How many of the best classes a prediction has; None: 5, or with a threshold all above it.
+        threshold: The lowest probability of a class that a prediction has; None: 0.5 where the classes are independent,
+            so that an image has any number of them, else none.
 
     Returns:
         A prediction for each image, in order; an image that cannot be read has a status and no classes.
@@ -68,10 +79,45 @@ def predict(path: str | Path, images: Sequence[str], top: int = 5) -> list[Predi
             print(prediction.image, prediction.top)
     """
     classify = open_model(path)
+    if threshold is None:
+        threshold = threshold_of(path)
+    top = wanted(top, threshold)
     predictions: list[Prediction] = []
     for start in range(0, len(images), BATCH_SIZE):
         predictions += _predict_files(classify, images[start : start + BATCH_SIZE], top)
-    return predictions
+    return [prediction.above(threshold) for prediction in predictions]
+
+
+def threshold_of(path: str | Path) -> float | None:
+    """The probability from which on a model predicts a class, where its classes are independent.
+
+    Args:
+        path: As for `predict`.
+
+    Returns:
+        0.5; None where an image shows one class.
+    """
+    path = Path(path)
+    if Run(path).config_file.is_file():
+        return THRESHOLD if Run(path).config().data.multi_label else None
+    try:
+        exported = read_metadata(newest_version(path))
+    except UserError:
+        return None
+    return THRESHOLD if exported and exported.multi_label else None
+
+
+def wanted(top: int | None, threshold: float | None) -> int | None:
+    """How many classes to ask a model for.
+
+    Args:
+        top: What the user asks for; None: nothing.
+        threshold: The lowest probability; None: there is none.
+
+    Returns:
+        `top`; without it None, all, where a threshold decides, else 5.
+    """
+    return TOP if top is None and threshold is None else top
 
 
 def open_model(path: str | Path) -> PredictFunction:
@@ -101,7 +147,7 @@ def ranked(network: RunFunction, labels: Sequence[str]) -> PredictFunction:
         As `open_model` does.
     """
 
-    def classify(data: Sequence[bytes], top: int) -> list[ClassScores]:
+    def classify(data: Sequence[bytes], top: int | None) -> list[ClassScores]:
         images = np.empty(len(data), object)
         images[:] = data
         probabilities, statuses = network(images)
@@ -141,7 +187,9 @@ def _signature(folder: Path) -> Signature:
     return signature
 
 
-def _predict_files(classify: PredictFunction, images: Sequence[str], top: int) -> list[Prediction]:
+def _predict_files(
+    classify: PredictFunction, images: Sequence[str], top: int | None
+) -> list[Prediction]:
     data, unread = zip(*map(read_image, images), strict=True)
     return [
         Prediction(image, reason or status, best)

@@ -11,6 +11,7 @@ import numpy as np
 
 from inception_tf.config import TrainingConfig
 from inception_tf.host.atomic_io import atomic_path
+from inception_tf.training.judged import judged_by
 from inception_tf.training.optim.ema import averaged
 
 __all__ = ["BEST", "best_row", "forget_others", "is_over", "keep_best", "take_best"]
@@ -21,7 +22,7 @@ log = logging.getLogger("inception_tf")
 
 
 def best_row(history: list[dict]) -> dict:
-    """Finds the epoch with the highest top-1 accuracy in validation, the first of equals.
+    """Finds the epoch with the highest top-1 accuracy, or mean average precision, in validation, the first of equals.
 
     Args:
         history: one row per finished epoch, at least one.
@@ -29,7 +30,7 @@ def best_row(history: list[dict]) -> dict:
     Returns:
         Its row.
     """
-    return max(history, key=lambda row: row["val_top1"])
+    return max(history, key=lambda row: row[f"val_{judged_by(row)}"])
 
 
 def is_over(history: list[dict], training: TrainingConfig) -> bool:

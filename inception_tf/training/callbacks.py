@@ -22,6 +22,7 @@ from inception_tf.run_folder import Run
 from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.jax_state import attached
+from inception_tf.training.judged import MAP
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -268,11 +269,11 @@ class ProgressBar(keras.callbacks.Callback):
         now = time.perf_counter()
         if now - self.updated >= SHOW_EVERY:
             self.updated = now
-            self._show(logs, ("loss", "top1"))
+            self._show(logs, ("loss", "top1", MAP))
         self.bar.update((batch + 1) * self.batch_size - self.bar.n)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._show(logs, ("loss", "top1", "val_loss", "val_top1"))
+        self._show(logs, ("loss", "top1", MAP, "val_loss", "val_top1", f"val_{MAP}"))
         self.close()
 
     def _show(self, logs, names):
@@ -341,7 +342,9 @@ def _number(value: Any) -> float:
 
 def _plain_name(name: str) -> str:
     """Removes the output from a metric's name: `val_predictions_top1` → `val_top1`."""
-    return name.replace("predictions_top", "top").replace("val_predictions", "val")
+    for metric in (MAP, "top"):
+        name = name.replace(f"predictions_{metric}", metric)
+    return name.replace("val_predictions", "val")
 
 
 def _shown(logs: Mapping | None, names: Sequence[str]) -> list[str]:

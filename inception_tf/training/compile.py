@@ -11,6 +11,8 @@ from inception_tf.applications import create_model
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.nn.network import LOGITS, endpoints
+from inception_tf.training.average_precision import MeanAveragePrecision
+from inception_tf.training.judged import MAP
 from inception_tf.training.losses import make_loss
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics, warm_up_statistics
@@ -26,7 +28,7 @@ from inception_tf.training.phases import (
 from inception_tf.training.pretrained import load_pretrained
 from inception_tf.training.trained_model import TrainedModel
 
-__all__ = ["BACKENDS", "check_backend", "compile_for", "compiled_model"]
+__all__ = ["BACKENDS", "check_backend", "compile_for", "compiled_model", "metrics_of"]
 
 BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that compute gradients
 
@@ -89,20 +91,19 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
     """
     training = plan.config.training
     freeze_layers(model, plan.config, plan.network, phase)
+    multi_label = plan.config.data.multi_label
     weights = {"predictions": 1.0}
     for auxiliary in plan.auxiliaries():
         weight = training.aux_weight
         weights[auxiliary.output] = auxiliary.loss_weight if weight is None else weight
     model.compile(
         optimizer=_optimizer(plan, phase, model),
-        loss={name: make_loss(training, plan.class_weights) for name in weights},
-        loss_weights=weights,
-        metrics={
-            "predictions": [
-                keras.metrics.CategoricalAccuracy(name="top1"),
-                keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
-            ]
+        loss={
+            name: make_loss(training, plan.class_weights, multi_label=multi_label)
+            for name in weights
         },
+        loss_weights=weights,
+        metrics={"predictions": metrics_of(plan)},
         steps_per_execution=training.steps_per_execution,
         jit_compile=keras.backend.backend()
         == "jax",  # its only compiler; TensorFlow's graph is faster without
@@ -135,6 +136,24 @@ def check_backend(config: Config) -> None:
             f"training.steps_per_execution {training.steps_per_execution} needs Keras on TensorFlow or JAX, and"
             " KERAS_BACKEND is torch; use --set training.steps_per_execution=1"
         )
+
+
+def metrics_of(plan: ModelPlan, *, from_logits: bool = True) -> list[keras.metrics.Metric]:
+    """The metrics of a run, whose first decides which epoch is the best.
+
+    Args:
+        plan: the resolved configuration.
+        from_logits: scores are logits; else probabilities.
+
+    Returns:
+        Top-1 and top-5 accuracy; of multi-label data, mean average precision.
+    """
+    if plan.config.data.multi_label:
+        return [MeanAveragePrecision(plan.classes, from_logits=from_logits, name=MAP)]
+    return [
+        keras.metrics.CategoricalAccuracy(name="top1"),
+        keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
+    ]
 
 
 def _model_class() -> type[keras.Model]:

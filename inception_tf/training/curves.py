@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from inception_tf.host import plotting
 from inception_tf.host.atomic_io import atomic_path
+from inception_tf.training.best import best_row
+from inception_tf.training.judged import TITLES, judged_by
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,20 +18,21 @@ __all__ = ["draw_curves", "new_figure"]
 
 
 def draw_curves(history: list[dict], path: Path, title: str) -> None:
-    """Draws loss, top-1 accuracy and learning rate as a PNG; the best epoch is marked.
+    """Draws loss, top-1 accuracy (or mean average precision) and learning rate as a PNG; the best epoch is marked.
 
     Args:
-        history: one row per epoch, with `epoch`, `loss`, `top1`, `val_loss`, `val_top1` and, in runs of
-            this version, `learning_rate`.
+        history: one row per epoch, with `epoch`, `loss`, `top1`, `val_loss`, `val_top1` (or `map` and
+            `val_map`) and, in runs of this version, `learning_rate`.
         path: the file to write.
         title: the heading of the plot.
     """
     figure = new_figure()
+    score = judged_by(history[0])
     epochs = [row["epoch"] for row in history]
     losses, accuracies, rates = figure.subplots(1, 3)
     for axes, name, label, factor in (
         (losses, "loss", "loss", 1),
-        (accuracies, "top1", "top-1 accuracy (%)", 100),
+        (accuracies, score, f"{TITLES[score]} (%)", 100),
     ):
         # Readable in grayscale: dashes and markers distinguish the lines, not color alone.
         for key, line, legend in ((name, "o--", "training"), (f"val_{name}", "s-", "validation")):
@@ -37,14 +40,14 @@ def draw_curves(history: list[dict], path: Path, title: str) -> None:
                 epochs, [factor * row[key] for row in history], line, markersize=3, label=legend
             )
         axes.set(ylabel=label)
-    best = max(history, key=lambda row: row["val_top1"])
+    best = best_row(history)
     accuracies.plot(
         best["epoch"],
-        100 * best["val_top1"],
+        100 * best[f"val_{score}"],
         "*",
         color="black",
         markersize=10,
-        label=f"best: {best['val_top1']:.2%}, epoch {best['epoch']}",
+        label=f"best: {best[f'val_{score}']:.2%}, epoch {best['epoch']}",
     )
     known = [row for row in history if row.get("learning_rate") is not None]
     rates.plot(

@@ -39,6 +39,7 @@ class ModelPlan:
             "batch_norm_momentum": model.batch_norm_momentum,
             "weight_decay": model.weight_decay,
             "initializer_gain": model.initializer_gain,
+            "classifier_activation": self.config.data.classifier_activation(),
             **model.structure(),
         }
 

@@ -48,7 +48,7 @@ class TrainingPlan(ModelPlan):
             shard: (index, count): which part of each batch to read.
 
         Returns:
-            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
+            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot or multi-label float32).
         """
         training = self.config.training
         return pipeline.training_batches(
@@ -70,7 +70,7 @@ class TrainingPlan(ModelPlan):
             shard: (index, count): which part of the images to read.
 
         Returns:
-            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot float32).
+            Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot or multi-label float32).
         """
         data = self.config.data
         steps = images.evaluation_steps(self.preprocessing)
@@ -106,7 +106,7 @@ def make_plan(config: Config) -> TrainingPlan:
         size=size,
         steps=steps_per_epoch(train, data.batch_size),
         precision=resolve_precision(config.training.precision),
-        class_weights=class_weights(config.training.class_weights, train.classes, source.labels),
+        class_weights=class_weights(config.training.class_weights, train, source.labels),
         source=source,
         train=train,
         validation=validation,

@@ -33,7 +33,7 @@ from inception_tf.training.callbacks import (
     Recorder,
     StepCallbacks,
 )
-from inception_tf.training.compile import check_backend, compile_for, compiled_model
+from inception_tf.training.compile import check_backend, compile_for, compiled_model, metrics_of
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.determinism import op_determinism
 from inception_tf.training.distribute import Team, make_team
@@ -43,6 +43,7 @@ from inception_tf.training.fingerprint import (
     check_fingerprint,
     make_fingerprint,
 )
+from inception_tf.training.judged import judged_by, scores_of
 from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
@@ -51,8 +52,6 @@ from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
 
 __all__ = ["train"]
-
-SCORES = ("val_top1", "val_top5")
 
 log = logging.getLogger("inception_tf")
 
@@ -273,7 +272,7 @@ def _finish(
             for variable in result.weights:
                 variable.assign(trained[variable.path])
     kept = best_row(history) if is_best else history[-1]
-    scores = {"epoch": kept["epoch"], **{name: kept[name] for name in SCORES}}
+    scores = {"epoch": kept["epoch"], **scores_of(kept)}
     if team.is_chief:
         if training.recalibrate_batch_norm:
             batches = (images.numpy() for images, _ in plan.training_data())
@@ -291,19 +290,20 @@ def _finish(
 
 
 def _scores(network: keras.Model, plan: TrainingPlan) -> dict:
-    """`SCORES` of a network that is not the one which the last validation saw."""
+    """`scores_of` a network that is not the one which the last validation saw."""
     forward = compiled_forward(network)
-    metrics = (keras.metrics.CategoricalAccuracy(), keras.metrics.TopKCategoricalAccuracy(k=5))
+    metrics = metrics_of(plan, from_logits=False)
     for images, labels in plan.validation_data():
         found = forward(images.numpy())
         for metric in metrics:
             metric.update_state(labels.numpy(), found)
-    return {name: float(metric.result()) for name, metric in zip(SCORES, metrics, strict=True)}
+    return {f"val_{metric.name}": float(metric.result()) for metric in metrics}
 
 
 def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) -> dict:
     history = progress.history
     best = best_row(history)
+    score = f"val_{judged_by(best)}"
     return {
         "model": plan.config.model.name,
         "parameters": result.count_params(),
@@ -318,7 +318,7 @@ def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) 
         "epochs": len(history),
         "steps": progress.step,
         "seconds": round(progress.seconds, 1),
-        "last": {name: history[-1][name] for name in SCORES},
-        "best": {"val_top1": best["val_top1"], "epoch": best["epoch"]},
+        "last": scores_of(history[-1]),
+        "best": {score: best[score], "epoch": best["epoch"]},
         "environment": environment(),
     }

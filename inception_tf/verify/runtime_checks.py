@@ -148,19 +148,40 @@ def every_signature_runs(run: SampleRun) -> str:
     return f"every signature runs at batch {' and '.join(map(str, BATCHES))}{held}"
 
 
-def are_probabilities(run: SampleRun) -> str:
-    """Checks that the rows of `probabilities` are not negative and sum to 1; see `CheckFunction`."""
+def are_probabilities(run: SampleRun, several: bool = False) -> str:
+    """Checks that the rows of `probabilities` are not negative and sum to 1, or are independent; see `CheckFunction`.
+
+    Args:
+        run: The outputs.
+        several: The classes are independent, and each probability is within 0 and 1.
+
+    Returns:
+        What was found.
+
+    Raises:
+        CheckFailedError: They are none.
+    """
     for call, outputs in _outputs(run.plain):
         if "probabilities" not in outputs:
             continue
         rows = outputs["probabilities"]
         # Written so that NaN fails.
+        if several:
+            if not np.all((rows >= 0) & (rows <= 1)):
+                raise CheckFailedError(
+                    f"{call.signature}: values from {rows.min()} to {rows.max()}; export a network that ends in sigmoid"
+                )
+            continue
         if not (np.all(rows >= 0) and np.all(np.abs(rows.sum(-1) - 1) <= SUM_TOLERANCE)):
             raise CheckFailedError(
                 f"{call.signature}: rows sum to {rows.sum(-1).tolist()}, minimum {rows.min()};"
                 " export a network that ends in softmax"
             )
-    return "rows are not negative and sum to 1"
+    return (
+        "of independent classes, each within 0 and 1"
+        if several
+        else "rows are not negative and sum to 1"
+    )
 
 
 def names_follow_scores(run: SampleRun, labels: Sequence[str]) -> str:

@@ -204,7 +204,7 @@ def _running(
         return exported and exported.precision
 
     yield _check("C++ loader", run)
-    yield _check("probabilities", of_run, runtime_checks.are_probabilities)
+    yield _check("probabilities", of_run, _are_probabilities, exported)
     yield _check("top classes", of_run, _names_follow_scores, folder, exported)
     yield _check("statuses", of_run, of_probes, runtime_checks.statuses_match)
     # Loaded once for both, and not at all where there are no outputs to compare with.
@@ -239,6 +239,10 @@ def _read_log(folder: Path) -> str:
         raise CheckSkippedError(str(error)) from error
     except ValueError as error:
         raise CheckFailedError(str(error)) from error
+
+
+def _are_probabilities(run: SampleRun, exported: metadata.ExportMetadata | None) -> str:
+    return runtime_checks.are_probabilities(run, exported is not None and exported.multi_label)
 
 
 def _names_follow_scores(

@@ -18,8 +18,9 @@ from inception_tf.arch.spec import Network
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS, SCALE, find_network, switches, variant
-from inception_tf.nn.network import HIDDEN_NORM, LOGITS
+from inception_tf.nn.network import HIDDEN_NORM, LOGITS, PREDICTIONS
 from inception_tf.weights.formats import hdf5
+from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
 from inception_tf.weights.formats.native import read_native
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.limits import class_count, network_limit
@@ -36,6 +37,8 @@ __all__ = [
     "variants_with",
 ]
 
+SOFTMAX, SIGMOID = "softmax", "sigmoid"
+CONFIG_FILE, CONFIG_LIMIT = "config.json", 2**26  # of a `.keras` archive; bytes
 Layers = Mapping[str, str]  # name → kind, of those in KINDS
 
 # How the name of a class of Keras begins, in a file of weights and in a configuration → the kind of layer.
@@ -67,6 +70,7 @@ class FileDescription:
     channels: int  # of its images
     preprocessing: Preprocessing
     why: str  # where the preprocessing is known from, for a message
+    activation: str = SOFTMAX  # of its classifier, as far as the file says
 
 
 def describe_file(
@@ -100,6 +104,7 @@ def describe_file(
         first.shape[2] if first is not None and first.ndim == 4 else 3,
         stored or Preprocessing(network.size),
         why,
+        _activation_of_file(path),
     )
 
 
@@ -267,6 +272,26 @@ def _layers_of_config(config: str) -> dict[str, str]:
         return {one["config"]["name"]: _kind(_snake(one["class_name"])) for one in layers}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
+
+
+def _activation_of_file(path: str) -> str:
+    """What a file with a model's configuration says of its classifier: independent classes, or else softmax."""
+    config = None
+    if path.endswith(".keras"):
+        with open_archive(path) as archive:
+            members = [one for one in archive.infolist() if one.filename == CONFIG_FILE]
+            if members and members[0].file_size <= CONFIG_LIMIT:
+                check_member(path, members[0])
+                config = b"".join(member_chunks(archive, members[0])).decode("utf-8", "replace")
+    else:
+        with hdf5.open_hdf5(path, None) as file:
+            config = hdf5.text(file, "model_config")
+    try:
+        layers = json.loads(config or "")["config"]["layers"]
+        found = {one["config"]["name"]: one["config"].get("activation") for one in layers}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return SOFTMAX
+    return SIGMOID if found.get(PREDICTIONS) == SIGMOID else SOFTMAX
 
 
 def _has_kernels(kernels: Mapping[str, tuple[int, ...]], network: Network) -> bool:

@@ -104,12 +104,11 @@ def training_distortions(config: DataConfig) -> tuple[Distortion, ...]:
     return (*flip, *color, *_auto_augment(config), *erasing)
 
 
-def batch_distortions(config: DataConfig, classes: int) -> tuple[BatchDistortion, ...]:
+def batch_distortions(config: DataConfig) -> tuple[BatchDistortion, ...]:
     """The augmentations of whole batches, in the order of application.
 
     Args:
         config: The `data` section of a configuration.
-        classes: int. Number of classes.
 
     Returns:
         Callables with images (B, S, S, 3) float32, one-hot labels (B, classes) and a seed (2,) int, that
@@ -120,7 +119,7 @@ def batch_distortions(config: DataConfig, classes: int) -> tuple[BatchDistortion
     """
     if not (config.mixup_alpha or config.cutmix_alpha):
         return ()
-    return (model_garden.MixupAndCutmix(classes, config.mixup_alpha, config.cutmix_alpha),)
+    return (model_garden.MixupAndCutmix(config.mixup_alpha, config.cutmix_alpha),)
 
 
 def _auto_augment(config: DataConfig) -> tuple[Distortion, ...]:

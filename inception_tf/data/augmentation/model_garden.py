@@ -104,12 +104,11 @@ class RandomErasing:
 class MixupAndCutmix:
     """Mixup or cutmix of each image with the one at the opposite position of the batch, and of their labels.
 
-    Images are (B, S, S, 3), labels (B, classes) one-hot.  With both alphas, each batch gets one of the two at
+    Images are (B, S, S, 3), labels (B, classes) one-hot or multi-label.  With both alphas, each batch gets one of the two at
     random.  Creating it raises a `UserError` if the Model Garden is not installed.  Zhang et al. 2017, arXiv
     1710.09412; Yun et al. 2019, arXiv 1905.04899.
     """
 
-    classes: int
     mixup_alpha: float  # of the beta distribution of the mixing ratios; 0 for no mixup
     cutmix_alpha: float  # likewise; 0 for no cutmix
 
@@ -118,10 +117,16 @@ class MixupAndCutmix:
 
     @do_not_convert
     def __call__(self, images, labels, seed):
+        # The Garden takes one class for each image.  With the first half of the batch in one class and its partners in
+        # another, the result says how much of each image is its own, whatever the labels are.
+        count = tf.shape(images)[0]
+        half = tf.cast(2 * tf.range(count) >= count, tf.int32)
         with _drawing_from(seed):
-            mixed, shared = _copy().MixupAndCutmix(
-                self.classes, self.mixup_alpha, self.cutmix_alpha, label_smoothing=0.0
-            )(images, tf.argmax(labels, axis=-1))
+            mixed, parts = _copy().MixupAndCutmix(
+                2, self.mixup_alpha, self.cutmix_alpha, label_smoothing=0.0
+            )(images, half)
+        kept = tf.gather(parts, half, batch_dims=1)[:, tf.newaxis]
+        shared = kept * labels + (1 - kept) * tf.reverse(labels, [0])
         return tf.ensure_shape(mixed, images.shape), tf.ensure_shape(shared, labels.shape)
 
 

@@ -3,46 +3,27 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from inception_tf.data.formats import is_image_name
 from inception_tf.data.labels import names_by_class
+from inception_tf.data.multi_label import target_rows, unlabeled_warning
+from inception_tf.data.sources.csv_labels import read_several_labels, with_all_labels
+from inception_tf.data.sources.csv_lines import Row, make_row, read_table
 from inception_tf.data.sources.file_checks import MISSING, check_file
 from inception_tf.data.sources.source_warnings import listed
 from inception_tf.data.sources.split_names import assign_splits
 from inception_tf.data.sources.splits import Source, Split, hold_out
 from inception_tf.errors import UserError, printable
-from inception_tf.host.files import open_regular
 
 __all__ = ["open_csv"]
 
-# Usual names of the columns, in small letters: of Keras' flow_from_dataframe, timm's and Kaggle's files.
-# fmt: off
-COLUMNS = {
-    "image": ("path", "filepath", "file_path", "filename", "file_name", "file", "image", "image_path", "img", "img_path",
-              "image_name", "filepaths"),
-    "label": ("label", "class", "labels", "category", "target", "class_name", "label_name"),
-    "split": ("split", "set", "subset", "data_set", "dataset", "partition", "fold_name"),
-}
-# fmt: on
-DELIMITERS = ",;\t|"
 INTEGER = re.compile(r"\d{1,18}")
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    path: str
-    label: str
-    split: str
 
 
 def open_csv(
@@ -53,6 +34,7 @@ def open_csv(
     label_offset: int | None = None,
     split_names: str | None = None,
     key: str | None = None,
+    separator: str | None = None,
 ) -> Source:
     """Open the images that a CSV file lists; without a column of splits, a tenth of each class is held out.
 
@@ -64,6 +46,8 @@ def open_csv(
         label_offset: int. Subtracted from labels that are numbers, which then count the names in `labels`.
         split_names: str. Which values of the split column are which split; None: by their names.
         key: str. `image=COLUMN,label=COLUMN,split=COLUMN`, or some of them; None: by their usual names.
+        separator: str. Of multi-label data, between the labels in a cell; without a column of labels, each column
+            beside image and split is a class, with 1 where the image shows it.  None: an image has one label.
 
     Returns:
         The source.
@@ -71,12 +55,30 @@ def open_csv(
     Raises:
         UserError: The file cannot be read as such a list.
     """
-    rows = _rows(file, key)
+    if separator is None:
+        rows = _rows(file, key)
+    else:
+        rows, columns = read_several_labels(file, key, separator, labels)
+        rows, labels = with_all_labels(rows), labels or columns
     kept, sizes, unread = _checked_files(rows, file.parent, str(file))
-    classes, names = _classes(kept, labels, label_offset, str(file))
+    # An image of several labels is as many images of one.
+    single = [
+        replace(row, label=label)
+        for row in kept
+        for label in ((row.label,) if separator is None else row.labels)
+    ]
+    classes, names = _classes(single, labels, label_offset, str(file))
+    targets = None
+    if separator is not None:
+        images = [index for index, row in enumerate(kept) for _ in row.labels]
+        targets = target_rows(len(kept), len(names), zip(images, classes, strict=True))
+        classes = targets.argmax(axis=1).tolist() if len(names) else [0] * len(kept)
     paths = [os.path.join(file.parent, row.path) for row in kept]
     whole = Split(
-        np.array(paths, str), np.array(classes, np.int64), sizes=np.array(sizes, np.int64)
+        np.array(paths, str),
+        np.array(classes, np.int64),
+        sizes=np.array(sizes, np.int64),
+        targets=targets,
     )
     assigned = _assigned_splits(kept, str(file), split_names)
     splits = {
@@ -96,16 +98,21 @@ def open_csv(
         splits,
         unread=unread,
         problem=_problem(file, rows, kept, missing, names),
-        warnings=(f"listed files that are missing: {len(missing)}, {listed(missing)}",)
-        if missing
-        else (),
+        warnings=(
+            *(
+                (f"listed files that are missing: {len(missing)}, {listed(missing)}",)
+                if missing
+                else ()
+            ),
+            *unlabeled_warning(splits),
+        ),
     )
 
 
 def _problem(
     file: Path,
-    rows: Sequence[_Row],
-    kept: Sequence[_Row],
+    rows: Sequence[Row],
+    kept: Sequence[Row],
     missing: Sequence[str],
     names: Sequence[str],
 ) -> str | None:
@@ -116,122 +123,41 @@ def _problem(
         )
     if not kept:
         return f"{file} lists no image"
+    if not names:
+        return f"{file} has no label in any line"
     if len(names) < 2:
         return f"{file} needs images of at least two classes, found only '{names[0]}'"
     return None
 
 
-def _rows(file: Path, key: str | None) -> list[_Row]:
-    text = _text(file)
-    first = text.splitlines()[0] if text else ""
-    delimiter = max(DELIMITERS, key=first.count)
-    # The csv module's own limit on a field would be an error of its own.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines: Iterator[list[str]] = iter(reader)
-    try:
-        header = next(lines, None)
-        if header is None:
-            raise UserError(f"{file} is empty; its first line names the columns: path,label,split")
-        columns = _columns(header, key, str(file))
-        found = []
-        if columns is None:
-            columns = {"image": 0, "label": 1} | ({"split": 2} if len(header) > 2 else {})
-            found.append(_row(header, columns, reader.line_num, str(file)))
-        for line in lines:
-            if any(cell.strip() for cell in line):
-                found.append(_row(line, columns, reader.line_num, str(file)))
-        return found
-    except csv.Error as error:
-        raise UserError(f"{file} line {reader.line_num} is no CSV: {error}") from error
-
-
-def _text(file: Path) -> str:
-    with open_regular(str(file)) as stream:
-        content = stream.read()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+def _rows(file: Path, key: str | None) -> list[Row]:
+    """The rows of a file whose images have one label each."""
+    table = read_table(file, key)
+    rows = [make_row(line, table.columns, str(file)) for line in table.lines]
+    lacking = next((row for row in rows if not row.label), None)
+    if lacking:
         raise UserError(
-            f"{file} is not UTF-8, from byte {error.start}; save it as UTF-8"
-        ) from error
-
-
-def _columns(header: Sequence[str], key: str | None, file: str) -> dict[str, int] | None:
-    """The positions of the columns; None if the first line is no header."""
-    cells = [cell.strip() for cell in header]
-    chosen = _parse_key(key)
-    found: dict[str, int] = {}
-    for role, column in chosen.items():
-        if cells.count(column) != 1:
-            raise UserError(
-                f"{file} has {cells.count(column)} columns '{column}' for the {role}; its columns are"
-                f" {', '.join(map(printable, cells))}"
-            )
-        found[role] = cells.index(column)
-    lowered = [cell.lower() for cell in cells]
-    for role, names in COLUMNS.items():
-        if role in found:
-            continue
-        candidates = [
-            k for k, cell in enumerate(lowered) if cell in names and k not in found.values()
-        ]
-        if len(candidates) > 1:
-            raise UserError(
-                f"{file} has the columns {' and '.join(cells[k] for k in candidates)}, which could each be the"
-                f" {role}; choose with --key {role}={cells[candidates[0]]}"
-            )
-        if candidates:
-            found[role] = candidates[0]
-    if "image" in found and "label" in found:
-        return found
-    if not found and len(cells) in (2, 3) and is_image_name(cells[0]):
-        return None
-    lacking = " and ".join(role for role in ("image", "label") if role not in found)
-    raise UserError(
-        f"{file} has no column for the {lacking}; its first line has {', '.join(map(printable, cells))}: name"
-        " them path and label, or choose with --key image=COLUMN,label=COLUMN"
-    )
-
-
-def _parse_key(key: str | None) -> dict[str, str]:
-    parts = re.split(r",(?=(?:image|label|split)=)", key) if key else []
-    pairs = {role: column for role, _, column in (part.partition("=") for part in parts)}
-    if not set(pairs) <= set(COLUMNS) or not all(pairs.values()) or len(pairs) < len(parts):
-        raise UserError(
-            f"--key of csv: data must be image=COLUMN,label=COLUMN,split=COLUMN or some of them, got '{key}'"
+            f"{file} line {lacking.line} has no label; every line needs a path and a label"
         )
-    return pairs
-
-
-def _row(cells: Sequence[str], columns: Mapping[str, int], line: int, file: str) -> _Row:
-    def cell(role: str) -> str:
-        index = columns[role]
-        value = cells[index].strip() if index < len(cells) else ""
-        if not value or "\0" in value:
-            what = "a NUL character in its" if value else "no"
-            raise UserError(
-                f"{file} line {line} has {what} {role}; every line needs a path and a label"
-            )
-        return value
-
-    return _Row(line, cell("image"), cell("label"), cell("split") if "split" in columns else "")
+    return rows
 
 
 def _checked_files(
-    rows: Sequence[_Row], folder: Path, file: str
-) -> tuple[list[_Row], list[int], dict[str, str]]:
+    rows: Sequence[Row], folder: Path, file: str
+) -> tuple[list[Row], list[int], dict[str, str]]:
     """The rows whose files are read, their sizes, and the other files with reasons."""
     kept, sizes = [], []
     unread: dict[str, str] = {}
-    seen: dict[str, _Row] = {}
+    seen: dict[str, Row] = {}
     for row in rows:
         first = seen.setdefault(os.path.normpath(row.path), row)
         if first.label != row.label or first.split != row.split:
             what = "label" if first.label != row.label else "split"
+            more = ", unless --set data.multi_label=true" if what == "label" else ""
             both = " and ".join(f"'{printable(getattr(r, what))}'" for r in (first, row))
             raise UserError(
                 f"{file} lists {printable(row.path)} with the {what}s {both}, in lines {first.line} and"
-                f" {row.line}; an image has one {what}"
+                f" {row.line}; an image has one {what}{more}"
             )
         path = os.path.join(folder, row.path)
         if first is not row:
@@ -247,7 +173,7 @@ def _checked_files(
 
 
 def _classes(
-    rows: Sequence[_Row], names: tuple[str, ...] | None, offset: int | None, file: str
+    rows: Sequence[Row], names: tuple[str, ...] | None, offset: int | None, file: str
 ) -> tuple[list[int], tuple[str, ...]]:
     """The class of each row, and the names of the classes."""
     labels = [row.label for row in rows]
@@ -282,7 +208,7 @@ def _classes(
 
 
 def _assigned_splits(
-    rows: Sequence[_Row], file: str, split_names: str | None
+    rows: Sequence[Row], file: str, split_names: str | None
 ) -> dict[str, tuple[str, ...]]:
     """split → values of the column; empty if there is no such column."""
     values = dict.fromkeys(row.split for row in rows if row.split)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.data.formats import ENDINGS
+from inception_tf.data.multi_label import merge_equal_images, same_names
 from inception_tf.data.sources.folder_listing import ClassImages, FolderListing, list_folder
 from inception_tf.data.sources.source_warnings import counted, listed
 from inception_tf.data.sources.splits import Source, Split, hold_out
@@ -25,6 +26,7 @@ def open_folder(
     labels: tuple[str, ...] | None = None,
     split_names: str | None = None,
     nested: bool = False,
+    multi_label: bool = False,
 ) -> Source:
     """Open class folders; without a validation or test folder, a tenth of each class is held out.
 
@@ -36,6 +38,7 @@ def open_folder(
         labels: The classes in order; None: the names of the class folders, sorted.
         split_names: str. Which folders are which split; None: by their names.
         nested: Images in folders inside class folders are images of the class.
+        multi_label: Files with equal bytes in several class folders of a split are one image of all these classes.
 
     Returns:
         The source; what forbids its use is its `problem`.
@@ -49,6 +52,12 @@ def open_folder(
     splits = {split: _split(found, number) for split, found in listing.classes.items()}
     empty = [split for split, images in splits.items() if not len(images)]
     splits = {split: images for split, images in splits.items() if len(images)}
+    warnings = list(_warnings(listing, empty))
+    if multi_label:
+        for split, images in splits.items():
+            splits[split], others = merge_equal_images(images, len(classes))
+            listing.unread |= others
+        warnings += same_names(splits)
     if set(splits) <= {"", "train"}:
         splits = hold_out(next(iter(splits.values()), _split({}, {})))
     return Source(
@@ -57,7 +66,7 @@ def open_folder(
         splits,
         unread=listing.unread,
         problem=_problem(root, listing, number, is_given=labels is not None),
-        warnings=tuple(_warnings(listing, empty)),
+        warnings=tuple(warnings),
     )
 
 

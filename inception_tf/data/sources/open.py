@@ -18,6 +18,7 @@ from inception_tf.errors import UserError, missing_package, printable, unknown
 __all__ = ["KINDS", "Source", "Split", "inspect_source", "open_source", "with_absolute_path"]
 
 KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB", "csv:FILE")
+SEPARATOR = "|"  # between labels, as pandas' `Series.str.get_dummies` has it
 DIGITS_TEST = 360  # images, of 1,797
 
 
@@ -30,6 +31,8 @@ def open_source(
     nested: bool = False,
     key: str | None = None,
     bits: int = 16,
+    multi_label: bool = False,
+    label_separator: str = SEPARATOR,
 ) -> Source:
     """Open a data source; nothing is decoded yet.
 
@@ -44,6 +47,8 @@ def open_source(
         key: str. The features of TFRecord files, `image=KEY,label=KEY`; None: slim's or TFDS'.  Of CSV
             files, the columns, `image=COLUMN,label=COLUMN,split=COLUMN`; None: by their usual names.
         bits: int from 8 to 16. Bits that samples of 16 bits use.
+        multi_label: An image shows any number of classes; of `folder:` and `csv:` data.
+        label_separator: str. Between the labels in a cell of a multi-label CSV file.
 
     Returns:
         The source.
@@ -63,6 +68,8 @@ def open_source(
         nested=nested,
         key=key,
         bits=bits,
+        multi_label=multi_label,
+        label_separator=label_separator,
     )
     if source.problem:
         raise UserError(source.problem)
@@ -106,6 +113,8 @@ def _open(
     split_names: str | None = None,
     nested: bool = False,
     key: str | None = None,
+    multi_label: bool = False,
+    label_separator: str = SEPARATOR,
 ) -> Source:
     kind, _, rest = name.partition(":")
     if not name.isprintable() and printable(name) != name:
@@ -118,6 +127,11 @@ def _open(
         )
     if nested and kind != "folder":
         raise UserError(f"data.nested is for folder: data, not for {name}")
+    if multi_label and kind not in ("folder", "csv"):
+        raise UserError(
+            f"data.multi_label is for folder: data with an image in several class folders, and for csv: data with"
+            f" several labels, not for {name}"
+        )
     if split_names and name == "digits":
         raise UserError(
             "--split-names is for data with named folders, files or splits, not for digits"
@@ -129,7 +143,12 @@ def _open(
         from inception_tf.data.sources.folders import open_folder
 
         return open_folder(
-            name, Path(rest).expanduser(), labels=names, split_names=split_names, nested=nested
+            name,
+            Path(rest).expanduser(),
+            labels=names,
+            split_names=split_names,
+            nested=nested,
+            multi_label=multi_label,
         )
     if kind == "csv" and rest:
         from inception_tf.data.sources.csv_files import open_csv
@@ -141,6 +160,7 @@ def _open(
             label_offset=label_offset,
             split_names=split_names,
             key=key,
+            separator=label_separator if multi_label else None,
         )
     if kind == "tfrecord" and rest:
         from inception_tf.data.sources.tfrecords import open_tfrecords

@@ -27,10 +27,7 @@ def class_warnings(classes: Sequence[str], splits: Mapping[str, Split]) -> Itera
     Yields:
         Sentences.
     """
-    counts = {
-        split: np.bincount(images.classes, minlength=len(classes))
-        for split, images in splits.items()
-    }
+    counts = {split: images.class_counts(len(classes)) for split, images in splits.items()}
     total = sum(counts.values(), np.zeros(len(classes), np.int64))
 
     def named(chosen: np.ndarray) -> str:

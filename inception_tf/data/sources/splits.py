@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -80,6 +80,9 @@ class Split:
     damaged: Mapping[str, str] = field(default_factory=dict)
     sizes: np.ndarray | None = None  # (N,) int64, bytes of the files; None: not known
     bits: int = 16  # that samples of 16 bits use
+    # (N, K) uint8, 1 for each class that an image shows, of multi-label data, where `classes` is the first of them;
+    # None: an image shows the one in `classes`
+    targets: np.ndarray | None = None
 
     @property
     def decoded(self) -> bool:
@@ -102,7 +105,37 @@ class Split:
         if chosen.dtype == bool:
             chosen = np.flatnonzero(chosen)
         sizes = None if self.sizes is None else self.sizes[chosen]
-        return Split(self.images[chosen], self.classes[chosen], sizes=sizes, bits=self.bits)
+        targets = None if self.targets is None else self.targets[chosen]
+        return Split(
+            self.images[chosen], self.classes[chosen], sizes=sizes, bits=self.bits, targets=targets
+        )
+
+    def class_counts(self, classes: int) -> np.ndarray:
+        """How many images show each class.
+
+        Args:
+            classes: int. The number of classes, K.
+
+        Returns:
+            (K,) int64.
+        """
+        if self.targets is None:
+            return np.bincount(self.classes, minlength=classes)
+        return self.targets.sum(axis=0, dtype=np.int64)
+
+    def names(self, index: int, labels: Sequence[str]) -> tuple[str, ...]:
+        """The names of the classes that an image shows.
+
+        Args:
+            index: int. Its index.
+            labels: K class names.
+
+        Returns:
+            One name; of multi-label data any number.
+        """
+        if self.targets is None:
+            return (labels[self.classes[index]],)
+        return tuple(labels[place] for place in np.flatnonzero(self.targets[index]))
 
     def shifted(self, shift: int) -> Split:
         """The same images with other class numbers.
@@ -217,9 +250,18 @@ def hold_out(split: Split, held: np.ndarray | None = None) -> dict[str, Split]:
     Returns:
         `train` and `validation`.
     """
-    held = held_out(split.classes) if held is None else held
+    held = held_out(_strata(split)) if held is None else held
     train = replace(split.take(~held), damaged=split.damaged)
     return {"train": train, "validation": split.take(held)}
+
+
+def _strata(split: Split) -> np.ndarray:
+    """(N,) int64: the class of each image that the same fraction is held out of; of several the rarest one."""
+    if split.targets is None or not split.targets.size:
+        return split.classes
+    classes = split.targets.shape[1]
+    counts = np.where(split.targets, split.class_counts(classes), len(split) + 1)
+    return np.where(split.targets.any(axis=1), counts.argmin(axis=1), classes)
 
 
 def joined(splits: list[Split]) -> Split:
@@ -257,4 +299,7 @@ def joined(splits: list[Split]) -> Split:
         damaged={name: reason for split in splits for name, reason in split.damaged.items()},
         sizes=np.concatenate(sizes) if len(sizes) == len(splits) else None,
         bits=splits[0].bits,
+        targets=None
+        if splits[0].targets is None
+        else np.concatenate([split.targets for split in splits if split.targets is not None]),
     )

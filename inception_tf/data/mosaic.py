@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of many images with a few words above each: training batches, answers, mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from inception_tf.data import pipeline
+from inception_tf.data.decoding import images
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.skipped import BadImages
+from inception_tf.data.sources.splits import Split
+from inception_tf.host.atomic_io import atomic_path
+from inception_tf.host.plotting import new_figure
+
+__all__ = ["Tile", "answer_tile", "draw_mosaic", "read_pixels"]
+
+PER_ROW = 6
+SIDE, LINE, GAP, TOP = (
+    2.0,
+    0.17,
+    0.12,
+    0.5,
+)  # inches: a tile, a line of text, between tiles, the title
+LONGEST = 30  # characters of a line
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image and what stands above it."""
+
+    pixels: np.ndarray  # (H, W, 3) in [0, 1]
+    lines: tuple[str, ...]
+    is_marked: bool = False  # with a frame and a cross, as wrong
+
+
+def answer_tile(
+    pixels: np.ndarray,
+    true: Sequence[str],
+    predicted: Sequence[tuple[str, float]],
+    *more: str,
+) -> Tile:
+    """Makes the tile of an image that a network classified; one whose classes are not the true ones is marked.
+
+    Args:
+        pixels: (H, W, 3) in [0, 1].
+        true: The names of its classes.
+        predicted: The names that the network gives, with their scores.
+        more: Further lines.
+
+    Returns:
+        The tile.
+    """
+    found = ", ".join(f"{name} {score:.0%}" for name, score in predicted) or "none"
+    is_wrong = {name for name, _ in predicted} != set(true)
+    return Tile(pixels, (f"true {', '.join(true) or 'none'}", f"answer {found}", *more), is_wrong)
+
+
+def draw_mosaic(tiles: Sequence[Tile], path: Path, title: str, what: str) -> None:
+    """Draws images in rows of six as a PNG.
+
+    Args:
+        tiles: The images; with none, the picture has its title alone.
+        path: The file to write.
+        title: Its heading.
+        what: The feature that needs it, for the error.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    lines = max((len(tile.lines) for tile in tiles), default=0)
+    rows = max(1, -(-len(tiles) // PER_ROW))
+    height = SIDE + LINE * lines + GAP
+    width, total = PER_ROW * (SIDE + GAP) + GAP, TOP + rows * height
+    figure = new_figure(what, width, total)
+    # Places are known, and finding them would take most of the time.
+    figure.set_layout_engine("none")
+    figure.suptitle(title, y=1 - TOP / 2 / total, va="center", parse_math=False)
+    for number, tile in enumerate(tiles):
+        row, column = divmod(number, PER_ROW)
+        left = GAP + column * (SIDE + GAP)
+        low = total - TOP - (row + 1) * height + GAP
+        axes = figure.add_axes((left / width, low / total, SIDE / width, SIDE / total))
+        axes.imshow(np.clip(tile.pixels, 0, 1), interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        for side in axes.spines.values():
+            side.set(visible=tile.is_marked, linewidth=4, linestyle="--", color="tab:red")
+        text = "\n".join(_short(line) for line in tile.lines)
+        cross = "\u2717 " if tile.is_marked else ""
+        weight = "bold" if tile.is_marked else "normal"
+        axes.set_title(f"{cross}{text}", fontsize=8, weight=weight, parse_math=False, pad=4)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+def read_pixels(
+    split: Split, indices: np.ndarray, preprocessing: Preprocessing
+) -> dict[int, np.ndarray]:
+    """Reads some images as a network sees them, whatever its scale.
+
+    Args:
+        split: The images.
+        indices: (M,) which of them.
+        preprocessing: How they are cut and resized.
+
+    Returns:
+        index → (size, size, 3) in [0, 1], of those that can be read, in order.
+    """
+    if not len(indices):
+        return {}
+    shown = replace(split.take(indices), bits=preprocessing.bits)
+    steps = images.evaluation_steps(replace(preprocessing, scale="unit"))
+    batches = pipeline.evaluation_batches(
+        shown, steps, batch_size=len(indices), bad=BadImages(shown, 1.0)
+    )
+    return {
+        int(indices[place]): (image + 1) / 2
+        for pixels, places in batches
+        for image, place in zip(pixels.numpy(), places.numpy(), strict=True)
+    }
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
