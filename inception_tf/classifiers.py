@@ -57,7 +57,7 @@ class Classifier:
     network: str
     # (N, size, size, 3) float32, scaled as `preprocessing` says → (N, K) probabilities
     model: keras.Model
-    classes: int  # K
+    classes: int  # K; 0: the backbone alone, whose output is its final feature map
     labels: tuple[str, ...] | None  # K class names; None where only their number is known
     preprocessing: Preprocessing
     temperature: float = 1.0  # that the logits were divided by
@@ -77,7 +77,7 @@ class Alignment:
     note: str  # a sentence for the user; empty where there is nothing to say
 
 
-def open_classifier(path: str, model: str | None = None) -> Classifier:
+def open_classifier(path: str, model: str | None = None, *, backbone: bool = False) -> Classifier:
     """Opens a run folder, or a weights file of this or another project.
 
     A weights file says how many classes it has and, where it was converted or downloaded, how its images are
@@ -87,6 +87,7 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
         path: a run folder, or a weights file as `load_weights` accepts it, also of the Hub (`hf://`).
         model: the name of the network that a weights file of another project belongs to; None for a file of this
             project, which says so itself; ignored for a run folder.
+        backbone: accept a weights file without a classifier, too, whose network then ends with its final feature map.
 
     Returns:
         The classifier, without auxiliary classifiers.
@@ -102,28 +103,28 @@ def open_classifier(path: str, model: str | None = None) -> Classifier:
     check_weights_path(path)
     source = detect_source(path, SOURCES, _limit(model))
     if source == NATIVE:
-        return _open_native(path, model)
+        return _open_native(path, model, backbone)
     if model is None:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
     found = convert(model, source, path)
     classes, preprocessing = found.arguments.get("classes"), found.preprocessing
-    built = _built(path, model, classes, preprocessing, found.switches)
+    built = _built(path, model, classes, preprocessing, found.switches, backbone)
     # The same without auxiliary classifiers, at the size of its images.
     theirs = {variable.path: variable for variable in found.model.weights}
     for variable in built.weights:
         variable.assign(theirs[variable.path])
-    return Classifier(path, model, built, built.output_shape[-1], None, preprocessing)
+    return Classifier(path, model, built, classes or 0, None, preprocessing)
 
 
-def _open_native(path: str, model: str | None) -> Classifier:
+def _open_native(path: str, model: str | None, backbone: bool) -> Classifier:
     """A weights file of this project, which says what it is."""
     found = describe_file(path, model)
     switches = found.switches | {"classifier_activation": found.activation}
-    built = _built(path, found.network, found.classes, found.preprocessing, switches)
+    built = _built(path, found.network, found.classes, found.preprocessing, switches, backbone)
     load_weights(built, path, NATIVE)
     return Classifier(
-        *(path, found.network, built, built.output_shape[-1], None, found.preprocessing),
-        multi_label=gives_several_classes(built),
+        *(path, found.network, built, found.classes or 0, None, found.preprocessing),
+        multi_label=found.classes is not None and gives_several_classes(built),
     )
 
 
@@ -137,12 +138,18 @@ def _built(
     classes: int | None,
     preprocessing: Preprocessing,
     switches: Mapping[str, Any],
+    backbone: bool,
 ) -> keras.Model:
     """The network without auxiliary classifiers, at the size of its images."""
-    if classes is None:
-        raise UserError(f"{path} holds no classifier; evaluate takes weights that have one")
     shape = (preprocessing.size, preprocessing.size, 3)
-    return create_model(network, classes=classes, input_shape=shape, **switches)
+    if classes is not None:
+        return create_model(network, classes=classes, input_shape=shape, **switches)
+    if not backbone:
+        raise UserError(
+            f"{path} holds no classifier, and so names no classes; train --weights starts from it, and features"
+            " writes what its layers see"
+        )
+    return create_model(network, include_top=False, input_shape=shape, **switches)
 
 
 def open_weights(

@@ -264,5 +264,5 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
 def test_a_file_without_a_classifier_is_refused(tmp_path):
     path = tmp_path / "body.weights.h5"
     inception_tf.create_model("inception_v1", include_top=False).save_weights(path)
-    with pytest.raises(UserError, match="holds no classifier; evaluate takes weights that have"):
+    with pytest.raises(UserError, match="holds no classifier, and so names no classes"):
         open_classifier(str(path), "inception_v1")

@@ -10,9 +10,10 @@ import tensorflow as tf
 
 import inception_tf
 from inception_tf import UserError, cli
-from inception_tf.classifiers import Classifier
+from inception_tf.classifiers import Classifier, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.evaluation.features import extract_features, feature_model
+from inception_tf.weights.metadata import write_network, write_preprocessing
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -68,6 +69,76 @@ def test_the_command_writes_paths_and_features(digits_run, photos, tmp_path, cap
     assert [path.rsplit("/")[-1] for path in paths] == ["0.png", "1.png", "3.png", "4.png"]
     assert values.shape[0] == 4
     assert values.std(0).max() > 0
+
+
+def test_a_file_of_a_backbone_has_features_too(photos, tmp_path, capsys):
+    folder, pixels = photos
+    backbone = inception_tf.InceptionV1(include_top=False, input_shape=(32, 32, 3))
+    file = tmp_path / "backbone.weights.h5"
+    backbone.save_weights(file)
+    write_network(file, "inception_v1")
+    write_preprocessing(file, Preprocessing(32, None))
+    output = tmp_path / "features.npz"
+    words = ["features", str(file), "--input", str(folder / "[01].png"), "--output", str(output)]
+    assert cli.main(words) == 0
+    expected = backbone(pixels[:2] / 127.5 - 1, training=False).numpy().mean((1, 2))
+    with np.load(output) as table:
+        np.testing.assert_allclose(table["features"], expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="holds no classifier, and so names no classes"):
+        open_classifier(str(file))
+
+
+class FeatureSignature(tf.Module):
+    """An export whose features are the mean color of each image, and one image is bad."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
+    def features(self, image_bytes):
+        bad = tf.strings.length(image_bytes) < 8
+
+        def color(data):
+            image = tf.io.decode_png(data, channels=3)
+            return tf.reduce_mean(tf.cast(image, tf.float32), (0, 1))
+
+        plain = tf.where(bad, tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)), image_bytes)
+        colors = tf.map_fn(color, plain, fn_output_signature=tf.float32)
+        return {"features": colors, "status": tf.where(bad, "not a PNG", "ok")}
+
+
+def test_an_export_gives_the_features_of_its_signature(photos, tmp_path, capsys):
+    folder, pixels = photos
+    module = FeatureSignature()
+    tf.saved_model.save(module, str(tmp_path / "export" / "3"), {"features": module.features})
+    output = tmp_path / "features.npz"
+    words = ["features", str(tmp_path / "export"), "--output", str(output), "--batch-size", "2"]
+    images = ["--input", str(folder), "--input", str(folder / "none.png")]
+    assert cli.main([*words, *images]) == 2
+    refused = capsys.readouterr().err
+    assert "2.png: not a PNG" in refused
+    assert "none.png: cannot be read: No such file or directory" in refused
+    with np.load(output) as table:
+        assert [path.rsplit("/")[-1] for path in table["paths"]] == [
+            f"{i}.png" for i in (0, 1, 3, 4)
+        ]
+        np.testing.assert_allclose(table["features"], pixels[[0, 1, 3, 4]].mean((1, 2)), rtol=1e-5)
+    assert cli.main([*words, "--input", str(folder / "2.png")]) == 2
+    assert "none of the 1 images can be read" in capsys.readouterr().err
+    assert cli.main([*words, *images, "--endpoint", "Mixed_5c"]) == 2
+    assert "is an export, whose features were chosen when it was made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signature", ["serving_default", "features"])
+def test_an_export_without_features_names_the_option_that_adds_them(tmp_path, capsys, signature):
+    module = tf.Module()
+    module.call = tf.function(
+        lambda images: {"probabilities": images},
+        input_signature=[tf.TensorSpec([None], tf.string, "images")],
+    )
+    tf.saved_model.save(module, str(tmp_path / "export" / "1"), {signature: module.call})
+    words = ["features", str(tmp_path / "export"), "--input", "a.jpg", "--output", "a.npz"]
+    assert cli.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no signature features(image_bytes); export it again with" in line
+    assert "inception-tf export --features, or give the run or the weights" in line
 
 
 def test_what_cannot_be_done_is_one_sentence(classifier, photos, tmp_path):

@@ -3,20 +3,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from inception_tf.cli.options import batch_size_option
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
+from inception_tf.cli.paths import OUTPUT_FILE, InputPath
 from inception_tf.errors import USER_MISTAKE, UserError
 
 __all__ = ["command"]
 
 
 @click.command("features")
-@click.argument("path", metavar="RUN|WEIGHTS", type=INPUT_WEIGHTS)
+@click.argument(
+    "path",
+    metavar="RUN|WEIGHTS|SAVED_MODEL",
+    type=InputPath("a run folder, a weights file or a SavedModel"),
+)
 @click.option("--model", help="The network of a weights file that does not say it.")
 @click.option(
     "--input",
@@ -45,6 +50,7 @@ def command(path, model, images, output, endpoint, batch_size):
 
     \b
     inception-tf features runs/photos --input photos --output photos.npz --endpoint Mixed_6e
+    inception-tf features saved_models/photos --input 'photos/**/*.jpg' --output photos.parquet
     """
     from inception_tf.data.sources.images import find_images
 
@@ -53,18 +59,34 @@ def command(path, model, images, output, endpoint, batch_size):
             f"{output} ends in neither .npz nor .parquet; its ending decides the format"
         )
     files = find_images(images)
-    from inception_tf.classifiers import open_classifier
-    from inception_tf.evaluation.features import extract_features
-    from inception_tf.host.progress import progress_bar
-
-    found = open_classifier(path, model)
-    with progress_bar(len(files), found.name, leave=False) as bar:
-        features = extract_features(
-            found, files, endpoint, batch_size=batch_size, on_images=bar.update
-        )
+    features = _extract(path, model, files, endpoint, batch_size)
     features.write(Path(output))
     count, width = features.values.shape
     echo(f"{count} images, {width} features of each: {output}")
     for image, reason in sorted(features.skipped.items()):
         echo(f"inception-tf: {image}: {reason}", err=True)
     return USER_MISTAKE if features.skipped else 0
+
+
+def _extract(path, model, files, endpoint, batch_size):
+    """The features by an export's signature, or by the network of a run or of a weights file."""
+    from inception_tf.host.progress import progress_bar
+    from inception_tf.run_folder import Run
+
+    if Path(path).is_dir() and not Run(Path(path)).config_file.is_file():
+        if model or endpoint:
+            raise UserError(
+                f"{path} is an export, whose features were chosen when it was made: --model and --endpoint are for"
+                " runs and weights files"
+            )
+        from inception_tf.serving.features import open_served_features
+
+        extract = open_served_features(path)
+    else:
+        from inception_tf.classifiers import open_classifier
+        from inception_tf.evaluation.features import extract_features
+
+        network = open_classifier(path, model, backbone=True)
+        extract = partial(extract_features, network, endpoint=endpoint)
+    with progress_bar(len(files), path, leave=False) as bar:
+        return extract(files, batch_size=batch_size, on_images=bar.update)

@@ -20,7 +20,7 @@ from inception_tf.errors import UserError, missing_package, unknown
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.inference.ends import classifier_input
 from inception_tf.inference.flatten import flatten
-from inception_tf.nn.network import GLOBAL_POOL, endpoints, is_network
+from inception_tf.nn.network import GLOBAL_POOL, LOGITS, endpoints, is_network
 
 __all__ = ["FORMS", "Features", "extract_features", "feature_model"]
 
@@ -69,7 +69,7 @@ def feature_model(model: keras.Model, endpoint: str | None = None) -> keras.Mode
     Args:
         model: A functional model, (N, H, W, C) → (N, K).
         endpoint: A name of `endpoints(model)`, or of a layer where the network is not of this package; None: the
-            input of its classifier.
+            input of its classifier, or the output of a backbone without one.
 
     Returns:
         A model with the input of `model` and the output (N, D) float32.
@@ -81,7 +81,11 @@ def feature_model(model: keras.Model, endpoint: str | None = None) -> keras.Mode
     if endpoint is not None and endpoint not in ends:
         raise unknown("endpoint", endpoint, ends)
     endpoint = endpoint or (GLOBAL_POOL if GLOBAL_POOL in ends else None)
-    features = ends[endpoint] if endpoint else classifier_input(model)
+    if endpoint:
+        features = ends[endpoint]
+    else:
+        is_backbone = is_network(model) and LOGITS not in ends
+        features = model.output if is_backbone else classifier_input(model)
     if len(features.shape) == 4:
         features = keras.layers.GlobalAveragePooling2D(dtype="float32")(features)
     return keras.Model(model.input, features)

@@ -21,7 +21,7 @@ from inception_tf.host.silence import silence
 from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
-from inception_tf.savedmodel.signature_def import Signature, read_signatures
+from inception_tf.savedmodel.signature_def import read_signatures
 from inception_tf.savedmodel.versions import newest_version
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ __all__ = [
     "find_model",
     "in_process",
     "open_model",
+    "open_signature",
     "predict",
     "ranked",
     "threshold_of",
@@ -48,7 +49,7 @@ ClassScores = tuple[
     str, tuple[tuple[str, float], ...]
 ]  # status, and the best classes with their scores
 PredictFunction = Callable[[Sequence[bytes], int | None], list[ClassScores]]  # None: all classes
-# (N,) encoded images, an object array → (N, K) probabilities and (N,) statuses, of bytes.
+# (N,) encoded images, an object array → (N, K) probabilities or features, and (N,) statuses, of bytes.
 RunFunction = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -136,6 +137,29 @@ def open_model(path: str | Path) -> PredictFunction:
     return ranked(*_open(Path(path)))
 
 
+def open_signature(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunction:
+    """Loads one signature of a SavedModel that takes encoded images.
+
+    Args:
+        folder: The version folder.
+        name: The signature, which it has.
+        outputs: Names of its values, (N, ...) float32, and of its statuses, (N,) string.
+
+    Returns:
+        A function of (N,) encoded images, an object array, that gives these outputs.
+
+    Raises:
+        UserError: The SavedModel is damaged.
+
+    Example:
+        network = open_signature(Path("saved_models/digits/1"), "serving_default", ("probabilities", "status"))
+    """
+    try:
+        return _open_session(folder, name, outputs)
+    except NoLoaderError:
+        return _open_module(folder, name, outputs)
+
+
 def ranked(network: RunFunction, labels: Sequence[str]) -> PredictFunction:
     """Names the best classes of each image.
 
@@ -173,18 +197,13 @@ def find_model(path: str | Path) -> Path:
         UserError: There is no SavedModel, or it takes something else.
     """
     folder = newest_version(path)
-    _signature(folder)
-    return folder
-
-
-def _signature(folder: Path) -> Signature:
     signature = read_signatures(folder).get(SIGNATURE)
     if signature is None or INPUT not in signature.inputs:
         raise UserError(
             f"{folder} takes no encoded images: it has no signature {SIGNATURE}(image_bytes);"
             " export it again with inception-tf export"
         )
-    return signature
+    return folder
 
 
 def _predict_files(
@@ -212,10 +231,7 @@ def _open(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
             raise
         return runtime_folder.open_runtime_folder(converted)
     labels = read_labels(folder / "assets" / "labels.txt")
-    try:
-        return _open_session(folder), labels
-    except NoLoaderError:
-        return _open_module(folder), labels
+    return open_signature(folder, SIGNATURE, OUTPUTS), labels
 
 
 def _open_run(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
@@ -247,20 +263,20 @@ def in_process(
         write_labels(file, labels)
         module = ServingModule(model, str(file), preprocessing, top=1)
     # The lambda keeps the module alive.
-    return _eager(lambda images: module.serving_default(images))
+    return _eager(lambda images: module.serving_default(images), OUTPUTS)
 
 
-def _open_session(folder: Path) -> RunFunction:
+def _open_session(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunction:
     """The SavedModel in TensorFlow's C++ session."""
-    signature = _signature(folder)
+    signature = read_signatures(folder)[name]
     with silence(), _broken(folder):  # one line of C++'s log ignores TF_CPP_MIN_LOG_LEVEL
         session = Session(os.fspath(folder))
-    fetches = [signature.outputs[name] for name in OUTPUTS]
+    fetches = [signature.outputs[output] for output in outputs]
 
     def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with _broken(folder):
-            probabilities, statuses = session.run({signature.inputs[INPUT]: images}, fetches)
-        return probabilities, statuses
+            values, statuses = session.run({signature.inputs[INPUT]: images}, fetches)
+        return values, statuses
 
     return network
 
@@ -279,22 +295,22 @@ def _broken(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_module(folder: Path) -> RunFunction:
+def _open_module(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunction:
     """The SavedModel in TensorFlow's Python, where its wheel has no C++ library to call."""
     import tensorflow as tf
 
     # The loaded object owns the variables: it has to live as long as its signature.
     loaded = tf.saved_model.load(os.fspath(folder))
-    return _eager(lambda images: loaded.signatures[SIGNATURE](**{INPUT: images}))
+    return _eager(lambda images: loaded.signatures[name](**{INPUT: images}), outputs)
 
 
-def _eager(call: Callable[[Any], Mapping[str, Any]]) -> RunFunction:
-    """Wraps a function of tensors, with outputs by name, as one of NumPy arrays with `OUTPUTS`."""
+def _eager(call: Callable[[Any], Mapping[str, Any]], outputs: tuple[str, str]) -> RunFunction:
+    """Wraps a function of tensors, with outputs by name, as one of NumPy arrays with two of them."""
     import tensorflow as tf
 
     def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        outputs = call(tf.constant(images, tf.string))
-        probabilities, statuses = (outputs[name].numpy() for name in OUTPUTS)
-        return probabilities, statuses
+        found = call(tf.constant(images, tf.string))
+        values, statuses = (found[output].numpy() for output in outputs)
+        return values, statuses
 
     return network
