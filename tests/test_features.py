@@ -48,6 +48,16 @@ def test_features_are_the_mean_of_the_endpoint_without_bad_images(classifier, ph
     assert found.values.dtype == np.float32
 
 
+def test_mirrored_images_have_features_of_their_own(classifier, photos):
+    folder, pixels = photos
+    endpoint = "Conv2d_1a_7x7"
+    found = extract_features(classifier, [str(folder / "0.png")], endpoint, mirrored=True).values
+    maps = feature_model(classifier.model, endpoint)
+    plain, expected = (maps(x[None] / 127.5 - 1) for x in (pixels[0], pixels[0][:, ::-1]))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert np.abs(found - plain).max() > 1e-3
+
+
 def test_the_default_is_what_the_classifier_is_given(classifier):
     features = feature_model(classifier.model).output
     assert features.shape[1] == classifier.model.get_layer("Logits").kernel.shape[-2]

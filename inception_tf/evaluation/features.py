@@ -106,6 +106,7 @@ def extract_features(
     paths: Sequence[str],
     endpoint: str | None = None,
     *,
+    mirrored: bool = False,
     batch_size: int = 32,
     on_images: Callable[[int], None] = lambda count: None,
 ) -> Features:
@@ -115,6 +116,7 @@ def extract_features(
         classifier: The network with its preprocessing.
         paths: The files.
         endpoint: As for `feature_model`.
+        mirrored: Of the images with left and right exchanged.
         batch_size: Images that pass through the network together.
         on_images: Called after each batch with its number of images.
 
@@ -131,7 +133,7 @@ def extract_features(
     steps = evaluation_steps(classifier.preprocessing)
     rows, indices = [], []
     for pixels, index in pipeline.evaluation_batches(split, steps, batch_size=batch_size, bad=bad):
-        rows.append(forward(pixels).numpy().astype(np.float32))
+        rows.append(forward(pixels[:, :, ::-1] if mirrored else pixels).numpy().astype(np.float32))
         indices.append(index.numpy())
         on_images(len(index))
     if not rows:

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The scripts in examples/: what they find on a few images, and on flowers with a trained Inception V3."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import trained_v3
+from click.testing import CliRunner
+from PIL import Image
+
+import inception_tf
+from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources.splits import Split
+from inception_tf.weights.metadata import write_network, write_preprocessing
+
+pytestmark = pytest.mark.usefixtures("short_networks")
+
+COLORS = {"blue": (30, 60, 220), "green": (30, 200, 60), "red": (220, 40, 30)}
+
+
+@pytest.fixture
+def script(monkeypatch, root):
+    """A function that imports one of the scripts, which import each other."""
+    monkeypatch.syspath_prepend(root / "examples")
+    return importlib.import_module
+
+
+@pytest.fixture
+def colored(tmp_path):
+    """Three classes of noise around a color, 3 training and 2 test images of each; one more image is broken."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 3), ("test", 2)):
+        for name, color in COLORS.items():
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(random.normal(color, 20, (40, 30, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    (tmp_path / "images" / "test" / "red" / "broken.png").write_bytes(b"broken")
+    return tmp_path / "images"
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A weights file of a network without a classifier."""
+    keras.utils.set_random_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
+    inception_tf.InceptionV1(include_top=False, input_shape=(32, 32, 3)).save_weights(file)
+    write_network(file, "inception_v1")
+    write_preprocessing(file, Preprocessing(32, None))
+    return str(file)
+
+
+def test_a_few_images_of_each_class_are_enough_for_colors(script, colored, backbone, pytestconfig):
+    words = [str(colored), backbone, "--per-class", "2", "--endpoint", "MaxPool_3a_3x3"]
+    words += [] if pytestconfig.option.markexpr != "not slow" else ["--no-random"]
+    result = CliRunner().invoke(script("few_images").main, words)
+    assert result.exit_code == 0, result.output
+    assert "6 training and 6 test images of 3 classes, 192 features of each" in result.stdout
+    for way in ("plain", "whitened"):
+        assert re.search(rf"weights.h5 +{way} +100.0% +100.0%\n", result.stdout), result.stdout
+        row = rf"random weights +{way} +\d+\.\d% +\d+\.\d%\n"
+        assert bool(re.search(row, result.stdout)) == ("--no-random" not in words)
+    assert "broken.png: not a" in result.stderr
+
+
+def test_the_neighbors_of_a_color_are_of_that_color(script, colored, backbone, tmp_path):
+    picture = tmp_path / "neighbors.png"
+    words = [str(colored), backbone, str(picture), "--neighbors", "2", "--endpoint"]
+    result = CliRunner().invoke(script("neighbors").main, [*words, "MaxPool_3a_3x3"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"100% of the neighbors are of the same class: {picture}\n"
+    with Image.open(picture) as image:
+        assert np.array(image).std() > 20
+
+
+def test_accuracies_are_those_of_the_nearest_mean_and_of_the_probe(script):
+    images = script("folder_features").Images
+    features = np.array([[1, 0], [3, 0], [0, 1], [0, 5]], np.float32)
+    known = images(tuple("abcd"), features, np.array([0, 0, 7, 7]))
+    asked = images(tuple("efg"), np.float32([[9, 1], [1, 8], [8, 1]]), np.array([0, 7, 7]))
+    few = script("few_images")
+    assert few.nearest_class_mean(known, asked) == pytest.approx(2 / 3)
+    assert few.linear_probe(known, asked) == pytest.approx(2 / 3)
+    nearest, cosines = script("neighbors").most_similar(known, asked, 2)
+    np.testing.assert_array_equal(nearest, [[0, 1], [2, 3], [0, 1]])
+    np.testing.assert_allclose(cosines[0], 9 / np.sqrt(82), rtol=1e-5)
+
+
+def test_whitened_distances_ignore_what_varies_inside_the_classes(script):
+    few, images = script("few_images"), script("folder_features").Images
+    random = np.random.default_rng(0)
+
+    def drawn(count):
+        classes = np.repeat([0, 1], count)
+        large = random.normal(0, 2, 2 * count)  # in both features, and of no use
+        small = classes + random.normal(0, 0.1, 2 * count)
+        return images(("",) * 2 * count, np.stack([large, large + small], 1), classes)
+
+    known, asked = (drawn(50), drawn(50)), (drawn(200),) * 2
+    assert few.nearest_class_mean(*few.standardized(known[0], asked[0])) < 0.8
+    whitened = few.whitened(known, asked)
+    assert few.nearest_class_mean(*whitened) > 0.95
+    assert few.linear_probe(*whitened) > 0.95
+
+
+def test_the_images_of_a_class_are_spread_over_their_names(script):
+    some = script("folder_features").some_of_each
+    paths = np.array([f"{one}/{number:02}" for one in "ba" for number in range(10)])
+    split = Split(paths, np.repeat([1, 0], 10))
+    assert some(split, 3).images.tolist() == ["b/00", "b/04", "b/09", "a/00", "a/04", "a/09"]
+    assert len(some(split, 99)) == 20
+
+
+@pytest.mark.parametrize("name", ["few_images", "neighbors"])
+def test_a_mistake_is_one_sentence(script, name, tmp_path, backbone):
+    picture = [str(tmp_path / "a.png")] if name == "neighbors" else []
+    result = CliRunner().invoke(script(name).main, [str(tmp_path / "none"), backbone, *picture])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "none" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_path):
+    weights = tmp_path / "v3.weights.h5"
+    trained_v3.save_backbone(weights, trained_v3.read_arrays(test_data / trained_v3.FILE))
+    flowers, endpoint = str(test_data / "flowers12"), ("--endpoint", "Mixed_6e")
+    environment = os.environ | {"PYTHONPATH": str(root)}
+
+    def run(name, *words):
+        command = [sys.executable, root / "examples" / name, flowers, weights, *words, *endpoint]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    found = run("few_images.py")
+    assert "96 training and 240 test images of 12 classes, 768 features of each" in found
+    figures = [line.split()[-2:] for line in found.splitlines()[2:]]
+    plain, whitened, _, random = ([float(figure.rstrip("%")) for figure in row] for row in figures)
+    assert plain[0] >= 75
+    assert plain[1] >= 79
+    assert whitened[0] >= 80
+    assert whitened[1] >= 88
+    assert max(random) < min(whitened) - 15
+    same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "12", "--neighbors", "3")
+    assert int(same.partition("%")[0]) >= 70
