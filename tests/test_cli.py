@@ -166,8 +166,14 @@ def test_help_answers_within_half_a_second(name):
         ("predict {tmp}/no x.png", "there is no .*/no; give a run folder, a weights file, a Saved"),
         (
             "predict localhost:8501/v1/models/digits x.png",
-            "there is no localhost:8501/v1/models/digits; a server's address begins with http://",
+            "there is no localhost:8501/v1/models/digits; a server's address begins with http:// or grpc://, as in"
+            " http://localhost:8501/v1/models/digits$",
         ),
+        ("predict localhost/v1/models/digits x.png", "as in http://localhost/v1/models/digits$"),
+        ("predict [::1]:8501 x.png", r"begins with http:// or grpc://, as in http://\[::1\]:8501$"),
+        ("predict GRPC:/host:8500/v1/models/a x.png", "as in grpc://host:8500/v1/models/a$"),
+        ("predict ftp://host/v1/models/a x.png", "'ftp://host/v1/models/a' is not the address of"),
+        ("predict http://host:8501 x.png", "'http://host:8501' names no model; give http://host:"),
         (
             "predict http://localhost:1/v1/models/digits x.png --explain {tmp}/heat",
             "is a server: --model, --labels and --explain are for runs and weights files",

@@ -20,7 +20,11 @@ __all__ = [
     "OUTPUT_FOLDER",
 ]
 
-ADDRESS = re.compile(r"[\w.-]+:\d+(/|$)")  # a server's, without http:// or grpc://
+# A server's, without http:// or grpc://, or with another spelling of that: a port or TensorFlow Serving's path shows it.
+ADDRESS = re.compile(
+    r"(?:(?P<scheme>https?|grpcs?):)?/*(?P<rest>(?:\[[0-9a-f:.]+\]|[\w.-]+)(?::\d+(?:/|$)|(?::\d+)?/v1/models/).*)",
+    re.IGNORECASE,
+)
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 
 
@@ -37,11 +41,19 @@ class InputPath(click.ParamType):
         self.or_address = or_address
 
     def convert(self, value, param, ctx):
-        if (self.or_address and "://" in value) or value.startswith("hf://"):
+        if value.startswith("hf://"):
             return value
-        if self.or_address and ADDRESS.match(value) and not os.path.exists(value):
+        if self.or_address and "://" in value:
+            from inception_tf.serving.client.address import parse_address
+
+            parse_address(value)
+            return value
+        address = ADDRESS.match(value) if self.or_address and not os.path.exists(value) else None
+        if address:
+            scheme = (address["scheme"] or "http").lower()
             raise UserError(
-                f"there is no {value}; a server's address begins with http:// or grpc://, as in http://{value}"
+                f"there is no {value}; a server's address begins with http:// or grpc://, as in"
+                f" {scheme}://{address['rest']}"
             )
         is_part = PART.search(value)  # the command says which name to give
         if not is_part and not os.path.exists(value) and not os.path.exists(f"{value}.index"):
