@@ -136,6 +136,22 @@ def test_an_export_gives_the_features_of_its_signature(photos, tmp_path, capsys)
     assert "is an export, whose features were chosen when it was made" in capsys.readouterr().err
 
 
+def test_an_exported_run_gives_the_features_of_the_run(digits_run, photos, tmp_path):
+    folder, _ = photos
+    export = str(tmp_path / "digits")
+    assert cli.main(["export", str(digits_run), "--to", export, "--features"]) == 0
+    found = []
+    for source in (str(digits_run), export):
+        output = tmp_path / "features.npz"
+        words = ["features", source, "--input", str(folder), "--output", str(output)]
+        assert cli.main(words) == 2  # one image is broken
+        with np.load(output) as table:
+            found.append((table["paths"].tolist(), table["features"]))
+    (paths, values), (exported_paths, exported) = found
+    assert exported_paths == paths
+    np.testing.assert_allclose(exported, values, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("signature", ["serving_default", "features"])
 def test_an_export_without_features_names_the_option_that_adds_them(tmp_path, capsys, signature):
     module = tf.Module()
