@@ -108,14 +108,6 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
     with pytest.raises(UserError, match=r"optimizer\.learning_rate is 0\.001 and not 5"):
         train(config.override(["optimizer.learning_rate=5"]), run.path, resumed=True)
 
-    # While one trains, a second one is told so.
-    with (
-        lock_folder(run.path, "trains into"),
-        pytest.raises(UserError, match="already; wait until"),
-    ):
-        train(config, run.path, resumed=True)
-    assert not (run.path / LOCK_FILE).exists()
-
     # What TensorBoard shows: scalars, the graph, and the images that went in.
     events = b"".join(
         path.read_bytes() for path in (run.path / "tensorboard").rglob("events.out.tfevents.*")
@@ -139,6 +131,22 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
     shutil.copytree(folder / "blue", folder / "green")
     with pytest.raises(UserError, match=r"the classes blue, red, and folder:.* has blue, green"):
         train(again, run.path, resumed=True)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_one_process_at_a_time_trains_into_a_folder(config, tmp_path, resumed):
+    run = Run(tmp_path / "run")
+    run.write_config(config, "0")
+    with (
+        lock_folder(run.path, "trains into"),
+        pytest.raises(
+            UserError, match=r"^process \d+ on .+ trains into .+/run already; wait until"
+        ),
+    ):
+        train(config, run.path, resumed=resumed)
+    with pytest.raises(UserError, match="already holds a run; add --resume"):
+        train(config, run.path)
+    assert not (run.path / LOCK_FILE).exists()
 
 
 def test_the_auxiliary_classifier_counts_with_its_weight_and_is_dropped_from_the_result():

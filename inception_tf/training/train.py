@@ -9,6 +9,7 @@ import logging
 import warnings
 import zlib
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ from inception_tf.data.labels import write_labels
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.host.environment import environment
+from inception_tf.host.locks import lock_folder
 from inception_tf.inference.forward import compiled_forward
 from inception_tf.models import find_network
 from inception_tf.run_folder import Run
@@ -36,7 +38,7 @@ from inception_tf.training.callbacks import (
 from inception_tf.training.compile import check_backend, compile_for, compiled_model, metrics_of
 from inception_tf.training.curves import draw_curves, new_figure
 from inception_tf.training.determinism import op_determinism
-from inception_tf.training.distribute import Team, make_team
+from inception_tf.training.distribute import Team, make_team, read_cluster
 from inception_tf.training.fingerprint import (
     RESTORE_DATA,
     changed_setting,
@@ -78,7 +80,8 @@ def train(
         The content of `report.json`.
 
     Raises:
-        UserError: a mistake in the configuration or the data, a lost worker, or a diverged loss.
+        UserError: a mistake in the configuration or the data, another process that trains into `out`, a lost worker,
+            or a diverged loss.
         Stopped: after Ctrl-C, with the state saved.
 
     Example:
@@ -87,7 +90,15 @@ def train(
         print(train(config, "runs/digits")["last"]["val_top1"])
     """
     check_backend(config)
-    run = Run(Path(out))
+    cluster = read_cluster()
+    is_chief = team.is_chief if team else cluster is None or cluster.index == 0
+    # Two trainings would remove each other's checkpoints.  Before anything else, because a run that is being trained
+    # is not to be resumed either.
+    with lock_folder(Path(out), "trains into") if is_chief else nullcontext():
+        return _train(config, Run(Path(out)), resumed, callbacks, team)
+
+
+def _train(config: Config, run: Run, resumed: bool, callbacks: Iterable, team: Team | None) -> dict:
     config = _with_preprocessing(config, run, resumed)
     _check_folder(run, config, resumed)
     team = team or make_team()
