@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 FEATURE = "image/encoded"  # of a tf.Example, as in the TFRecord files of slim and TFDS
+# Of one core, for each megapixel of an image, is in data/decoding/work.py: SECONDS_PER_MEGAPIXEL.
 PARALLEL_IMAGES = 4  # of one request that are read at the same time
 BYTES_PER_PIXEL = (
     12  # held at most for one image: a progressive JPEG's coefficients, the pixels and their crop
@@ -69,7 +70,8 @@ class ServingModule(tf.Module):
 
     An image that cannot be read gets a row of zeros, empty class names and the reason in `status`; the rows beside it
     are those of a batch of good images.  A `tf.Example` that cannot be parsed is treated as a bad image.  Reading a
-    request takes at most `PARALLEL_IMAGES * BYTES_PER_PIXEL * pixel_limit` bytes.
+    request takes at most `PARALLEL_IMAGES * BYTES_PER_PIXEL * pixel_limit` bytes, and each image at most
+    `SECONDS_PER_MEGAPIXEL` of one core for each megapixel: one that asks for more is a bad image.
 
     Args:
         model: (N, size, size, 3) floats as `preprocessing` scales them → (N, K) probabilities, or a dict of these as

@@ -77,6 +77,10 @@ def probe_images(pixel_limit: int) -> tuple[bytes, ...]:
         b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + bytes(40),
         _bmp(_tiles(40, 32, 1), compression=1),
         _png(plain, 2)[:-20],
+        _with_scans(tf.io.encode_jpeg(turned, progressive=True).numpy(), 1_000),
+        _png(plain, 2, *((b"abCd", b""),) * 1_100),
+        _png(plain, 2, *((b"zTXt", bytes(10_000)),) * 9),
+        _gif(_tiles(40, 32, 1) // 2, comments=2_500),
         _png_header(*_sides_above(pixel_limit, PNG_SIDE)),
         _jpeg_header(*_sides_above(pixel_limit, JPEG_SIDE)),
     )
@@ -198,7 +202,12 @@ def _bmp(image: np.ndarray, compression: int = 0) -> bytes:
     )
 
 
-def _gif(image: np.ndarray) -> bytes:
+def _with_scans(jpeg: bytes, count: int) -> bytes:
+    last = jpeg.rindex(b"\xff\xda")
+    return jpeg[:last] + jpeg[last:-2] * count + jpeg[-2:]
+
+
+def _gif(image: np.ndarray, comments: int = 1) -> bytes:
     """A GIF of (H, W, 1) uint8 below 128, transparent in color 5, in a canvas that is larger; not compressed."""
     height, width, _ = image.shape
     clear, end = 128, 129  # codes of eight bits, cleared before they become longer
@@ -217,7 +226,8 @@ def _gif(image: np.ndarray) -> bytes:
         b"GIF89a"
         + struct.pack("<HHBBB", width + 6, height + 4, 0xF6, 0, 0)
         + table
-        + b"!\xfe\x03abc\0!\xf9\x04\x01\0\0\x05\0"
+        + b"!\xfe\x03abc\0" * comments
+        + b"!\xf9\x04\x01\0\0\x05\0"
         + struct.pack("<BHHHHB", 0x2C, 4, 2, width, height, 0)
         + b"\x07"
         + blocks

@@ -8,7 +8,8 @@ import tensorflow as tf
 __all__ = ["BACKGROUND", "composite"]
 
 BACKGROUND = 255  # of every channel: white, as paper, and as a browser shows such an image
-LARGE = 1 << 24  # values; a larger image is composited row by row, which needs less memory
+LARGE = 1 << 24  # values; a larger image is composited strip by strip, which needs less memory
+STRIP = 1 << 20  # pixels; not rows, of which a narrow image has a million
 
 
 def composite(image: tf.Tensor) -> tf.Tensor:
@@ -24,16 +25,29 @@ def composite(image: tf.Tensor) -> tf.Tensor:
     def on_background():
         return tf.cond(
             tf.size(image) > LARGE,
-            lambda: tf.map_fn(
-                _blend,
-                image,
-                fn_output_signature=tf.TensorSpec((None, 3), tf.uint8),
-                parallel_iterations=1,
-            ),
+            lambda: _blend_strips(image),
             lambda: _blend(image),
         )
 
     return tf.cond(tf.shape(image)[-1] == 4, on_background, lambda: image[..., :3])
+
+
+def _blend_strips(image):
+    pixels = tf.reshape(image, (-1, 4))
+    count = (tf.shape(pixels)[0] + STRIP - 1) // STRIP
+    strips = tf.TensorArray(tf.uint8, count, infer_shape=False, element_shape=(None, 3))
+
+    def next_strip(number, strips):
+        strip = _blend(pixels[number * STRIP : (number + 1) * STRIP])
+        return number + 1, strips.write(number, strip)
+
+    _, strips = tf.while_loop(
+        lambda number, _: number < count,
+        next_strip,
+        (tf.constant(0), strips),
+        parallel_iterations=1,
+    )
+    return tf.reshape(strips.concat(), tf.concat((tf.shape(image)[:2], (3,)), 0))
 
 
 def _blend(image):

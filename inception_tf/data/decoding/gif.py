@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from inception_tf.data.decoding import work
 from inception_tf.data.decoding.alpha import BACKGROUND
 from inception_tf.data.decoding.fields import Header, Start, make_header
 from inception_tf.data.skipped import DAMAGED, OK
@@ -20,15 +21,15 @@ EXTENSION, IMAGE, CONTROL = 0x21, 0x2C, 0xF9
 DESCRIPTOR = 10  # bytes of an image descriptor
 TABLE = 0x80  # in the flags: a color table follows
 MARGIN = 1024  # zeros after the end: more than a table and a descriptor
-BLOCKS = 1 << 17  # the most that are walked through
 
 
-def read_header(data: tf.Tensor, start: Start) -> tuple[tf.Tensor, ...]:
+def read_header(data: tf.Tensor, start: Start, pixel_limit: int) -> tuple[tf.Tensor, ...]:
     """Find the first frame of a GIF.
 
     Args:
         data: () string.
         start: Its first bytes.
+        pixel_limit: int. The blocks of an image with more pixels, which is not read, are not looked at.
 
     Returns:
         What `make_header` returns; places: offset of the frame's descriptor, end of its data, index of the
@@ -43,22 +44,30 @@ def read_header(data: tf.Tensor, start: Start) -> tuple[tf.Tensor, ...]:
 
     columns, rows, flags = start.fields((6, 2), (8, 2), (10, 1))
     flags = tf.cast(flags, tf.int32)
-    first, transparent = _first_image(byte, end, SCREEN + _table_size(flags))
+    limit = _limit(rows, columns, pixel_limit)
+    first, transparent, before = _first_image(byte, end, SCREEN + _table_size(flags), limit)
     descriptor = tf.reshape(tf.cast(content[first : first + DESCRIPTOR], tf.int32), (DESCRIPTOR,))
     left, top, width, height = tf.unstack(descriptor[1:9:2] + 256 * descriptor[2:9:2])
     local_size = _table_size(descriptor[9])
     is_local = local_size > 0
-    last = _end_of_data(
-        byte, end, first + DESCRIPTOR + local_size + 1
+    data_limit = _limit(height, width, pixel_limit)
+    last, within = _end_of_data(
+        byte, end, first + DESCRIPTOR + local_size + 1, data_limit
     )  # after the size of the codes
+    is_few = (before <= limit) & (within <= data_limit)
     is_whole = tf.equal(descriptor[0], IMAGE) & (first < end) & (last < end) & (width * height > 0)
-    found = tf.cast(first < end, tf.int64)
-    rows = tf.maximum(rows, tf.cast(top + height, tf.int64)) * found
-    columns = tf.maximum(columns, tf.cast(left + width, tf.int64)) * found
+    # Where the walk was ended, no frame was found, and a screen that is too large says so itself.
+    found = tf.cast((first < end) & (before <= limit), tf.int64)
+    is_large = rows * columns > pixel_limit
+    rows = tf.where(is_large, rows, tf.maximum(rows, tf.cast(top + height, tf.int64)) * found)
+    columns = tf.where(
+        is_large, columns, tf.maximum(columns, tf.cast(left + width, tf.int64)) * found
+    )
     table = tf.where(is_local, first + DESCRIPTOR, SCREEN)
     size = tf.where(is_local, local_size, _table_size(flags))
     places = (first, last + 1, transparent, left, top, table, size)
-    return make_header(tf.where(is_whole, OK, DAMAGED), rows, columns, places)
+    status = tf.where(is_few, tf.where(is_whole, OK, DAMAGED), work.MANY_BLOCKS)
+    return make_header(status, rows, columns, places)
 
 
 def decode(data: tf.Tensor, header: Header) -> tf.Tensor:
@@ -97,17 +106,24 @@ def decode(data: tf.Tensor, header: Header) -> tf.Tensor:
     return tf.pad(image, margins, constant_values=BACKGROUND)
 
 
+def _limit(height, width, pixel_limit):
+    """The most blocks that are walked through; none of an image that is too large."""
+    pixels = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
+    limit = tf.where(pixels <= pixel_limit, work.block_limit(height, width), 0)
+    return tf.cast(limit, tf.int32)
+
+
 def _table_size(flags):
     """Bytes of the color table that follows; 0 if there is none."""
     size = 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7))
     return tf.where(flags >= TABLE, size, 0)
 
 
-def _first_image(byte, end, offset):
-    """The offset of the first image's descriptor, and the index of its transparent color or -1."""
+def _first_image(byte, end, offset, limit):
+    """The offset of the first image's descriptor, the index of its transparent color or -1, and the blocks before it."""
 
     def is_before_image(offset, inside, transparent, count):
-        return (offset < end) & (count < BLOCKS) & (inside | tf.equal(byte(offset), EXTENSION))
+        return (offset < end) & (count <= limit) & (inside | tf.equal(byte(offset), EXTENSION))
 
     def next_block(offset, inside, transparent, count):
         # An extension begins with two bytes; blocks of stated length follow, of which the last is empty.
@@ -118,21 +134,21 @@ def _first_image(byte, end, offset):
         return after, ~inside | (length > 0), tf.where(is_control, is_set, transparent), count + 1
 
     start = (offset, tf.constant(False), tf.constant(-1), tf.constant(0))
-    offset, inside, transparent, _ = tf.while_loop(is_before_image, next_block, start)
-    return tf.where(inside, end, tf.minimum(offset, end)), transparent
+    offset, inside, transparent, count = tf.while_loop(is_before_image, next_block, start)
+    return tf.where(inside, end, tf.minimum(offset, end)), transparent, count
 
 
-def _end_of_data(byte, end, offset):
-    """The offset of the empty block that ends an image's data; the end of the file if there is none."""
+def _end_of_data(byte, end, offset, limit):
+    """The offset of the empty block that ends an image's data, the end of the file if there is none, and the blocks before."""
 
     def has_data(offset, count):
-        return (offset < end) & (count < BLOCKS) & (byte(offset) > 0)
+        return (offset < end) & (count <= limit) & (byte(offset) > 0)
 
     def next_data(offset, count):
         return offset + 1 + byte(offset), count + 1
 
     offset, count = tf.while_loop(has_data, next_data, (offset, tf.constant(0)))
-    return tf.where(count < BLOCKS, tf.minimum(offset, end), end)
+    return tf.minimum(offset, end), count
 
 
 def _patched(data, begin, place, new, end):

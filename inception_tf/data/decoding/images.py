@@ -32,11 +32,12 @@ from inception_tf.data.decoding.validation import (
     PNG,
     WEBP,
     check_encoded,
-    check_size,
+    check_jpeg,
     fits_limit,
     read_header,
     starts_with,
 )
+from inception_tf.data.decoding.work import has_few_scans
 from inception_tf.data.preprocessing import BILINEAR, SCALES, Preprocessing, Resampling, Scale
 from inception_tf.data.skipped import DAMAGED, OK
 
@@ -341,7 +342,7 @@ def read_image(
 
     def from_jpeg():
         shape = tf.image.extract_jpeg_shape(data)
-        status = check_size(shape[0], shape[1], pixel_limit)
+        status = check_jpeg(data, shape, pixel_limit)
         return status, tf.cond(
             tf.equal(status, OK), lambda: _decode_jpeg(data, shape, crop, seed), _one_pixel
         )
@@ -423,7 +424,7 @@ def is_plain_jpeg(data: tf.Tensor) -> tf.Tensor:
 
     def fits():
         shape = tf.image.extract_jpeg_shape(data)
-        return fits_limit(shape[0], shape[1])
+        return fits_limit(shape[0], shape[1]) & has_few_scans(data, shape[0], shape[1])
 
     return tf.cond(has_no_exif(data), fits, lambda: tf.constant(False))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from inception_tf.data.decoding import work
 from inception_tf.data.decoding.fields import Header, Start, make_header
 from inception_tf.data.skipped import DAMAGED, OK
 
@@ -13,28 +14,29 @@ __all__ = ["MAGIC", "decode", "read_header"]
 MAGIC = b"\x89PNG\r\n\x1a\n"
 CHUNK = 12  # bytes of a chunk around its content: length, name, checksum
 LAST, EXIF, TRANSPARENCY = (int.from_bytes(name, "big") for name in (b"IEND", b"eXIf", b"tRNS"))
+COMPRESSED = [int.from_bytes(name, "big") for name in (b"zTXt", b"iTXt", b"iCCP")]
 ALPHA = 4  # in the color type of IHDR
 
 
-def read_header(data: tf.Tensor, start: Start) -> tuple[tf.Tensor, ...]:
+def read_header(data: tf.Tensor, start: Start, pixel_limit: int) -> tuple[tf.Tensor, ...]:
     """Read the size and walk through the chunks of a PNG.
 
     Args:
         data: () string, which begins with `MAGIC`.
         start: Its first bytes.
+        pixel_limit: int. The chunks of an image with more pixels, which is not read, are not looked at.
 
     Returns:
         What `make_header` returns; places: where EXIF's content begins, whether there is transparency, bits.
     """
-    is_whole, tiff, has_transparency = _walk(data)
     # PNG specification, IHDR: width and height at 16 and 20, highest byte first, then bits per sample and color type.
     *sides, bits, color = start.fields(*((place, 1) for place in range(16, 24)), (24, 1), (25, 1))
     weights = tf.constant([1 << 24, 1 << 16, 1 << 8, 1], tf.int64)
     width, height = tf.unstack(tf.reduce_sum(tf.reshape(sides, (2, 4)) * weights, 1))
     has_alpha = tf.bitwise.bitwise_and(color, ALPHA) > 0
-    return make_header(
-        tf.where(is_whole, OK, DAMAGED), height, width, (tiff, has_transparency | has_alpha, bits)
-    )
+    limit = tf.where(height * width <= pixel_limit, work.chunk_limit(height, width), 0)
+    status, tiff, has_transparency = _walk(data, tf.cast(limit, tf.int32))
+    return make_header(status, height, width, (tiff, has_transparency | has_alpha, bits))
 
 
 def decode(data: tf.Tensor, header: Header, bits: int = 16) -> tf.Tensor:
@@ -67,25 +69,39 @@ def _scaled(image: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.cast(tf.minimum(high, 255), tf.uint8)
 
 
-def _walk(data):
-    """Whether every chunk ends within the file, the offset of EXIF, and whether there is a chunk of transparency.
+def _walk(data, limit):
+    """The status, the offset of EXIF, and whether there is a chunk of transparency.
 
-    libpng allocates the length that a chunk states, up to 2 GB.
+    Every chunk has to end within the file: libpng allocates the length that a chunk states, up to 2 GB.
     """
     end = tf.strings.length(data)
 
-    def is_chunk(offset, tiff, transparency):
-        return (offset >= 0) & (offset + CHUNK <= end)
+    def is_chunk(offset, tiff, transparency, text, count):
+        return (offset >= 0) & (offset + CHUNK <= end) & (count <= limit)
 
-    def next_chunk(offset, tiff, transparency):
+    def next_chunk(offset, tiff, transparency, text, count):
         head = tf.io.decode_raw(tf.strings.substr(data, offset, 8), tf.int32, little_endian=False)
         length, kind = head[0], head[1]
         fits = (length >= 0) & (length <= end - offset - CHUNK)
         # Bytes after the last chunk are ignored.
         after = tf.where(tf.equal(kind, LAST), end, offset + CHUNK + length)
         tiff = tf.where(tf.equal(kind, EXIF), offset + 8, tiff)
-        return tf.where(fits, after, -1), tiff, transparency | tf.equal(kind, TRANSPARENCY)
+        # Capped above, so that the sum stays within 32 bits.
+        packed = tf.where(
+            tf.reduce_any(tf.equal(kind, COMPRESSED)), tf.minimum(length, work.TEXT_OF_CHUNK), 0
+        )
+        return (
+            tf.where(fits, after, -1),
+            tiff,
+            transparency | tf.equal(kind, TRANSPARENCY),
+            text + packed,
+            count + 1,
+        )
 
-    start = (tf.constant(len(MAGIC)), tf.constant(0), tf.constant(False))
-    offset, tiff, transparency = tf.while_loop(is_chunk, next_chunk, start)
-    return offset >= 0, tiff, transparency
+    start = (len(MAGIC), 0, False, 0, 0)
+    offset, tiff, transparency, text, count = tf.while_loop(
+        is_chunk, next_chunk, tuple(map(tf.constant, start))
+    )
+    status = tf.where(text <= work.TEXT_LIMIT, OK, work.MUCH_TEXT)
+    status = tf.where(count <= limit, status, work.MANY_CHUNKS)
+    return tf.where(offset >= 0, status, DAMAGED), tiff, transparency

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from inception_tf.data.decoding import bmp, gif, png, webp
+from inception_tf.data.decoding import bmp, gif, png, webp, work
 from inception_tf.data.decoding.fields import PLACES, Header, Start, make_header, read_start
 from inception_tf.data.formats import NOT_AN_IMAGE
 from inception_tf.data.skipped import DAMAGED, OK
@@ -20,6 +20,7 @@ __all__ = [
     "PNG",
     "WEBP",
     "check_encoded",
+    "check_jpeg",
     "check_size",
     "fits_limit",
     "read_header",
@@ -46,7 +47,7 @@ HEIF = "a HEIC or AVIF image, which is not read; convert it: magick mogrify -for
 
 
 def check_encoded(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
-    """Check the format, the size and, of a PNG, the chunks of an encoded image.
+    """Check the format, the size and the work that an encoded image asks for, and, of a PNG, its chunks.
 
     Only the header is read.  On a truncated header the operation fails with `InvalidArgumentError`, so that
     callers run it where an error affects one image only, as in `images.with_fallback`.
@@ -74,10 +75,10 @@ def read_header(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> Header:
     start = read_start(data)
     kind = _kind(start)
     readers = {
-        JPEG: lambda: _read_jpeg(data),
-        PNG: lambda: png.read_header(data, start),
+        JPEG: lambda: _read_jpeg(data, pixel_limit),
+        PNG: lambda: png.read_header(data, start, pixel_limit),
         WEBP: lambda: webp.read_header(data, start),
-        GIF: lambda: gif.read_header(data, start),
+        GIF: lambda: gif.read_header(data, start, pixel_limit),
         BMP: lambda: bmp.read_header(start),
         OTHER: lambda: _read_other(data, start),
     }
@@ -108,6 +109,22 @@ def check_size(height: tf.Tensor, width: tf.Tensor, pixel_limit: int = PIXEL_LIM
     size = (width, height, pixel_limit)
     reason = tf.strings.format("{}x{} pixels, at most {} are read", size)
     return tf.where(fits_limit(height, width, pixel_limit), OK, reason)
+
+
+def check_jpeg(data: tf.Tensor, shape: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
+    """Check the size and the number of scans of a JPEG.
+
+    Args:
+        data: () string.
+        shape: (3,) int. Its height, width and channels.
+        pixel_limit: int. The largest height x width.
+
+    Returns:
+        () string: `ok`, or a short reason.
+    """
+    size = check_size(shape[0], shape[1], pixel_limit)
+    is_few = work.has_few_scans(data, shape[0], shape[1])
+    return tf.where(tf.equal(size, OK), tf.where(is_few, OK, work.MANY_SCANS), size)
 
 
 def fits_limit(height: tf.Tensor, width: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
@@ -150,9 +167,9 @@ def _kind(start: Start) -> tf.Tensor:
     return tf.argmax(is_kind, output_type=tf.int32)  # the first that is true
 
 
-def _read_jpeg(data):
+def _read_jpeg(data, pixel_limit):
     shape = tf.image.extract_jpeg_shape(data)
-    return make_header(OK, shape[0], shape[1])
+    return make_header(check_jpeg(data, shape, pixel_limit), shape[0], shape[1])
 
 
 def _read_other(data, start):
