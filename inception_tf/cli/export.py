@@ -16,7 +16,7 @@ from inception_tf.inference.runtimes import FORMATS
 
 __all__ = ["command"]
 
-SAVED_MODEL = "saved_model"
+SAVED_MODEL, TRITON = "saved_model", "triton"
 SAVED_MODEL_OPTIONS: tuple[str, ...] = (
     *("precision", "max_pixels", "top", "warm_up", "no_fold", "features"),
 )
@@ -41,10 +41,10 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
 @click.option("--version", type=int, help="The version folder's number.  [default: the next one]")
 @click.option(
     "--format",
-    type=click.Choice((SAVED_MODEL, *FORMATS)),
+    type=click.Choice((SAVED_MODEL, *FORMATS, TRITON)),
     default=SAVED_MODEL,
     show_default=True,
-    help="The target: TF Serving, LiteRT, ONNX Runtime or OpenVINO.",
+    help="The target: TF Serving, LiteRT, ONNX Runtime, OpenVINO (and its server) or Triton.",
 )
 @click.option(
     "--precision",
@@ -75,7 +75,7 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
     help="Add the signature `features`: the vector that the classifier is computed from.",
 )
 @click.option(
-    "--int8", is_flag=True, help="8-bit weights and feature maps, for litert and openvino."
+    "--int8", is_flag=True, help="8-bit weights and feature maps, for litert, openvino and triton."
 )
 @click.option(
     "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
@@ -96,7 +96,7 @@ def command(context, path, model, labels, to, version, format, reading, **settin
     """Export RUN into a numbered version folder, by default as a SavedModel.
 
     A weights file, of this or another project, needs --model and --labels.
-    For litert, onnx and openvino the predictions are compared with the network's on real images.
+    For litert, onnx, openvino and triton the predictions are compared with the network's on real images.
 
     \b
     inception-tf export runs/digits --to saved_models/digits
@@ -115,7 +115,7 @@ def command(context, path, model, labels, to, version, format, reading, **settin
         allowed, others = others, allowed
     for name in others:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            formats = ", ".join(FORMATS) if is_saved_model else SAVED_MODEL
+            formats = ", ".join((*FORMATS, TRITON)) if is_saved_model else SAVED_MODEL
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
     classifier = open_classifier(path, model)
     names = read_class_names(labels) if labels else classifier.labels

@@ -10,7 +10,9 @@ from inception_tf.export.metadata import ExportMetadata
 __all__ = ["MODEL_CONFIG_FILE", "README_FILE", "write_model_readme"]
 
 MODEL_CONFIG_FILE, README_FILE = "model.config", "README.md"
-IMAGE = "tensorflow/serving"  # on Docker Hub
+IMAGE = (
+    "tensorflow/serving:2.20.0"  # on Docker Hub; it has the TensorFlow that exports are made with
+)
 
 _CONFIG = """\
 model_config_list {{

@@ -26,6 +26,7 @@ from inception_tf.savedmodel.versions import GRAPH_FILE, list_versions
 
 __all__ = [
     "Description",
+    "LABELS",
     "REPORT_FILE",
     "write_description",
     "find_runtime_folder",

@@ -18,9 +18,15 @@ from inception_tf.classifiers import Classifier, align_classes
 from inception_tf.data.skipped import LIMIT
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
+from inception_tf.export import server_files
 from inception_tf.export.metadata import Origin
 from inception_tf.export.parity import Parity, compare_outputs, image_batches, sample_split
-from inception_tf.export.runtime_folder import REPORT_FILE, read_format, write_description
+from inception_tf.export.runtime_folder import (
+    REPORT_FILE,
+    Description,
+    read_format,
+    write_description,
+)
 from inception_tf.export.served_network import check_labels, is_untrained, served_network
 from inception_tf.host.environment import environment
 from inception_tf.inference import runtimes
@@ -29,6 +35,7 @@ from inception_tf.inference.runtimes import Runtime
 from inception_tf.savedmodel.versions import (
     atomic_version,
     check_version_free,
+    keep_notes,
     list_versions,
     publish_version,
 )
@@ -93,7 +100,7 @@ def export_runtime(
         classifier: The network with its labels and its preprocessing.
         source: Data to compare on, and for int8 to calibrate with.
         to: The folder of the versions.
-        format: A name in `runtimes.FORMATS`.
+        format: A name in `runtimes.FORMATS`, or `triton`: ONNX, or for int8 OpenVINO, with Triton's files.
         int8: Quantize weights and feature maps; their ranges come from the training split.
         images: How many images of the split that training has not seen both are run on.
         max_drop: Largest allowed loss of top-1 accuracy, a fraction of the images.
@@ -111,13 +118,18 @@ def export_runtime(
         UserError: int8 loses more than `max_drop`, float32 differs by more than `TOLERANCE`, a package is missing, or
             the version exists; nothing is left behind then.
     """
+    to, server = Path(to), _server(format)
+    if format == server_files.TRITON:
+        format = server_files.triton_runtime(int8)
     runtime = _runtime(format, int8)
-    to = Path(to)
     check_version_free(to, version)
     _check_kin(to, format)
     network = served_network(classifier.model, classifier.preprocessing.size)
     labels = classifier.labels or ()
     check_labels(labels, network.output_shape[-1])
+    described = Description(tuple(labels), classifier.preprocessing)
+    if server:
+        server_files.check_same_model(to, server, described)
     split, training = source.split(), _training(source) if int8 else None
     [aligned] = align_classes([classifier], source, split, label_offset)
     split = split.shifted(aligned.shift)
@@ -163,7 +175,19 @@ def export_runtime(
         write_description(folder, labels, classifier.preprocessing)
         text = json.dumps(dataclasses.asdict(report), indent=2) + "\n"
         (folder / REPORT_FILE).write_text(text, encoding="utf-8")
-        return publish_version(folder, to, version), report
+        notes = building / "notes"
+        notes.mkdir()
+        if server:
+            server_files.write_server_files(notes, to.absolute().name, server, format, described)
+        published = publish_version(folder, to, version)
+        keep_notes(notes, to)
+        return published, report
+
+
+def _server(format: str) -> str | None:
+    """The server whose files lie beside the versions."""
+    of_format = {"openvino": server_files.OVMS, server_files.TRITON: server_files.TRITON}
+    return of_format.get(format)
 
 
 def _runtime(format: str, int8: bool) -> Runtime:

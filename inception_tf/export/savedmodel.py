@@ -37,6 +37,7 @@ from inception_tf.savedmodel.versions import (
     VERSION_LIMIT,
     atomic_version,
     check_version_free,
+    keep_notes,
     publish_version,
 )
 
@@ -133,9 +134,7 @@ def export(
         notes.mkdir()
         model_readme.write_model_readme(notes, to.absolute().name, len(labels), metadata)
         folder = publish_version(built, to, version)
-        for note in notes.iterdir():
-            if not (to / note.name).exists():  # edits of the user are kept
-                note.replace(to / note.name)
+        keep_notes(notes, to)
         return folder
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "VERSION_LIMIT",
     "atomic_version",
     "check_version_free",
+    "keep_notes",
     "newest_version",
     "publish_version",
     "list_versions",
@@ -138,6 +139,18 @@ def publish_version(built: Path, to: Path, version: int | None) -> Path:
             if version is not None:
                 raise _taken(to, version) from error
             number += 1
+
+
+def keep_notes(notes: Path, to: Path) -> None:
+    """Moves files for people and servers beside the versions, where a user may edit them.
+
+    Args:
+        notes: The folder with the files, in `to`'s file system.
+        to: The folder of the versions; what is there already stays.
+    """
+    for note in notes.iterdir():
+        if not (to / note.name).exists():
+            note.replace(to / note.name)
 
 
 def _next(to: Path) -> int:
