@@ -273,12 +273,45 @@ REFUSED = {
 }
 
 
+NESTED = b"[" * 200_000 + b"]" * 200_000
+REFUSED |= {
+    "nested": (b'{"instances": ' + NESTED + b"}", ""),
+    "nested base64": (b'{"instances": [{"b64": ' + b"[" * 900 + b"]" * 900 + b"}]}", "base64"),
+    "nested rows": ({"instances": json.loads("[" * 900 + "]" * 900)}, ""),
+    "a list as signature": ({"signature_name": [[]], "instances": [""]}, "must be a string"),
+    "a number as signature": ({"signature_name": 1, "instances": [""]}, "must be a string"),
+    "no text": (b'{"instances": ["\\ud800"]}', ""),
+    "a large number": (b'{"signature_name": "image_tensor", "instances": [[[[1e400]]]]}', ""),
+    "an object": ({"instances": {"b64": ""}}, "No values in 'instances' array"),
+    "null": ({"instances": [None]}, ""),
+}
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_request_that_cannot_be_run_is_400_with_its_reason(plain, kind):
     body, words = REFUSED[kind]
-    code, found = post(plain.rest, body, headers={"Content-Type": "application/json"})
-    assert (code, set(found)) == (400, {"error"})
-    assert words in found["error"]
+    for content_type in ("application/json", "text/plain"):
+        code, found = post(plain.rest, body, headers={"Content-Type": content_type})
+        assert (code, set(found)) == (400, {"error"})
+        assert words in found["error"] or (kind, content_type) == ("no json", "text/plain")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v2", "/v2/models", "/v2/models/flowers/infer", "/v2/repository/index"),
+        *("/v2/repository/models/flowers/unload", "/v2/repository/models/flowers/load"),
+        *("/v1/models/flowers/versions/1", "/v1/models/flowers/metadata", "/metrics"),
+        *("/v1/models/flowers:classify", "/openapi.json", "/docs", "/v1/models/flowers:explain"),
+    ],
+)
+def test_paths_of_kserves_own_say_what_is_lacking_and_change_nothing(plain, path):
+    root = plain.rest.partition("/v1/")[0]
+    for method in ("GET", "POST"):
+        reply = requests.request(method, root + path, json={}, timeout=30)
+        assert reply.status_code == 404
+        assert reply.json()["error"].startswith(f"{path} is not served: this server, for tests, ")
+    assert Client(plain.rest).status() == {None: "AVAILABLE"}
 
 
 def test_what_is_not_served_is_404(plain, batched):

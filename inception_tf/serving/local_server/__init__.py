@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SavedModel served on this machine alone, in another process: for tests and load runs.
+"""A test double: one SavedModel served on this machine alone, in another process, for tests and load runs.
 
 It is not TensorFlow Serving, and replaces it where that server's binary is not available.  REST is KServe's
 (`POST /v1/models/NAME:predict`, and in its form `GET /v1/models/NAME` and errors); gRPC is TensorFlow Serving's
 PredictionService and ModelService, implemented here.  Differences:
 
 - One model, one version, read once; no version manager, no labels, no monitoring, no TLS.
-- REST has no `/versions/V` path, no `:classify` and no `/metadata`, NaN in a reply is `null`, and unknown paths and
-  models are 404 with KServe's message.  gRPC has these calls, without labels and without Regress and
-  MultiInference.
+- REST has no `/versions/V` path, no `:classify`, no `/metadata` and no Open Inference Protocol (`/v2`): such paths are
+  404 with a message that says so.  NaN in a reply is `null`, and unknown models are 404 with KServe's message.  gRPC
+  has these calls, without labels and without Regress and MultiInference.
 - The server has no time limit for requests.
 - SavedModels are loaded by TensorFlow's Python, not by its C++ loader (`inception-tf verify` does that).
 

@@ -7,8 +7,9 @@ import asyncio
 import base64
 import binascii
 import json
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,6 +31,14 @@ except ImportError as error:
 
 __all__ = ["serve_rest"]
 
+SERVED = re.compile(r"/|/v1/models(/[^/:]+(:predict)?)?/?")  # of KServe's paths
+LACKING = (
+    "{path} is not served: this server, for tests, has GET /v1/models/NAME and POST /v1/models/NAME:predict alone,"
+    " without versions, labels, :classify, :regress, metadata, metrics, a repository and the Open Inference Protocol"
+)
+# What values that no tensor has end in: nested too deeply, too large, no text.
+NO_TENSOR = (RecursionError, OverflowError, UnicodeError)
+
 
 def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> None:
     """Replies to requests until SIGTERM.
@@ -41,7 +50,9 @@ def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> Non
     """
     repository = kserve.ModelRepository()
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
-    KSERVE.get("app").add_exception_handler(ServedError, _report_error)
+    app = KSERVE.get("app")
+    app.add_exception_handler(ServedError, _report_error)
+    app.add_middleware(_OneApi)
     server = KSERVE.get("RESTServer")(
         "kserve.model_server:app",
         KSERVE.get("DataPlane")(repository),
@@ -50,6 +61,21 @@ def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> Non
         grace_period=1,
     )
     server.run(sockets=[listening])
+
+
+class _OneApi:
+    """Answers all paths but TensorFlow Serving's itself: of KServe's own some change what is served."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or SERVED.fullmatch(path):
+            await self._app(scope, receive, send)
+            return
+        reply = JSONResponse({"error": LACKING.format(path=path)}, 404)
+        await reply(scope, receive, send)
 
 
 class _Model(kserve.Model):
@@ -72,6 +98,13 @@ async def _report_error(_: Request, error: ServedError) -> JSONResponse:
 
 
 def _run_request(model: LocalModel, payload: Any) -> dict[str, Any]:
+    try:
+        return _answer(model, payload)
+    except NO_TENSOR as error:
+        raise InvalidInput(f"values that are no tensor: {type(error).__name__}") from error
+
+
+def _answer(model: LocalModel, payload: Any) -> dict[str, Any]:
     """Runs a request's body: `instances` give `predictions`, `inputs` give `outputs`.
 
     payload: bytes where the content type is not JSON's, which TensorFlow Serving ignores.
@@ -79,11 +112,13 @@ def _run_request(model: LocalModel, payload: Any) -> dict[str, Any]:
     if isinstance(payload, bytes):
         try:
             payload = json.loads(payload)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput(f"JSON Parse error: {error}") from error
     if not isinstance(payload, dict) or ("instances" in payload) == ("inputs" in payload):
         raise InvalidInput("Missing 'inputs' or 'instances' key")
     signature = payload.get("signature_name", DEFAULT_SIGNATURE)
+    if not isinstance(signature, str):
+        raise InvalidInput("'signature_name' key must be a string value.")
     specs = model.specs(signature)
     by_row = "instances" in payload
     columns = (
