@@ -9,6 +9,11 @@ one that it got alone.
 
     python benchmarks/serving.py
     python benchmarks/serving.py --rounds 1 --requests 50 --size 64
+
+Another server of any network takes part with its address, for a model of pixels with its export's folder; the table
+then has a row of it for each number of clients:
+
+    python benchmarks/serving.py --also http://localhost:8000/v2/models/flowers --export saved_models/flowers-onnx
 """
 
 from __future__ import annotations
@@ -75,7 +80,9 @@ def export_network(folder: Path, name: str, size: int) -> Path:
     return export(network, names, folder / name, Preprocessing(size))
 
 
-def run_clients(address: str, clients: int, requests: int, ask) -> float:
+def run_clients(
+    address: str, clients: int, requests: int, ask, exported: str | None = None
+) -> float:
     """Seconds for `requests` calls of `ask(client, number)`, counted over all clients."""
     from inception_tf.serving import Client
 
@@ -88,7 +95,7 @@ def run_clients(address: str, clients: int, requests: int, ask) -> float:
 
     def work():
         try:
-            with Client(address, parallel=1) as client:
+            with Client(address, parallel=1, export=exported) as client:
                 for _ in range(UNCOUNTED):
                     ask(client, None)
                 started.wait()
@@ -114,7 +121,15 @@ def run_clients(address: str, clients: int, requests: int, ask) -> float:
     return time.perf_counter() - start[-1]
 
 
-def measure(load: Load, address: str, clients: int, requests: int, images: list[bytes], each: int):
+def measure(
+    load: Load,
+    address: str,
+    clients: int,
+    requests: int,
+    images: list[bytes],
+    each: int,
+    exported: str | None = None,
+):
     def ask(client, number):
         first = (number or 0) * each
         start = time.perf_counter()
@@ -122,7 +137,7 @@ def measure(load: Load, address: str, clients: int, requests: int, images: list[
         if number is not None:
             load.latencies.append(time.perf_counter() - start)
 
-    load.seconds += run_clients(address, clients, requests, ask)
+    load.seconds += run_clients(address, clients, requests, ask, exported)
 
 
 def among_bad(address: str, requests: int, images: list[bytes], clean: list) -> str:
@@ -165,7 +180,9 @@ def among_bad(address: str, requests: int, images: list[bytes], clean: list) -> 
     "--requests", default=50, show_default=True, help="Requests per measurement and round."
 )
 @click.option("--each", default=1, show_default=True, help="Images per request.")
-def main(model, size, rounds, requests, each):
+@click.option("--also", multiple=True, help="The address of another server; may be repeated.")
+@click.option("--export", "exported", help="The export's folder of those, for models of pixels.")
+def main(model, size, rounds, requests, each, also, exported):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.serving import Client
     from inception_tf.serving.local_server import Batching, run_local_server
@@ -191,10 +208,17 @@ def main(model, size, rounds, requests, each):
                 for way in ("REST", "gRPC")
                 for joined in ("no", "yes")
             }
-            loads = {key: Load() for key in itertools.product(addresses, CLIENTS)}
+            folders = {address: exported for address in also if "/v2/" in address}
+            loads = {
+                key: Load()
+                for key in itertools.product(
+                    addresses | {(address, ""): address for address in also}, CLIENTS
+                )
+            }
             for number in range(rounds):
                 for (kind, clients), load in loads.items():
-                    measure(load, addresses[kind], clients, requests, images, each)
+                    address = addresses.get(kind, kind[0])
+                    measure(load, address, clients, requests, images, each, folders.get(address))
                 click.echo(f"round {number + 1} of {rounds}", err=True)
             click.echo(BAD_HEAD)
             for kind, address in addresses.items():

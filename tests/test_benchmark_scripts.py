@@ -15,7 +15,7 @@ from inception_tf.benchmark.plausibility import Peak
 
 SCRIPTS = (
     *("accelerator", "batch_norm", "convolutions", "data", "growth"),
-    *("peers", "records", "roofline", "serving", "step", "training"),
+    *("mlperf", "peers", "records", "roofline", "serving", "soak", "step", "training"),
 )
 PEAK = Peak(100e9, 10e9)
 OPERATIONS = 2 * 17_120_466_624 * 4  # of a training step of Inception V3 on four images
