@@ -13,7 +13,8 @@ import click
 from inception_tf.cli.options import batch_size_option, top_option
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_SAVED_MODEL
-from inception_tf.errors import UserError, missing_package
+from inception_tf.errors import USER_MISTAKE, UserError, missing_package
+from inception_tf.host.silence import hold_stderr
 
 __all__ = ["command"]
 
@@ -54,8 +55,8 @@ def command(saved_model, beam_options, images, output, **settings):
     """Classify large numbers of images with an exported SavedModel, as an Apache Beam pipeline.
 
     Each file is written completely or not at all, and the same call resumes an interrupted one.  Images
-    that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason.  Options after -- are
-    passed to Beam: --runner=... and the options of that runner.
+    that cannot be read go to NAME-bad-00000-of-00040.jsonl, with the reason, and the exit code is 2, as
+    predict's.  Options after -- are passed to Beam: --runner=... and the options of that runner.
 
     \b
     inception-tf batch-predict saved_models/digits --input 'photos/**.jpg' --output out/photos.parquet
@@ -73,7 +74,8 @@ def command(saved_model, beam_options, images, output, **settings):
             raise missing_package("batch-predict", "apache-beam", "beam") from error
         from inception_tf.serving.batch.pipeline import batch_predict
 
-        result = batch_predict(saved_model, images, output, options=beam_options, **settings)
+        with hold_stderr():
+            result = batch_predict(saved_model, images, output, options=beam_options, **settings)
     seconds = time.perf_counter() - started
     done = result.shards - result.skipped
     echo(f"images  {result.images}: {result.images - result.bad} ok, {result.bad} bad")
@@ -81,6 +83,18 @@ def command(saved_model, beam_options, images, output, **settings):
     echo(f"time    {seconds:.1f} seconds, {result.predicted / seconds:.1f} images/s")
     echo(f"ok in   {result.parts}")
     echo(f"bad in  {result.bad_parts}")
+    if result.damaged:
+        echo(
+            f"inception-tf: the files of {result.damaged} shards could not be read and were written again",
+            err=True,
+        )
+    if result.bad:
+        echo(
+            f"inception-tf: {result.bad} of {result.images} images cannot be read; {result.bad_parts} has the reasons",
+            err=True,
+        )
+        return USER_MISTAKE
+    return None
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ __all__ = [
     "check_content",
     "check_no_pointer",
     "kind_of_file",
+    "not_regular",
     "open_regular",
     "read_text",
     "retry_lost",
@@ -76,7 +77,7 @@ def kind_of_file(path: str) -> str | None:
         UserError: It is missing or cannot be read.
     """
     try:
-        return _kind(os.stat(path))
+        return not_regular(os.stat(path))
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -209,13 +210,21 @@ def retry_lost(read: Callable[[], Result], delays: tuple[float, ...] | None = No
 
 
 def _checked(path: str, found: os.stat_result) -> os.stat_result:
-    kind = _kind(found)
+    kind = not_regular(found)
     if kind:
         raise UserError(f"{path} is {kind}, and only regular files are read")
     return found
 
 
-def _kind(found: os.stat_result) -> str | None:
+def not_regular(found: os.stat_result) -> str | None:
+    """What something is that is no regular file.
+
+    Args:
+        found: What `os.stat` returns.
+
+    Returns:
+        `a folder`, `a named pipe` or the like; None for a regular file.
+    """
     if stat.S_ISREG(found.st_mode):
         return None
     return next((kind for is_one, kind in KINDS if is_one(found.st_mode)), "no regular file")

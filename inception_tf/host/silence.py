@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from inception_tf.errors import UserError
 
-__all__ = ["silence"]
+__all__ = ["hold_stderr", "silence"]
 
 _ONE_THREAD = threading.RLock()
 STREAMS = (1, 2)  # file descriptors of stdout and stderr
@@ -55,3 +55,28 @@ def silence() -> Iterator[None]:
                 os.dup2(copy, stream)
                 os.close(copy)
             sys.stderr.write(kept_back)
+
+
+@contextlib.contextmanager
+def hold_stderr() -> Iterator[None]:
+    """Keeps back what any thread or child writes to stderr while the block runs; after an unexpected error it is written.
+
+    For work of minutes in threads of other libraries, which `silence` would stop: libjpeg's words for a damaged image
+    do not name it, and gRPC's threads print tracebacks when a worker is lost.
+    """
+    with tempfile.TemporaryFile() as kept:
+        sys.stderr.flush()
+        before = os.dup(STREAMS[1])
+        os.dup2(kept.fileno(), STREAMS[1])
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception:
+            kept.seek(0)
+            os.write(before, kept.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, STREAMS[1])
+            os.close(before)

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,29 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-import pyarrow
-import pyarrow.parquet
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.utils.shared import Shared
 
-from inception_tf.data.skipped import OK
-from inception_tf.serving.batch import runner, shards
+from inception_tf.host.files import not_regular
+from inception_tf.serving.batch import parts, runner, shards
 from inception_tf.serving.batch.shards import BatchPlan, OutputFiles, Shard
 from inception_tf.serving.predict import find_model, open_model
 
 __all__ = ["BatchResult", "batch_predict"]
 
 THREADS = 32  # for calls to a file system, which may be remote
-
-# Both formats have these columns; for a bad image only the first two are written, always as JSON lines.
-SCHEMA = pyarrow.schema(
-    {
-        "path": pyarrow.string(),
-        "status": pyarrow.string(),
-        "labels": pyarrow.list_(pyarrow.string()),
-        "scores": pyarrow.list_(pyarrow.float32()),
-    }
-)
+# Of one image, whatever is tried again; Beam's other file systems raise the classes without a number.
+PERMANENT = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
+PERMANENT_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError)
 
 
 @dataclass(frozen=True)
@@ -47,6 +36,7 @@ class BatchResult:
     bad: int  # images that could not be read
     shards: int
     skipped: int  # shards that were complete before this call
+    damaged: int  # shards that this call wrote again because their files could not be read
     predicted: int  # images of the other shards
     parts: str  # pattern of the files, with * for the shard's number
     bad_parts: str
@@ -64,18 +54,10 @@ class PredictShard(beam.DoFn):
         self._classify = self._shared.acquire(lambda: open_model(self._model))
 
     def process(self, shard: Shard) -> Iterator[int]:
-        part = self._output.part(shard.number, self._plan.shards)
-        bad = self._output.bad(shard.number, self._plan.shards)
         # Another attempt by the runner may have finished first.
-        if not FileSystems.exists(part):
+        if not parts.is_complete(self._output, self._plan, shard):
             rows = self._rows(shard.paths(self._output))
-            # The part is written last: where it exists, the shard is complete.
-            bad_rows = [row for row in rows if row["status"] != OK]
-            with shards.atomic_file(self._output, bad) as file:
-                _write_lines(file, bad_rows)
-            with shards.atomic_file(self._output, part) as file:
-                write = _write_lines if self._plan.form == "jsonl" else _write_parquet
-                write(file, [row for row in rows if row["status"] == OK])
+            parts.write_shard(self._output, self._plan, shard, rows)
         yield shard.number
 
     def _rows(self, paths: Sequence[str]) -> list[dict[str, Any]]:
@@ -86,7 +68,10 @@ class PredictShard(beam.DoFn):
             for path, (status, best) in zip(
                 chunk, self._classify(data, self._plan.top), strict=True
             ):
-                row: dict[str, Any] = {"path": _printable(path), "status": unread.get(path, status)}
+                row: dict[str, Any] = {
+                    "path": parts.printable_path(path),
+                    "status": unread.get(path, status),
+                }
                 if best:
                     row |= {"labels": [name for name, _ in best], "scores": [s for _, s in best]}
                 rows.append(row)
@@ -106,7 +91,8 @@ def batch_predict(
 ) -> BatchResult:
     """Classifies very many images into files of `shard_size` images each.
 
-    A shard that is complete is skipped, so that a stopped call can be repeated to resume.
+    A shard that is complete is skipped, so that a stopped call can be repeated to resume; one whose files cannot be
+    read, or have other images, is written again.
 
     Args:
         saved_model: saved_models/NAME or one version of it, in a folder that all workers see.
@@ -142,7 +128,9 @@ def batch_predict(
         shard_size=shard_size,
     )
     pieces = shards.start_or_resume(target, plan, lines)
-    todo = [piece for piece, done in zip(pieces, _done(target, plan), strict=True) if not done]
+    with ThreadPoolExecutor(THREADS) as pool:
+        done = list(pool.map(lambda piece: parts.is_complete(target, plan, piece), pieces))
+    todo = [piece for piece, complete in zip(pieces, done, strict=True) if not complete]
     if todo:
         predict = PredictShard(os.path.abspath(folder), target, plan, batch_size)
         with runner.run_pipeline(beam_options) as steps:
@@ -154,6 +142,7 @@ def batch_predict(
         bad=_count_bad(target, plan),
         shards=plan.shards,
         skipped=plan.shards - len(todo),
+        damaged=done.count(False),
         predicted=sum(piece.images for piece in todo),
         parts=target.part(None, plan.shards),
         bad_parts=target.bad(None, plan.shards),
@@ -171,12 +160,6 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _done(output: OutputFiles, plan: BatchPlan) -> list[bool]:
-    parts = [output.part(number, plan.shards) for number in range(plan.shards)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(FileSystems.exists, parts))
-
-
 def _count_bad(output: OutputFiles, plan: BatchPlan) -> int:
     paths = [output.bad(number, plan.shards) for number in range(plan.shards)]
     with ThreadPoolExecutor(THREADS) as pool:
@@ -189,22 +172,15 @@ def _read(paths: Sequence[str]) -> tuple[list[bytes], dict[str, str]]:
     unread: dict[str, str] = {}
     for path in paths:
         try:
-            data.append(shards.read_file(path))
-        except (FileNotFoundError, PermissionError) as error:
-            data.append(b"")
-            unread[path] = f"cannot be read: {error.strerror}"
+            # A pipe would wait for its writer, and a device may never end.
+            kind = None if shards.has_scheme(path) else not_regular(os.stat(path))
+            reason = f"it is {kind}" if kind else None
+            content = b"" if reason else shards.read_file(path)
+        except OSError as error:
+            if error.errno not in PERMANENT and not isinstance(error, PERMANENT_ERRORS):
+                raise
+            content, reason = b"", error.strerror
+        data.append(content)
+        if reason:
+            unread[path] = f"cannot be read: {reason}"
     return data, unread
-
-
-def _printable(path: str) -> str:
-    """The path as text; bytes that are not UTF-8, which Linux allows, become \\xff."""
-    return os.fsencode(path).decode(errors="backslashreplace")
-
-
-def _write_lines(file: io.BufferedIOBase, rows: Sequence[dict[str, Any]]) -> None:
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-
-
-def _write_parquet(file: io.BufferedIOBase, rows: Sequence[dict[str, Any]]) -> None:
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, SCHEMA), file)

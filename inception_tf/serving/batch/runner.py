@@ -49,6 +49,9 @@ def run_pipeline(options: PipelineOptions) -> Iterator[beam.Pipeline]:
             yield steps
     except KeyboardInterrupt as error:
         raise KeyboardInterrupt(f"stopped; {RESUME}") from error
+    except grpc.RpcError as error:
+        reason = error.details() if isinstance(error, grpc.Call) else error
+        raise UserError(f"the connection to Beam's runner ended: {reason}; {RESUME}") from error
     except RuntimeError as error:
         raise _failure(error) from error
 

@@ -33,6 +33,7 @@ __all__ = [
     "start_or_resume",
     "remove_unfinished",
     "hash_image_list",
+    "has_scheme",
     "list_images",
     "parse_output",
     "read_file",
@@ -292,9 +293,21 @@ def _compare(output: OutputFiles, existing: dict[str, Any], plan: BatchPlan) -> 
         )
 
 
+def has_scheme(path: str) -> bool:
+    """Tells the path of another file system, such as gs://, from one of this machine.
+
+    Args:
+        path: Either of them.
+
+    Returns:
+        True where the path names its file system.
+    """
+    return re.match(r"\w[\w.+-]*://", path) is not None
+
+
 def _absolute(path: str) -> str:
     """An absolute path, because workers run in other folders; one with a scheme stays as it is."""
-    return path if re.match(r"\w[\w.+-]*://", path) else os.path.abspath(path)
+    return path if has_scheme(path) else os.path.abspath(path)
 
 
 def _reason(error: Exception) -> str:
