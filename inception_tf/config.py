@@ -370,6 +370,10 @@ class TrainingConfig:
         "steps",
         within=AT_LEAST_1,
     )
+    tracker: str | None = setting(
+        None,
+        "what else than TensorBoard and history.csv keeps the numbers: mlflow, trackio, or both with a comma",
+    )
     steps_per_execution: int = setting(
         1,
         "steps per call into TensorFlow; more helps where steps are short",

@@ -9,7 +9,7 @@ import io
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.jax_state import attached
 from inception_tf.training.judged import MAP
+from inception_tf.training.pictures import first_and_rest
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -293,19 +294,29 @@ class LogInputsAndGraph(keras.callbacks.Callback):
         folder: TensorBoard's folder; each data set gets a subfolder.
         data: name, `train` or `validation`, to batches ((B, H, W, 3) float32 in [-1, 1], ...).
         count: images of the first batch that are logged.
+        draw: called with the training batches, from the first one on; None: they are not drawn.
     """
 
-    def __init__(self, folder: Path, data: dict[str, tf.data.Dataset], count: int = 16):
+    def __init__(
+        self,
+        folder: Path,
+        data: dict[str, tf.data.Dataset],
+        count: int = 16,
+        draw: Callable[[Iterable], None] | None = None,
+    ):
         super().__init__()
         self.folder = folder
         self.data = data
         self.count = count
+        self.draw = draw
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
         for name, batches in self.data.items():
-            images, *_ = next(iter(batches))
+            (images, *_), batches = first_and_rest(batches)
+            if name == "train" and self.draw is not None:
+                self.draw(batches)
             writer = tf.summary.create_file_writer(str(self.folder / name))
             with writer.as_default(step=0):
                 tf.summary.image("inputs", (images + 1) / 2, max_outputs=self.count)

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -50,8 +51,15 @@ from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
 from inception_tf.training.phases import phase_at
+from inception_tf.training.pictures import (
+    ANSWERS,
+    TRAIN_BATCHES,
+    draw_answers,
+    draw_training_batches,
+)
 from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
+from inception_tf.training.trackers import TrackerCallback, make_tracker
 
 __all__ = ["train"]
 
@@ -102,6 +110,7 @@ def _train(config: Config, run: Run, resumed: bool, callbacks: Iterable, team: T
     config = _with_preprocessing(config, run, resumed)
     _check_folder(run, config, resumed)
     team = team or make_team()
+    trackers = make_tracker(config.training.tracker) if team.is_chief else []
     team.check_steps(config.data.batch_size, config.training.steps_per_execution)
     plan = make_plan(config)
     new_figure()  # a missing matplotlib is reported now, not after hours
@@ -128,8 +137,12 @@ def _train(config: Config, run: Run, resumed: bool, callbacks: Iterable, team: T
             run.write_config(config, known["run"])
             write_labels(run.labels_file, plan.source.labels)
         standard = _callbacks(plan, team, recorder, is_new=not resumed)
-        _watched_fit(model, plan, team, recorder, [*standard, *callbacks])
-        return _finish(run, plan, model, recorder.progress, team)
+        tracker = TrackerCallback(trackers, run, config, lambda: recorder.progress.history)
+        with tracker:
+            _watched_fit(model, plan, team, recorder, [*standard, tracker, *callbacks])
+            report = _finish(run, plan, model, recorder.progress, team)
+            tracker.finish(report)
+        return report
 
 
 def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, is_new: bool) -> list:
@@ -146,7 +159,13 @@ def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, is_new: bo
     callbacks.append(EpochTensorBoard(folder))
     if is_new:
         shown = {"train": plan.training_data(), "validation": plan.validation_data()}
-        callbacks.append(LogInputsAndGraph(folder, shown))
+        draw = partial(
+            draw_training_batches,
+            labels=plan.source.labels,
+            path=recorder.run.path / TRAIN_BATCHES,
+            title=f"training images of {plan.source.name}, augmented",
+        )
+        callbacks.append(LogInputsAndGraph(folder, shown, draw=draw))
     return callbacks
 
 
@@ -296,6 +315,7 @@ def _finish(
         atomic_write_text(run.path / "report.json", json.dumps(report, indent=2) + "\n")
         title = f"{plan.config.model.name} on {plan.source.name}"
         draw_curves(history, run.path / "curves.png", title=title)
+        draw_answers(result, plan, run.path / ANSWERS, f"{title}: answers in validation")
     team.wait()  # no process ends before everything is written
     return report
 
