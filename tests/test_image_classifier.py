@@ -14,6 +14,7 @@ import inception_tf
 from inception_tf import UserError
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.run_folder import Run
+from inception_tf.serving.image_classifier import ImageClassifier
 from inception_tf.serving.predict import predict
 
 COLORS = ("red", "green", "blue")
@@ -118,3 +119,21 @@ def test_a_run_answers_as_the_command_does(digits_run, tmp_path):
     expected = predict(digits_run, [str(path)])
     assert inception_tf.classifier(digits_run).predict(path) == expected
     assert inception_tf.classifier(Run(digits_run)).predict(path) == expected
+
+
+def test_a_run_draws_where_it_sees_its_answers(digits_run, strongest, tmp_path):
+    path = tmp_path / "blue.png"
+    path.write_bytes(tf.io.encode_png(picture(2)).numpy())
+    run = inception_tf.classifier(Run(digits_run))
+    (drawn,) = run.explain([path, tmp_path / "none.png"], tmp_path / "heat", "Mixed_4f")
+    assert drawn == tmp_path / "heat" / "blue.png"
+    assert drawn.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UserError, match="explain takes paths of image files, got ndarray"):
+        run.explain([picture(0)], tmp_path)
+    with pytest.raises(UserError, match="unknown endpoint 'Mixed_9'"):
+        run.explain(path, tmp_path, "Mixed_9")
+    export = ImageClassifier(lambda data, top: [])
+    with pytest.raises(UserError, match="an export has no gradients to explain its answers by"):
+        export.explain(path, tmp_path)
+    with pytest.raises(UserError):  # a network without endpoints
+        inception_tf.classifier(strongest).explain(path, tmp_path)

@@ -85,12 +85,22 @@ def test_it_is_its_papers_formula():
     ],
 )
 def test_every_network_has_a_last_feature_map_at_any_size(name):
-    model = inception_tf.create_model(name, classes=3, width_multiplier=0.05)
+    keras.utils.set_random_seed(0)
+    model = inception_tf.create_model(name, classes=8, width_multiplier=0.05)
     size = model.input_shape[1]
     endpoint = last_feature_map(model)
     assert endpoint not in ("global_pool", "PreLogits", "Logits")
     places = inception_tf.endpoints(model)[endpoint].shape[1]
     assert 1 < places < size / 8
+    # At the last block and at one in the middle: a heat for every class, of which some speak for what is there.
+    image = np.random.default_rng(0).uniform(-1, 1, (1, size, size, 3)).astype(np.float32)
+    maps = [n for n, tensor in inception_tf.endpoints(model).items() if len(tensor.shape) == 4]
+    for shown in (None, maps[len(maps) // 2]):
+        heat = grad_cam(model, np.repeat(image, 8, 0), list(range(8)), shown)
+        assert heat.shape == (8, size, size)
+        assert np.isfinite(heat).all()
+        assert set(heat.max((1, 2)).round(5)) <= {0, 1}
+        assert heat.max() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

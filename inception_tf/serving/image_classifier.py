@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.classifiers import Classifier, open_classifier
+from inception_tf.classifiers import Classifier, open_classifier, open_run
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
@@ -40,11 +41,18 @@ class ImageClassifier:
     Args:
         classify: A function of encoded images, as `open_model` gives it.
         threshold: The lowest probability of a class that is predicted, of independent classes; None: the best ones are.
+        network: Opens the network that `classify` runs, for `explain`; None: there is none with gradients.
     """
 
-    def __init__(self, classify: PredictFunction, threshold: float | None = None):
+    def __init__(
+        self,
+        classify: PredictFunction,
+        threshold: float | None = None,
+        network: Callable[[], Classifier] | None = None,
+    ):
         self._classify = classify
         self._threshold = threshold
+        self._network = network
 
     def predict(
         self, images: Images, top: int | None = None, threshold: float | None = None
@@ -83,6 +91,40 @@ class ImageClassifier:
             ]
         return predictions
 
+    def explain(
+        self,
+        images: str | os.PathLike | Iterable[str | os.PathLike],
+        folder: str | os.PathLike,
+        endpoint: str | None = None,
+    ) -> list[Path]:
+        """Draws beside each image where the network sees its best class (Grad-CAM, Selvaraju et al. 2017).
+
+        Args:
+            images: Paths of image files.
+            folder: Where to write a PNG for each image, made where it is missing.
+            endpoint: Whose feature maps are drawn, a name of `endpoints(model)`; None: the last mixed block.
+
+        Returns:
+            The files, in order, of the images that can be read.
+
+        Raises:
+            UserError: The model is an export, which has no gradients, or has no such endpoint, or matplotlib is missing.
+
+        Example:
+            classifier("runs/photos").explain(["rose.jpg"], "heat")
+        """
+        if self._network is None:
+            raise UserError(
+                "an export has no gradients to explain its answers by; open the run or the weights that it was made of"
+            )
+        from inception_tf.serving.explain import explain
+
+        paths = [images] if isinstance(images, str | os.PathLike) else list(images)
+        for path in paths:
+            if not isinstance(path, str | os.PathLike):
+                raise UserError(f"explain takes paths of image files, got {type(path).__name__}")
+        return explain(self._network(), self.predict(paths, top=1), Path(folder), endpoint)
+
 
 def classifier(
     source: str | os.PathLike | Run | keras.Model,
@@ -112,12 +154,15 @@ def classifier(
     """
     if isinstance(source, keras.Model):
         threshold = THRESHOLD if gives_several_classes(source) else None
-        return ImageClassifier(_of_model(source, labels, preprocessing), threshold)
+        opened = _of_model(source, preprocessing)
+        return ImageClassifier(function_of(opened, labels), threshold, lambda: opened)
     path = str(source.path if isinstance(source, Run) else source)
     if Path(path).is_dir() and labels is None and not path.endswith(".keras"):
-        return ImageClassifier(open_model(path), threshold_of(path))
+        opens = partial(open_run, path) if Run(Path(path)).config_file.is_file() else None
+        return ImageClassifier(open_model(path), threshold_of(path), opens)
     found = open_classifier(path, model)
-    return ImageClassifier(function_of(found, labels), THRESHOLD if found.multi_label else None)
+    threshold = THRESHOLD if found.multi_label else None
+    return ImageClassifier(function_of(found, labels), threshold, lambda: found)
 
 
 def function_of(found: Classifier, labels: Sequence[str] | None = None) -> PredictFunction:
@@ -141,9 +186,7 @@ def function_of(found: Classifier, labels: Sequence[str] | None = None) -> Predi
     return ranked(in_process(found.model, names, found.preprocessing), names)
 
 
-def _of_model(
-    model: keras.Model, labels: Sequence[str] | None, preprocessing: Preprocessing | None
-) -> PredictFunction:
+def _of_model(model: keras.Model, preprocessing: Preprocessing | None) -> Classifier:
     shape = model.input_shape
     if (
         isinstance(shape, list)
@@ -163,9 +206,7 @@ def _of_model(
             )
         preprocessing = Preprocessing(shape[1], None)
     classes = model.output_shape[-1]
-    return function_of(
-        Classifier(model.name, model.name, model, classes, None, preprocessing), labels
-    )
+    return Classifier(model.name, model.name, model, classes, None, preprocessing)
 
 
 def _encoded(image: Image, number: int) -> tuple[str, bytes, str]:
