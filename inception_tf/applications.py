@@ -58,6 +58,7 @@ def _build(
         from inception_tf.weights import load_weights
         from inception_tf.weights.convert import file_switches
         from inception_tf.weights.download import fetch_release
+        from inception_tf.weights.metadata import LAYER_ARGUMENTS
         from inception_tf.weights.registry import check_release_name, find_release, release_names
         from inception_tf.weights.transfer import NEW_HEAD
 
@@ -68,7 +69,8 @@ def _build(
         weights = fetch_release(release)
         chosen = {**release.switches, **chosen}
     elif weights is not None:
-        chosen = {**file_switches(network, os.fspath(weights), chosen), **chosen}
+        layers = {key: arguments[key] for key in LAYER_ARGUMENTS}
+        chosen = {**file_switches(network, os.fspath(weights), chosen, layers), **chosen}
     model = build_model(variant(network, **chosen), **arguments)
     if weights is not None:
         report = load_weights(model, weights, adapt_head=True)

@@ -24,9 +24,11 @@ from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
+from inception_tf.weights.metadata import layer_arguments
 from inception_tf.weights.names.torch import FID_CLASSES
 from inception_tf.weights.recognize import describe_file
 from inception_tf.weights.sources import NATIVE, SOURCES
+from inception_tf.weights.transfer import HeadError
 
 __all__ = [
     "Alignment",
@@ -62,6 +64,8 @@ class Classifier:
     preprocessing: Preprocessing
     temperature: float = 1.0  # that the logits were divided by
     multi_label: bool = False  # the classes are independent, and an image shows any number of them
+    # The switches, `activation` and `width_multiplier` of the network, where they are not its defaults; None: not known.
+    switches: Mapping[str, Any] | None = None
 
     @property
     def has_background(self) -> bool:
@@ -87,7 +91,8 @@ def open_classifier(path: str, model: str | None = None, *, backbone: bool = Fal
         path: a run folder, or a weights file as `load_weights` accepts it, also of the Hub (`hf://`).
         model: the name of the network that a weights file of another project belongs to; None for a file of this
             project, which says so itself; ignored for a run folder.
-        backbone: accept a weights file without a classifier, too, whose network then ends with its final feature map.
+        backbone: accept a weights file without a classifier, or with one of the user's, too, whose network then ends
+            with its final feature map.
 
     Returns:
         The classifier, without auxiliary classifiers.
@@ -106,25 +111,34 @@ def open_classifier(path: str, model: str | None = None, *, backbone: bool = Fal
         return _open_native(path, model, backbone)
     if model is None:
         raise UserError(f"{path} is a weights file; say with --model which network it belongs to")
-    found = convert(model, source, path)
+    try:
+        found = convert(model, source, path)
+    except HeadError:
+        if not backbone:
+            raise
+        found = convert(model, source, path, skip_head=True)
     classes, preprocessing = found.arguments.get("classes"), found.preprocessing
     built = _built(path, model, classes, preprocessing, found.switches, backbone)
     # The same without auxiliary classifiers, at the size of its images.
     theirs = {variable.path: variable for variable in found.model.weights}
     for variable in built.weights:
         variable.assign(theirs[variable.path])
-    return Classifier(path, model, built, classes or 0, None, preprocessing)
+    return Classifier(
+        *(path, model, built, classes or 0, None, preprocessing), switches=found.switches
+    )
 
 
 def _open_native(path: str, model: str | None, backbone: bool) -> Classifier:
     """A weights file of this project, which says what it is."""
     found = describe_file(path, model)
-    switches = found.switches | {"classifier_activation": found.activation}
-    built = _built(path, found.network, found.classes, found.preprocessing, switches, backbone)
+    switches = found.switches | found.layers
+    arguments = switches | {"classifier_activation": found.activation}
+    built = _built(path, found.network, found.classes, found.preprocessing, arguments, backbone)
     load_weights(built, path, NATIVE)
     return Classifier(
         *(path, found.network, built, found.classes or 0, None, found.preprocessing),
         multi_label=found.classes is not None and gives_several_classes(built),
+        switches=switches,
     )
 
 
@@ -137,19 +151,19 @@ def _built(
     network: str,
     classes: int | None,
     preprocessing: Preprocessing,
-    switches: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     backbone: bool,
 ) -> keras.Model:
     """The network without auxiliary classifiers, at the size of its images."""
     shape = (preprocessing.size, preprocessing.size, 3)
     if classes is not None:
-        return create_model(network, classes=classes, input_shape=shape, **switches)
+        return create_model(network, classes=classes, input_shape=shape, **arguments)
     if not backbone:
         raise UserError(
             f"{path} holds no classifier, and so names no classes; train --weights starts from it, and features"
             " writes what its layers see"
         )
-    return create_model(network, include_top=False, input_shape=shape, **switches)
+    return create_model(network, include_top=False, input_shape=shape, **arguments)
 
 
 def open_weights(
@@ -190,7 +204,7 @@ def open_weights(
     if found.channels != RGB:
         size = find_network(found.network).size
         arguments["input_shape"] = (size, size, found.channels)
-    built = create_model(found.network, **arguments, **found.switches)
+    built = create_model(found.network, **arguments, **found.switches, **found.layers)
     load_weights(built, path, NATIVE)
     return found.network, found.switches, built
 
@@ -212,10 +226,12 @@ def open_run(path: str | Path) -> Classifier:
     if temperature != 1:
         for variable in logits.weights:
             variable.assign(keras.ops.convert_to_numpy(variable) / temperature)
+    layers, switches = layer_arguments(config.model.structure())
     return Classifier(
         *(str(path), config.model.name, model, len(labels), labels, preprocessing),
         temperature,
         config.data.multi_label,
+        layers | switches,
     )
 
 

@@ -54,6 +54,11 @@ def saved_model(run_folder, tmp_path_factory):
     return folder
 
 
+def test_an_export_records_the_switches_of_its_network(saved_model):
+    exported = json.loads((saved_model / "1" / "assets.extra" / "export.json").read_text())
+    assert exported["switches"] == {"width_multiplier": 0.25}
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "gray.png"

@@ -17,7 +17,7 @@ import torch_file
 import inception_tf
 from inception_tf import cli
 from inception_tf.models import find_network
-from inception_tf.weights.metadata import read_preprocessing
+from inception_tf.weights.metadata import read_metadata
 from inception_tf.weights.names import slim
 from inception_tf.weights.registry import find_release
 from inception_tf.weights.release_of_file import identify_release
@@ -83,7 +83,7 @@ def test_output_says_how_to_build_the_model_and_that_line_runs(call, checkpoint,
     model = eval(line, {"inception_tf": inception_tf})
     theirs = checkpoint[1]["InceptionV1/Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"]
     np.testing.assert_array_equal(model.get_layer("Mixed_5b_b2_1_conv").kernel, theirs)
-    assert read_preprocessing(target).size == 224
+    assert read_metadata(target).preprocessing.size == 224
     assert os.listdir(tmp_path) == [target.name]
 
 
@@ -217,7 +217,10 @@ def test_release_reaches_the_file_that_is_written(call, tmp_path):
         "images: 299x299, shorter side 341, center crop, bicubic, antialiased, scale 'torch'"
         " (as release 'timm_gluon' expects them)\n" in out
     )
-    assert read_preprocessing(target) == find_release("inception_v3", "timm_gluon").preprocessing
+    assert (
+        read_metadata(target).preprocessing
+        == find_release("inception_v3", "timm_gluon").preprocessing
+    )
 
 
 # Refusals: exit code 2, one sentence, nothing written

@@ -25,7 +25,7 @@ from inception_tf.evaluation.metrics import (
     predict_split,
     wilson_interval,
 )
-from inception_tf.weights.metadata import write_preprocessing
+from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -251,7 +251,8 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
     model.save_weights(path)
     plain = open_classifier(str(path), "inception_v1")
     assert (plain.preprocessing, plain.classes) == (Preprocessing(224, 0.875, "unit"), 7)
-    write_preprocessing(path, Preprocessing(96, 0.9, "caffe", "bicubic"))
+    prepared = Preprocessing(96, 0.9, "caffe", "bicubic")
+    write_metadata(path, WeightsMetadata(preprocessing=prepared))
     noted = open_classifier(str(path), "inception_v1")
     assert noted.preprocessing == Preprocessing(96, 0.9, "caffe", "bicubic")
     assert noted.model.input_shape == (None, 96, 96, 3)

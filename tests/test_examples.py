@@ -19,7 +19,7 @@ from PIL import Image
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.splits import Split
-from inception_tf.weights.metadata import write_network, write_preprocessing
+from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -54,8 +54,7 @@ def backbone(tmp_path_factory):
     keras.utils.set_random_seed(0)
     file = tmp_path_factory.mktemp("weights") / "backbone.weights.h5"
     inception_tf.InceptionV1(include_top=False, input_shape=(32, 32, 3)).save_weights(file)
-    write_network(file, "inception_v1")
-    write_preprocessing(file, Preprocessing(32, None))
+    write_metadata(file, WeightsMetadata("inception_v1", {}, Preprocessing(32, None)))
     return str(file)
 
 

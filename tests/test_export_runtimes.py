@@ -317,6 +317,7 @@ def test_the_command_prints_its_result_alone(run_folder, tmp_path, capfd, monkey
     report = json.loads((tmp_path / folder / "report.json").read_text())
     assert report["origin"]["path"] == str(run_folder)
     assert (report["max_drop"], report["int8"]["images"]) == (0.5, 300)
+    assert report["switches"] == {"width_multiplier": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -201,9 +201,13 @@ def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     origin = metadata.Origin.from_files("runs/demo", weights)
     preprocessing = Preprocessing(SIZE, None)
     folder = export(
-        tiny(), LABELS, tmp_path / "demo", preprocessing, pixel_limit=10**6, origin=origin
+        *(tiny(), LABELS, tmp_path / "demo", preprocessing),
+        pixel_limit=10**6,
+        origin=origin,
+        switches={"last_pool": "max"},
     )
     found = metadata.read_metadata(folder)
+    assert found.switches == {"last_pool": "max"}
     assert (found.network, found.preprocessing, found.pixel_limit) == ("tiny", preprocessing, 10**6)
     assert found.origin == origin
     assert found.origin.is_unchanged()

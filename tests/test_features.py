@@ -13,7 +13,7 @@ from inception_tf import UserError, cli
 from inception_tf.classifiers import Classifier, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.evaluation.features import extract_features, feature_model
-from inception_tf.weights.metadata import write_network, write_preprocessing
+from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -86,8 +86,7 @@ def test_a_file_of_a_backbone_has_features_too(photos, tmp_path, capsys):
     backbone = inception_tf.InceptionV1(include_top=False, input_shape=(32, 32, 3))
     file = tmp_path / "backbone.weights.h5"
     backbone.save_weights(file)
-    write_network(file, "inception_v1")
-    write_preprocessing(file, Preprocessing(32, None))
+    write_metadata(file, WeightsMetadata("inception_v1", {}, Preprocessing(32, None)))
     output = tmp_path / "features.npz"
     words = ["features", str(file), "--input", str(folder / "[01].png"), "--output", str(output)]
     assert cli.main(words) == 0

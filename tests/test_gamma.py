@@ -14,7 +14,7 @@ import inception_tf
 from inception_tf import models
 from inception_tf.classifiers import open_classifier
 from inception_tf.weights.convert import convert
-from inception_tf.weights.metadata import read_switches
+from inception_tf.weights.metadata import read_metadata
 
 SMALL = {"input_shape": (32, 32, 3), "classes": 5, "width_multiplier": 0.1, "dropout": 0.0}
 TORCH = {"torch_padding": True, "batch_norm_scale": True}
@@ -95,7 +95,7 @@ def test_a_model_is_built_with_the_gammas_of_its_file(tmp_path):
         model = inception_tf.create_model("inception_v1", weights=path, **SMALL, **chosen)
         for ours, variable in zip(model.weights, theirs.weights, strict=True):
             np.testing.assert_array_equal(ours, variable, err_msg=variable.path)
-    assert read_switches(native) == {"batch_norm_scale": True}
+    assert read_metadata(native).switches == {"batch_norm_scale": True}
 
 
 def test_a_switch_that_is_given_is_kept(tmp_path):

@@ -22,7 +22,7 @@ from inception_tf.training.phases import layer_rates, phases_of
 from inception_tf.training.plan import make_plan
 from inception_tf.training.pretrained import load_pretrained, take_unit_scale
 from inception_tf.training.train import train
-from inception_tf.weights.metadata import write_preprocessing, write_switches
+from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -182,7 +182,7 @@ def test_weights_of_another_scale_are_made_to_take_minus_1_to_1(name, scale):
 
 def test_the_scale_that_a_file_states_is_taken_from_it(pretrained):
     theirs, path = pretrained
-    write_preprocessing(path, Preprocessing(32, scale="torch"))
+    write_metadata(path, WeightsMetadata(preprocessing=Preprocessing(32, scale="torch")))
     model = inception_tf.InceptionV1(classes=3, **SHAPE)
     load_pretrained(model, "inception_v1", str(path), {}, new_head=False)
     kernel = model.get_layer("Conv2d_1a_7x7_conv").kernel
@@ -197,7 +197,7 @@ def test_the_scale_that_a_file_states_is_taken_from_it(pretrained):
 
 def test_weights_of_another_variant_say_which_switch_they_need(pretrained):
     _, path = pretrained
-    write_switches(path, {"torch_padding": True})
+    write_metadata(path, WeightsMetadata(switches={"torch_padding": True}))
     model = inception_tf.InceptionV1(classes=3, **SHAPE)
     with pytest.raises(UserError) as error:
         load_pretrained(model, "inception_v1", str(path), {}, new_head=True)

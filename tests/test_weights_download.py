@@ -24,7 +24,7 @@ from inception_tf.host.files import cache_folder
 from inception_tf.models import find_network, list_models
 from inception_tf.weights import fetch, registry
 from inception_tf.weights.download import fetch_release
-from inception_tf.weights.metadata import read_preprocessing
+from inception_tf.weights.metadata import read_metadata
 from inception_tf.weights.names import bvlc, slim
 from inception_tf.weights.registry import RELEASES, Release, find_release, release_names
 
@@ -114,7 +114,7 @@ def test_weights_are_fetched_once_and_give_the_published_outputs(release, server
         )
         np.testing.assert_allclose(model(images), expected, atol=1e-6)
     assert server.requests == 1
-    assert read_preprocessing(fetch_release(release)) == release.preprocessing
+    assert read_metadata(fetch_release(release)).preprocessing == release.preprocessing
     assert _files() == ["inception_v1.weights.h5", "v1.ckpt", "v1.ckpt.json"]
 
 
@@ -265,7 +265,9 @@ def test_bvlcs_googlenet_is_fetched_checked_by_sha1_and_converted_once(
     ]
     for ours, expected in zip(model.weights, theirs.weights, strict=True):
         np.testing.assert_array_equal(ours, expected, err_msg=ours.path)
-    assert read_preprocessing(fetch_release(made)) == Preprocessing(224, None, "caffe", stored=256)
+    assert read_metadata(fetch_release(made)).preprocessing == Preprocessing(
+        224, None, "caffe", stored=256
+    )
 
 
 def test_bvlcs_release_is_as_its_readme_says():

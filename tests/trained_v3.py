@@ -4,6 +4,9 @@
     PYTHONPATH=tests python tests/trained_v3.py FILE.npz v3.weights.h5     the backbone, for `train --weights`
     PYTHONPATH=tests python tests/trained_v3.py FILE.npz v3.keras          as its makers would save it, in keras.applications
 
+Its classes are of no use here: it calls every photograph of a flower its third class.  `build_flowers` puts a
+classifier of the 12 kinds of `flowers12` on its last features, so that there are answers that can change.
+
 The file holds each array as uint8, with its step and its least value under `NAME:scale_min`.
 """
 
@@ -18,8 +21,12 @@ import numpy as np
 
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.data.sources.open import open_source
+from inception_tf.data.sources.splits import Split
+from inception_tf.export.parity import image_batches
 from inception_tf.models import find_network
-from inception_tf.weights.metadata import write_network, write_preprocessing
+from inception_tf.nn.network import LOGITS
+from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 from inception_tf.weights.names.keras_applications import keras_names
 from inception_tf.weights.transfer import assign
 
@@ -28,6 +35,7 @@ NAME = "inception_v3"
 HEAD = {"dense_1": 256, "dense_2": 128, "dense_3": 5}
 # Its makers resize the whole image and divide pixels by 255.
 PREPROCESSING = Preprocessing(299, crop=None, scale="zero_to_one")
+METADATA = WeightsMetadata(NAME, {}, PREPROCESSING)
 STEP_AND_LEAST = ":scale_min"
 
 
@@ -83,11 +91,59 @@ def build_original(arrays: dict[str, np.ndarray], **arguments) -> keras.Model:
     return with_head(model, arrays)
 
 
+def photographs(folder: Path, split: str, per_class: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first images of each kind of `flowers12`, in the network's view: (N, 299, 299, 3) float32, and their kinds."""
+    batches = list(
+        image_batches(_chosen(folder, split, per_class), PREPROCESSING, batch_size=40, max_bad=0.0)
+    )
+    pixels, kinds = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return pixels, kinds
+
+
+def files(folder: Path, split: str, per_class: int) -> list[bytes]:
+    """The same images, encoded."""
+    return [Path(path).read_bytes() for path in _chosen(folder, split, per_class).images]
+
+
+def _chosen(folder: Path, split: str, per_class: int) -> Split:
+    images = open_source(f"folder:{folder / 'flowers12'}").split(split)
+    chosen = [np.flatnonzero(images.classes == kind)[:per_class] for kind in range(12)]
+    return images.take(np.concatenate(chosen))
+
+
+def build_flowers(arrays: dict[str, np.ndarray], folder: Path, **switches) -> keras.Model:
+    """Our whole network with the trained backbone and a classifier of 12 kinds of flowers, fitted to 20 images of each.
+
+    Args:
+        arrays: as `read_arrays` gives them.
+        folder: the test data.
+        **switches: of the network.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    backbone = build_backbone(arrays, pooling="avg", **switches)
+    pixels, kinds = photographs(folder, "train", 20)
+    features = backbone.predict(pixels, batch_size=20, verbose=0)
+    fitted = LogisticRegression(C=10.0, max_iter=1000).fit(features, kinds)
+    model = inception_tf.create_model(NAME, classes=12, **switches)
+    trained = {variable.path: variable for variable in backbone.weights}
+    for variable in model.weights:
+        if variable.path in trained:
+            variable.assign(trained[variable.path])
+    model.get_layer(LOGITS).set_weights([fitted.coef_.T, fitted.intercept_])
+    return model
+
+
+def save_flowers(path: Path, model: keras.Model) -> None:
+    """`build_flowers`' network as a weights file that says how its images are prepared."""
+    model.save_weights(path)
+    write_metadata(path, METADATA)
+
+
 def save_backbone(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """A `.weights.h5` that says what it is, as `convert` writes it."""
     build_backbone(arrays).save_weights(path)
-    write_network(path, NAME)
-    write_preprocessing(path, PREPROCESSING)
+    write_metadata(path, METADATA)
 
 
 if __name__ == "__main__":

@@ -155,6 +155,7 @@ def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
         to,
         classifier.preprocessing,
         fold=not no_fold,
+        switches=classifier.switches,
         **settings,
     )
     return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,8 @@ class ExportMetadata:
     multi_label: bool = (
         False  # the probabilities are independent of each other, and need not sum to 1
     )
+    # Arguments of `create_model` that differ from the network's defaults; None: not known, as of a model of others.
+    switches: Mapping[str, Any] | None = None
 
 
 def write_metadata(folder: Path, metadata: ExportMetadata) -> None:

@@ -8,11 +8,12 @@ import dataclasses
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from inception_tf.classifiers import Classifier, align_classes
 from inception_tf.data.skipped import LIMIT
@@ -73,6 +74,7 @@ class RuntimeReport:
     tolerance: float | None  # of the largest difference; None for int8
     origin: Origin | None
     environment: dict[str, str | None]  # versions, and the commit of the code
+    switches: Mapping[str, Any] | None  # as `Classifier` has them
 
 
 def export_runtime(
@@ -170,6 +172,7 @@ def export_runtime(
             tolerance=None if int8 else TOLERANCE,
             origin=origin,
             environment=environment() | _versions(runtime.PACKAGES),
+            switches=classifier.switches,
         )
         _check_agreement(report)
         write_description(folder, labels, classifier.preprocessing)

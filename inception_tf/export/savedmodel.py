@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -61,6 +62,7 @@ def export(
     warm_up: Sequence[int] = WARM_UP,
     origin: Origin | None = None,
     features: bool = False,
+    switches: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a Keras classifier as a SavedModel into a numbered version folder.
 
@@ -83,6 +85,7 @@ def export(
         warm_up: Images of each request in the warm-up log.
         origin: Where the weights came from, for `verify`.
         features: Add the signature `features`, the vector that the classifier is computed from.
+        switches: The arguments of `create_model` that chose the network's variant, for the record; None: not known.
 
     Returns:
         The version folder.
@@ -115,6 +118,7 @@ def export(
         *(model.name, preprocessing, precision, pixel_limit, fold, origin, environment()),
         features=network.output["features"].shape[-1] if features else None,
         multi_label=several,
+        switches=switches,
     )
 
     with atomic_version(to) as building:

@@ -70,7 +70,7 @@ def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
     )
     if config.weights and pretrained:
         load_pretrained(
-            network, config.name, config.weights, config.switches, new_head=config.new_head
+            network, config.name, config.weights, config.structure(), new_head=config.new_head
         )
     ends = endpoints(network)
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.

@@ -10,13 +10,14 @@ import numpy as np
 
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 from inception_tf.errors import UserError
+from inception_tf.models import find_network
 from inception_tf.weights import load_weights
-from inception_tf.weights.convert import read_foreign_weights
+from inception_tf.weights.convert import check_layers, read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
-from inception_tf.weights.metadata import read_preprocessing, read_switches
+from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.registry import find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
 
@@ -24,7 +25,7 @@ __all__ = ["load_pretrained", "preprocessing_of_weights", "take_unit_scale"]
 
 
 def load_pretrained(
-    model: keras.Model, network: str, weights: str, switches: dict, *, new_head: bool
+    model: keras.Model, network: str, weights: str, structure: dict, *, new_head: bool
 ) -> None:
     """Loads a file or a release into a network, and adapts it to images in [-1, 1].
 
@@ -32,19 +33,20 @@ def load_pretrained(
         model: the network, left as it was where the weights do not fit.
         network: its name.
         weights: a file as `load_weights` accepts it, or a release's name.
-        switches: the switches that `model` was built with.
+        structure: the switches, the activation and the width that `model` was built with.
         new_head: leave the classifiers at their initialization.
 
     Raises:
         UserError: the weights do not fit the network or its switches.
     """
+    switches = layer_arguments(structure)[1]
     if weights in release_names(network):
         release = find_release(network, weights)
         _check_switches(network, weights, release.switches, switches)
         scale, path = release.preprocessing.scale, str(fetch_release(release))
         load_weights(model, path, skip_head=new_head)
     else:
-        scale = _fill_from_file(model, network, weights, switches, new_head)
+        scale = _fill_from_file(model, network, weights, structure, new_head)
     take_unit_scale(model, SCALES[scale])
 
 
@@ -67,22 +69,25 @@ def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None
     check_weights_path(path)
     source = detect_source(path, SOURCES)
     if source == NATIVE:
-        return read_preprocessing(path)
+        return read_metadata(path).preprocessing
     return read_foreign_weights(network, source, weights).preprocessing
 
 
 def _fill_from_file(
-    model: keras.Model, network: str, path: str, switches: dict, new_head: bool
+    model: keras.Model, network: str, path: str, structure: dict, new_head: bool
 ) -> str:
     """Loads `model` from a file, which is read once, and returns the name of its input scale."""
+    switches = layer_arguments(structure)[1]
     address, path = path, local_file(path)
     check_weights_path(path)
     source = detect_source(path, SOURCES, model_limit(model))
     if source == NATIVE:
-        _check_switches(network, path, read_switches(path), switches)
-        preprocessing = read_preprocessing(path)
+        stored = read_metadata(path)
+        layers, theirs = layer_arguments(stored.switches)
+        check_layers(path, find_network(network), layers, structure, "add --set model.{}={}")
+        _check_switches(network, path, theirs, switches)
         load_weights(model, path, skip_head=new_head)
-        return preprocessing.scale if preprocessing else "unit"
+        return stored.preprocessing.scale if stored.preprocessing else "unit"
     found = read_foreign_weights(network, source, address)
     _check_switches(network, path, found.switches, switches)
     found.assign(model, skip_head=new_head)

@@ -21,6 +21,7 @@ from inception_tf.config import Config, DataConfig
 from inception_tf.data.depth import depth_warning
 from inception_tf.data.duplicates import duplicates_warning, equal_images
 from inception_tf.data.labels import write_labels
+from inception_tf.data.preprocessing import preprocessing_of_run
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path, atomic_write_text
 from inception_tf.host.environment import environment
@@ -60,6 +61,7 @@ from inception_tf.training.pictures import (
 from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
 from inception_tf.training.trackers import TrackerCallback, make_tracker
+from inception_tf.weights.metadata import WeightsMetadata, layer_arguments, write_metadata
 
 __all__ = ["train"]
 
@@ -310,6 +312,7 @@ def _finish(
             scores |= _scores(result, plan)
         with atomic_path(run.model_file) as temporary:
             result.save(temporary)
+            write_metadata(temporary, _weights_metadata(plan))
     report = _report(plan, result, progress) | {"keep": training.keep, "result": scores}
     if team.is_chief:
         atomic_write_text(run.path / "report.json", json.dumps(report, indent=2) + "\n")
@@ -318,6 +321,14 @@ def _finish(
         draw_answers(result, plan, run.path / ANSWERS, f"{title}: answers in validation")
     team.wait()  # no process ends before everything is written
     return report
+
+
+def _weights_metadata(plan: TrainingPlan) -> WeightsMetadata:
+    """What `model.keras` says of itself, where the run folder is not beside it."""
+    model = plan.config.model
+    layers, switches = layer_arguments(model.structure())
+    preprocessing = preprocessing_of_run(plan.config.data, plan.size)
+    return WeightsMetadata(model.name, layers | switches, preprocessing)
 
 
 def _scores(network: keras.Model, plan: TrainingPlan) -> dict:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -26,23 +27,25 @@ from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import write_network, write_preprocessing, write_switches
+from inception_tf.weights.metadata import LAYER_ARGUMENTS, WeightsMetadata, write_metadata
 from inception_tf.weights.recognize import describe_file, recognize_file
 from inception_tf.weights.registry import Release
 from inception_tf.weights.release_of_file import identify_release, release_of_name, without_scale
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema, check_network
 from inception_tf.weights.transfer import (
+    HeadError,
     MisfitError,
     Report,
     assign,
     unsupported_head,
-    unsupported_head_error,
 )
+from inception_tf.weights.width import same_filters
 
 __all__ = [
     "Conversion",
     "ForeignWeights",
+    "check_layers",
     "convert",
     "file_switches",
     "read_foreign_weights",
@@ -84,9 +87,9 @@ class Conversion:
             raise UserError(f"there is no folder {path.parent}; create it first")
         with atomic_path(path) as unfinished:
             self.model.save_weights(unfinished)
-            write_network(unfinished, self.network)
-            write_preprocessing(unfinished, self.preprocessing)
-            write_switches(unfinished, self.switches)
+            write_metadata(
+                unfinished, WeightsMetadata(self.network, self.switches, self.preprocessing)
+            )
 
 
 def convert(
@@ -129,12 +132,14 @@ def convert(
             "without its head a file has no classes; give skip_head, or classes and drop_background"
         )
     if source == NATIVE:
+        check_ema(ema, source)
         return _convert_native(
             path,
             name,
             switches,
             scale,
             classes,
+            release,
             drop_background=drop_background,
             skip_head=skip_head,
         )
@@ -158,13 +163,14 @@ def _convert_native(
     switches: Mapping[str, Any] | None,
     scale: str | None,
     classes: int | None,
+    release: Release | None,
     *,
     drop_background: bool,
     skip_head: bool,
 ) -> Conversion:
     """This project's own file in a new one: without its head or its background, or with what the user knows of it."""
     found = describe_file(os.fspath(path), name, switches)
-    arguments = dict(found.switches)
+    arguments = found.switches | found.layers
     if skip_head or found.classes is None:
         arguments["include_top"] = False
     else:
@@ -172,13 +178,15 @@ def _convert_native(
         if found.aux_logits:
             arguments["aux_logits"] = True
     heads = {key: arguments[key] for key in HEADS if key in arguments}
-    model = build_model(variant(name, **found.switches), **heads)
+    model = build_model(variant(name, **found.switches), **heads, **found.layers)
     report = load_weights(model, os.fspath(path), NATIVE, drop_background=drop_background)
-    preprocessing = found.preprocessing
+    preprocessing, why = found.preprocessing, found.why
+    if release is not None:
+        preprocessing, why = release.preprocessing, f"as release '{release.name}' expects them"
     if scale is not None:
         preprocessing = dataclasses.replace(preprocessing, scale=scale)
         preprocessing.check()
-    return Conversion(name, model, arguments, preprocessing, found.why, report)
+    return Conversion(name, model, arguments, preprocessing, why, report)
 
 
 @dataclass(frozen=True)
@@ -270,7 +278,10 @@ def read_foreign_weights(
 
 
 def file_switches(
-    name: str, path: str, switches: Mapping[str, Any] | None = None
+    name: str,
+    path: str,
+    switches: Mapping[str, Any] | None = None,
+    layers: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The switches of a network that the weights of a file need.
 
@@ -278,13 +289,14 @@ def file_switches(
         name: str. The network, one of `list_models()`.
         path: str. A weights file of any project, or a checkpoint's name.
         switches: Those that the user chose.
+        layers: The arguments of `metadata.LAYER_ARGUMENTS` that the network is built with; None: not to be compared.
 
     Returns:
         Arguments of `create_model`; empty where the file needs none.  Those of another network are omitted: the names
         of its arrays tell what is wrong with it.
 
     Raises:
-        UserError: As in `load_weights`.
+        UserError: As in `load_weights`, or the file is of another width or activation than `layers`.
     """
     path = local_file(path)
     check_weights_path(path)
@@ -292,10 +304,49 @@ def file_switches(
     if source == NATIVE:
         known = switches_of(name)
         _, recognized = recognize_file(path, name)
+        if layers is not None:
+            check_layers(
+                path, find_network(name), recognized, layers, "create the network with {}={!r}"
+            )
         found = {switch: value for switch, value in recognized.items() if switch in known}
         scale = found.pop(SCALE, False)
         return found | ({SCALE: True} if scale and variant(name, **found).batch_norm else {})
     return read_foreign_weights(name, source, path, switches=switches).switches
+
+
+def check_layers(
+    path: str,
+    network: Network,
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    remedy: str,
+) -> None:
+    """Checks that a network has the width and the activation that the weights of a file were trained with.
+
+    Args:
+        path: str. The file.
+        network: The published table.
+        theirs: What the file says or shows of them.
+        ours: Arguments of `create_model`; what is missing has its default.
+        remedy: str. What to do, with two places for an argument and its value.
+
+    Raises:
+        UserError: It has not.
+    """
+    for argument, default in LAYER_ARGUMENTS.items():
+        if argument not in theirs:
+            continue  # not known, or the published one, whose arrays tell
+        trained, given = theirs[argument], ours.get(argument, default)
+        if argument == "width_multiplier":
+            # Of a number that no network has, building it says more.
+            allowed = isinstance(given, int | float) and 0 < given < math.inf
+            same = not allowed or same_filters(network, trained, given)
+        else:  # a function or a layer cannot be compared with a name
+            same = trained == given or not isinstance(given, str)
+        if not same:
+            raise UserError(
+                f"the weights in '{path}' were trained with {argument}={trained!r}; {remedy.format(argument, trained)}"
+            )
 
 
 def _network(
@@ -354,7 +405,7 @@ def _heads(
     if not of(LOGITS):
         unsupported = unsupported_head(names, arrays)
         if unsupported:
-            raise unsupported_head_error(unsupported)
+            raise HeadError(unsupported)
         return {"include_top": False}
     heads: dict[str, Any] = {"classes": class_count(of(LOGITS))}
     if any(of(auxiliary.name) for auxiliary in network.auxiliaries):

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inception_tf.arch import spec
 from inception_tf.arch.spec import Network
@@ -19,15 +19,16 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.models import NETWORKS, SCALE, find_network, switches, variant
 from inception_tf.nn.network import HIDDEN_NORM, LOGITS, PREDICTIONS
-from inception_tf.weights.formats import hdf5
-from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
+from inception_tf.weights.formats import hdf5, keras_h5
 from inception_tf.weights.formats.native import read_native
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import read_network, read_preprocessing, read_switches
+from inception_tf.weights.metadata import layer_arguments, read_metadata
+from inception_tf.weights.width import activation_of_config, same_filters, width_of_kernels
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
 __all__ = [
     "FileDescription",
@@ -38,7 +39,6 @@ __all__ = [
 ]
 
 SOFTMAX, SIGMOID = "softmax", "sigmoid"
-CONFIG_FILE, CONFIG_LIMIT = "config.json", 2**26  # of a `.keras` archive; bytes
 Layers = Mapping[str, str]  # name → kind, of those in KINDS
 
 # How the name of a class of Keras begins, in a file of weights and in a configuration → the kind of layer.
@@ -65,6 +65,7 @@ class FileDescription:
 
     network: str
     switches: dict[str, Any]
+    layers: dict[str, Any]  # `activation` and `width_multiplier`, where they are not the default
     classes: int | None  # None: it has no classifier
     aux_logits: bool
     channels: int  # of its images
@@ -89,16 +90,19 @@ def describe_file(
     Raises:
         UserError: The file is damaged, of no network of this package or of several, or of another than `name`.
     """
-    found, chosen = recognize_file(path, name)
+    found, arguments = recognize_file(path, name)
+    layers, chosen = layer_arguments(arguments)
     network = find_network(found)
     arrays = read_native(path, NOTHING, network_limit(network))
+    _check_width(path, variant(found, **chosen), layers.get("width_multiplier", 1.0), arrays)
     head = [arrays[f"{LOGITS}/{number}"] for number in (1, 0) if f"{LOGITS}/{number}" in arrays]
     first = arrays.get(f"{network.backbone[0][0]}_conv/0")
-    stored = read_preprocessing(path)
+    stored = read_metadata(path).preprocessing
     why = "as the file says" if stored else "the file does not say; slim's are assumed"
     return FileDescription(
         found,
         chosen | dict(switches or {}),
+        layers,
         class_count(head) if head else None,
         any(f"{one.name}/0" in arrays for one in variant(found, **chosen).auxiliaries),
         first.shape[2] if first is not None and first.ndim == 4 else 3,
@@ -106,6 +110,27 @@ def describe_file(
         why,
         _activation_of_file(path),
     )
+
+
+def _check_width(
+    path: str, network: Network, width: float, arrays: Mapping[str, np.ndarray]
+) -> None:
+    """Checks that a width is that of the file's kernels, before a network of that width is built."""
+    shown = width_of_kernels(_kernels(arrays), network)
+    if width != 1 and (shown is None or not same_filters(network, shown, width)):
+        raise UserError(
+            f"the settings in '{path}' have width_multiplier={width}, and its kernels are of another width; convert the"
+            " weights again"
+        )
+
+
+def _kernels(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the convolutions' kernels by layer."""
+    return {
+        name.removesuffix("/0"): array.shape
+        for name, array in arrays.items()
+        if name.endswith("_conv/0")
+    }
 
 
 def has_layers_of(model: keras.Model, network: Network) -> bool:
@@ -142,30 +167,33 @@ def recognize_file(path: str, name: str | None = None) -> tuple[str, dict[str, A
         name: The network, if the user knows it.
 
     Returns:
-        The name and the switches: as stored in the file, or else as its layers show.
+        The name and the arguments of `create_model`, switches, `activation` and `width_multiplier`: as stored in the
+        file, or else as its layers show.
 
     Raises:
         UserError: It is of no network of this package, or of several.
     """
-    stored = read_network(path)
-    if stored:
-        if name not in (None, stored):
+    stored = read_metadata(path)
+    if stored.network:
+        if name not in (None, stored.network):
             raise UserError(
-                f"'{path}' is a file of {stored}, not of {name}; give the file of this network"
+                f"'{path}' is a file of {stored.network}, not of {name}; give the file of this network"
             )
-        return stored, read_switches(path)
+        return stored.network, dict(stored.switches)
     limit = network_limit(find_network(name)) if name else None
-    layers, kernels = _layers_of_file(path, limit)
-    found = {one: fitting for one in NETWORKS if (fitting := variants_with(layers, one))}
-    if len(found) > 1:
-        found = {
-            one: [s for s in fitting if _has_kernels(kernels, variant(one, **s))] or fitting[:0]
-            for one, fitting in found.items()
-        }
-        found = {one: fitting for one, fitting in found.items() if fitting}
+    shown = _layers_of_file(path, limit)
+    found = {one: fitting for one in NETWORKS if (fitting := variants_with(shown.layers, one))}
+    widths = {
+        one: [(width_of_kernels(shown.kernels, variant(one, **s)), s) for s in fitting]
+        for one, fitting in found.items()
+    }
+    for fits in (lambda width: width == 1, lambda width: width is not None):
+        if len(found) > 1:
+            kept = {one: [s for width, s in tried if fits(width)] for one, tried in widths.items()}
+            found = {one: fitting for one, fitting in kept.items() if fitting} or found
     if name is not None and name not in found:
         # A file of earlier versions, or one that load_weights will refuse in its own words.
-        return name, read_switches(path)
+        return name, dict(stored.switches)
     if name is None and len(found) != 1:
         which = (
             f"of several networks ({', '.join(found)})"
@@ -174,8 +202,10 @@ def recognize_file(path: str, name: str | None = None) -> tuple[str, dict[str, A
         )
         raise UserError(f"'{path}' is {which}, by its layers; say with --model which it belongs to")
     name = name or next(iter(found))
-    # The published form, where another one has the same layers.
-    return name, found[name][0] | read_switches(path)
+    chosen = found[name][0]  # the published form, where another one has the same layers
+    width = next(width for width, one in widths[name] if one == chosen)
+    arguments = {"width_multiplier": width or 1.0, "activation": shown.activation or "relu"}
+    return name, layer_arguments(arguments)[0] | chosen | dict(stored.switches)
 
 
 def _combinations(name: str) -> Iterator[dict[str, Any]]:
@@ -243,26 +273,32 @@ def _layers_of_model(model: keras.Model) -> Layers:
     return {name: kind for name, kind in found.items() if kind}
 
 
-def _layers_of_file(path: str, limit: int | None) -> tuple[Layers, dict[str, tuple[int, ...]]]:
-    """The layers, and the shapes of the convolutions' kernels."""
+class _Shown(NamedTuple):
+    """What a file shows of its network without naming it."""
+
+    layers: Layers
+    kernels: dict[str, tuple[int, ...]]  # layer → shape
+    activation: str | None  # after the convolutions, where a configuration is in the file
+
+
+def _layers_of_file(path: str, limit: int | None) -> _Shown:
     arrays = read_native(path, NOTHING, limit)
     layers: dict[str, str] = {}
+    config = _config_of_file(path)
+    if config:
+        layers = _layers_of_config(config)
     with hdf5.open_hdf5(path, limit) as file:
-        config = hdf5.text(file, "model_config")
-        if config:
-            layers = _layers_of_config(config)
         for group in hdf5.groups(file, path):
             found = LAYER.fullmatch(group.name)
             if found and "name" in group.attrs:
                 layers[hdf5.text(group, "name") or ""] = _kind(found[1])
     for name in {name.rpartition("/")[0] for name in arrays} - layers.keys():
         layers[name] = {"conv": "conv", "bn": "norm"}.get(name.rpartition("_")[2], "")
-    kernels = {
-        name.removesuffix("/0"): array.shape
-        for name, array in arrays.items()
-        if name.endswith("_conv/0")
-    }
-    return {name: kind for name, kind in layers.items() if kind}, kernels
+    return _Shown(
+        {name: kind for name, kind in layers.items() if kind},
+        _kernels(arrays),
+        activation_of_config(config) if config else None,
+    )
 
 
 def _layers_of_config(config: str) -> dict[str, str]:
@@ -274,38 +310,22 @@ def _layers_of_config(config: str) -> dict[str, str]:
         return {}
 
 
+def _config_of_file(path: str) -> str | None:
+    """The configuration that Keras stores with a whole model."""
+    if path.endswith(".keras"):
+        return keras_h5.config_of_keras_file(path)
+    with hdf5.open_hdf5(path, None) as file:
+        return hdf5.text(file, "model_config")
+
+
 def _activation_of_file(path: str) -> str:
     """What a file with a model's configuration says of its classifier: independent classes, or else softmax."""
-    config = None
-    if path.endswith(".keras"):
-        with open_archive(path) as archive:
-            members = [one for one in archive.infolist() if one.filename == CONFIG_FILE]
-            if members and members[0].file_size <= CONFIG_LIMIT:
-                check_member(path, members[0])
-                config = b"".join(member_chunks(archive, members[0])).decode("utf-8", "replace")
-    else:
-        with hdf5.open_hdf5(path, None) as file:
-            config = hdf5.text(file, "model_config")
     try:
-        layers = json.loads(config or "")["config"]["layers"]
+        layers = json.loads(_config_of_file(path) or "")["config"]["layers"]
         found = {one["config"]["name"]: one["config"].get("activation") for one in layers}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return SOFTMAX
     return SIGMOID if found.get(PREDICTIONS) == SIGMOID else SOFTMAX
-
-
-def _has_kernels(kernels: Mapping[str, tuple[int, ...]], network: Network) -> bool:
-    """Whether the kernels have the table's windows and filters, which a network of another width has not."""
-    for name, step in network.backbone:
-        for layer in spec.iter_layers(name, step):
-            if isinstance(layer.step, spec.Conv) and layer.step is not spec.UP:
-                shape = kernels.get(f"{layer.name}_conv")
-                if shape is None or (*shape[:2], shape[-1]) != (
-                    *layer.step.window,
-                    layer.step.filters,
-                ):
-                    return False
-    return True
 
 
 def _kind(stem: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Variables = Mapping[str, keras.Variable]
 
 __all__ = [
+    "HeadError",
     "NEW_HEAD",
     "MisfitError",
     "Report",
@@ -30,7 +31,6 @@ __all__ = [
     "assign",
     "is_float",
     "unsupported_head",
-    "unsupported_head_error",
 ]
 
 NEW_HEAD = "the classifier is new, with random weights"  # how a note about it begins
@@ -43,6 +43,20 @@ Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 class MisfitError(UserError):
     """The arrays of a file are not those of the model."""
+
+
+class HeadError(UserError):
+    """The classifier in a file has another structure than the network's.
+
+    Args:
+        found: What `unsupported_head` returned.
+    """
+
+    def __init__(self, found: Iterable[str]):
+        super().__init__(
+            f"the classifier in the file has another structure than this network's ({abbreviate(found)}); load the"
+            " backbone alone with skip_head=True, on the command line --skip-head"
+        )
 
 
 @dataclass(frozen=True)
@@ -351,21 +365,6 @@ def unsupported_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[st
     ]
 
 
-def unsupported_head_error(found: Iterable[str]) -> UserError:
-    """The error for such a classifier.
-
-    Args:
-        found: What `unsupported_head` returned.
-
-    Returns:
-        The error, to raise.
-    """
-    return UserError(
-        f"the classifier in the file has another structure than this network's ({abbreviate(found)}); load the"
-        " backbone alone with skip_head=True, on the command line --skip-head"
-    )
-
-
 def _reshaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """A 1x1 convolution's kernel for a dense layer, or a dense kernel over a feature map for a convolution over it."""
     if array.ndim == 4 and array.shape[:2] == (1, 1) and len(shape) == 2:
@@ -404,7 +403,7 @@ def _check_fit(
         and set(unused) == set(unsupported)
         and all(_layer(path) == LOGITS for path in missing)
     ):
-        raise unsupported_head_error(unsupported)
+        raise HeadError(unsupported)
     if (
         mismatched
         and not missing

@@ -15,7 +15,7 @@ from inception_tf.weights.formats import hdf5, native
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
 from inception_tf.weights.formats.stored import NOTHING, damage_is, read_wanted
 
-__all__ = ["is_keras_applications", "read_keras_h5"]
+__all__ = ["config_of_keras_file", "is_keras_applications", "read_keras_h5"]
 
 OTHER = ("kernel", "bias")  # in Keras 3's numbering; of batch normalizations see `native`
 HEAD = "predictions"  # the classifier of keras.applications
@@ -82,7 +82,7 @@ def read_keras_h5(path: str, wanted: Container[str], limit: int | None) -> dict[
                 for weight, array in weights.items()
             }
             return read_wanted(stored, wanted)
-        head = _classifier_layer(_config_of(path))
+        head = _classifier_layer(config_of_keras_file(path))
     numbered = native.read_native(path, NOTHING, limit)
     counts = Counter(name.rsplit("/", 1)[0] for name in numbered)
     names = {_renamed(_with_kind(name, counts), head): name for name in numbered}
@@ -131,11 +131,26 @@ def _classifier_layer(config: str | None) -> str:
         return ""
 
 
-def _config_of(path: str) -> str | None:
-    """The configuration in a `.keras` file."""
+def config_of_keras_file(path: str) -> str | None:
+    """The configuration of the model in a `.keras` file.
+
+    Args:
+        path: str. A weights file.
+
+    Returns:
+        JSON; None of another file, where there is none, and of one that is larger than any network's.
+
+    Raises:
+        UserError: It is damaged, or packed in a way that Keras never does.
+    """
     if not path.endswith(".keras"):
         return None
-    with open_archive(path) as archive:
+    with (
+        damage_is(f"the configuration in '{path}' is damaged; give a complete .keras file"),
+        open_archive(path) as archive,
+    ):
+        if CONFIG not in archive.namelist():
+            return None
         member = archive.getinfo(CONFIG)
         check_member(path, member)
         if member.file_size > LARGEST_CONFIG:
