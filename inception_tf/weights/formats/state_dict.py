@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import warnings
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,13 +114,31 @@ def write_state_dict(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 BACK: dict[int, tuple[int, ...]] = {4: (3, 2, 0, 1), 2: (1, 0)}
 AXES: dict[int, tuple[int, ...]] = {4: (2, 3, 1, 0), 2: (1, 0)}
 
-SCALAR = np.float64(0).__reduce__()[0]  # what makes a NumPy number again
+
+def _number_type(text: Any, *_: Any) -> np.dtype:
+    """In place of `numpy.dtype`, of numbers alone: a type of 2 GB of bytes is a short text."""
+    if not isinstance(text, str) or not NUMBER.fullmatch(text):
+        raise ValueError("a type of no number")
+    return np.dtype(text)
+
+
+def _number(dtype: Any, data: Any) -> Any:
+    """In place of what makes a NumPy number again; without its bytes that would make one of any size."""
+    if not isinstance(dtype, np.dtype) or not isinstance(data, bytes | str):
+        raise ValueError("no number of NumPy")
+    # Written by Python 2, whose bytes are read as text.
+    raw = data.encode("latin-1") if isinstance(data, str) else data
+    (number,) = np.frombuffer(raw, dtype)
+    return number
+
+
+NUMBER = re.compile("[<>=|]?[fiu][1248]|[|]?b1")
 # What trainers keep beside the weights: their command line and numbers of NumPy, whose construction runs nothing.
 HARMLESS = [
     argparse.Namespace,
-    np.dtype,
+    (_number_type, "numpy.dtype"),
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int64)),
-    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_number, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
 ]
 
 ZIP, PICKLE = b"PK", b"\x80"  # first bytes: torch's archives since 1.6, its older files
