@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training step of a network here and of the network of another project that its weights came from.
 
-`PYTHONPATH=tests python tests/parity.py --torch-python PYTHON` compares all of them, and writes the table of docs/parity.md.
-The Python has torch, torchvision and timm; tf_slim and tf_keras are in the environment that runs this.
+`PYTHONPATH=tests python tests/parity.py --torch-python PYTHON` compares all of them, and writes the table of docs/parity.md;
+with `--only` the rows of some, and keeps the others.  The Python has torch, torchvision and timm; tf_slim and tf_keras are
+in the environment that runs this.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import re
 import subprocess
@@ -225,32 +225,40 @@ HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
 
 
-def torch_rows(python: str, folder: Path) -> Iterator[Row]:
-    for name, job in parity_torch.JOBS.items():
-        for dtype in ("float32", "float64"):
-            target = folder / dtype
-            target.mkdir(exist_ok=True)
-            words = [python, str(HERE / "parity_torch.py"), str(target), dtype, name]
-            subprocess.run(words, check=True, env=ENVIRONMENT)
-        exact = dict(np.load(folder / "float64" / f"{name}.npz"))
-        path = folder / "float64" / f"{name}.safetensors"
-        yield job.network, job.source, "float64", worst(step(path, job, "float64"), exact)
-        yield job.network, job.source, "float32", worst(step(path, job, "float32"), exact)
-        theirs = dict(np.load(folder / "float32" / f"{name}.npz"))
-        yield job.network, job.source, f"{job.source}'s own float32", worst(theirs, exact)
-        keras.backend.clear_session()
+def torch_rows(python: str, folder: Path, name: str) -> Iterator[Row]:
+    job = parity_torch.JOBS[name]
+    for dtype in ("float32", "float64"):
+        target = folder / dtype
+        target.mkdir(exist_ok=True)
+        words = [python, str(HERE / "parity_torch.py"), str(target), dtype, name]
+        subprocess.run(words, check=True, env=ENVIRONMENT)
+    exact = dict(np.load(folder / "float64" / f"{name}.npz"))
+    path = folder / "float64" / f"{name}.safetensors"
+    yield job.network, job.source, "float64", worst(step(path, job, "float64"), exact)
+    yield job.network, job.source, "float32", worst(step(path, job, "float32"), exact)
+    theirs = dict(np.load(folder / "float32" / f"{name}.npz"))
+    yield job.network, job.source, f"{job.source}'s own float32", worst(theirs, exact)
 
 
-def other_rows(folder: Path) -> Iterator[Row]:
-    for builder, job in KERAS_JOBS.items():
-        for dtype in ("float64", "float32"):
-            yield job.network, "keras.applications", dtype, worst(*keras_step(builder, job, dtype))
-            keras.backend.clear_session()
-    words = [sys.executable, "-W", "ignore", str(HERE / "parity_slim.py"), str(folder)]
+def keras_rows(python: str, folder: Path, name: str) -> Iterator[Row]:
+    job = KERAS_JOBS[name]
+    for dtype in ("float64", "float32"):
+        yield job.network, "keras.applications", dtype, worst(*keras_step(name, job, dtype))
+
+
+def slim_rows(python: str, folder: Path, name: str) -> Iterator[Row]:
+    words = [sys.executable, "-W", "ignore", str(HERE / "parity_slim.py"), str(folder), name]
     subprocess.run(words, check=True, env=ENVIRONMENT)
-    for name, job in parity_slim.JOBS.items():
-        yield job.network, "tf_slim", "float32", worst(*slim_step(folder, name, "float32"))
-        keras.backend.clear_session()
+    source = "tf_slim's layers" if name in parity_slim.LATER else "tf_slim"
+    yield name, source, "float32", worst(*slim_step(folder, name, "float32"))
+
+
+# Name for --only → the function of its rows and the name of its job.
+ROWS = {
+    **{f"torch:{name}": (torch_rows, name) for name in parity_torch.JOBS},
+    **{f"keras:{name}": (keras_rows, name) for name in KERAS_JOBS},
+    **{f"slim:{name}": (slim_rows, name) for name in parity_slim.JOBS},
+}
 
 
 def worst(found: Arrays, expected: Arrays) -> dict[str, float]:
@@ -258,28 +266,44 @@ def worst(found: Arrays, expected: Arrays) -> dict[str, float]:
     return {kind: max(e for key, e in one_by_one.items() if key.startswith(kind)) for kind in KINDS}
 
 
-def main(python: str | None) -> None:
+def main(python: str, only: list[str]) -> None:
     head = "| network | source | computed in | evaluation: logits | training: logits | gradients | statistics |"
-    lines = [head, re.sub(r"[^|]+", " --- ", head)]
-    with tempfile.TemporaryDirectory() as folder:
-        rows = other_rows(Path(folder))
-        if python:
-            rows = itertools.chain(torch_rows(python, Path(folder)), rows)
-        for network, source, dtype, kinds in rows:
-            cells = " | ".join(f"{kinds[kind]:.0e}" for kind in KINDS)
-            lines.append(f"| `{network}` | {source} | {dtype} | {cells} |")
-            print(lines[-1], flush=True)
-    if not python:
-        return
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition("<!-- table -->\n")
-    _, _, after = rest.partition("<!-- end of table -->")
-    table = "\n".join(lines)
-    PAGE.write_text(
-        f"{before}<!-- table -->\n{table}\n<!-- end of table -->{after}", encoding="utf-8"
-    )
+    rows = kept_rows("table", 3) if only else {}
+    for chosen in only or ROWS:
+        make, name = ROWS[chosen]
+        with tempfile.TemporaryDirectory() as folder:
+            for network, source, dtype, kinds in make(python, Path(folder), name):
+                cells = " | ".join(f"{kinds[kind]:.0e}" for kind in KINDS)
+                key = (f"`{network}`", source, dtype)
+                rows[key] = f"| {' | '.join(key)} | {cells} |"
+                print(rows[key], flush=True)
+        keras.backend.clear_session()
+        write_rows("table", head, rows)
+
+
+def kept_rows(name: str, titles: int) -> dict[tuple[str, ...], str]:
+    """The rows of a table in docs/parity.md by their first cells, as many as `titles`."""
+    text = PAGE.read_text(encoding="utf-8")
+    table = text.partition(f"<!-- {name} -->\n")[2].partition(f"<!-- end of {name} -->")[0]
+    lines = table.splitlines()[2:]
+    return {tuple(cell.strip() for cell in line.split("|")[1 : titles + 1]): line for line in lines}
+
+
+def write_rows(name: str, head: str, rows: Mapping[tuple[str, ...], str]) -> None:
+    """Put rows into the table of that name in docs/parity.md."""
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    _, _, after = rest.partition(end)
+    lines = [head, re.sub(r"[^|]+", " --- ", head), *rows.values()]
+    text = "".join(f"{line}\n" for line in lines)
+    PAGE.write_text(f"{before}{begin}{text}{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--torch-python", help="without it Keras and slim are compared alone")
-    main(parser.parse_args().torch_python)
+    parser.add_argument(
+        "--torch-python", default=sys.executable, help="has torch, torchvision and timm"
+    )
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=[])
+    options = parser.parse_args()
+    main(options.torch_python, options.only)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tf_slim's networks for one training step, in a process of their own: `python tests/parity_slim.py FOLDER`.
+"""tf_slim's networks for one training step, in a process of their own: `python tests/parity_slim.py FOLDER [JOB...]`.
 
 For each job it leaves FOLDER/<job>.ckpt*, the weights by a fixed rule, and FOLDER/<job>.npz with what
 `parity_torch.step` finds, under slim's names.
@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import parity_torch
 import ramps
+import slim_later
 import slim_networks
 from parity_torch import AFTER, CLASSES, EVAL, GRADIENT, LOGITS, Job
 
@@ -24,21 +25,24 @@ JOBS = {
     "inception_v1": Job("slim", "inception_v1", {}, 224, 2, (), None),
     "inception_v2": Job("slim", "inception_v2", {}, 224, 2, (), None),
     "inception_v3": Job("slim", "inception_v3", {}, 299, 2, (0.4,), None),
+    # Those that no tf_slim package has, laid from its layers.
+    "inception_v4": Job("slim", "inception_v4", {}, 139, 4, (0.4,), None),
+    "inception_resnet_v2": Job("slim", "inception_resnet_v2", {}, 139, 4, (0.4,), None),
 }
+LATER = {"inception_v4": slim_later.v4, "inception_resnet_v2": slim_later.resnet_v2}
 
 
 def run(name: str, job: Job, folder: str) -> None:
     import tensorflow as tf
 
     slim = slim_networks.load_slim()
-    module = importlib.import_module(f"tf_slim.nets.{name}")
-    scope = getattr(module, f"{name}_arg_scope")
     v1 = tf.compat.v1
     x, labels = parity_torch.images(job), parity_torch.labels(job)
 
-    def built(images, training):
+    def of_package(images, training):
+        module = importlib.import_module(f"tf_slim.nets.{name}")
         options = {"create_aux_logits": True} if name == "inception_v3" else {}
-        with slim.arg_scope(scope(weight_decay=0.0)):
+        with slim.arg_scope(getattr(module, f"{name}_arg_scope")(weight_decay=0.0)):
             logits, ends = getattr(module, name)(
                 images,
                 num_classes=CLASSES,
@@ -47,6 +51,21 @@ def run(name: str, job: Job, folder: str) -> None:
                 reuse=None if training else True,
                 **options,
             )
+        return logits, ends
+
+    def of_layers(images, training):
+        slim_later.slim, slim_later.CLASSES = slim, CLASSES
+        normal = {"is_training": training, "epsilon": 0.001, "decay": DECAY}
+        scope = LATER[name].__doc__
+        with (
+            slim.arg_scope([slim.conv2d], normalizer_fn=slim.batch_norm, normalizer_params=normal),
+            v1.variable_scope(scope, reuse=None if training else True),
+        ):
+            ends = LATER[name](images)
+        return ends["Logits"], ends
+
+    def built(images, training):
+        logits, ends = (of_layers if name in LATER else of_package)(images, training)
         return [logits, *([ends["AuxLogits"]] if job.auxiliaries else [])]
 
     with tf.Graph().as_default(), v1.Session() as session:
@@ -79,5 +98,6 @@ def run(name: str, job: Job, folder: str) -> None:
 
 
 if __name__ == "__main__":
-    for name, job in JOBS.items():
-        run(name, job, sys.argv[1])
+    folder, *names = sys.argv[1:]
+    for name in names or JOBS:
+        run(name, JOBS[name], folder)

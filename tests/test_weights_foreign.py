@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
-import subprocess
-import sys
 
 import h5py
 import keras
@@ -17,6 +13,7 @@ import parity_torch
 import pytest
 import ramps
 import torch_file
+from other_packages import has_slim, of_slim, of_torch
 from safetensors.numpy import load_file
 
 import inception_tf
@@ -27,7 +24,6 @@ from inception_tf.weights.convert import convert
 from inception_tf.weights.foreign import write_foreign
 from inception_tf.weights.names.torch import torch_names
 
-INTERPRETER = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
 FOLDED = (
     "gammas folded into the kernels, which is exact in evaluation only: trained or recalibrated"
 )
@@ -144,6 +140,64 @@ def test_a_run_that_began_with_a_file_of_torch_goes_back(tmp_path, class_folders
 # Real packages
 
 
+def trained(folder, data, **switches):
+    """A run of V3 with moving averages, at its least size; its network for logits."""
+    run = folder / "run"
+    written = ", ".join(f"{key}: {str(value).lower()}" for key, value in switches.items())
+    settings = [
+        *("model.size=75", f"model.switches={{{written}}}", "training.precision=float32"),
+        *("training.epochs=1", "data.batch_size=4", "optimizer.ema=0.9"),
+    ]
+    words = ["train", "--model", "inception_v3", "--data", f"folder:{data}", "--out", str(run)]
+    words += [word for setting in settings for word in ("--set", setting)]
+    assert cli.main(words) == 0
+    # At the size that the other packages' networks have.
+    model = inception_tf.create_model(
+        "inception_v3", classes=3, classifier_activation=None, **switches
+    )
+    model.set_weights(Run(run).model().get_weights())
+    return run, model
+
+
+def sent(capsys, run, project, target):
+    """What `convert --to` says, and its line that loads the file."""
+    capsys.readouterr()
+    assert cli.main(["convert", "--to", project, str(run), str(target)]) == 0
+    out = capsys.readouterr().out
+    return out, next(
+        line.removeprefix("use it: ") for line in out.splitlines() if line.startswith("use it")
+    )
+
+
+@pytest.mark.slow
+def test_a_run_goes_to_timm(tmp_path, class_folders, capsys):
+    data = class_folders(red=8, green=8, blue=8)
+    run, model = trained(tmp_path, data, count_padding=True, batch_norm_scale=True)
+    out, line = sent(capsys, run, "timm", tmp_path / "x.safetensors")
+    assert "differ" not in out  # its gammas are kept
+    images = ramps.images(2, 299, 299, 3)
+    found = of_torch(tmp_path, images, {"timm": line})["timm"]
+    assert_near(found, logits(model, images))
+
+
+@pytest.mark.slow
+@has_slim
+def test_a_run_goes_to_keras_and_slim_where_training_differs(tmp_path, class_folders, capsys):
+    data = class_folders(red=8, green=8, blue=8)
+    run, model = trained(tmp_path, data, batch_norm_scale=True)
+    images = ramps.images(2, 299, 299, 3)
+    expected = logits(model, images)
+    out, line = sent(capsys, run, "keras", tmp_path / "x.keras")
+    assert FOLDED in out
+    theirs = eval(line, {"keras": keras})
+    theirs.layers[-1].activation = None
+    assert_near(logits(theirs, images), expected)
+    out, _ = sent(capsys, run, "slim", tmp_path / "x.ckpt")
+    assert FOLDED in out
+    words = (tmp_path / "x.ckpt", "inception_v3", 3, "create_aux_logits")
+    assert_near(of_slim(tmp_path, images, *words), expected)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".weights.h5", ".h5", ".keras"])
 @pytest.mark.parametrize("name", ["inception_v3", "inception_resnet_v2"])
@@ -161,10 +215,7 @@ def test_keras_applications_loads_what_is_written_for_it(name, ending, tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (importlib.util.find_spec("tf_slim") and importlib.util.find_spec("tf_keras")),
-    reason="needs tf_slim and tf_keras, the oracle: install the development extra",
-)
+@has_slim
 @pytest.mark.parametrize(
     ("name", "switches"),
     [
@@ -175,40 +226,22 @@ def test_keras_applications_loads_what_is_written_for_it(name, ending, tmp_path)
         ("alexnet", {}),
     ],
 )
-def test_slim_restores_what_is_written_for_it(name, switches, tmp_path, root):
+def test_slim_restores_what_is_written_for_it(name, switches, tmp_path):
     model = filled(name, **switches)
     size = model.input_shape[1]
     images = ramps.images(2, size, size, 3)
-    np.save(tmp_path / "images.npy", images)
     if name == "inception_v3":
         model = filled(name, aux_logits=True, **switches)
     done = write_foreign(model, name, switches, "slim", tmp_path / "x.ckpt")
     assert (FOLDED in str(done)) == (switches == SCALED)
-    words = [name, "7", str(tmp_path / "images.npy"), str(tmp_path / "out.npy")]
-    words += [switch for switch, value in switches.items() if value is False]
-    subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "ignore",
-            root / "tests" / "slim_restore.py",
-            tmp_path / "x.ckpt",
-            *words,
-        ],
-        check=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
-    expected = logits(model, images)
-    assert_near(np.load(tmp_path / "out.npy").reshape(expected.shape), expected)
+    options = [switch for switch, value in switches.items() if value is False]
+    found = of_slim(tmp_path, images, tmp_path / "x.ckpt", name, 7, *options)
+    assert_near(found, logits(model, images))
 
 
 @pytest.mark.slow
-def test_torchvision_and_timm_load_what_is_written_for_them(tmp_path, root):
-    python = os.environ.get(INTERPRETER)
-    if not python:
-        pytest.skip(f"{INTERPRETER} is not set: the Python of an environment with torch and timm")
+def test_torchvision_and_timm_load_what_is_written_for_them(tmp_path):
     images, lines, expected = ramps.images(2, 299, 299, 3), {}, {}
-    np.save(tmp_path / "images.npy", images)
     for number, (target, name, switches, aux_logits) in enumerate([
         ("torchvision", "inception_v1", {"torch_padding": True} | SCALED, True),
         ("torchvision", "inception_v1", {"torch_padding": True}, False),
@@ -222,13 +255,7 @@ def test_torchvision_and_timm_load_what_is_written_for_them(tmp_path, root):
         done = write_foreign(model, name, switches, target, path)
         lines[path.stem], expected[path.stem] = done.use, logits(model, images)
         keras.backend.clear_session()
-    (tmp_path / "lines.json").write_text(json.dumps(lines))
-    words = [
-        root / "tests" / "torch_restore.py",
-        *(tmp_path / n for n in ("images.npy", "lines.json", "out.npz")),
-    ]
-    subprocess.run([python, *map(str, words)], check=True, timeout=900)
-    found = np.load(tmp_path / "out.npz")
+    found = of_torch(tmp_path, images, lines)
     for name, array in expected.items():
         assert_near(found[name], array)
 
