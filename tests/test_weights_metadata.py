@@ -158,6 +158,17 @@ def test_a_network_of_another_width_or_activation_is_not_filled_in_silence(tmp_p
     )
 
 
+def test_the_report_says_that_a_model_is_another_variant(tmp_path):
+    stored = WeightsMetadata("inception_v1", NARROW)
+    path, model = saved(tmp_path, ".weights.h5", stored, **NARROW)
+    assert inception_tf.load_weights(model, path).notes == ()
+    other = inception_tf.InceptionV1(
+        input_shape=(SIDE, SIDE, 3), classes=4, **NARROW | {"torch_padding": False}
+    )
+    [note] = inception_tf.load_weights(other, path).notes
+    assert note.endswith("differ from this model's; create it with torch_padding=True")
+
+
 def test_a_run_that_starts_from_another_width_or_activation_is_refused(
     tmp_path, capsys, class_folders
 ):

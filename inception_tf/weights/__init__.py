@@ -16,8 +16,11 @@ from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import FOLDED
 from inception_tf.weights.hub import local_file
+from inception_tf.weights.identify import network_of_layers
 from inception_tf.weights.limits import model_limit
+from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.recognize import has_layers_of
+from inception_tf.weights.release_of_file import without_scale
 from inception_tf.weights.sources import NATIVE, SOURCES, check_ema, check_network
 from inception_tf.weights.transfer import MisfitError, Report, assign
 
@@ -87,7 +90,10 @@ def load_weights(
     chosen = SOURCES[source]
     network = chosen.identify(model)
     file = chosen.read(path, ema, NOTHING, limit)
-    note = () if source == NATIVE else _variant_note(model, source, network, file.arrays)
+    if source == NATIVE:
+        note = _native_note(model, path)
+    else:
+        note = _variant_note(model, source, network, file.arrays)
     try:
         report = assign(
             model,
@@ -108,6 +114,20 @@ def load_weights(
         if FOLDED in sentence:
             warnings.warn(f"{path}: {sentence}", stacklevel=2)
     return report
+
+
+def _native_note(model: keras.Model, path: str) -> tuple[str, ...]:
+    """A note for the report if a model is another variant than this project's file says, whose arrays fit all the same."""
+    stored = read_metadata(path)
+    if stored.network is None:
+        return ()
+    switches = without_scale(layer_arguments(stored.switches)[1])  # gammas have a note of their own
+    of_network = network_of_layers({layer.name for layer in model.layers}, [stored.network])
+    if of_network is None or has_layers_of(model, variant(stored.network, **switches)):
+        return ()
+    return (
+        f"the pools or the padding of the file's network differ from this model's; create it with {_words(switches)}",
+    )
 
 
 def _variant_note(
