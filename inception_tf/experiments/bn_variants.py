@@ -33,6 +33,7 @@ __all__ = [
     "VariantSettings",
     "make_design",
     "train_variants",
+    "variant_config",
 ]
 
 RULE = (
@@ -134,14 +135,27 @@ def make_design(setting: VariantSettings) -> Design:
     epochs = math.ceil(setting.steps / steps)
     return Design(
         setting,
-        {variant.name: _config(variant, setting, epochs) for variant in VARIANTS},
+        {variant.name: variant_config(variant, setting, epochs) for variant in VARIANTS},
         epochs * steps,
         {"train": len(train), "validation": len(validation)},
         chance_bound(np.bincount(validation.classes).tolist()),
     )
 
 
-def _config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
+def variant_config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
+    """Makes the configuration of one variant: its recipe, scaled to the experiment.
+
+    Args:
+        variant: one of `VARIANTS`.
+        setting: of all variants.
+        epochs: the length of the training.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: a setting is out of range.
+    """
     recipe = read_recipe(variant.recipe)
     learning_rate = recipe.optimizer.learning_rate * variant.times * setting.rate_factor
     decay = recipe.optimizer.rate_decay ** (PAPER_EPOCHS / epochs)

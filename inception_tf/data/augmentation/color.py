@@ -10,13 +10,9 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-__all__ = ["COLOR_AUGMENTATIONS", "FullColorAugmentation", "ReducedColorAugmentation"]
+from inception_tf.data.augmentation.color_ranges import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
-# slim inception_preprocessing.distort_color
-BRIGHTNESS = 32.0  # added to pixels in [0, 255], at most
-SATURATION = (0.5, 1.5)  # factor on HSV's S
-HUE = 0.2  # rotation of HSV's H, as a fraction of a full circle, at most
-CONTRAST = (0.5, 1.5)  # factor on the distance from each channel's mean
+__all__ = ["COLOR_AUGMENTATIONS", "FullColorAugmentation", "ReducedColorAugmentation"]
 
 
 @dataclass(frozen=True)

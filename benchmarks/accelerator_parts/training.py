@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real trainings in mixed_float16 by `model.fit` on arrays: the handwritten digits, and photographs from trained weights."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+DIGITS_TRAINED = 1437  # images of 1,797; the others are tested on
+DIGITS_SIZE = 48  # pixels
+SHIFT = 6  # pixels, one of the 8 x 8 originals
+PHOTO_MARGIN = (
+    1.15  # photographs are kept this much larger than the network's images, for random crops
+)
+
+
+def write_digits(path: Path) -> None:
+    """scikit-learn's 1,797 handwritten digits as one file: `images` (N, 8, 8) 0..16, `labels` (N,)."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    np.savez_compressed(path, images=digits.images.astype("uint8"), labels=digits.target)
+
+
+def read_digits(path: str | None) -> tuple:
+    """Images (N, 48, 48, 3) float32 -1..1 and labels (N, 10) float32, from a file or from scikit-learn."""
+    import numpy as np
+
+    if path is None:
+        from sklearn.datasets import load_digits
+
+        digits = load_digits()
+        images, labels = digits.images, digits.target
+    else:
+        with np.load(path) as file:
+            images, labels = file["images"], file["labels"]
+    factor = DIGITS_SIZE // 8
+    pixels = images.astype("float32").repeat(factor, 1).repeat(factor, 2)[..., None] / 8 - 1
+    return pixels.repeat(3, 3), np.eye(10, dtype="float32")[labels]
+
+
+def write_photos(folder: Path, path: Path) -> None:
+    """A folder with `train` and `test`, each of class folders, as one file.
+
+    Gets the encoded images one after another as `bytes`, (total,) uint8, where each ends as `ends`, (N,) int64,
+    `labels` (N,) and `tested` (N,) bool.
+    """
+    import numpy as np
+
+    names = sorted(entry.name for entry in (folder / "train").iterdir())
+    stored, labels, tested = [], [], []
+    for split in ("train", "test"):
+        for label, name in enumerate(names):
+            for file in sorted((folder / split / name).iterdir()):
+                stored.append(file.read_bytes())
+                labels.append(label)
+                tested.append(split == "test")
+    np.savez(
+        path,
+        bytes=np.frombuffer(b"".join(stored), "uint8"),
+        ends=np.cumsum([len(one) for one in stored]),
+        labels=labels,
+        tested=tested,
+    )
+
+
+def read_photos(path: str, size: int) -> tuple:
+    """What `write_photos` wrote: training and test images (N, S, S, 3) uint8, and both labels (N, K) float32.
+
+    Test images have `size` pixels, training images `PHOTO_MARGIN` times as many.
+    """
+    import numpy as np
+    from PIL import Image
+
+    with np.load(path) as file:
+        stored, ends, labels, tested = (file[k] for k in ("bytes", "ends", "labels", "tested"))
+    begins = np.concatenate([[0], ends[:-1]])
+    sides = (round(size * PHOTO_MARGIN), size)
+    images: tuple[list, list] = ([], [])
+    for begin, end, test in zip(begins, ends, tested, strict=True):
+        with Image.open(io.BytesIO(stored[begin:end].tobytes())) as photo:
+            square = (sides[int(test)],) * 2
+            scaled = photo.convert("RGB").resize(square, Image.Resampling.BILINEAR)
+            images[int(test)].append(np.asarray(scaled))
+    targets = np.eye(labels.max() + 1, dtype="float32")[labels]
+    return np.stack(images[0]), targets[~tested], np.stack(images[1]), targets[tested]
+
+
+def train(task: dict, files: dict) -> dict:
+    """Trains as a task says, and gives accuracies, losses and times of its epochs."""
+    return {"digits": _digits, "photos": _photos}[task["data"]](task, files)
+
+
+def _digits(task: dict, files: dict) -> dict:
+    import numpy as np
+
+    images, labels = read_digits(files.get("digits"))
+
+    def shifted(chosen, random):
+        """Each image by up to a pixel of its original."""
+        shifts = random.integers(-SHIFT, SHIFT + 1, (len(chosen), 2))
+        moved = (np.roll(images[i], shift, (0, 1)) for i, shift in zip(chosen, shifts, strict=True))
+        return np.stack(list(moved))
+
+    tested = images[DIGITS_TRAINED:], labels[DIGITS_TRAINED:]
+    words = [f"training.epochs={task['epochs']}"]
+    return _fit(task, words, labels[:DIGITS_TRAINED], shifted, tested, DIGITS_SIZE)
+
+
+def _photos(task: dict, files: dict) -> dict:
+    import numpy as np
+
+    if not (files.get("photos") and files.get("weights")):
+        raise ValueError("it needs --photos and --weights")
+    size = task["size"]
+    images, labels, test_images, test_labels = read_photos(files["photos"], size)
+    margin = images.shape[1] - size
+
+    def augmented(chosen, random):
+        """A random crop, mirrored half of the time."""
+        places = random.integers(0, margin + 1, (len(chosen), 2))
+        mirrored = random.integers(0, 2, len(chosen)) * 2 - 1
+        crops = (
+            images[i, top : top + size, left : left + size][:, ::step]
+            for i, (top, left), step in zip(chosen, places, mirrored, strict=True)
+        )
+        return np.stack(list(crops)).astype("float32") / 127.5 - 1
+
+    words = [f"training.epochs={task['epochs']}", f"training.head_epochs={task['head_epochs']}"]
+    words += [f"model.weights={files['weights']}"]
+    tested = test_images.astype("float32") / 127.5 - 1, test_labels
+    return _fit(task, words, labels, augmented, tested, size)
+
+
+def _fit(
+    task: dict, words: list[str], labels, batch_of: Callable, tested: tuple, size: int
+) -> dict:
+    """`model.fit` of the network as `compiled_model` has it, in mixed_float16 with loss scaling.
+
+    Args:
+        task: of the plan.
+        words: further settings of its recipe.
+        labels: (N, K) one-hot classes of the training images.
+        batch_of: image numbers and a NumPy generator → those images, augmented, (B, S, S, 3) float32 in [-1, 1].
+        tested: test images and labels.
+        size: pixels.
+    """
+    import keras
+    import numpy as np
+
+    from inception_tf.host.hardware import Precision
+    from inception_tf.models import find_network
+    from inception_tf.training.compile import compile_for, compiled_model
+    from inception_tf.training.model_plan import ModelPlan
+    from inception_tf.training.phases import phases_of
+    from inception_tf.training.recipes import read_recipe
+
+    batch = task["batch_size"]
+    # Whole batches alone: another shape would be compiled apart.
+    count = len(labels) // batch * batch
+    words += [f"model.name={task['model']}", f"model.width_multiplier={task['width']}"]
+    config = read_recipe(task["recipe"]).override([*words, f"model.size={size}"])
+    keras.utils.set_random_seed(config.training.seed)
+    precision = Precision("mixed_float16", "as asked for")
+    network = find_network(task["model"])
+    plan = ModelPlan(config, network, labels.shape[1], size, count // batch, precision)
+    model = compiled_model(plan)
+    marks = [time.perf_counter()]
+
+    class Mark(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            marks.append(time.perf_counter())
+            figures = ", ".join(f"{k} {v:.4f}" for k, v in logs.items())
+            print(f"epoch {epoch + 1}: {figures}", flush=True)
+
+    class Batches(keras.utils.PyDataset):
+        """The training images in a new order each epoch."""
+
+        def __init__(self):
+            super().__init__()
+            self.random = np.random.default_rng(config.training.seed)
+            self.on_epoch_end()
+
+        def __len__(self):
+            return count // batch
+
+        def __getitem__(self, number):
+            chosen = self.order[number * batch : (number + 1) * batch]
+            return batch_of(chosen, self.random), {"predictions": labels[chosen]}
+
+        def on_epoch_end(self):
+            self.order = self.random.permutation(len(labels))
+
+    batches, history = Batches(), {"val_top1": [], "loss": []}
+    for phase in phases_of(config):
+        if phase.first:
+            compile_for(model, plan, phase)
+        model.jit_compile = True
+        found = model.fit(
+            batches,
+            initial_epoch=phase.first,
+            epochs=phase.end,
+            validation_data=(tested[0], {"predictions": tested[1]}),
+            validation_batch_size=task.get("test_batch", len(tested[0])),
+            callbacks=[Mark()],
+            verbose=0,
+        ).history
+        for name in history:
+            history[name] += found[name]
+    epochs = np.diff(marks)
+    return {
+        "training": {
+            "data": task["data"],
+            "accuracy": history["val_top1"],
+            "loss": history["loss"],
+            "seconds": float(marks[-1] - marks[0]),
+            "first_epoch": float(epochs[0]),
+            "epoch": float(np.median(epochs[1:])),
+            "loss_scale": float(keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)),
+            "images": count,
+            "tested": len(tested[0]),
+        }
+    }
