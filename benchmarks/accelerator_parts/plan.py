@@ -6,12 +6,12 @@ from __future__ import annotations
 from functools import partial
 
 SHARES = {
-    "report": 0.10,
-    "networks": 0.30,
+    "report": 0.15,
+    "networks": 0.25,
     "train-step": 0.20,
-    "peers": 0.15,
-    "training": 0.15,
-    "memory": 0.10,
+    "peers": 0.12,
+    "training": 0.22,
+    "memory": 0.06,
 }
 SMALL = "googlenet"  # for rehearsals: the network of the family that compiles soonest
 NETWORKS = (
