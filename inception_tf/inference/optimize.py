@@ -12,6 +12,7 @@ import numpy as np
 from inception_tf.errors import unknown
 from inception_tf.inference.flatten import flatten
 from inception_tf.nn.keras_internals import require
+from inception_tf.nn.placement import initialized_on_host
 
 __all__ = ["PRECISIONS", "fold_batch_norm", "in_precision", "optimize_for_inference"]
 
@@ -21,6 +22,7 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
 
 
+@initialized_on_host
 def optimize_for_inference(
     model: keras.Model, precision: str = "float32", *, merge: bool = False
 ) -> keras.Model:

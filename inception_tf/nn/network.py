@@ -17,6 +17,7 @@ from inception_tf.nn import builder
 from inception_tf.nn.auxiliary import ModelWithAuxiliaries
 from inception_tf.nn.builder import LayerConfig
 from inception_tf.nn.keras_internals import layers_of
+from inception_tf.nn.placement import initialized_on_host
 from inception_tf.ranges import ABOVE_0, AT_LEAST_0, FRACTION_BELOW_1
 
 __all__ = [
@@ -36,6 +37,7 @@ GLOBAL_POOL, PRE_LOGITS, LOGITS, PREDICTIONS = "global_pool", "PreLogits", "Logi
 HIDDEN_NORM = "Hidden_bn"
 
 
+@initialized_on_host
 def build_model(
     network: Network,
     *,

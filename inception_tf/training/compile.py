@@ -11,6 +11,7 @@ from inception_tf.applications import create_model
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.nn.network import LOGITS, endpoints
+from inception_tf.nn.placement import initialized_on_host
 from inception_tf.training.average_precision import MeanAveragePrecision
 from inception_tf.training.judged import MAP
 from inception_tf.training.losses import make_loss
@@ -108,13 +109,19 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
         jit_compile=keras.backend.backend()
         == "jax",  # its only compiler; TensorFlow's graph is faster without
     )
-    model.optimizer.build(model.trainable_variables)
+    _build_optimizer(model)
     if keras.backend.backend() == "tensorflow":
         from inception_tf.training.convolutions import speed_up_convolutions
 
         speed_up_convolutions(model)
     if training.warm_up_statistics:
         warm_up_statistics(model)
+
+
+@initialized_on_host
+def _build_optimizer(model: keras.Model) -> keras.Optimizer:
+    model.optimizer.build(model.trainable_variables)
+    return model.optimizer
 
 
 def check_backend(config: Config) -> None:
