@@ -80,9 +80,9 @@ def render(record: dict) -> str:
             for r in part["results"]
             if _suspect(r)
         ]
-        left = [*part["left_out"], *wrong]
+        left = [*part["not_run"], *wrong]
         if left:
-            lines += ["Left out:", "", *(f"- {one['task']}: {one['reason']}" for one in left), ""]
+            lines += ["Not run:", "", *(f"- {one['task']}: {one['reason']}" for one in left), ""]
     return "\n".join(lines)
 
 

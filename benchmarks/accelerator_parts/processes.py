@@ -23,9 +23,9 @@ GRACE_S = 5  # that a part may take past its share before it is ended
 
 
 def run_part(part: str, ends: float, options: dict) -> dict:
-    """The part's record: seconds, results with their tasks, and what was left out with the reason."""
+    """The part's record: seconds, results with their tasks, and what did not run with the reason."""
     started = time.monotonic()
-    results, left_out = [], []
+    results, not_run = [], []
     for group in groups(part, options["tiny"]):
         found, over = {}, ends - time.monotonic() <= 0
         if not over:
@@ -34,15 +34,15 @@ def run_part(part: str, ends: float, options: dict) -> dict:
             result = found.get(number)
             if result is None:
                 reason = "no time" if over else f"its process ended with {code}"
-                left_out.append({"task": title(task), "reason": reason})
+                not_run.append({"task": title(task), "reason": reason})
             elif "error" in result:
-                left_out.append({"task": title(task), "reason": result["error"]})
+                not_run.append({"task": title(task), "reason": result["error"]})
             else:
                 results.append({**task, **result, "task": title(task)})
     return {
         "seconds": time.monotonic() - started,
         "results": results,
-        "left_out": left_out,
+        "not_run": not_run,
     }
 
 
@@ -87,6 +87,9 @@ def _environment(group: dict, work: Path) -> dict:
         "KERAS_BACKEND": group["backend"] or "torch",
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         "JAX_COMPILATION_CACHE_DIR": str(work / "jax"),
+        # A network is initialized by a hundred programs of a tenth of a second each.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         "TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"),
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from accelerator_parts.plan import PEERS
+from accelerator_parts.plan import PEERS, title
 from accelerator_parts.training import train
 
 
@@ -122,6 +122,8 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
         except Exception as error:
             done(number, error=_sentence(error))
         seconds[number] = time.perf_counter() - started
+        _say(f"{title(tasks[number])}: built in {seconds[number]:.1f} s")
+    _use_compilation_cache(False)  # it would hide how long the networks take
 
     def compile_one(number: int) -> None:
         started = time.perf_counter()
@@ -130,6 +132,7 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
             seconds[number] += time.perf_counter() - started
             if prepared[number].forward:
                 prepared[number].forward()
+        _say(f"{title(tasks[number])}: compiled after {seconds[number]:.1f} s")
 
     with ThreadPoolExecutor(len(prepared) or 1) as pool:
         waiting = {number: pool.submit(compile_one, number) for number in prepared}
@@ -145,6 +148,17 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
             yield number, timing, lines
         except Exception as error:
             done(number, error=_sentence(error))
+    _use_compilation_cache(True)
+
+
+def _use_compilation_cache(use: bool) -> None:
+    """Switches JAX's cache on disk, which all processes of a call share."""
+    import keras
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_enable_compilation_cache", use)
 
 
 def _say(line: str) -> None:

@@ -213,7 +213,10 @@ def _rebuild(
     change, weights = change or {}, {} if weights is None else weights
 
     def copy(layer):
-        return type(layer).from_config(layer.get_config() | change.get(layer.name, {}))
+        config = layer.get_config() | change.get(layer.name, {})
+        # Their values are replaced below; JAX compiles a program for each random shape.
+        drawn = [key for key in config if key.endswith("_initializer") and config[key]]
+        return type(layer).from_config(config | dict.fromkeys(drawn, "zeros"))
 
     def called(layer, *arguments, **options):
         if layer.name in drop:
