@@ -15,7 +15,7 @@ from example_files import example, write
 
 from inception_tf.data.loading import record_reader
 from inception_tf.data.skipped import BadImages
-from inception_tf.data.sources import record_index, tfrecords
+from inception_tf.data.sources import record_examples, tfrecords
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.record_files import (
     CHUNK,
@@ -230,7 +230,7 @@ def reads(monkeypatch):
         found.append(file)
         return read_records(file, **options)
 
-    monkeypatch.setattr(record_index, "read_records", read)
+    monkeypatch.setattr(record_examples, "read_records", read)
     return found
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.data.labels import has_background_row, names_by_class, read_class_names
-from inception_tf.data.sources.record_index import RecordIndex, index_records, parse_keys
+from inception_tf.data.sources.record_examples import parse_keys
+from inception_tf.data.sources.record_index import RecordIndex, index_records
 from inception_tf.data.sources.source_warnings import counted, listed
 from inception_tf.data.sources.split_names import assign_splits, split_of
 from inception_tf.data.sources.splits import Source, Split, hold_out
