@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,25 @@ from typing import Any
 import keras
 
 from inception_tf.applications import create_model
+from inception_tf.data.keras_options import SCALE_NAMES, KerasOptions
 from inception_tf.data.labels import has_background_output, has_background_row
 from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
+from inception_tf.keras_classifiers import read_keras_classifier
 from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS, gives_several_classes
 from inception_tf.run_folder import Run
 from inception_tf.weights import load_weights
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
+from inception_tf.weights.formats.keras_model import is_whole_model
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
-from inception_tf.weights.metadata import layer_arguments
+from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.names.torch import FID_CLASSES
-from inception_tf.weights.recognize import describe_file
+from inception_tf.weights.recognize import describe_file, is_of_package
 from inception_tf.weights.sources import NATIVE, SOURCES
 from inception_tf.weights.transfer import HeadError
 
@@ -43,6 +47,7 @@ __all__ = [
 
 RGB = 3  # input channels
 OF_THE_NETWORK = ("multi_label", "label_separator")  # settings of `data` that a run's network keeps
+NOTHING_SAID = KerasOptions()
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,29 @@ class Classifier:
     multi_label: bool = False  # the classes are independent, and an image shows any number of them
     # The switches, `activation` and `width_multiplier` of the network, where they are not its defaults; None: not known.
     switches: Mapping[str, Any] | None = None
+    # What its user said of it, where it is a Keras model of another project.
+    keras_options: KerasOptions | None = None
+    notes: tuple[str, ...] = ()  # sentences for the user: what was found in such a model
+
+    def with_labels(self, labels: Sequence[str] | None) -> Classifier:
+        """Names the classes.
+
+        Args:
+            labels: K class names; None: as they are.
+
+        Returns:
+            A classifier with these labels.
+
+        Raises:
+            UserError: Their number is not K.
+        """
+        if labels is None:
+            return self
+        if len(labels) != self.classes:
+            raise UserError(
+                f"there are {len(labels)} labels for the {self.classes} classes of {self.name}"
+            )
+        return dataclasses.replace(self, labels=tuple(labels))
 
     @property
     def has_background(self) -> bool:
@@ -81,8 +109,14 @@ class Alignment:
     note: str  # a sentence for the user; empty where there is nothing to say
 
 
-def open_classifier(path: str, model: str | None = None, *, backbone: bool = False) -> Classifier:
-    """Opens a run folder, or a weights file of this or another project.
+def open_classifier(
+    path: str,
+    model: str | None = None,
+    options: KerasOptions = NOTHING_SAID,
+    *,
+    backbone: bool = False,
+) -> Classifier:
+    """Opens a run folder, a weights file of this or another project, or a Keras model of another project.
 
     A weights file says how many classes it has and, where it was converted or downloaded, how its images are
     prepared; other files of this project are assumed to need slim's preprocessing.
@@ -91,6 +125,7 @@ def open_classifier(path: str, model: str | None = None, *, backbone: bool = Fal
         path: a run folder, or a weights file as `load_weights` accepts it, also of the Hub (`hf://`).
         model: the name of the network that a weights file of another project belongs to; None for a file of this
             project, which says so itself; ignored for a run folder.
+        options: what the user says of a Keras model that is no network of this package.
         backbone: accept a weights file without a classifier, or with one of the user's, too, whose network then ends
             with its final feature map.
 
@@ -102,10 +137,14 @@ def open_classifier(path: str, model: str | None = None, *, backbone: bool = Fal
     """
     path = local_file(path)
     if Path(path).is_dir() and not path.endswith(".keras"):
+        _refuse_options(path, "a run, which says", options)
         return open_run(path)
     if not Path(path).exists() and not Path(f"{path}.index").exists():
         raise UserError(f"there is no {path}; give a run folder or a weights file")
     check_weights_path(path)
+    if model is None and is_whole_model(path) and (options.given() or not is_of_package(path)):
+        return _open_keras(path, options)
+    _refuse_options(path, "a weights file of a known network, which says", options)
     source = detect_source(path, SOURCES, _limit(model))
     if source == NATIVE:
         return _open_native(path, model, backbone)
@@ -126,6 +165,31 @@ def open_classifier(path: str, model: str | None = None, *, backbone: bool = Fal
     return Classifier(
         *(path, model, built, classes or 0, None, preprocessing), switches=found.switches
     )
+
+
+def _open_keras(path: str, options: KerasOptions) -> Classifier:
+    """A model of Keras' own layers, whatever network it is."""
+    stored = read_metadata(path).preprocessing
+    if stored and options.scale and SCALE_NAMES.get(options.scale) != stored.scale:
+        raise UserError(
+            f"'{path}' says that its pixels are scaled as '{stored.scale}', and --scale says {options.scale}"
+        )
+    found = read_keras_classifier(path, options)
+    return Classifier(
+        *(path, found.model.name, found.model, found.model.output_shape[-1], None),
+        preprocessing=found.preprocessing,
+        multi_label=found.head == "sigmoid",
+        keras_options=options,
+        notes=found.notes,
+    )
+
+
+def _refuse_options(path: str, what: str, options: KerasOptions) -> None:
+    if options.given():
+        named = ", ".join(f"--{name}" for name in options.given())
+        raise UserError(
+            f"{path} is {what} itself how its images are prepared; {named} is for Keras models of other projects"
+        )
 
 
 def _open_native(path: str, model: str | None, backbone: bool) -> Classifier:

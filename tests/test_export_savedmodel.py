@@ -339,3 +339,16 @@ def test_without_the_serving_api_the_sentence_says_what_to_install(tmp_path, mon
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
     with pytest.raises(UserError, match=r"pip install 'inception_tf\[serve\]'"):
         export(tiny(), LABELS, tmp_path, Preprocessing(SIZE))
+
+
+def test_the_origin_is_found_again_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / "x.weights.h5").write_bytes(b"weights")
+    (tmp_path / "names.txt").write_text("a\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    origin = metadata.Origin.from_files("x.weights.h5", "x.weights.h5", "names.txt")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert origin.is_unchanged()
+    for path in (origin.path, origin.weights, origin.labels):
+        assert Path(path).is_absolute()
+        assert Path(path).is_file()

@@ -20,7 +20,7 @@ LAYERS = (
     ("data", "nn"),
     ("blocks", "inference", "weights"),
     ("applications",),
-    ("run_folder",),
+    ("keras_classifiers", "run_folder"),
     ("classifiers", "training"),
     ("benchmark", "evaluation", "experiments"),
     ("export",),

@@ -55,7 +55,7 @@ def sound(tmp_path_factory) -> Path:
 def static_checks_alone(monkeypatch):
     """Without the C++ loader's process: for what is found in the files."""
 
-    def no_run(*_):
+    def no_run(*_, **__):
         raise c_api.NoLoaderError("not needed in this test")
 
     monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from inception_tf.cli.options import DATA, JSON_FILE, batch_size_option, source_options
+from inception_tf.cli.options import (
+    DATA,
+    JSON_FILE,
+    batch_size_option,
+    keras_options,
+    source_options,
+)
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 
@@ -29,7 +35,9 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
 
 
 @click.command("evaluate")
-@click.argument("paths", nargs=-1, required=True, metavar="RUN|WEIGHTS...", type=INPUT_WEIGHTS)
+@click.argument(
+    "paths", nargs=-1, required=True, metavar="RUN|WEIGHTS|KERAS_MODEL...", type=INPUT_WEIGHTS
+)
 @click.option(
     "--model",
     "models",
@@ -41,6 +49,7 @@ COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error
     help=f"{DATA}  [default: the first run's]",
 )
 @source_options()
+@keras_options
 @click.option("--split", help="train, validation, test or all.  [default: validation, or test]")
 @click.option(
     "--crops",
@@ -100,6 +109,7 @@ def command(
     models,
     data,
     reading,
+    keras_model,
     split,
     crops,
     batch_size,
@@ -116,11 +126,12 @@ def command(
     """Measure top-1 and top-5 accuracy; several runs or files form an ensemble, with averaged probabilities.
 
     Of multi-label data it is mean average precision, and what a threshold gives.
+    KERAS_MODEL is any classifier of Keras' own layers, as model.save wrote it; --labels then names its classes too.
 
     \b
     inception-tf evaluate runs/digits --data digits
     """
-    from inception_tf.classifiers import align_classes, open_classifier, open_data
+    from inception_tf.classifiers import align_classes, open_data
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics, tables
     from inception_tf.evaluation.calibration import expected_calibration_error
@@ -138,9 +149,11 @@ def command(
     _check_single(several, fits, confusion, reliability, threshold)
     threshold = THRESHOLD if threshold is None else threshold
     classifiers = [
-        open_classifier(path, model)
+        _open(path, model, keras_model, reading.get("labels"), alone=len(paths) == 1)
         for path, model in zip(paths, _each(models, paths), strict=True)
     ]
+    for note in dict.fromkeys(note for one in classifiers for note in one.notes):
+        echo(note, err=True)
     aligned = align_classes(classifiers, source, chosen, reading.get("label_offset"))
     for note in dict.fromkeys(one.note for one in aligned if one.note):
         echo(note, err=True)
@@ -198,6 +211,18 @@ def command(
         draw_confusion(metrics.confusion_matrix(whole), labels, Path(confusion), title)
     if json_file:
         _write(json_file, classifiers, results, crops, bad)
+
+
+def _open(path, model, keras_model, labels, alone):
+    from inception_tf.classifiers import open_classifier
+    from inception_tf.data.keras_options import KerasOptions
+    from inception_tf.data.labels import read_class_names
+
+    # Of an ensemble, a run says itself what the options say of a Keras model.
+    options = KerasOptions() if Path(path).is_dir() and not alone else keras_model
+    found = open_classifier(path, model, options)
+    named = labels and found.keras_options
+    return found.with_labels(read_class_names(labels)) if named else found
 
 
 def _check(paths, fits, table_file):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from inception_tf.cli.options import SOURCE_OPTIONS, source_options, top_option
+from inception_tf.cli.options import SOURCE_OPTIONS, keras_options, source_options, top_option
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.inference.runtimes import FORMATS
@@ -25,14 +25,15 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
 
 
 @click.command("export")
-@click.argument("path", metavar="RUN|WEIGHTS", type=INPUT_WEIGHTS)
+@click.argument("path", metavar="RUN|WEIGHTS|KERAS_MODEL", type=INPUT_WEIGHTS)
 @click.option("--model", help="The network of a weights file.")
 @click.option(
     "--labels",
     type=InputPath("a file with the name of a class on each line"),
     metavar="FILE",
-    help="Names of the classes, one per line, for weights without names.",
+    help="Names of the classes, one per line, for weights and Keras models without names.",
 )
+@keras_options
 @click.option(
     "--to",
     type=OUTPUT_FOLDER,
@@ -92,23 +93,26 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
     help="Largest allowed drop of top-1 accuracy, as a fraction.  [default: 0.01]",
 )
 @click.pass_context
-def command(context, path, model, labels, to, version, format, reading, **settings):
+def command(context, path, model, labels, keras_model, to, version, format, reading, **settings):
     """Export RUN into a numbered version folder, by default as a SavedModel.
 
     A weights file, of this or another project, needs --model and --labels.
+    KERAS_MODEL is any classifier of Keras' own layers, as model.save wrote it (.keras, .h5); it needs --labels and
+    --scale, unless it scales pixels itself.
     For litert, onnx, openvino and triton the predictions are compared with the network's on real images.
 
     \b
     inception-tf export runs/digits --to saved_models/digits
     inception-tf export runs/digits --format openvino --int8
+    inception-tf export mine.keras --labels names.txt --scale zero_one
     """
-    import dataclasses
-
     from inception_tf.classifiers import open_classifier
     from inception_tf.data.labels import read_class_names
     from inception_tf.errors import UserError
     from inception_tf.export.metadata import Origin
+    from inception_tf.weights.hub import local_file
 
+    path = local_file(path)
     is_saved_model = format == SAVED_MODEL
     allowed, others = SAVED_MODEL_OPTIONS, RUNTIME_OPTIONS
     if not is_saved_model:
@@ -117,9 +121,9 @@ def command(context, path, model, labels, to, version, format, reading, **settin
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
             formats = ", ".join((*FORMATS, TRITON)) if is_saved_model else SAVED_MODEL
             raise UserError(f"--{name.replace('_', '-')} is for --format {formats}, not {format}")
-    classifier = open_classifier(path, model)
-    names = read_class_names(labels) if labels else classifier.labels
-    if names is None:
+    classifier = open_classifier(path, model, keras_model)
+    classifier = classifier.with_labels(read_class_names(labels) if labels else None)
+    if classifier.labels is None:
         raise UserError(
             f"{path} has no class names; give {classifier.classes} names, one per line, with --labels FILE"
         )
@@ -137,7 +141,9 @@ def command(context, path, model, labels, to, version, format, reading, **settin
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        lines = write(path, dataclasses.replace(classifier, labels=names), to, **given)
+        lines = write(path, classifier, to, **given)
+    for note in classifier.notes:
+        echo(note, err=True)
     for warning in caught:
         echo(f"warning: {warning.message}", err=True)
     echo("\n".join(lines))
@@ -156,6 +162,7 @@ def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
         classifier.preprocessing,
         fold=not no_fold,
         switches=classifier.switches,
+        keras_options=classifier.keras_options,
         **settings,
     )
     return (f"exported {path} to {folder}", f"check it: inception-tf verify {folder}")

@@ -11,6 +11,7 @@ import click
 
 from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FILE
 from inception_tf.config import quoted
+from inception_tf.data.keras_options import HEADS, SCALE_NAMES, KerasOptions
 
 __all__ = [
     "AS_JSON",
@@ -22,6 +23,7 @@ __all__ = [
     "SOURCE_OPTIONS",
     "as_settings",
     "batch_size_option",
+    "keras_options",
     "source_options",
     "top_option",
 ]
@@ -106,6 +108,46 @@ def source_options(*without: str) -> Option:
         return with_options
 
     return decorate
+
+
+KERAS_OPTIONS: tuple[Option, ...] = (
+    click.option(
+        "--scale",
+        type=click.Choice(tuple(SCALE_NAMES)),
+        help="What a Keras model takes: -1 to 1, 0 to 1, keras.applications' torch or caffe, slim's vgg, or 0 to 255.",
+    ),
+    click.option(
+        "--size",
+        type=click.IntRange(min=1),
+        help="Height and width of the images of a Keras model that takes any.",
+    ),
+    click.option(
+        "--head",
+        type=click.Choice(HEADS),
+        help="What a Keras model gives, where its last layer does not show it.",
+    ),
+)
+
+
+def keras_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say what a Keras model of another project expects and gives.
+
+    Args:
+        command: A function that takes them as `keras_model`, a `KerasOptions`.
+
+    Returns:
+        The function with the options.
+    """
+
+    @functools.wraps(command)
+    def with_options(
+        *arguments: Any, scale: str | None, size: int | None, head: str | None, **options: Any
+    ) -> Any:
+        return command(*arguments, keras_model=KerasOptions(scale, size, head), **options)
+
+    for option in reversed(KERAS_OPTIONS):
+        option(with_options)
+    return with_options
 
 
 def as_settings(values: Mapping[str, str | int]) -> list[str]:

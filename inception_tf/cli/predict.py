@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from inception_tf.cli.options import AS_JSON, top_option
+from inception_tf.cli.options import AS_JSON, keras_options, top_option
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FOLDER, InputPath
 from inception_tf.errors import UserError
@@ -23,7 +23,7 @@ MOST = 100_000  # classes, more than any network has
 @click.command("predict")
 @click.argument(
     "path",
-    metavar="RUN|WEIGHTS|SAVED_MODEL|ADDRESS",
+    metavar="RUN|WEIGHTS|KERAS_MODEL|SAVED_MODEL|ADDRESS",
     type=InputPath(
         "a run folder, a weights file, a SavedModel or a server's address", or_address=True
     ),
@@ -41,8 +41,9 @@ MOST = 100_000  # classes, more than any network has
     "--labels",
     type=INPUT_LABELS,
     metavar="FILE",
-    help="Names of the classes, for weights without names.",
+    help="Names of the classes, for weights and Keras models without names.",
 )
+@keras_options
 @click.option(
     "--explain",
     type=OUTPUT_FOLDER,
@@ -76,6 +77,7 @@ def command(
     as_json,
     model,
     labels,
+    keras_model,
     explain,
     endpoint,
     exported,
@@ -110,7 +112,7 @@ def command(
     if context.get_parameter_source("top") is click.core.ParameterSource.DEFAULT:
         top = None
     if is_address(path):
-        _refuse(explain or model or labels, "a server", path)
+        _refuse(explain or model or labels or keras_model.given(), "a server", path)
         from inception_tf.serving import Client
 
         with Client(path, timeout=timeout, export=exported) as client:
@@ -119,10 +121,10 @@ def command(
         predictions = [prediction.above(threshold) for prediction in found]
     elif is_file or explain:
         predictions = _predict_in_process(
-            path, files, top, threshold, model, labels, explain, endpoint
+            path, files, top, threshold, model, labels, keras_model, explain, endpoint
         )
     else:
-        _refuse(model or labels, "a folder with its own names", path)
+        _refuse(model or labels or keras_model.given(), "a folder with its own names", path)
         from inception_tf.serving.predict import predict
 
         predictions = predict(path, files, top, threshold)
@@ -144,7 +146,9 @@ def command(
     return USER_MISTAKE if refused else 0
 
 
-def _predict_in_process(path, files, top, threshold, model, labels, explained, endpoint):
+def _predict_in_process(
+    path, files, top, threshold, model, labels, keras_model, explained, endpoint
+):
     """The predictions of a run or of a weights file, and their heat maps."""
     from inception_tf.classifiers import open_classifier
     from inception_tf.data.labels import read_class_names
@@ -156,7 +160,9 @@ def _predict_in_process(path, files, top, threshold, model, labels, explained, e
             f"{path} is an export, which has no gradients to explain it by; give --explain the run or the weights that"
             " it was made of"
         )
-    found = open_classifier(path, model)
+    found = open_classifier(path, model, keras_model)
+    for note in found.notes:
+        echo(note, err=True)
     names = read_class_names(labels) if labels else None
     if threshold is None and found.multi_label:
         threshold = THRESHOLD
@@ -174,5 +180,5 @@ def _predict_in_process(path, files, top, threshold, model, labels, explained, e
 def _refuse(given: object, what: str, path: str) -> None:
     if given:
         raise UserError(
-            f"{path} is {what}: --model, --labels and --explain are for runs and weights files"
+            f"{path} is {what}: --model, --labels, --scale, --size, --head and --explain are for runs and files"
         )

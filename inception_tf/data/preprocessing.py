@@ -41,6 +41,10 @@ SCALES = {
     "vgg": Scale((123.68, 116.78, 103.94)),
     # BVLC's models: blue first, ImageNet's mean subtracted.
     "caffe": Scale((104.0, 117.0, 123.0), bgr=True),
+    # keras.applications' mode "caffe", of its ResNet and VGG.
+    "keras_caffe": Scale((103.939, 116.779, 123.68), bgr=True),
+    # Networks that scale pixels themselves.
+    "none": Scale(0.0, 1.0),
     # The graph of 2015-12-05, which FID and the Inception score are defined by: Sub(128), Mul(1 / 128).
     "fid": Scale(128.0, 128.0),
 }

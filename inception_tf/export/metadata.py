@@ -6,11 +6,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.host.files import read_text
@@ -39,8 +41,8 @@ SUM = "sha256"  # the key of the sum over all others
 class Origin:
     """The run folder or weights file that a network came from, with the checksum of its weights at export."""
 
-    path: str  # run folder or weights file
-    weights: str  # the file that the checksum is of
+    path: str  # run folder or weights file; absolute
+    weights: str  # the file that the checksum is of; absolute
     sha256: str  # hexadecimal
     temperature: float = 1.0  # that the logits of the run were divided by
     labels: str | None = None  # the file of class names that was given; None: those of the run
@@ -57,7 +59,10 @@ class Origin:
         Returns:
             The origin to write into the metadata.
         """
-        return cls(str(path), str(weights), _sha256(weights), Run(Path(path)).temperature(), labels)
+        found, temperature = _sha256(weights), Run(Path(path)).temperature()
+        # Absolute: `verify` may be called from another folder.
+        names = labels and os.path.abspath(labels)
+        return cls(os.path.abspath(path), os.path.abspath(weights), found, temperature, names)
 
     def is_unchanged(self) -> bool:
         """Returns whether the weights file still exists with the same content, and the run's temperature is the same."""
@@ -135,6 +140,8 @@ class ExportMetadata:
     )
     # Arguments of `create_model` that differ from the network's defaults; None: not known, as of a model of others.
     switches: Mapping[str, Any] | None = None
+    # What its user said of a Keras model of another project.
+    keras_options: KerasOptions | None = None
 
 
 def write_metadata(folder: Path, metadata: ExportMetadata) -> None:
@@ -208,10 +215,12 @@ def read_metadata(folder: Path) -> ExportMetadata | None:
         values.pop(SUM, None)
         # Exports of versions before this name of the field say `view`.
         prepared = values.pop("view", None) or values["preprocessing"]
+        said = values.get("keras_options")
         nested = {
             "preprocessing": Preprocessing(**prepared),
             "origin": values["origin"] and Origin(**values["origin"]),
             "contents": _contents(values.get("contents")),
+            "keras_options": said and KerasOptions(**said),
         }
         return ExportMetadata(**values | nested)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.data.decoding.validation import PIXEL_LIMIT
+from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.labels import write_labels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, unknown
@@ -26,6 +27,7 @@ from inception_tf.export.metadata import (
 )
 from inception_tf.export.served_network import (
     check_labels,
+    check_same,
     is_untrained,
     served_network,
     with_features,
@@ -63,6 +65,7 @@ def export(
     origin: Origin | None = None,
     features: bool = False,
     switches: Mapping[str, Any] | None = None,
+    keras_options: KerasOptions | None = None,
 ) -> Path:
     """Writes a Keras classifier as a SavedModel into a numbered version folder.
 
@@ -86,6 +89,7 @@ def export(
         origin: Where the weights came from, for `verify`.
         features: Add the signature `features`, the vector that the classifier is computed from.
         switches: The arguments of `create_model` that chose the network's variant, for the record; None: not known.
+        keras_options: What the user said of a Keras model of another project, for `verify`.
 
     Returns:
         The version folder.
@@ -112,13 +116,13 @@ def export(
         )
     if features:
         network = with_features(network)
-    prepared = optimize_for_inference if fold else in_precision
-    network = prepared(network, precision)
+    network = _prepared(network, precision, fold, preprocessing)
     metadata = ExportMetadata(
         *(model.name, preprocessing, precision, pixel_limit, fold, origin, environment()),
         features=network.output["features"].shape[-1] if features else None,
         multi_label=several,
         switches=switches,
+        keras_options=keras_options,
     )
 
     with atomic_version(to) as building:
@@ -140,6 +144,18 @@ def export(
         folder = publish_version(built, to, version)
         keep_notes(notes, to)
         return folder
+
+
+def _prepared(
+    network: keras.Model, precision: str, fold: bool, preprocessing: Preprocessing
+) -> keras.Model:
+    """The network as it is served: in one precision, and folded where that changes nothing."""
+    if not fold:
+        return in_precision(network, precision)
+    network = in_precision(network, "float32")
+    optimized = optimize_for_inference(network)
+    check_same(network, optimized, preprocessing)
+    return in_precision(optimized, precision)
 
 
 def _save(

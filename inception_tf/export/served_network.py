@@ -8,10 +8,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.evaluation.features import feature_model
 
-__all__ = ["check_labels", "is_untrained", "served_network", "with_features"]
+__all__ = ["check_labels", "check_same", "is_untrained", "served_network", "with_features"]
+
+FOLDING_TOLERANCE = 1e-4  # of the largest output of an image
 
 
 def served_network(model: keras.Model, size: int) -> keras.Model:
@@ -62,6 +65,35 @@ def with_features(network: keras.Model) -> keras.Model:
     """
     outputs = {"probabilities": network.output, "features": feature_model(network).output}
     return keras.Model(network.inputs, outputs, name=network.name)
+
+
+def check_same(before: keras.Model, after: keras.Model, preprocessing: Preprocessing) -> None:
+    """Checks on random images that an optimized network gives what the network gives.
+
+    Args:
+        before: (N, size, size, 3) floats as `preprocessing` scales them → any outputs.
+        after: The same in float32, optimized.
+        preprocessing: Size and scale of the images.
+
+    Raises:
+        UserError: An output differs by more than `FOLDING_TOLERANCE` of the largest one of its image.
+    """
+    size, scale = preprocessing.size, SCALES[preprocessing.scale]
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3))
+    # Noise and a smooth image: of noise alone, every average is the same.
+    pixels[1] = np.linspace(0, 255, size)[:, np.newaxis, np.newaxis] * np.array([1, 0.5, 0.2])
+    images = ((pixels - scale.mean) / scale.deviation).astype("float32")
+    outputs = [keras.tree.flatten(model(images, training=False)) for model in (before, after)]
+    for pair in zip(*outputs, strict=True):
+        theirs, ours = (keras.ops.convert_to_numpy(one) for one in pair)
+        apart = np.abs(ours.astype("float64") - theirs).max(axis=-1)
+        largest = np.abs(theirs.astype("float64")).max(axis=-1)
+        worst = float((apart / np.maximum(largest, 1e-30)).max())
+        if not worst <= FOLDING_TOLERANCE:  # NaN is no equality
+            raise UserError(
+                f"'{before.name}' with batch normalization folded differs by {worst:.1e} of its largest output on random"
+                f" images, more than {FOLDING_TOLERANCE:.0e}; export it as it is: --no-fold"
+            )
 
 
 def is_untrained(network: keras.Model) -> bool:

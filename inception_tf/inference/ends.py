@@ -18,13 +18,13 @@ PASSED = (
     *("Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout"),
     *("ActivityRegularization", "Flatten", "Reshape", "Identity", "Cast", "Squeeze"),
 )
-# Layers and operations that treat each pixel alone, or move pixels, and have no trained weights.
+# Layers and operations that treat each pixel alone, move pixels, or augment in training; and have no trained weights.
 ON_PIXELS = (
-    *("Rescaling", "Normalization", "Identity", "Cast", "Resizing", "CenterCrop", "Pipeline"),
+    *("Rescaling", "Normalization", "Identity", "Cast", "Resizing", "CenterCrop", "Concatenate"),
     *("Add", "Subtract", "Multiply", "Divide", "TrueDivide", "Negative", "GetItem", "Flip", "Take"),
-    *("GaussianNoise", "Dropout", "AutoContrast", "CutMix", "MixUp", "AugMix", "Equalization"),
-    *("Solarization", "RandAugment", "MaxNumBoundingBoxes"),
+    *("Stack", "Split", "Unstack", "GaussianNoise", "CutMix", "MixUp", "AugMix", "RandAugment"),
 )
+AUGMENTATION = ("Random", "GaussianNoise", "CutMix", "MixUp", "AugMix", "RandAugment")
 TOLERANCE = 1e-4  # of the span of the outputs: two values of one pixel must lie on a line
 FUNCTIONS = ("softmax", "sigmoid")
 
@@ -113,26 +113,26 @@ def pixel_map(model: keras.Model) -> PixelMap | None:
     Raises:
         UserError: What the network begins with is no map of single pixels.
     """
-    (tensor,) = model.inputs
-    readers: dict[int, list[Any]] = {}
-    for operation in model.operations:
-        if not isinstance(operation, keras.layers.InputLayer):
-            for read in keras.tree.flatten(operation.input):
-                readers.setdefault(id(read), []).append(operation)
+    (image,) = model.inputs
+    pixels = {id(image): image}  # tensors that are made of the image by such layers alone
     names: list[str] = []
-    image = tensor
-    while len(readers.get(id(tensor), ())) == 1:
-        (operation,) = readers[id(tensor)]
-        if not _is_on_pixels(operation) or len(keras.tree.flatten(operation.input)) != 1:
-            break
-        after = operation.output
-        if not keras.utils.is_keras_tensor(after) or len(after.shape) != 4 or after.shape[3] != 3:
-            break
-        tensor = after
-        names.append(operation.name)
-    if tensor is image:
+    ends: dict[int, Any] = {}  # those that other layers read
+    for operation in model.operations:
+        if isinstance(operation, keras.layers.InputLayer):
+            continue
+        inputs = keras.tree.flatten(operation.input)
+        if _is_on_pixels(operation) and all(id(tensor) in pixels for tensor in inputs):
+            pixels |= {id(tensor): tensor for tensor in keras.tree.flatten(operation.output)}
+            if not type(operation).__name__.startswith(AUGMENTATION):
+                names.append(operation.name)
+        else:
+            ends |= {id(tensor): tensor for tensor in inputs if id(tensor) in pixels}
+    if list(ends) in ([], [id(image)]):
         return None
-    found = _measured(keras.Model(image, tensor), names)
+    scaled = list(ends.values())
+    if len(scaled) > 1 or len(scaled[0].shape) != 4 or scaled[0].shape[3] != 3:
+        raise _no_map(model, names)
+    found = _measured(keras.Model(image, scaled[0], name=model.name), names)
     unchanged = np.allclose(found.factor, 1, rtol=1e-6) and not np.any(found.offset)
     return None if unchanged and not found.bgr else found
 
@@ -154,8 +154,12 @@ def _measured(prefix: keras.Model, names: list[str]) -> PixelMap:
         is_diagonal = np.abs(matrix - np.diag(factor)).max() * 255 <= TOLERANCE * span
         if is_flat and is_line and is_diagonal:
             return PixelMap(tuple(factor), tuple(offset), bgr, tuple(names))
-    raise UserError(
-        f"'{prefix.name}' begins with {', '.join(names)}, which do not scale each pixel by itself; take them out of the"
+    raise _no_map(prefix, names)
+
+
+def _no_map(model: keras.Model, names: list[str]) -> UserError:
+    return UserError(
+        f"'{model.name}' begins with {', '.join(names)}, which do not scale each pixel by itself; take them out of the"
         " model, and say with --scale what the rest expects"
     )
 
@@ -171,7 +175,7 @@ def _producers(model: keras.Model) -> dict[int, Any]:
 
 def _is_on_pixels(operation: Any) -> bool:
     kind = type(operation).__name__
-    return kind in ON_PIXELS or kind.startswith("Random")
+    return kind in ON_PIXELS or kind.startswith(AUGMENTATION)
 
 
 def _is_vector(tensor: Any) -> bool:

@@ -19,7 +19,13 @@ __all__ = ["PRECISIONS", "fold_batch_norm", "in_precision", "optimize_for_infere
 require("_inbound_nodes", "_outbound_nodes")
 
 PRECISIONS = ("float32", "bfloat16", "float16")
-FOLDABLE = (keras.layers.Conv2D, keras.layers.SeparableConv2D, keras.layers.Dense)
+FOLDABLE = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Dense,
+)
 
 
 @initialized_on_host
@@ -132,7 +138,7 @@ def _fold(
             if isinstance(after, keras.layers.BatchNormalization):
                 if after.axis not in (-1, len(after.output.shape) - 1):
                     break
-                arrays, has_bias = _with_norm(arrays, has_bias, after), True
+                arrays, has_bias = _with_norm(layer, arrays, has_bias, after), True
             elif isinstance(after, keras.layers.Rescaling):
                 if not _is_factor(after):
                     break
@@ -263,7 +269,10 @@ def _is_factor(layer: keras.layers.Layer) -> bool:
 
 
 def _with_norm(
-    arrays: list[np.ndarray], has_bias: bool, norm: keras.layers.BatchNormalization
+    layer: keras.layers.Layer,
+    arrays: list[np.ndarray],
+    has_bias: bool,
+    norm: keras.layers.BatchNormalization,
 ) -> list[np.ndarray]:
     """The kernels and the bias of a linear layer, which may have had none, with `norm` folded into them."""
     mean, variance = (
@@ -278,4 +287,13 @@ def _with_norm(
     bias = 0.0
     if has_bias:
         bias, last = last, kernels.pop()
-    return [*kernels, last * factor, (bias - mean) * factor + shift]
+    return [*kernels, last * _by_output(layer, factor), (bias - mean) * factor + shift]
+
+
+def _by_output(layer: keras.layers.Layer, factor: np.ndarray) -> np.ndarray:
+    """A factor of each output channel in the form that multiplies the layer's last kernel."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D):  # (height, width, channels, multiplier)
+        return factor.reshape(-1, layer.depth_multiplier)
+    if isinstance(layer, keras.layers.Conv2DTranspose):  # (height, width, out, in)
+        return factor[:, np.newaxis]
+    return factor

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.classifiers import Classifier, open_classifier, open_run
+from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
@@ -132,6 +133,9 @@ def classifier(
     model: str | None = None,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    scale: str | None = None,
+    size: int | None = None,
+    head: str | None = None,
 ) -> ImageClassifier:
     """Opens a network for raw images.
 
@@ -141,6 +145,9 @@ def classifier(
         model: The name of the network, for a weights file that does not say it.
         labels: K class names, for what has none of its own; None: the numbers of the classes.
         preprocessing: What a Keras model expects; None: images of its input's size, the whole image, in [-1, 1].
+        scale: Of the pixels that a Keras model's file expects: unit, zero_one, torch, vgg, caffe or none.
+        size: Height and width of its images, where it takes any.
+        head: What it gives, where its last layer does not show it: softmax, sigmoid or logits.
 
     Returns:
         The classifier.
@@ -160,7 +167,7 @@ def classifier(
     if Path(path).is_dir() and labels is None and not path.endswith(".keras"):
         opens = partial(open_run, path) if Run(Path(path)).config_file.is_file() else None
         return ImageClassifier(open_model(path), threshold_of(path), opens)
-    found = open_classifier(path, model)
+    found = open_classifier(path, model, KerasOptions(scale, size, head))
     threshold = THRESHOLD if found.multi_label else None
     return ImageClassifier(function_of(found, labels), threshold, lambda: found)
 

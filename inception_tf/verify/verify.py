@@ -114,10 +114,11 @@ class _Network:
 
     def _open(self) -> Classifier:
         path = self._given or _origin(self._exported)
-        is_run = Path(path).is_dir()
-        return open_classifier(
-            path, None if is_run or self._exported is None else self._exported.network
-        )
+        if self._exported is None or Path(path).is_dir():
+            return open_classifier(path)
+        if self._exported.keras_options is not None:
+            return open_classifier(path, None, self._exported.keras_options)
+        return open_classifier(path, self._exported.network)
 
 
 def _run_labels(

@@ -34,6 +34,7 @@ __all__ = [
     "FileDescription",
     "describe_file",
     "has_layers_of",
+    "is_of_package",
     "recognize_file",
     "variants_with",
 ]
@@ -206,6 +207,24 @@ def recognize_file(path: str, name: str | None = None) -> tuple[str, dict[str, A
     width = next(width for width, one in widths[name] if one == chosen)
     arguments = {"width_multiplier": width or 1.0, "activation": shown.activation or "relu"}
     return name, layer_arguments(arguments)[0] | chosen | dict(stored.switches)
+
+
+def is_of_package(path: str) -> bool:
+    """Whether a weights file is, by its layers, of one or several of this package's networks.
+
+    Args:
+        path: A `.weights.h5`, `.keras` or `.h5` file.
+
+    Returns:
+        False for the file of another network, and for one whose layers cannot be read by name.
+    """
+    try:
+        if read_metadata(path).network:
+            return True
+        shown = _layers_of_file(path, None)
+    except UserError:
+        return False
+    return any(variants_with(shown.layers, name) for name in NETWORKS)
 
 
 def _combinations(name: str) -> Iterator[dict[str, Any]]:

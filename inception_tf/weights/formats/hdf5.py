@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "check_arrays",
     "child",
     "children",
     "groups",
@@ -34,6 +35,7 @@ __all__ = [
     "stored_array",
     "text",
     "texts",
+    "unpacked_limit",
 ]
 
 WEIGHTS_IN_KERAS_FILE = "model.weights.h5"
@@ -86,7 +88,7 @@ def locate_hdf5(path: str, limit: int | None) -> str | io.BytesIO:
         member = archive.getinfo(WEIGHTS_IN_KERAS_FILE)
         check_member(path, member)
         if limit is None:
-            limit = UNPACKED_RATIO * os.path.getsize(path) + ROOM
+            limit = unpacked_limit(path)
         if member.file_size > limit:
             raise UserError(
                 f"the weights in '{path}' unpack to {member.file_size:,} bytes, and at most {limit:,} are"
@@ -97,6 +99,47 @@ def locate_hdf5(path: str, limit: int | None) -> str | io.BytesIO:
             content.write(chunk)
     content.seek(0)
     return content
+
+
+def unpacked_limit(path: str) -> int:
+    """The most bytes to unpack from a file of a network that is not known.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Bytes.
+    """
+    return UNPACKED_RATIO * os.path.getsize(path) + ROOM
+
+
+def check_arrays(content: str | io.BytesIO, path: str, limit: int) -> None:
+    """Checks that every group and array of an HDF5 file is one that may be read, for a reader of another package.
+
+    Args:
+        content: What `locate_hdf5` gave.
+        path: The file, for errors.
+        limit: The most bytes that the arrays may have together.
+
+    Raises:
+        UserError: A link or an array lies elsewhere, is packed in a way that is not read, or they are larger.
+    """
+    import h5py
+
+    size = 0
+    with h5py.File(content, "r") as file:
+        for group in groups(file, path):
+            for _, item in children(group, path):
+                if not isinstance(item, h5py.Dataset):
+                    continue
+                stored_array(item, path)
+                size += item.nbytes
+                if size > limit:
+                    raise UserError(
+                        f"the arrays in '{path}' have more than {limit:,} bytes; give an undamaged file"
+                    )
+                if item.chunks is not None:
+                    _check_chunks(item, f"'{shown_name(item.name)}' in '{path}'")
 
 
 def child(group: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset:
