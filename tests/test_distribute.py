@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -384,8 +385,16 @@ def test_several_steps_an_execution_are_for_one_device():
             "^worker 1 [(]b:1[)] does not respond since step 7; start all workers again with --resume$",
         ),
         (
-            tf.errors.InternalError(None, None, "Connection reset by peer"),
+            tf.errors.InternalError(None, None, f"recv: {os.strerror(errno.ECONNRESET)}"),
             "^another worker does not respond since step 7; start all workers again with --resume$",
+        ),
+        # The class alone says it, in whatever words.
+        *(
+            (kind(None, None, "weg"), "^another worker does not respond since step 7;")
+            for kind in (
+                *(tf.errors.UnavailableError, tf.errors.AbortedError),
+                *(tf.errors.CancelledError, tf.errors.DeadlineExceededError),
+            )
         ),
     ],
 )

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -15,8 +17,10 @@ import tensorflow as tf
 
 from inception_tf import UserError
 from inception_tf.data.preprocessing import Preprocessing
+from inception_tf.export import runtime_folder
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel import c_api
+from inception_tf.savedmodel.signature_def import read_signatures
 from inception_tf.serving import predict
 
 LABELS = ("a", "b", "c", "d")
@@ -101,3 +105,84 @@ def test_damaged_variables_are_one_sentence(exported, tmp_path, damage, capfd):
     with pytest.raises(UserError, match=r"^.*/1 does not run; .*verify shows what.*[^\n]*$"):
         predict.open_model(folder)([jpeg(0)], 1)
     assert capfd.readouterr() == ("", "")
+
+
+DAMAGES = {
+    "a torn graph": (
+        lambda folder: _cut(folder / "saved_model.pb"),
+        "saved_model.pb' cannot be read",
+    ),
+    "no graph": (
+        lambda folder: (folder / "saved_model.pb").unlink(),
+        "has neither a saved_model.pb nor a numbered version folder",
+    ),
+    "no labels": (lambda folder: (folder / "assets/labels.txt").unlink(), "labels.txt"),
+}
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_named_and_no_other_format_is_tried(
+    exported, tmp_path, monkeypatch, damage
+):
+    folder = tmp_path / "1"
+    shutil.copytree(exported, folder)
+    change, sentence = DAMAGES[damage]
+    change(folder)
+    monkeypatch.setattr(runtime_folder, "open_runtime_folder", lambda *_: pytest.fail("tried"))
+    with pytest.raises(UserError, match=sentence):
+        predict.open_model(folder)
+
+
+def test_another_runtimes_file_that_is_damaged_is_named(tmp_path):
+    keras.utils.set_random_seed(1)
+    runtime_folder.write_description(tmp_path, LABELS, Preprocessing(16))
+    (tmp_path / "report.json").write_text('{"format": "onnx"}')
+    (tmp_path / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(UserError, match="model.onnx cannot be loaded"):
+        predict.open_model(tmp_path)
+
+
+BIG = 2**22  # numbers, 16 MiB
+
+
+class Halves(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, "x")], autograph=False)
+    def both(self, x):
+        return {"same": x + 1, "half": tf.cast(x, tf.float16)}
+
+
+def _resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_session_frees_its_tensors_on_every_error(tmp_path):
+    module = Halves()
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.both})
+    signature = read_signatures(tmp_path)["serving_default"]
+    session = c_api.Session(str(tmp_path))
+    big, x = np.zeros(BIG, np.float32), signature.inputs["x"]
+    same, half = signature.outputs["same"], signature.outputs["half"]
+    wrong = {
+        "an output that is not read": ({x: big}, [same, half]),
+        "an input after it that is not sent": ({x: big, "y:0": np.zeros(1, np.complex64)}, [same]),
+        "strings that are none": ({x: big, "y:0": np.array([b"a", 1], object)}, [same]),
+        "an input that the graph lacks": ({x: big, "y:0": big}, [same]),
+        "an output that the graph lacks": ({x: big}, ["y:0"]),
+        "an operation that fails": ({x: big.reshape(2, -1)}, [same]),
+    }
+    for _ in range(3):
+        session.run({x: big}, [same])
+    before = _resident()
+    for _ in range(5):
+        for feeds, fetches in wrong.values():
+            with contextlib.suppress(c_api.LoaderError):
+                session.run(feeds, fetches)
+    assert _resident() - before < 4 * big.nbytes
+    with pytest.raises(c_api.LoaderError, match="data type 19"):
+        session.run({x: big}, [same, half])
+    np.testing.assert_array_equal(session.run({x: np.ones(2, np.float32)}, [same])[0], [2, 2])

@@ -18,24 +18,23 @@ from inception_tf.data.labels import read_labels, write_labels
 from inception_tf.data.loading import image_loader, safe_loader
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.data.sources.splits import Split
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, printable
 from inception_tf.host.files import read_text
 from inception_tf.inference import runtimes
 from inception_tf.inference.runtimes.graph import INPUT_NAME, OUTPUT_NAME
-from inception_tf.savedmodel.versions import GRAPH_FILE, list_versions
+from inception_tf.savedmodel.versions import GRAPH_FILE, PREPROCESSING_FILE, find_runtime_folder
 
 __all__ = [
     "Description",
     "LABELS",
     "REPORT_FILE",
     "write_description",
-    "find_runtime_folder",
     "open_description",
     "read_format",
     "open_runtime_folder",
 ]
 
-LABELS, PREPROCESSING, REPORT_FILE = "labels.txt", "preprocessing.json", "report.json"
+LABELS, REPORT_FILE = "labels.txt", "report.json"
 SAVED_MODEL = "saved_model"
 
 
@@ -62,7 +61,7 @@ def write_description(folder: Path, labels: Sequence[str], preprocessing: Prepro
         "deviation": scale.deviation,
         **dataclasses.asdict(preprocessing),
     }
-    (folder / PREPROCESSING).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    (folder / PREPROCESSING_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _steps(preprocessing: Preprocessing) -> list[str]:
@@ -100,22 +99,6 @@ def _resampling(preprocessing: Preprocessing) -> str:
     antialias = "" if preprocessing.antialias else "no "
     clipped = "" if preprocessing.interpolation == "bilinear" else ", clipped to 0 to 255"
     return f"{preprocessing.interpolation}, pixel centers {centers}, {antialias}antialiasing, not rounded{clipped}"
-
-
-def find_runtime_folder(path: Path) -> Path | None:
-    """Finds the newest network that was exported for another runtime.
-
-    Args:
-        path: A version folder or the folder above it.
-
-    Returns:
-        The version folder; None where `path` has no such network.
-    """
-    if (path / PREPROCESSING).is_file():
-        return path
-    numbered = list_versions(path) if path.is_dir() else {}
-    newest = numbered[max(numbered)] if numbered else path
-    return newest if (newest / PREPROCESSING).is_file() else None
 
 
 def read_format(folder: Path) -> str | None:
@@ -181,10 +164,10 @@ def open_description(path: Path) -> Description:
     folder = find_runtime_folder(path)
     if folder is None:
         raise UserError(
-            f"{path} has no {PREPROCESSING}; name the folder that inception-tf export --format"
+            f"{path} has no {PREPROCESSING_FILE}; name the folder that inception-tf export --format"
             " triton, openvino, onnx or litert wrote"
         )
-    described = _read(folder / PREPROCESSING)
+    described = _read(folder / PREPROCESSING_FILE)
     try:
         preprocessing = Preprocessing(
             # Folders of earlier versions lack the fields that came later.
@@ -196,7 +179,7 @@ def open_description(path: Path) -> Description:
         )
     except TypeError as error:
         raise UserError(
-            f"{folder / PREPROCESSING} is not what export writes ({error}); export it again"
+            f"{folder / PREPROCESSING_FILE} is not what export writes ({error}); export it again"
         ) from error
     return Description(read_labels(folder / LABELS), preprocessing)
 
@@ -216,7 +199,14 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     """
     runtime = runtimes.find_runtime(_read(folder / REPORT_FILE)["format"])
     runtime.check_installed()
-    run, described = runtime.load_model(folder), open_description(folder)
+    described = open_description(folder)
+    try:
+        run = runtime.load_model(folder)
+    except Exception as error:  # of whatever kind the runtime raises for a damaged file
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{folder / runtime.FILES[0]} cannot be loaded ({printable(reason[:200])}); export it again"
+        ) from error
 
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images, status = described.prepare(data)

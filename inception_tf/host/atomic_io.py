@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["atomic_path", "atomic_write_text", "fsync", "remove_unfinished"]
+__all__ = ["atomic_path", "atomic_write_text", "fsync", "remove_unfinished", "temporary_folder"]
 
 # Without a host: of version 0.1.0.
-UNFINISHED = re.compile(r"\.unfinished-(?P<process>\d+)(@(?P<host>[^@]*)@|-)")
+UNFINISHED = re.compile(r"\.(unfinished|export)-(?P<process>\d+)(@(?P<host>[^@]*)@|-)")
 
 
 @contextmanager
@@ -41,15 +43,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes the temporary files that processes of this host left in a folder when they were killed.
+    """Removes the temporary files and folders that processes of this host left in a folder when they were killed.
 
     Args:
         folder: searched without its subfolders.
     """
-    for path in folder.glob(".unfinished-*"):
+    for path in folder.glob(".*-*"):
         found = UNFINISHED.match(path.name)
         if found and found["host"] in (None, _host()) and not _is_running(int(found["process"])):
-            path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def temporary_folder(folder: Path, kind: str) -> Path:
+    """Makes a folder that `remove_unfinished` removes where its process is gone.
+
+    Args:
+        folder: where it is made.
+        kind: the first word of its name, such as "export".
+
+    Returns:
+        The folder, empty.
+    """
+    prefix = f".{kind}-{os.getpid()}@{_host()}@"
+    return Path(tempfile.mkdtemp(prefix=prefix, dir=folder))
 
 
 def _host() -> str:

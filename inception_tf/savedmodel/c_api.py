@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
+import os
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -115,9 +116,9 @@ class Session:
         try:
             with self._checked() as status:
                 self._session = self._c.TF_LoadSessionFromSavedModel(
-                    options, None, folder.encode(), tags, 1, self._graph, None, status
+                    options, None, os.fsencode(folder), tags, 1, self._graph, None, status
                 )
-        except LoaderError:
+        except BaseException:
             self._c.TF_DeleteGraph(self._graph)
             raise
         finally:
@@ -138,9 +139,11 @@ class Session:
         Raises:
             LoaderError: The graph has no such tensor, or an operation fails.
         """
-        values = (c_void_p * len(feeds))(*map(self._tensor, feeds.values()))
+        values = (c_void_p * len(feeds))()  # null where there is none yet
         results = (c_void_p * len(fetches))()
         try:
+            for place, array in enumerate(feeds.values()):
+                values[place] = self._tensor(array)
             with self._checked() as status:
                 self._c.TF_SessionRun(
                     self._session,
@@ -156,10 +159,11 @@ class Session:
                     None,
                     status,
                 )
+            return [self._array(result) for result in results if result]
         finally:
-            for value in values:
-                self._c.TF_DeleteTensor(value)
-        return [self._array(result) for result in results if result]
+            for tensor in (*values, *results):
+                if tensor:
+                    self._c.TF_DeleteTensor(tensor)
 
     @contextmanager
     def _checked(self) -> Iterator[int]:
@@ -187,6 +191,10 @@ class Session:
 
     def _tensor(self, array: np.ndarray) -> int:
         dims = (c_int64 * array.ndim)(*array.shape)
+        if array.dtype != object and array.dtype not in CODES:
+            raise LoaderError(f"an input has the dtype {array.dtype}, which is not sent")
+        if array.dtype == object and not all(isinstance(text, bytes) for text in array.flat):
+            raise LoaderError("an input of strings has other values than bytes")
         if array.dtype != object:
             array = np.ascontiguousarray(array)
             tensor = self._c.TF_AllocateTensor(CODES[array.dtype], dims, array.ndim, array.nbytes)
@@ -218,7 +226,6 @@ class Session:
             raise LoaderError(
                 f"an output has TensorFlow's data type {code}, which JSON cannot represent"
             )
-        self._c.TF_DeleteTensor(tensor)
         return array.reshape(shape)
 
     def _slots(self, tensor: int, count: int) -> list[int]:

@@ -6,17 +6,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from inception_tf.errors import UserError
+from inception_tf.host.atomic_io import remove_unfinished, temporary_folder
 
 __all__ = [
     "GRAPH_FILE",
+    "PREPROCESSING_FILE",
     "VERSION_LIMIT",
     "atomic_version",
     "check_version_free",
+    "find_runtime_folder",
     "keep_notes",
     "newest_version",
     "publish_version",
@@ -24,6 +26,7 @@ __all__ = [
 ]
 
 GRAPH_FILE = "saved_model.pb"
+PREPROCESSING_FILE = "preprocessing.json"  # that only networks for other runtimes have
 VERSION_LIMIT = 2**63  # TensorFlow Serving reads versions as int64
 
 
@@ -71,6 +74,22 @@ def newest_version(path: str | Path) -> Path:
     return newest
 
 
+def find_runtime_folder(path: Path) -> Path | None:
+    """Finds the newest network that was exported for another runtime.
+
+    Args:
+        path: A version folder or the folder above it.
+
+    Returns:
+        The version folder; None where `path` has no such network.
+    """
+    if (path / PREPROCESSING_FILE).is_file():
+        return path
+    numbered = list_versions(path) if path.is_dir() else {}
+    newest = numbered[max(numbered)] if numbered else path
+    return newest if (newest / PREPROCESSING_FILE).is_file() else None
+
+
 def check_version_free(to: Path, version: int | None) -> None:
     """Checks that a version can be written.
 
@@ -92,7 +111,7 @@ def check_version_free(to: Path, version: int | None) -> None:
 
 @contextlib.contextmanager
 def atomic_version(to: Path) -> Iterator[Path]:
-    """Makes a temporary folder in which a version is built.
+    """Makes a temporary folder in which a version is built, and removes those that killed exports left.
 
     Args:
         to: The folder of the versions; removed at the end where it was created here and is empty.
@@ -102,8 +121,9 @@ def atomic_version(to: Path) -> Iterator[Path]:
     """
     is_new = not to.exists()
     to.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(to)
     # Not a number, so that a server that watches `to` does not load it; in `to`, so that one rename moves it.
-    building = Path(tempfile.mkdtemp(prefix=".export-", dir=to))
+    building = temporary_folder(to, "export")
     try:
         yield building
     finally:

@@ -22,7 +22,7 @@ from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
 from inception_tf.savedmodel.signature_def import read_signatures
-from inception_tf.savedmodel.versions import newest_version
+from inception_tf.savedmodel.versions import find_runtime_folder, newest_version
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +34,7 @@ __all__ = [
     "find_model",
     "in_process",
     "open_model",
+    "open_network",
     "open_signature",
     "predict",
     "ranked",
@@ -134,7 +135,7 @@ def open_model(path: str | Path) -> PredictFunction:
     Raises:
         UserError: `path` holds no model.
     """
-    return ranked(*_open(Path(path)))
+    return ranked(*open_network(Path(path)))
 
 
 def open_signature(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunction:
@@ -216,20 +217,28 @@ def _predict_files(
     ]
 
 
-def _open(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
-    """Opens a run, a SavedModel or another runtime's folder: its network, and its labels."""
+def open_network(path: Path) -> tuple[RunFunction, tuple[str, ...]]:
+    """Opens a run, a SavedModel or another runtime's folder.
+
+    Args:
+        path: As for `predict`.
+
+    Returns:
+        A function of encoded images, which gives probabilities and statuses; and the labels.
+
+    Raises:
+        UserError: `path` holds no model, or a damaged one, which is named.
+    """
     # Importing TensorFlow's Python takes longer than all else before a SavedModel's first output.
     if Run(path).config_file.is_file():
         return _open_run(path)
-    try:
-        folder = find_model(path)
-    except UserError:
+    # By what is there: that a SavedModel is damaged does not make it one of another format.
+    converted = find_runtime_folder(path)
+    if converted is not None:
         from inception_tf.export import runtime_folder
 
-        converted = runtime_folder.find_runtime_folder(path)
-        if converted is None:
-            raise
         return runtime_folder.open_runtime_folder(converted)
+    folder = find_model(path)
     labels = read_labels(folder / "assets" / "labels.txt")
     return open_signature(folder, SIGNATURE, OUTPUTS), labels
 

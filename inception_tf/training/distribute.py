@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -30,16 +31,19 @@ JOIN_TIMEOUT_S = 1800.0  # until the chief is up: a cluster starts workers as ma
 TRAINERS = ("chief", "worker")  # task types that train, in TensorFlow's order
 
 # What TensorFlow raises where a worker is gone, restarted or does not respond.
-LOST = (
+GONE = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
 )
-
-SIGNS = re.compile("ollective ops is aborted|onnection|failed to connect|heartbeat")
+# These have other causes too; a connection's end is among them, in the system's words for its error number.
+PERHAPS = (tf.errors.FailedPreconditionError, tf.errors.InternalError)
+LOST = (*GONE, *PERHAPS)
+CONNECTION = (
+    *(errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN),
+    *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH),
+)
 
 
 @dataclass(frozen=True)
@@ -266,7 +270,7 @@ class Team:
         try:
             yield
         except tf.errors.OpError as error:
-            if not self.cluster or not isinstance(error, LOST) or not SIGNS.search(str(error)):
+            if not self.cluster or not _is_loss(error):
                 raise
             raise UserError(
                 f"{self._lost(str(error))} since step {step()}; start all workers again with --resume"
@@ -278,6 +282,13 @@ class Team:
             if worker != self.index and worker < len(addresses):
                 return f"worker {worker} ({addresses[worker]}) does not respond"
         return "another worker does not respond"
+
+
+def _is_loss(error: tf.errors.OpError) -> bool:
+    """Whether an error says that another worker is gone: by its class, or by the error number of a connection."""
+    words = (os.strerror(number) for number in CONNECTION)
+    is_connection = isinstance(error, PERHAPS) and any(one in str(error) for one in words)
+    return isinstance(error, GONE) or is_connection
 
 
 def make_team() -> Team:
