@@ -12,9 +12,16 @@ from statistics import median
 import click
 
 from inception_tf.benchmark.case import BACKENDS, COMPILES, INPUTS, PRECISIONS
-from inception_tf.cli.options import JSON_FILE, SETTINGS, as_settings, source_options
+from inception_tf.cli.options import (
+    COUNT,
+    JSON_FILE,
+    SETTINGS,
+    as_settings,
+    keras_options,
+    source_options,
+)
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FILE, InputPath
+from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
 
@@ -332,3 +339,60 @@ def start_up(path, image, runs, json_file):
     echo(table(("what", "s", "slowest", "peak MiB"), cells))
     if json_file:
         atomic_write_text(Path(json_file), json.dumps(found.as_dict(), indent=2) + "\n")
+
+
+@command.command("exports")
+@click.argument(
+    "path", metavar="RUN|WEIGHTS|KERAS_MODEL", type=InputPath("a run folder or a weights file")
+)
+@click.option("--model", help="The network of a weights file that does not say it.")
+@click.option(
+    "--labels",
+    type=INPUT_LABELS,
+    metavar="FILE",
+    help="Names of the classes, for what has none of its own.",
+)
+@keras_options
+@click.option("--data", help="The images, as for evaluate.  [default: the run's]")
+@source_options("labels")
+@click.option("--images", type=COUNT, default=200, show_default=True, help="Images to compare on.")
+@click.option(
+    "--repeats", type=COUNT, default=20, show_default=True, help="Single images that are timed."
+)
+@click.option(
+    "--plot", "plot_file", type=OUTPUT_FILE, metavar="FILE.png", help="Draw a bar per format."
+)
+@JSON_FILE
+def exports(path, model, labels, keras_model, data, reading, images, repeats, plot_file, json_file):
+    """Export to every installed format, and compare size, agreement, accuracy and latency.
+
+    All formats get the same encoded images; a time is from an image's bytes to its probabilities.
+    The exports are removed afterwards.
+
+    \b
+    inception-tf benchmark exports runs/digits --plot exports.png
+    """
+    from inception_tf.classifiers import open_classifier, open_data
+    from inception_tf.cli.render import table
+    from inception_tf.data.labels import read_class_names
+    from inception_tf.host.atomic_io import atomic_write_text
+    from inception_tf.serving import comparison
+
+    found = open_classifier(path, model, keras_model)
+    found = found.with_labels(read_class_names(labels) if labels else None)
+    if found.labels is None:
+        found = found.with_labels(tuple(map(str, range(found.classes))))
+    measured = comparison.compare_exports(
+        found,
+        open_data(path, data, **reading),
+        images=images,
+        repeats=repeats,
+        label_offset=reading.get("label_offset"),
+        log=lambda line: echo(line, err=True),
+    )
+    echo(table(comparison.COLUMNS, comparison.comparison_rows(measured)))
+    if plot_file:
+        comparison.plot_comparison(measured, plot_file)
+    if json_file:
+        figures = [one.as_dict() for one in measured]
+        atomic_write_text(Path(json_file), json.dumps(figures, indent=2) + "\n")
