@@ -204,3 +204,32 @@ def test_evaluation_becomes_targets_for_keras():
 def test_a_batch_larger_than_the_data_is_refused():
     with pytest.raises(UserError, match="data.batch_size 64 is more than the 10 training images"):
         steps_per_epoch(_numbered(10), 64)
+
+
+def _prepared_at_the_start(batches):
+    """Kinds of the operations in what TensorFlow copies into one graph before the first image."""
+    graph = tf.raw_ops.DatasetToGraphV2(input_dataset=tf.data.experimental.to_variant(batches))
+    graph = tf.compat.v1.GraphDef.FromString(graph.numpy())
+    functions = {function.signature.name: function for function in graph.library.function}
+    kinds, waiting = set(), [graph.node]
+    while waiting:
+        for node in waiting.pop():
+            kinds.add(node.op)
+            values = node.attr.values()
+            for name in [f.name for value in values for f in (value.func, *value.list.func)]:
+                if name in functions and "_noinline" not in functions[name].attr:
+                    waiting.append(functions.pop(name).node_def)
+    return kinds
+
+
+def test_what_few_images_need_does_not_delay_the_first_batch():
+    split = Split(np.array(["a.jpg", "b.jpg", "c.jpg", "d.jpg"]), np.zeros(4, np.int64))
+    rare = {"DecodeImage", "DecodePng", "DecodeGif", "DecodeWebP", "EagerPyFunc", "PyFunc"}
+    training = pipeline.training_batches(split, PLAIN, size=8, classes=2, seed=0, epochs=1)
+    kinds = _prepared_at_the_start(training)
+    assert "DecodeJpeg" in kinds
+    assert not kinds & (rare | {"Transpose"})  # that of an image that EXIF turns
+    evaluation = pipeline.evaluation_batches(
+        split, images.evaluation_steps(Preprocessing(8)), batch_size=4
+    )
+    assert "ReadFile" not in _prepared_at_the_start(evaluation)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from inception_tf.config import DataConfig
 from inception_tf.data.augmentation import distortions as augment
 from inception_tf.data.decoding import images
+from inception_tf.data.decoding.prepared import prepared_when_called
 from inception_tf.data.loading import image_loader, safe_loader, stored_reader
 from inception_tf.data.sampling import (
     BATCH_STREAM,
@@ -260,7 +261,7 @@ def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...
         whole = tf.cond(
             tf.equal(tf.shape(found[0])[0], count),
             lambda: found,
-            lambda: all_of(careful)(*items),
+            lambda: prepared_when_called(all_of(careful))(*items),
         )
         return tuple(tf.ensure_shape(part, (count, *part.shape[1:])) for part in whole)
 
@@ -293,7 +294,7 @@ def _patient(load: Callable, bad: BadImages | None) -> Callable:
     """A loader that tries an image again, once its file is there, before it is damaged."""
     if bad is None:
         return load
-    load = tf.function(load, autograph=False)  # used twice, traced once
+    load = prepared_when_called(load)  # used twice, the second time seldom
 
     def wait(index):
         bad.wait_for(int(index))

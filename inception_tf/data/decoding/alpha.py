@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from inception_tf.data.decoding.prepared import prepared_when_called
+
 __all__ = ["BACKGROUND", "composite"]
 
 BACKGROUND = 255  # of every channel: white, as paper, and as a browser shows such an image
@@ -29,7 +31,8 @@ def composite(image: tf.Tensor) -> tf.Tensor:
             lambda: _blend(image),
         )
 
-    return tf.cond(tf.shape(image)[-1] == 4, on_background, lambda: image[..., :3])
+    has_alpha = tf.shape(image)[-1] == 4
+    return tf.cond(has_alpha, prepared_when_called(on_background), lambda: image[..., :3])
 
 
 def _blend_strips(image):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from inception_tf.data.decoding.prepared import prepared_when_called
+
 __all__ = ["has_no_exif", "orientation_at", "read_orientation", "rotate_upright"]
 
 SEARCHED = 1 << 17  # bytes: a segment has at most 64 kB, and EXIF comes first or after one other
@@ -52,7 +54,7 @@ def orientation_at(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
         return _read_tag(content, tf.where(named, len(EXIF), 0))
 
     enough = (tiff > 0) & (tiff + 2 * ENTRY < tf.strings.length(data))
-    return tf.cond(enough, read, lambda: tf.constant(1))
+    return tf.cond(enough, prepared_when_called(read), lambda: tf.constant(1))
 
 
 def has_no_exif(data: tf.Tensor) -> tf.Tensor:
@@ -100,7 +102,7 @@ def rotate_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
         is_flipped = tf.reduce_any(tf.equal(orientation, (3, 4, 7, 8)))
         return tf.reverse(turned, tf.boolean_mask((0, 1), (is_flipped, is_mirrored)))
 
-    return tf.cond(orientation > 1, rotated, lambda: image)
+    return tf.cond(orientation > 1, prepared_when_called(rotated), lambda: image)
 
 
 def _find_exif(content):
@@ -123,6 +125,7 @@ def _find_exif(content):
     return tf.while_loop(is_segment, next_segment, start)[1]
 
 
+@prepared_when_called
 def _read_tag(content, tiff):
     little = tf.equal(content[tiff], ord("I"))
     directory = tiff + _number(content, tiff + 4, 4, little)

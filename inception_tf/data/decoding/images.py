@@ -8,9 +8,8 @@ Evaluation, prediction and an exported SavedModel use the same steps.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -23,6 +22,7 @@ from inception_tf.data.decoding.exif import (
     read_orientation,
     rotate_upright,
 )
+from inception_tf.data.decoding.prepared import prepared_when_called
 from inception_tf.data.decoding.validation import (
     BMP,
     GIF,
@@ -66,12 +66,15 @@ __all__ = [
 # TensorFlow's default is the fast transform, which is no faster, and off by one level in photographs and
 # tens of levels at sharp edges.  This one gives libjpeg's pixels, as Pillow has them and other projects trained on.
 DCT = "INTEGER_ACCURATE"
+# The rare formats, which most data does not have.
+decode_gif = prepared_when_called(gif.decode)
+decode_bmp = prepared_when_called(bmp.decode)
 LARGE = 1 << 24  # values of one image, or of a batch; a photograph of 5 megapixels has fewer
 
 ImageStep = Callable[[tf.Tensor], tf.Tensor]
 
 
-class RandomCrop(Protocol):
+class RandomCrop(Hashable, Protocol):
     """A crop that can be drawn without the pixels, such as `distortions.RandomResizedCrop`."""
 
     def sample(self, shape: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -340,18 +343,17 @@ def read_image(
         The status, () string, and (H, W, 3) uint8; one black pixel if the status is not `ok`.
     """
 
-    def from_jpeg():
-        shape = tf.image.extract_jpeg_shape(data)
-        status = check_jpeg(data, shape, pixel_limit)
-        return status, tf.cond(
-            tf.equal(status, OK), lambda: _decode_jpeg(data, shape, crop, seed), _one_pixel
-        )
-
     def from_others():
         status, image = _other_reader(bits, pixel_limit)(data)
         if crop is None:
             return status, image
         return status, tf.cond(tf.equal(status, OK), lambda: crop(image, seed), lambda: image)
+
+    def from_jpeg():
+        if crop is None:
+            return _jpeg_reader(None, pixel_limit)(data)
+        drawn = tf.convert_to_tensor(seed)
+        return _jpeg_reader(crop, pixel_limit, tf.TensorSpec((2,), drawn.dtype))(data, drawn)
 
     status, image = tf.cond(starts_with(data, JPEG_MAGIC), from_jpeg, from_others)
     image.set_shape((None, None, 3))
@@ -377,25 +379,32 @@ def _decode_jpeg(data, shape, crop, seed):
 
 
 @functools.cache
+def _jpeg_reader(crop: RandomCrop | None, pixel_limit: int, *drawn: tf.TensorSpec) -> Callable:
+    """A function of a JPEG and of the crop's seed, if there is one, which gives its status and its pixels."""
+
+    def read_jpeg(data, seed=None):
+        shape = tf.image.extract_jpeg_shape(data)
+        status = check_jpeg(data, shape, pixel_limit)
+        image = tf.cond(
+            tf.equal(status, OK), lambda: _decode_jpeg(data, shape, crop, seed), _one_pixel
+        )
+        image.set_shape((None, None, 3))
+        return status, image
+
+    return prepared_when_called(read_jpeg, tf.TensorSpec((), tf.string), *drawn)
+
+
+@functools.cache
 def _other_reader(bits: int, pixel_limit: int) -> Callable:
-    """A function of an image that is no JPEG, which gives its status and its pixels.
+    """A function of an image that is no JPEG, which gives its status and its pixels."""
 
-    Traced once, and called instead of copied: its size does not add to the time that a pass takes to start.
-    """
-
-    @partial(
-        tf.function,
-        autograph=False,
-        input_signature=[tf.TensorSpec((), tf.string)],
-        experimental_attributes={"_noinline": True},
-    )
     def read_other(data):
         header = read_header(data, pixel_limit)
         decoders = {
             0: lambda: png.decode(data, header, bits),
             WEBP - PNG: lambda: webp.decode(data),
-            GIF - PNG: lambda: gif.decode(data, header),
-            BMP - PNG: lambda: bmp.decode(data, header),
+            GIF - PNG: lambda: decode_gif(data, header),
+            BMP - PNG: lambda: decode_bmp(data, header),
             OTHER - PNG: _one_pixel,
         }
 
@@ -409,7 +418,7 @@ def _other_reader(bits: int, pixel_limit: int) -> Callable:
         image.set_shape((None, None, 3))
         return header.status, image
 
-    return read_other
+    return prepared_when_called(read_other, tf.TensorSpec((), tf.string))
 
 
 def is_plain_jpeg(data: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from inception_tf.data.decoding import bmp, gif, png, webp, work
 from inception_tf.data.decoding.fields import PLACES, Header, Start, make_header, read_start
+from inception_tf.data.decoding.prepared import prepared_when_called
 from inception_tf.data.formats import NOT_AN_IMAGE
 from inception_tf.data.skipped import DAMAGED, OK
 
@@ -42,6 +43,10 @@ MAGICS = (
     (0, b"BM", BMP),
     (0, b"", OTHER),
 )
+# The rare formats, which most data does not have.
+read_webp = prepared_when_called(webp.read_header)
+read_gif = prepared_when_called(gif.read_header)
+read_bmp = prepared_when_called(bmp.read_header)
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 HEIF = "a HEIC or AVIF image, which is not read; convert it: magick mogrify -format jpg -auto-orient FILE"
 
@@ -77,9 +82,9 @@ def read_header(data: tf.Tensor, pixel_limit: int = PIXEL_LIMIT) -> Header:
     readers = {
         JPEG: lambda: _read_jpeg(data, pixel_limit),
         PNG: lambda: png.read_header(data, start, pixel_limit),
-        WEBP: lambda: webp.read_header(data, start),
-        GIF: lambda: gif.read_header(data, start, pixel_limit),
-        BMP: lambda: bmp.read_header(start),
+        WEBP: lambda: read_webp(data, start),
+        GIF: lambda: read_gif(data, start, pixel_limit),
+        BMP: lambda: read_bmp(start),
         OTHER: lambda: _read_other(data, start),
     }
     status, height, width, places = tf.switch_case(kind, readers)
