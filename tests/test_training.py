@@ -49,6 +49,16 @@ def _weights(folder):
         return {name: arrays[name] for name in arrays.files}
 
 
+def test_a_plan_traces_its_pipelines_once_and_each_reading_starts_at_their_first_step(config):
+    plan = make_plan(config.override(["data.name=digits"]))
+    data = plan.training_data()
+    assert plan.training_data() is data
+    assert plan.training_data(1) is not data
+    assert plan.validation_data() is plan.validation_data()
+    first, again = (next(iter(data))[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+
+
 def test_a_compiled_model_is_saved_and_loads_with_and_without_this_package(config, tmp_path):
     config = config.override(["model.width_multiplier=0.1", "optimizer.name=sgd"])
     model = compiled_model(make_plan(config))

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import tensorflow as tf
 
@@ -39,6 +40,10 @@ class TrainingPlan(ModelPlan):
     validation: Split
     preprocessing: Preprocessing  # of the validation images
     bad: tuple[BadImages, BadImages]  # of `train` and of `validation`, filled while they are read
+    # Pipelines by their arguments: tracing one takes about a second, and reading it again starts it from its first step.
+    _traced: dict[tuple, tf.data.Dataset] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def training_data(self, start: int = 0, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
         """The training batches, shuffled and augmented, from a step to the end of the run.
@@ -51,16 +56,19 @@ class TrainingPlan(ModelPlan):
             Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot or multi-label float32).
         """
         training = self.config.training
-        return pipeline.training_batches(
-            self.train,
-            self.config.data,
-            size=self.size,
-            classes=self.classes,
-            seed=training.seed,
-            epochs=training.epochs,
-            start=start,
-            shard=shard,
-            bad=self.bad[0],
+        return self._traced_once(
+            ("training", start, shard),
+            lambda: pipeline.training_batches(
+                self.train,
+                self.config.data,
+                size=self.size,
+                classes=self.classes,
+                seed=training.seed,
+                epochs=training.epochs,
+                start=start,
+                shard=shard,
+                bad=self.bad[0],
+            ),
         )
 
     def validation_data(self, shard: tuple[int, int] = (0, 1)) -> tf.data.Dataset:
@@ -72,12 +80,25 @@ class TrainingPlan(ModelPlan):
         Returns:
             Batches ((B, size, size, 3) float32 in [-1, 1], (B, classes) one-hot or multi-label float32).
         """
-        data = self.config.data
-        steps = images.evaluation_steps(self.preprocessing)
-        batches = pipeline.evaluation_batches(
-            self.validation, steps, batch_size=data.batch_size, shard=shard, bad=self.bad[1]
+        return self._traced_once(
+            ("validation", shard),
+            lambda: pipeline.with_one_hot_labels(
+                pipeline.evaluation_batches(
+                    self.validation,
+                    images.evaluation_steps(self.preprocessing),
+                    batch_size=self.config.data.batch_size,
+                    shard=shard,
+                    bad=self.bad[1],
+                ),
+                self.validation,
+                self.classes,
+            ),
         )
-        return pipeline.with_one_hot_labels(batches, self.validation, self.classes)
+
+    def _traced_once(self, key: tuple, trace: Callable[[], tf.data.Dataset]) -> tf.data.Dataset:
+        if key not in self._traced:
+            self._traced[key] = trace()
+        return self._traced[key]
 
 
 def make_plan(config: Config) -> TrainingPlan:
