@@ -11,7 +11,7 @@ import numpy as np
 from inception_tf.errors import UserError, unknown
 from inception_tf.nn.network import LOGITS, endpoints
 
-__all__ = ["grad_cam", "last_feature_map"]
+__all__ = ["choose_endpoint", "grad_cam", "last_feature_map"]
 
 
 def last_feature_map(model: keras.Model) -> str:
@@ -25,6 +25,38 @@ def last_feature_map(model: keras.Model) -> str:
     """
     maps = [name for name, tensor in endpoints(model).items() if _has_places(tensor)]
     return maps[-1]
+
+
+def choose_endpoint(model: keras.Model, endpoint: str | None = None) -> str:
+    """Finds the endpoint whose maps `grad_cam` shows, before the images are read.
+
+    Args:
+        model: A network of this package with its classifier.
+        endpoint: A name of `endpoints(model)` with height and width; None: `last_feature_map(model)`.
+
+    Returns:
+        Its name.
+
+    Raises:
+        UserError: There is no such endpoint, it has no height and width, the network has no classifier, or Keras
+            does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"Grad-CAM needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}"
+        )
+    ends = endpoints(model)
+    if LOGITS not in ends:
+        raise UserError(f"'{model.name}' has no classifier, and so no class to explain")
+    endpoint = endpoint or last_feature_map(model)
+    if endpoint not in ends:
+        raise unknown("endpoint", endpoint, ends)
+    if not _has_places(ends[endpoint]):
+        raise UserError(
+            f"endpoint '{endpoint}' has no height and width to show; take one such as"
+            f" '{last_feature_map(model)}'"
+        )
+    return endpoint
 
 
 def grad_cam(
@@ -54,21 +86,8 @@ def grad_cam(
     Example:
         heat = grad_cam(model, images)[0]
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"Grad-CAM needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}"
-        )
+    endpoint = choose_endpoint(model, endpoint)
     ends = endpoints(model)
-    if LOGITS not in ends:
-        raise UserError(f"'{model.name}' has no classifier, and so no class to explain")
-    endpoint = endpoint or last_feature_map(model)
-    if endpoint not in ends:
-        raise unknown("endpoint", endpoint, ends)
-    if not _has_places(ends[endpoint]):
-        raise UserError(
-            f"endpoint '{endpoint}' has no height and width to show; take one such as"
-            f" '{last_feature_map(model)}'"
-        )
     import tensorflow as tf
 
     network = keras.Model(model.input, [ends[endpoint], ends[LOGITS]])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from inception_tf.data.sources.splits import Split
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
 from inception_tf.inference.prediction import Prediction
-from inception_tf.inference.saliency import grad_cam
+from inception_tf.inference.saliency import choose_endpoint, grad_cam
 
 __all__ = ["explain"]
 
@@ -46,21 +45,20 @@ def explain(
     Raises:
         UserError: The network has no such endpoint, or matplotlib is missing.
     """
+    endpoint = choose_endpoint(classifier.model, endpoint)
     classified = [one for one in predictions if one.top]
     files = _files(folder, [one.image for one in classified])
     split = Split(np.array([one.image for one in classified], str), np.zeros(len(classified), int))
-    shown = replace(classifier.preprocessing, scale="unit")
-    batches = [
-        pipeline.evaluation_batches(
-            split, images.evaluation_steps(one), batch_size=BATCH_SIZE, bad=BadImages(split, 1.0)
-        )
-        for one in (classifier.preprocessing, shown)
-    ]
+    # The image that is shown has the network's crop, and not its scale.
+    *geometry, scaled = images.evaluation_steps(classifier.preprocessing)
+    batches = pipeline.evaluation_batches(
+        split, tuple(geometry), batch_size=BATCH_SIZE, bad=BadImages(split, 1.0)
+    )
     folder.mkdir(parents=True, exist_ok=True)
-    for (inputs, indices), (pixels, _) in zip(*batches, strict=True):
-        heat = grad_cam(classifier.model, inputs.numpy(), endpoint=endpoint)
+    for pixels, indices in batches:
+        heat = grad_cam(classifier.model, scaled(pixels).numpy(), endpoint=endpoint)
         for image, warm, index in zip(pixels.numpy(), heat, indices.numpy(), strict=True):
-            _draw((image + 1) / 2, warm, classified[index], files[index])
+            _draw(image / 255, warm, classified[index], files[index])
     return files
 
 
