@@ -63,6 +63,20 @@ def served(folder):
 
 
 @pytest.fixture(scope="module")
+def other(network, tmp_path_factory):
+    """The same network with other labels and a lower limit of pixels."""
+    to, labels = tmp_path_factory.mktemp("saved_models"), ("x", "y", "z")
+    folder = export(network, labels, to, Preprocessing(SIZE), pixel_limit=90 * 120)
+    return tf.saved_model.load(str(folder))
+
+
+@pytest.fixture(scope="module")
+def usual(folder, good) -> int:
+    """Bytes of the server's process when it has read one image."""
+    return in_the_server(folder, [good[:1]])[1]
+
+
+@pytest.fixture(scope="module")
 def good() -> list[bytes]:
     colour = np.random.default_rng(1).integers(0, 256, (90, 120, 3), np.uint8)
     return [
@@ -84,7 +98,7 @@ def example(data: bytes) -> bytes:
 
 
 def test_an_export_passes_every_check(network, folder):
-    checks = verify(folder, network)
+    checks = verify(folder, network, LABELS)
     assert [check for check in checks if not check.passed] == []
 
 
@@ -183,8 +197,7 @@ def in_the_server(folder, batches) -> tuple[list[dict[str, np.ndarray]], int]:
     return [answer.outputs for answer in answers], peak
 
 
-def test_images_that_explode_are_refused_by_their_headers_in_little_memory(folder, good):
-    _, usual = in_the_server(folder, [good[:1] * 4])
+def test_images_that_explode_are_refused_by_their_headers_in_little_memory(folder, good, usual):
     black = tf.zeros((14000, 14000, 1), tf.uint8)
     bombs = [bomb(20000, 20000), bomb(40000, 40000, 1), tf.io.encode_jpeg(black).numpy()]
     assert max(map(len, bombs)) < 3_000_000
@@ -197,8 +210,7 @@ def test_images_that_explode_are_refused_by_their_headers_in_little_memory(folde
     assert peak - usual < 100e6
 
 
-def test_the_largest_images_let_in_stay_within_the_memory_that_is_stated(folder, good):
-    _, usual = in_the_server(folder, [good[:1] * 4])
+def test_the_largest_images_let_in_stay_within_the_memory_that_is_stated(folder, usual):
     black = tf.zeros((7000, 7000, 3), tf.uint8)
     heavy = tf.io.encode_jpeg(black, progressive=True, chroma_downsampling=False).numpy()
     (answer,), peak = in_the_server(folder, [[heavy] * 8])
@@ -208,13 +220,9 @@ def test_the_largest_images_let_in_stay_within_the_memory_that_is_stated(folder,
     )
 
 
-def test_the_pixel_limit_is_a_setting_of_the_export(network, tmp_path, good):
-    preprocessing = Preprocessing(SIZE)
-    served = tf.saved_model.load(
-        export(network, LABELS, tmp_path, preprocessing, pixel_limit=90 * 120)
-    )
+def test_the_pixel_limit_is_a_setting_of_the_export(other, good):
     larger = tf.io.encode_png(np.zeros((91, 120, 3), np.uint8)).numpy()
-    answer = ask(served, "serving_default", [good[0], larger])
+    answer = ask(other, "serving_default", [good[0], larger])
     assert answer["status"].tolist() == [b"ok", b"120x91 pixels, at most 10800 are read"]
 
 
@@ -224,11 +232,10 @@ def test_the_pixel_limit_is_a_setting_of_the_export(network, tmp_path, good):
     ids=["two of a kind", "all"],
 )
 def test_every_odd_file_is_answered_or_refused_without_a_crash(
-    folder, test_data, of_a_kind, sound_ones
+    folder, usual, test_data, of_a_kind, sound_ones
 ):
     rows = odd_images(test_data / "bad_images", of_a_kind)
     files = [(test_data / "bad_images" / row["file"]).read_bytes() for row in rows]
-    _, usual = in_the_server(folder, [files[:1]])
     batches = [files[start : start + 64] for start in range(0, len(files), 64)]
     outputs, peak = in_the_server(folder, batches)
     status = np.concatenate([answer["status"] for answer in outputs])
@@ -250,10 +257,7 @@ def test_every_odd_file_is_answered_or_refused_without_a_crash(
     assert peak - usual < 500e6
 
 
-def test_two_models_in_one_process_keep_their_own_labels(network, served, good, tmp_path):
-    other = tf.saved_model.load(
-        str(export(network, ("x", "y", "z"), tmp_path, Preprocessing(SIZE)))
-    )
+def test_two_models_in_one_process_keep_their_own_labels(served, other, good):
     assert set(ask(other, "serving_default", good[:1])["top_classes"][0]) == {b"x", b"y", b"z"}
     assert b"crane" in ask(served, "serving_default", good[:1])["top_classes"][0]
 
