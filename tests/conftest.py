@@ -71,6 +71,7 @@ def pytest_collection_finish():
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
     gc.collect()
     gc.freeze()  # the modules stay; no later collection walks through them
+    gc.set_threshold(50_000, 20, 50)  # a graph is tens of thousands of objects, nearly all in use
     if "keras" in sys.modules:
         import keras
 

@@ -10,6 +10,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import ramps
 import tensorflow as tf
 
 from inception_tf import UserError, cli
@@ -160,15 +161,25 @@ def test_the_documents_examples_ask_each_runtime(root, exports, tmp_path, monkey
         assert names["probabilities"].shape == (4, 10)
 
 
-def test_a_network_of_16_bits_is_held_against_its_float32_rebuild(member, digits, tmp_path):
-    mixed = dataclasses.replace(member, model=in_precision(member.model, "bfloat16"))
+def of(model: keras.Model) -> Classifier:
+    return Classifier("tiny", "tiny", model, 10, tuple("0123456789"), Preprocessing(32, None))
+
+
+def tiny() -> keras.Model:
+    """A convolution and a classifier with weights."""
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    x = keras.layers.Dense(10, activation="softmax")(keras.layers.GlobalMaxPooling2D()(x))
+    model = keras.Model(image, x, name="tiny")
+    ramps.fill(model)
+    return model
+
+
+def test_a_network_of_16_bits_is_held_against_its_float32_rebuild(digits, tmp_path):
+    mixed = of(in_precision(tiny(), "bfloat16"))
     _, report = export_runtime(mixed, digits, tmp_path, **OPENVINO, images=64)
     assert report.agreement.images == 64
     assert report.agreement.largest_difference < 1e-5
-
-
-def of(model: keras.Model) -> Classifier:
-    return Classifier("tiny", "tiny", model, 10, tuple("0123456789"), Preprocessing(32, None))
 
 
 def test_auxiliary_classifiers_stay_behind_and_an_untrained_network_is_warned_of(digits, tmp_path):
@@ -221,11 +232,8 @@ def test_float32_beyond_the_tolerance_is_an_error(member, digits, tmp_path, monk
 
 
 def test_answers_that_are_no_numbers_are_an_error(digits, tmp_path):
-    image = keras.Input((32, 32, 3))
-    x = keras.layers.Conv2D(4, 3, bias_initializer="normal")(image)
-    x = keras.layers.Dense(10, activation="softmax")(keras.layers.GlobalMaxPooling2D()(x))
-    model = keras.Model(image, x)
-    kernel = model.weights[0]
+    model = tiny()
+    kernel = model.get_layer("conv").kernel
     kernel.assign(keras.ops.full(kernel.shape, np.nan))
     with pytest.raises(UserError, match="gives values that are not finite"):
         export_runtime(of(model), digits, tmp_path, **OPENVINO, images=8)
@@ -280,7 +288,7 @@ def test_versions_count_up_and_another_form_is_kept_apart(member, digits, export
         export_runtime(member, digits, tmp_path, **OPENVINO, version=3)
     with pytest.raises(UserError, match="version must be an integer of at least 1, got -1"):
         export_runtime(member, digits, tmp_path, **OPENVINO, version=-1)
-    folder, _ = export_runtime(member, digits, tmp_path, **OPENVINO, images=8)
+    folder, _ = export_runtime(of(tiny()), digits, tmp_path, **OPENVINO, images=8)
     assert folder.name == "4"
 
 

@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-import subprocess
-import sys
 import zlib
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -223,21 +221,16 @@ def test_a_gif_of_many_frames_takes_the_memory_of_one():
 ANIMATED = """
 import sys, tensorflow as tf
 from inception_tf.data.decoding import images
-data = tf.constant(sys.stdin.buffer.read())
+data = tf.io.read_file(sys.argv[1])
 print(images.check_encoded(data).numpy().decode())
 """
 
 
-def test_an_animated_webp_is_refused_before_tensorflow_crashes_on_it():
-    child = subprocess.run(
-        [sys.executable, "-c", ANIMATED],
-        input=_animated("WEBP"),
-        capture_output=True,
-        timeout=120,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
+def test_an_animated_webp_is_refused_before_tensorflow_crashes_on_it(tmp_path):
+    (tmp_path / "animated.webp").write_bytes(_animated("WEBP"))
+    child = forked.run(["-c", ANIMATED, tmp_path / "animated.webp"])
     assert child.returncode == 0
-    assert child.stdout.decode().strip() == webp.ANIMATED
+    assert child.stdout.strip() == webp.ANIMATED
 
 
 def _top_down():
