@@ -9,6 +9,7 @@ values stand beside each field; a number without a range may be any finite one.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 import types
 import typing
@@ -463,7 +464,7 @@ class Config:
             key, equals, text = setting.partition("=")
             section, dot, name = key.strip().partition(".")
             if not equals or not dot:
-                alike = [known for known in self.settings() if known.endswith(f".{key.strip()}")]
+                alike = _settings_called(key.strip())
                 hint = f"; did you mean {' or '.join(alike)}?" if equals and alike else ""
                 raise UserError(
                     f"--set must be section.key=value such as optimizer.learning_rate=0.1, got '{setting}'{hint}"
@@ -546,10 +547,23 @@ def _yaml(text: str, where: str) -> Any:
         raise UserError(f"{where} is no configuration: lists in lists, too deep") from error
 
 
+def _settings_called(name: str) -> list[str]:
+    """The keys `section.name`, of the names that are nearest to one."""
+    keys = Config.settings()
+    names = {key.partition(".")[2] for key in keys}
+    near = [name] if name in names else difflib.get_close_matches(name, names, n=1)
+    return [key for key in keys if key.partition(".")[2] in near]
+
+
 def _section(factory: type, section: str, content: Mapping, where: str) -> Any:
     hints = typing.get_type_hints(factory)
     for key in content:
         if key not in hints:
+            elsewhere = [known for known in Config.settings() if known.endswith(f".{key}")]
+            if elsewhere:
+                raise UserError(
+                    f"'{key}' is no key of section '{section}' of {where}; did you mean {' or '.join(elsewhere)}?"
+                )
             raise unknown(f"key in section '{section}' of {where}", str(key), hints)
     return factory(
         **{key: _typed(value, hints[key], f"{section}.{key}") for key, value in content.items()}

@@ -20,6 +20,10 @@ from inception_tf.training.recipes import list_recipes, read_recipe
     [
         ("optimizer.lerning_rate=1", "did you mean 'learning_rate'?"),
         ("optimiser.learning_rate=1", "did you mean 'optimizer'?"),
+        ("epochs=3", "did you mean training.epochs?"),
+        ("epoch=3", "did you mean training.epochs?"),
+        ("weight_decay=0.1", "did you mean model.weight_decay or optimizer.weight_decay?"),
+        ("data.epochs=3", "did you mean training.epochs?"),
         ("learning_rate=1", "--set must be section.key=value"),
         ("training.epochs", "--set must be section.key=value"),
         ("training.epochs=2.5", "training.epochs must be an integer, got 2.5"),

@@ -77,6 +77,20 @@ def test_a_folder_without_classes_is_refused(tmp_path):
         open_source(f"folder:{tmp_path}")
 
 
+def test_images_without_labels_are_sent_to_predict(class_folders, tmp_path):
+    folder = class_folders(red=3)
+    with pytest.raises(UserError, match=f"inception-tf predict RUN {folder}"):
+        open_source(f"folder:{folder}")
+    (folder / "red").rename(tmp_path / "unsorted")
+    with pytest.raises(
+        UserError, match="found none, and 3 images outside of class folders; images"
+    ):
+        open_source(f"folder:{tmp_path / 'unsorted'}")
+    (tmp_path / "list.csv").write_text("path,width\nunsorted/0.png,40\n")
+    with pytest.raises(UserError, match="images without labels are classified with inception-tf"):
+        open_source(f"csv:{tmp_path}/list.csv")
+
+
 def test_class_folders_without_images_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

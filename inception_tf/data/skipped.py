@@ -33,7 +33,7 @@ class BadImages:
     """
 
     def __init__(
-        self, split: Split, limit: float = LIMIT, option: str = "--max-bad FRACTION"
+        self, split: Split, limit: float = LIMIT, option: str | None = "--max-bad FRACTION"
     ) -> None:
         self.split = split
         self.limit = limit
@@ -116,8 +116,8 @@ class BadImages:
         """The error for too many skipped images, with their names."""
         listed = [f"{name} ({reason})" for name, reason in sorted(self.reasons.items())]
         rest = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
+        allow = f", or allow a larger fraction with {self.option}" if self.option else ""
         return UserError(
             f"{len(listed)} of {self.total} images cannot be read, more than {self.limit:.2%}:"
-            f" {', '.join(listed[:LISTED])}{rest}; repair or remove them, or allow a larger fraction"
-            f" with {self.option}"
+            f" {', '.join(listed[:LISTED])}{rest}; repair or remove them{allow}"
         )

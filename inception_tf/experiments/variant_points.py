@@ -33,7 +33,7 @@ def validation_subset(plan: TrainingPlan, max_images: int) -> tf.data.Dataset:
     """
     stride = math.ceil(len(plan.validation) / max_images)
     part = plan.validation.take(np.arange(0, len(plan.validation), stride))
-    bad = (plan.bad[0], BadImages(part, plan.config.data.max_bad))
+    bad = (plan.bad[0], BadImages(part, plan.config.data.max_bad, option=None))
     return dataclasses.replace(plan, validation=part, bad=bad).validation_data()
 
 

@@ -101,7 +101,7 @@ def image_batches(
     Raises:
         UserError: No image can be read, or more than `max_bad` cannot.
     """
-    bad, seen = BadImages(split, max_bad), 0
+    bad, seen = BadImages(split, max_bad, option=None), 0  # export has none
     data = pipeline.evaluation_batches(
         dataclasses.replace(split, bits=preprocessing.bits),
         evaluation_steps(preprocessing),

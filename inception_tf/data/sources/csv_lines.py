@@ -157,6 +157,11 @@ def _columns(
     raise UserError(
         f"{file} has no column for the {lacking}; its first line has {', '.join(map(printable, cells))}: name"
         f" them path and label, or choose with --key image=COLUMN,label=COLUMN{more}"
+        + (
+            ""
+            if "label" in found
+            else "; images without labels are classified with inception-tf predict"
+        )
     )
 
 

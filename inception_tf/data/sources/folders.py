@@ -11,7 +11,12 @@ import numpy as np
 
 from inception_tf.data.formats import ENDINGS
 from inception_tf.data.multi_label import merge_equal_images, same_names
-from inception_tf.data.sources.folder_listing import ClassImages, FolderListing, list_folder
+from inception_tf.data.sources.folder_listing import (
+    OUTSIDE,
+    ClassImages,
+    FolderListing,
+    list_folder,
+)
 from inception_tf.data.sources.source_warnings import counted, listed
 from inception_tf.data.sources.splits import Source, Split, hold_out
 from inception_tf.errors import printable
@@ -119,8 +124,23 @@ def _problem(
         )
     if len(number) < 2:
         found = f"only '{printable(next(iter(number or names)))}'" if number or names else "none"
-        return f"{printable(str(root))} needs at least two class folders, found {found}"
+        return f"{printable(str(root))} needs at least two class folders, found {found}{_unlabeled(root, listing)}"
     return None
+
+
+def _unlabeled(root: Path, listing: FolderListing) -> str:
+    """What to do with images that no folder names, or all of which are in one."""
+    loose = sum(reason == OUTSIDE for reason in listing.unread.values())
+    images = loose + sum(
+        len(found.paths) for part in listing.classes.values() for found in part.values()
+    )
+    if not images:
+        return ""
+    beside = f", and {counted(loose, 'image')} outside of class folders" if loose else ""
+    return (
+        f"{beside}; images without labels cannot be evaluated or trained on, and are classified with:"
+        f" inception-tf predict RUN {printable(str(root))}"
+    )
 
 
 def _other_forms(names: Sequence[str], known: Mapping[str, int]) -> str:
