@@ -69,6 +69,7 @@ def test_classes_are_weighted_by_name():
         ({"dgo": 2.0}, "did you mean 'dog'?"),
         ({"dog": -1.0}, "training.class_weights of 'dog' must be at least 0, got -1.0"),
         ({"dog": float("nan")}, "must be at least 0, got nan"),
+        (dict.fromkeys(LABELS, 0), "0 of all classes, so that no weight would change"),
         ({"dog": "two"}, "must be at least 0, got 'two'"),
         ("balance", "did you mean 'balanced'?"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 
 from inception_tf.config import TrainingConfig
 from inception_tf.data.sources.splits import Split
-from inception_tf.errors import unknown
+from inception_tf.errors import UserError, unknown
 from inception_tf.ranges import AT_LEAST_0
 
 __all__ = ["BALANCED", "ClassWeighted", "PositiveWeighted", "class_weights", "make_loss"]
@@ -159,12 +159,17 @@ def class_weights(
                 raise unknown("class of training.class_weights", str(name), labels)
             AT_LEAST_0.check(f"training.class_weights of '{name}'", weight)
         chosen = {str(name): weight for name, weight in chosen.items()}  # YAML reads 3 as a number
-        return tuple(float(chosen.get(label, 1.0)) for label in labels)
+        weights = tuple(float(chosen.get(label, 1.0)) for label in labels)
+        if not any(weights):
+            raise UserError(
+                "training.class_weights are 0 of all classes, so that no weight would change"
+            )
+        return weights
     if chosen != BALANCED:
         raise unknown("training.class_weights", chosen, [BALANCED])
     counts = split.class_counts(len(labels))
     if split.targets is not None:
-        weights = (len(split) - counts) / np.maximum(counts, 1)
-        return tuple(np.where(counts, weights, 1.0).tolist())
-    weights = len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))
-    return tuple(np.where(counts, weights, 0.0).tolist())
+        balanced = (len(split) - counts) / np.maximum(counts, 1)
+        return tuple(np.where(counts, balanced, 1.0).tolist())
+    balanced = len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    return tuple(np.where(counts, balanced, 0.0).tolist())

@@ -21,8 +21,11 @@ from inception_tf.host.hardware import resolve_precision
 from inception_tf.models import switches, variant
 from inception_tf.training.losses import class_weights
 from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.phases import phases_of
 
 __all__ = ["TrainingPlan", "make_plan"]
+
+DECAYING = "adamw"  # the optimizer with a weight decay of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,15 +120,18 @@ def make_plan(config: Config) -> TrainingPlan:
     _check_switches(config)
     network = variant(config.model.name, **config.model.switches)
     _check_recalibration(config)
+    _check_weight_decay(config)
     source = open_source(data.name, **data.reading())
     train, validation = (cache_decoded(source.split(part), data.cache) for part in ("train", None))
     size = config.model.size or network.size
+    steps = steps_per_epoch(train, data.batch_size)
+    _check_accumulation(config, steps)
     return TrainingPlan(
         config,
         network,
         classes=len(source.labels),
         size=size,
-        steps=steps_per_epoch(train, data.batch_size),
+        steps=steps,
         precision=resolve_precision(config.training.precision),
         class_weights=class_weights(config.training.class_weights, train, source.labels),
         source=source,
@@ -157,4 +163,24 @@ def _check_recalibration(config: Config) -> None:
     ):
         raise UserError(
             f"training.recalibrate_batch_norm: {config.model.name} has no batch normalization; set it to 0"
+        )
+
+
+def _check_weight_decay(config: Config) -> None:
+    """Not in `Config`, so that a run which ignored it still loads."""
+    optimizer = config.optimizer
+    if optimizer.weight_decay and optimizer.name != DECAYING:
+        raise UserError(
+            f"optimizer.weight_decay {optimizer.weight_decay} is of {DECAYING}, and {optimizer.name} does not use it; take"
+            f" optimizer.name={DECAYING}, or model.weight_decay, which is slim's L2, for any optimizer"
+        )
+
+
+def _check_accumulation(config: Config, steps: int) -> None:
+    count = config.optimizer.accumulation_steps
+    shortest = min(phase.epochs * steps for phase in phases_of(config))
+    if count > shortest:
+        raise UserError(
+            f"optimizer.accumulation_steps {count} is more than the {shortest} steps that there are with one optimizer, so"
+            f" that no weight would change; take at most {shortest}"
         )
