@@ -352,3 +352,16 @@ def test_the_origin_is_found_again_from_any_folder(tmp_path, monkeypatch):
     for path in (origin.path, origin.weights, origin.labels):
         assert Path(path).is_absolute()
         assert Path(path).is_file()
+
+
+def test_a_folded_network_that_gives_something_else_is_not_exported(tmp_path, monkeypatch):
+    def folded_wrong(network, precision="float32"):
+        copy = keras.models.clone_model(network)
+        copy.set_weights([array * 1.001 for array in network.get_weights()])
+        return copy
+
+    monkeypatch.setattr(exporter, "optimize_for_inference", folded_wrong)
+    with pytest.raises(UserError, match="with batch normalization folded differs by .*: --no-fold"):
+        export(tiny(), LABELS, tmp_path / "demo", Preprocessing(SIZE))
+    assert not (tmp_path / "demo").exists()
+    assert export(tiny(), LABELS, tmp_path / "demo", Preprocessing(SIZE), fold=False).is_dir()

@@ -391,3 +391,35 @@ def test_what_cannot_be_optimized_is_refused_in_a_sentence(kind):
     for function in (optimize_for_inference, fold_batch_norm):
         with pytest.raises(inception_tf.UserError, match=sentence):
             function(model)
+
+
+def test_depthwise_and_transposed_convolutions_take_up_normalizations():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 4))
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same")(image)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2DTranspose(5, 3, strides=2, use_bias=False)(keras.layers.ReLU()(x))
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(6, 3, groups=1, activation="relu")(x)
+    model = trained(keras.Model(image, keras.layers.GlobalAveragePooling2D()(x)))
+    optimized = optimize_for_inference(model)
+    assert not norms(optimized)
+    pixels = np.random.default_rng(1).normal(size=(2, 8, 8, 4)).astype("float32")
+    np.testing.assert_allclose(optimized(pixels), model(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_a_normalization_behind_zeros_or_before_a_convolution_is_kept():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3)(image)
+    x = keras.layers.ZeroPadding2D()(x)  # zeros that the normalization would move
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.ReLU()(x)
+    x = keras.layers.Conv2D(4, 3, padding="same")(x)
+    x = keras.layers.MaxPooling2D()(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Conv2D(2, 3, padding="same")(x)
+    model = trained(keras.Model(image, keras.layers.Flatten()(x)))
+    optimized = optimize_for_inference(model)
+    assert norms(optimized) == norms(model)
+    np.testing.assert_allclose(optimized(images(8)), model(images(8)), rtol=1e-4, atol=1e-5)

@@ -48,7 +48,7 @@ def served_network(model: keras.Model, size: int) -> keras.Model:
         raise UserError(
             f"'{model.name}' takes images of {takes}, not {wanted}; export it with the size that it takes"
         )
-    return keras.Model(model.inputs, output, name=model.name)
+    return keras.Model(model.inputs[0], output, name=model.name)
 
 
 def with_features(network: keras.Model) -> keras.Model:
@@ -64,7 +64,7 @@ def with_features(network: keras.Model) -> keras.Model:
         UserError: The network has no such vector.
     """
     outputs = {"probabilities": network.output, "features": feature_model(network).output}
-    return keras.Model(network.inputs, outputs, name=network.name)
+    return keras.Model(network.inputs[0], outputs, name=network.name)
 
 
 def check_same(before: keras.Model, after: keras.Model, preprocessing: Preprocessing) -> None:
