@@ -62,6 +62,9 @@ def bn_mnist(out, data_dir, **chosen):
     \b
     inception-tf experiment bn-mnist --out runs/bn-mnist
     """
+    from inception_tf.host.backend import needs_tensorflow_backend
+
+    needs_tensorflow_backend("an experiment")
     from inception_tf.experiments.sigmoids import MnistSettings
 
     setting = MnistSettings(**chosen)
@@ -160,6 +163,9 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     \b
     inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
+    from inception_tf.host.backend import needs_tensorflow_backend
+
+    needs_tensorflow_backend("an experiment")
     from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.experiments.bn_variants import (
         FULL,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from inception_tf.classifiers import Classifier
 from inception_tf.data import pipeline
@@ -20,6 +19,7 @@ from inception_tf.errors import UserError, missing_package, unknown
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.inference.ends import classifier_input
 from inception_tf.inference.flatten import flatten
+from inception_tf.inference.forward import compiled_forward
 from inception_tf.nn.network import GLOBAL_POOL, LOGITS, endpoints, is_network
 
 __all__ = ["FORMS", "Features", "extract_features", "feature_model"]
@@ -127,13 +127,14 @@ def extract_features(
         UserError: No such endpoint, or none of the images can be read.
     """
     network = feature_model(classifier.model, endpoint)
-    forward = tf.function(lambda images: network(images, training=False), autograph=False)
+    forward = compiled_forward(network)
     split = Split(np.array(paths, str), np.zeros(len(paths), np.int64))
     bad = BadImages(split, 1.0)
     steps = evaluation_steps(classifier.preprocessing)
     rows, indices = [], []
     for pixels, index in pipeline.evaluation_batches(split, steps, batch_size=batch_size, bad=bad):
-        rows.append(forward(pixels[:, :, ::-1] if mirrored else pixels).numpy().astype(np.float32))
+        images = pixels.numpy()
+        rows.append(forward(images[:, :, ::-1] if mirrored else images).astype(np.float32))
         indices.append(index.numpy())
         on_images(len(index))
     if not rows:

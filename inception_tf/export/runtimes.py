@@ -29,6 +29,7 @@ from inception_tf.export.runtime_folder import (
     write_description,
 )
 from inception_tf.export.served_network import check_labels, is_untrained, served_network
+from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.host.environment import environment
 from inception_tf.inference import runtimes
 from inception_tf.inference.optimize import in_precision
@@ -120,6 +121,7 @@ def export_runtime(
         UserError: int8 loses more than `max_drop`, float32 differs by more than `TOLERANCE`, a package is missing, or
             the version exists; nothing is left behind then.
     """
+    needs_tensorflow_backend("export")
     to, server = Path(to), _server(format)
     if format == server_files.TRITON:
         format = server_files.triton_runtime(int8)

@@ -33,6 +33,7 @@ from inception_tf.export.served_network import (
     with_features,
 )
 from inception_tf.export.signatures import ServingModule, contract_of
+from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
 from inception_tf.nn.network import gives_several_classes
@@ -101,6 +102,7 @@ def export(
         model = inception_tf.create_model("inception_v1", classes=2)
         export(model, ["cat", "dog"], "saved_models/pets", Preprocessing(size=224))
     """
+    needs_tensorflow_backend("export")
     warmup.import_prediction_log()
     labels, to = tuple(labels), Path(to)
     network = served_network(model, preprocessing.size)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from inception_tf.errors import UserError, unknown
+from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.nn.network import LOGITS, endpoints
 
 __all__ = ["choose_endpoint", "grad_cam", "last_feature_map"]
@@ -41,10 +42,7 @@ def choose_endpoint(model: keras.Model, endpoint: str | None = None) -> str:
         UserError: There is no such endpoint, it has no height and width, the network has no classifier, or Keras
             does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"Grad-CAM needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}"
-        )
+    needs_tensorflow_backend("Grad-CAM")
     ends = endpoints(model)
     if LOGITS not in ends:
         raise UserError(f"'{model.name}' has no classifier, and so no class to explain")

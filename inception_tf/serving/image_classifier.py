@@ -17,6 +17,7 @@ from inception_tf.classifiers import Classifier, open_classifier, open_run
 from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
+from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
 from inception_tf.nn.network import gives_several_classes
 from inception_tf.run_folder import Run
@@ -185,6 +186,7 @@ def function_of(found: Classifier, labels: Sequence[str] | None = None) -> Predi
     Raises:
         UserError: The number of labels is not K.
     """
+    needs_tensorflow_backend("predicting with a network that is not exported")
     names = tuple(labels or found.labels or map(str, range(found.classes)))
     if len(names) != found.classes:
         raise UserError(

@@ -21,6 +21,7 @@ from inception_tf.host.progress import progress_bar
 from inception_tf.run_folder import Run
 from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
+from inception_tf.training.determinism import seed_step
 from inception_tf.training.jax_state import attached
 from inception_tf.training.judged import MAP
 from inception_tf.training.pictures import first_and_rest
@@ -171,6 +172,9 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch_start, self.carried = self.progress.step, self.progress.metrics
+
+    def on_train_batch_begin(self, batch, logs=None):
+        seed_step(self.training.seed, self.epoch_start + batch)
 
     def on_train_batch_end(self, batch, logs=None):
         if self.carried:

@@ -29,7 +29,14 @@ from inception_tf.training.phases import (
 from inception_tf.training.pretrained import load_pretrained
 from inception_tf.training.trained_model import TrainedModel
 
-__all__ = ["BACKENDS", "check_backend", "compile_for", "compiled_model", "metrics_of"]
+__all__ = [
+    "BACKENDS",
+    "check_backend",
+    "compile_for",
+    "compiled_model",
+    "metrics_of",
+    "model_class",
+]
 
 BACKENDS = ("tensorflow", "jax", "torch")  # of Keras, that compute gradients
 
@@ -77,7 +84,7 @@ def compiled_model(plan: ModelPlan, *, pretrained: bool = True) -> keras.Model:
     # Losses from logits, not from probabilities: exact where a softmax would round to zero.
     outputs = {"predictions": ends[LOGITS]}
     outputs |= {auxiliary.output: ends[auxiliary.name] for auxiliary in plan.auxiliaries()}
-    model = _model_class()(network.input, outputs, name=network.name)
+    model = model_class()(network.input, outputs, name=network.name)
     compile_for(model, plan, phases_of(plan.config)[0])
     return model
 
@@ -86,7 +93,7 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
     """Compiles a model for one phase of its training, with a new optimizer.
 
     Args:
-        model: from `compiled_model`.
+        model: from `compiled_model`, or of `model_class`.
         plan: the resolved configuration.
         phase: which layers are trained, and for how many epochs.
     """
@@ -106,8 +113,8 @@ def compile_for(model: keras.Model, plan: ModelPlan, phase: Phase) -> None:
         loss_weights=weights,
         metrics={"predictions": metrics_of(plan)},
         steps_per_execution=training.steps_per_execution,
-        jit_compile=keras.backend.backend()
-        == "jax",  # its only compiler; TensorFlow's graph is faster without
+        # JAX has no other way to be fast; TensorFlow's graph is faster without.
+        jit_compile=keras.backend.backend() == "jax",
     )
     _build_optimizer(model)
     if keras.backend.backend() == "tensorflow":
@@ -138,6 +145,10 @@ def check_backend(config: Config) -> None:
         raise UserError(
             f"KERAS_BACKEND is {backend}, which computes no gradients; networks are trained on {', '.join(BACKENDS)}"
         )
+    if config.data.service is not None and backend != "tensorflow":
+        raise UserError(
+            f"data.service needs Keras on TensorFlow, and KERAS_BACKEND is {backend}; use --set data.service=null"
+        )
     if backend == "torch" and training.steps_per_execution > 1:
         raise UserError(
             f"training.steps_per_execution {training.steps_per_execution} needs Keras on TensorFlow or JAX, and"
@@ -159,11 +170,17 @@ def metrics_of(plan: ModelPlan, *, from_logits: bool = True) -> list[keras.metri
         return [MeanAveragePrecision(plan.classes, from_logits=from_logits, name=MAP)]
     return [
         keras.metrics.CategoricalAccuracy(name="top1"),
-        keras.metrics.TopKCategoricalAccuracy(k=5, name="top5"),
+        # torch takes no k above the number of classes, for which the result is the same.
+        keras.metrics.TopKCategoricalAccuracy(k=min(5, plan.classes), name="top5"),
     ]
 
 
-def _model_class() -> type[keras.Model]:
+def model_class() -> type[TrainedModel]:
+    """The model that is trained on the backend that Keras has.
+
+    Returns:
+        A class with Keras' functional constructor, `(inputs, outputs)`; its outputs are a dict of logits.
+    """
     # Each imports its backend.
     backend = keras.backend.backend()
     if backend == "tensorflow":

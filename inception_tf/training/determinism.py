@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Deterministic operations of Keras' backend, for one run and not for what the process does afterwards."""
+"""Deterministic operations of Keras' backend for one run, and random numbers that a resumed run draws again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import os
 from collections.abc import Iterator
 
 import keras
-import tensorflow as tf
+import numpy as np
 
 from inception_tf.errors import UserError
 from inception_tf.host.hardware import sees_gpu
 from inception_tf.host.tensorflow_internals import TENSORFLOW
 
-__all__ = ["op_determinism"]
+__all__ = ["op_determinism", "seed_step"]
 
 
 # XLA reads it when JAX starts.
@@ -50,6 +50,22 @@ def op_determinism(wanted: bool) -> Iterator[None]:
             yield
 
 
+def seed_step(seed: int, step: int) -> None:
+    """Makes the random numbers of a step depend on nothing but the seed and the step.
+
+    Keras' dropout on torch draws from torch's generator of the process, and not from the layer's seed, which a
+    checkpoint holds.  Other backends are left alone.
+
+    Args:
+        seed: of the run.
+        step: counted from 0.
+    """
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(int(np.random.SeedSequence((seed, step)).generate_state(1)[0]))
+
+
 @contextlib.contextmanager
 def _torch() -> Iterator[None]:
     import torch
@@ -67,6 +83,8 @@ def _tensorflow() -> Iterator[None]:
     if TENSORFLOW.get("is_op_determinism_enabled")():
         yield
         return
+    import tensorflow as tf
+
     disable = TENSORFLOW.get("disable_op_determinism")
     tf.config.experimental.enable_op_determinism()
     try:

@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
+import keras
+
 from inception_tf.config import Config
 from inception_tf.data.fingerprint import changed_since, fingerprint_split
 from inception_tf.errors import UserError
@@ -59,7 +61,7 @@ def make_fingerprint(run: Run, plan: TrainingPlan) -> dict:
 
     Returns:
         `run`: the run's id; `settings`: as `config.yaml` has them; `precision`: what
-        `auto` was resolved to; `data`: of `train` and `validation`, each as
+        `auto` was resolved to; `backend`: of Keras; `data`: of `train` and `validation`, each as
         `data.fingerprint.SplitFingerprint` has it; `seconds`: when it was made, since 1970.
 
     Raises:
@@ -71,6 +73,7 @@ def make_fingerprint(run: Run, plan: TrainingPlan) -> dict:
         "run": run.identity() or uuid.uuid4().hex,
         "settings": plan.config.as_dict(),
         "precision": plan.precision.policy,
+        "backend": keras.backend.backend(),
         "data": {
             name: dataclasses.asdict(fingerprint_split(split)) for name, split in splits.items()
         },
@@ -106,6 +109,14 @@ def check_fingerprint(
         raise UserError(
             f"checkpoint {checkpoint} is of the run {stored['run']}, and {run.config_file} is of"
             f" {run.identity() or 'a run without an id'}; put back what belongs to this run, or {NEW_RUN}"
+        )
+    # Version 0.1.0 trained on TensorFlow alone.
+    backend, present = stored.get("backend", "tensorflow"), now["backend"]
+    if backend != present:
+        raise UserError(
+            f"checkpoint {checkpoint} was trained with KERAS_BACKEND={backend}, and this is {present}, whose random"
+            f" numbers and rounding are others: it would be no longer one run; set KERAS_BACKEND={backend}, or {NEW_RUN},"
+            " which may start with --weights from a finished run's model.keras"
         )
     before = Config.parse(stored["settings"], f"checkpoint {checkpoint}")
     changed = changed_setting(before, plan.config)

@@ -64,7 +64,7 @@ class MovingAverage(keras.optimizers.Optimizer):
         averaged = [*variables, *(self.others() if self.others else ())]
         super().build(averaged)
         self.averages = [
-            # A copy: torch would go on in the variable's memory, and JAX gives each array away once.
+            # A copy: torch would share the memory of the variable, and JAX gives each array away once.
             self.add_variable_from_reference(
                 v, "average", lambda *_, v=v, **__: keras.ops.copy(v.value)
             )

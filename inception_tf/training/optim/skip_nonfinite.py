@@ -208,7 +208,7 @@ class FiniteSteps(LossScaleOptimizer):
         """What the branches below do to the counters and the scale, without a branch."""
         bad = 1 - keras.ops.cast(finite, "int32")
         unexplained = bad * keras.ops.cast(self.dynamic_scale <= 1.0, "int32")
-        self.bad_steps.assign((1 - bad) * self.bad_steps + unexplained)
+        self.bad_steps.assign(bad * (self.bad_steps + unexplained))
         self.skipped.assign_add(bad)
         if not self.scaled:
             return

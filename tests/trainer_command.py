@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python trainer_command.py RUN [KILLED_AT]`: trains a short network on the digits, or resumes it; SIGKILL at that step.
+
+A checkpoint is saved after every step.  `python trainer_command.py COMMAND ...` runs a command with that network.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import keras
+from short_networks import shorten
+
+from inception_tf import cli, models
+from inception_tf.training import train as training
+from inception_tf.training.recipes import read_recipe
+
+SETTINGS = ("model.name=inception_v1", "model.size=32", "model.width_multiplier=0.1")
+SETTINGS += ("model.dropout=0.3", "training.epochs=2", "training.precision=float32")
+SETTINGS += ("optimizer.ema=0.999", "training.warm_up_statistics=true", "data.batch_size=64")
+
+
+class Killed(keras.callbacks.Callback):
+    """SIGKILL at the start of a step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if batch == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def short_network() -> None:
+    models.NETWORKS["inception_v1"] = shorten(models.NETWORKS["inception_v1"])
+    make = models._VARIANTS["inception_v1"]
+    models._VARIANTS["inception_v1"] = lambda **switches: shorten(make(**switches))
+
+
+def main(folder: Path, killed_at: int | None = None) -> None:
+    training.Recorder = partial(training.Recorder, save_every=0.0)
+    config = read_recipe("digits").override(list(SETTINGS))
+    callbacks = [] if killed_at is None else [Killed(killed_at)]
+    training.train(config, folder, resumed=(folder / "config.yaml").exists(), callbacks=callbacks)
+
+
+if __name__ == "__main__":
+    short_network()
+    if sys.argv[1] in cli.COMMANDS:
+        sys.exit(cli.main(sys.argv[1:]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training on whichever backend Keras has: `python trainer_program.py FOLDER` writes what test_trainer_backends.py compares.
+
+Everything here needs Keras, its backend and this package alone: no TensorFlow, where that is not the backend.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+import ramps
+
+from inception_tf.errors import UserError
+from inception_tf.host.backend import needs_tensorflow_backend
+from inception_tf.host.hardware import Precision
+from inception_tf.models import variant
+from inception_tf.nn.batch_norm import BatchNormalization
+from inception_tf.nn.keras_internals import JAX_ALONE, require
+from inception_tf.training import checkpoint
+from inception_tf.training.compile import check_backend, compile_for, model_class
+from inception_tf.training.determinism import seed_step
+from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.optim.skip_nonfinite import NotFiniteError, StopOnNonFinite
+from inception_tf.training.phases import phases_of
+from inception_tf.training.recipes import read_recipe
+
+CLASSES, SIZE, BATCH, STEPS = 4, 16, 8, 20
+LEARNING_RATE = 0.5
+MAX_BAD_STEPS = 3
+PLAIN = ("optimizer.name=sgd", "optimizer.momentum=0", "optimizer.schedule=constant")
+PLAIN += ("optimizer.warmup_epochs=0", "optimizer.ema=null", "training.warm_up_statistics=false")
+PLAIN += (f"optimizer.learning_rate={LEARNING_RATE}", "training.label_smoothing=0")
+# Slim's optimizer with all that this package adds to it.
+RECIPE = ("optimizer.name=rmsprop", "optimizer.learning_rate=0.05", "optimizer.ema=0.9999")
+RECIPE += ("optimizer.schedule=exponential", "optimizer.warmup_epochs=0.1")
+RECIPE += ("optimizer.clip_norm=1", "training.warm_up_statistics=true")
+RECIPE += ("training.label_smoothing=0.1", f"training.max_bad_steps={MAX_BAD_STEPS}")
+ACCUMULATED = (*RECIPE, "optimizer.accumulation_steps=2")
+
+
+def compiled(settings=PLAIN, precision="float32", activation="tanh", dropout=0.0, moved=0.0):
+    """A small network of this package's layers, with weights by rule, as `train` compiles it."""
+    config = read_recipe("default").override(list(settings))
+    policy = Precision(precision, "as asked for")
+    plan = ModelPlan(config, variant("inception_v1"), CLASSES, SIZE, 100, policy)
+    keras.utils.set_random_seed(0)
+    layers, dtype = keras.layers, {"dtype": precision}
+    x = image = keras.Input((SIZE, SIZE, 3))
+    for number, width in enumerate((8, 12)):
+        name = f"conv{number}"
+        x = layers.Conv2D(width, 3, 2, "same", use_bias=False, name=name, **dtype)(x)
+        x = BatchNormalization(scale=False, momentum=0.9, name=f"norm{number}", **dtype)(x)
+        x = layers.Activation(activation, **dtype)(x)
+    x = layers.GlobalAveragePooling2D(**dtype)(x)
+    x = layers.Dropout(dropout, name="dropout", **dtype)(x)
+    model = model_class()(image, {"predictions": layers.Dense(CLASSES, name="Logits")(x)})
+    ramps.fill(model)
+    for variable in model.trainable_variables:
+        shift = ramps.uniform(f"moved {variable.path}", tuple(variable.shape))
+        variable.assign(np.array(keras.ops.convert_to_numpy(variable)) * (1 + moved * shift))
+    compile_for(model, plan, phases_of(config)[0])
+    return model
+
+
+def batch(number, count=BATCH):
+    """Images whose brightness differs from one to the next, and their classes."""
+    x = ramps.uniform(f"x {number}", (count, SIZE, SIZE, 3))
+    x = x + np.linspace(-1, 1, count, dtype="float32")[:, None, None, None]
+    classes = (np.arange(count) * 7 + number) % CLASSES
+    return x, {"predictions": np.eye(CLASSES, dtype="float32")[classes]}
+
+
+def values(model):
+    """All that changes, by name; but not the counters of skipped steps, and the scale of the loss."""
+    counters = {"bad_steps", "skipped", "dynamic_scale", "step_counter"}
+    named = [*((v.path, v) for v in model.variables)]
+    named += [(f"optimizer/{n}-{v.name}", v) for n, v in enumerate(model.optimizer.variables)]
+    return {
+        name: np.array(keras.ops.convert_to_numpy(v))
+        for name, v in named
+        if v.name not in counters and "seed" not in name
+    }
+
+
+def step(model, number, spoiled=None):
+    seed_step(0, number)
+    x, y = batch(number)
+    if spoiled is not None:
+        x[1, 0, 1, 2] = spoiled
+    return model.train_on_batch(x, y, return_dict=True)["loss"]
+
+
+def snapshot(model):
+    """Everything, to be put back: compiling another model takes longer than all its steps."""
+    variables = (*model.variables, *model.optimizer.variables)
+    return [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
+
+
+def put_back(saved):
+    for variable, value in saved:
+        variable.assign(value)
+
+
+def trained(model, steps=STEPS):
+    """The losses of the steps, and the variables after them."""
+    losses = [float(step(model, number)) for number in range(steps)]
+    return {"losses": np.array(losses), **values(model)}
+
+
+def smooth(model=None):
+    """20 steps of SGD, and the gradients of the first."""
+    model = model or compiled()
+    before = values(model)
+    first = step(model, 0)
+    after = values(model)
+    gradients = {
+        f"gradient {v.path}": (before[v.path] - after[v.path]) / LEARNING_RATE
+        for v in model.trainable_variables
+    }
+    losses = [first, *(step(model, number) for number in range(1, STEPS))]
+    return {"losses": np.array(losses, "float64"), **gradients, **values(model)}
+
+
+def recipe(moved=0.0, settings=RECIPE, steps=STEPS):
+    return trained(compiled(settings, activation="relu", moved=moved), steps)
+
+
+def skipped(model):
+    """NaN and infinity in a batch: names of what changed, counts, and what differs from a run without these batches."""
+    start = snapshot(model)
+    for number in (0, 1):
+        step(model, number)
+    before = values(model)
+    for number, spoiled in ((2, np.nan), (3, np.inf)):
+        step(model, number, spoiled)
+    touched = [n for n, value in values(model).items() if not np.array_equal(value, before[n])]
+    counts = [int(model.optimizer.skipped.numpy()), int(model.optimizer.bad_steps.numpy())]
+    scale = float(model.optimizer.dynamic_scale.numpy())
+    step(model, 4)
+    found = values(model)
+    put_back(start)
+    for number in (0, 1):
+        step(model, number)
+    # A scale that has fallen may change the last bit of a gradient in float16.
+    model.optimizer.dynamic_scale.assign(scale)
+    step(model, 4)
+    theirs = values(model)
+    put_back(start)
+    return {
+        "touched": touched,
+        "counts": counts,
+        "scale": scale,
+        "other": [n for n, value in found.items() if not np.array_equal(value, theirs[n])],
+        "moved": any(not np.array_equal(value, before[n]) for n, value in found.items()),
+        "finite": all(bool(np.all(np.isfinite(value))) for value in found.values()),
+    }
+
+
+class Batches(keras.utils.PyDataset):
+    """12 batches, of which those in `bad` hold NaN."""
+
+    def __init__(self, bad=()):
+        super().__init__()
+        self.bad = bad
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, number):
+        x, y = batch(number % 3)
+        return (x * np.nan if number in self.bad else x), y
+
+
+def fitted(model):
+    """`fit` on a PyDataset, then with bad batches in a row, then on arrays with validation."""
+    start = snapshot(model)
+    history = model.fit(Batches(), epochs=3, shuffle=False, verbose=0).history["loss"]
+    put_back(start)
+    stop, ended = StopOnNonFinite(MAX_BAD_STEPS, done=100), None
+    try:
+        model.fit(Batches(bad=(2, 4, 5, 6)), callbacks=[stop], shuffle=False, verbose=0)
+    except NotFiniteError as error:
+        ended = [error.step, str(error)]
+    steps = int(model.optimizer.iterations.numpy())
+    put_back(start)
+    x, y = batch(0)
+    more = model.fit(x, y, batch_size=BATCH, validation_data=(x, y), verbose=0).history
+    return {
+        "history": history,
+        "keys": sorted(more),
+        "ended": ended,
+        "steps": steps,
+        "tensorflow": "tensorflow" in sys.modules,
+    }
+
+
+def resumed(folder):
+    """Names of what differs between 7 steps, and a checkpoint after 3 steps with 4 steps of another model."""
+    one, two = (compiled(ACCUMULATED, dropout=0.3) for _ in range(2))
+    for number in range(3):
+        step(one, number)
+    saved = checkpoint.save(folder, one, checkpoint.Progress(step=3))
+    for number in range(3, 7):
+        step(one, number)
+    found = checkpoint.restore(saved, two)
+    for number in range(found.step, 7):
+        step(two, number)
+    theirs = values(one)
+    return [n for n, value in values(two).items() if not np.array_equal(value, theirs[n])]
+
+
+def parallel(alone):
+    """The same 20 steps on all of JAX's devices together: their number, and the furthest distance of a variable."""
+    devices = keras.distribution.list_devices()
+    with keras.distribution.DataParallel(devices=devices).scope():
+        together = after_fit(compiled())
+    theirs = after_fit(alone)
+    distances = {n: float(np.abs(value - theirs[n]).max()) for n, value in together.items()}
+    return {"devices": len(devices), "distances": distances}
+
+
+def after_fit(model):
+    data = [batch(number) for number in range(STEPS)]
+    x = np.concatenate([images for images, _ in data])
+    y = {"predictions": np.concatenate([labels["predictions"] for _, labels in data])}
+    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    return values(model)
+
+
+def refused():
+    """The sentences about what this backend cannot do."""
+    sentences = []
+    wanted = ("data.service=grpc://host:5000", "training.steps_per_execution=2")
+    calls = [partial(check_backend, read_recipe("default").override([key])) for key in wanted]
+    for call in (*calls, partial(needs_tensorflow_backend, "export")):
+        try:
+            call()
+        except UserError as error:
+            sentences.append(str(error))
+    return sentences
+
+
+def main(folder: Path) -> None:
+    plain, slim = compiled(), compiled(RECIPE, activation="relu")
+    starts = snapshot(plain), snapshot(slim)
+    arrays = {"smooth": smooth(plain), "recipe": trained(slim)}
+    if keras.backend.backend() == "torch":  # JAX compiles it in seconds
+        arrays["accumulated"] = recipe(settings=ACCUMULATED, steps=6)
+    for start in starts:
+        put_back(start)
+    facts = {
+        "backend": keras.backend.backend(),
+        "skipped": {
+            "float32": skipped(slim),
+            "mixed_float16": skipped(compiled(RECIPE, "mixed_float16")),
+        },
+        "fitted": fitted(slim),
+        "refused": refused(),
+        "resumed": resumed(folder / "checkpoints"),
+    }
+    if keras.backend.backend() == "jax":
+        require(*JAX_ALONE)
+        facts["parallel"] = parallel(plain)
+    named = {f"{part}|{n}": value for part, found in arrays.items() for n, value in found.items()}
+    np.savez(folder / "arrays.npz", **named)
+    (folder / "facts.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
