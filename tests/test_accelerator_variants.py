@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from inception_tf.data.augmentation import color
-from inception_tf.data.decoding.images import CentralCrop, Resize, ToUnit, apply_steps
+from inception_tf.data.decoding.transforms import CentralCrop, Resize, ToUnit, apply_steps
 
 SOURCE, SIZE = 32, 64
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.evaluation.crops import GoogLeNetCrops, TenCrops, crop_steps
 
@@ -74,15 +74,20 @@ def test_other_sizes_scale_the_papers_numbers():
 @pytest.mark.parametrize("crops", [10, 144])
 def test_small_and_narrow_images_are_enlarged(shape, crops):
     steps = crop_steps(Preprocessing(32), crops)
-    assert images.apply_steps(steps, tf.zeros((*shape, 3), tf.uint8)).shape == (crops, 32, 32, 3)
+    assert transforms.apply_steps(steps, tf.zeros((*shape, 3), tf.uint8)).shape == (
+        crops,
+        32,
+        32,
+        3,
+    )
 
 
 def test_crops_are_scaled_as_the_weights_want_them():
     gray = tf.fill((64, 64, 3), tf.constant(10, tf.uint8))
-    seen = images.apply_steps(crop_steps(Preprocessing(32, scale="caffe"), 10), gray)
+    seen = transforms.apply_steps(crop_steps(Preprocessing(32, scale="caffe"), 10), gray)
     np.testing.assert_allclose(seen[3, 0, 0], [10 - 104, 10 - 117, 10 - 123], atol=1e-3)
 
 
 def test_one_crop_is_the_centre_as_the_view_cuts_it():
     preprocessing = Preprocessing(32, 0.5)
-    assert crop_steps(preprocessing, 1) == images.evaluation_steps(preprocessing)
+    assert crop_steps(preprocessing, 1) == transforms.evaluation_steps(preprocessing)

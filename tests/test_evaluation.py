@@ -89,7 +89,7 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
 @pytest.mark.parametrize("crops", [10, 144])
 @pytest.mark.parametrize("batch_size", [1, 7, 32, 300])
 def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_size):
-    from inception_tf.data.decoding import images
+    from inception_tf.data.decoding import transforms
     from inception_tf.evaluation.crops import crop_steps
 
     rng = np.random.default_rng(0)
@@ -97,7 +97,8 @@ def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batc
     member = _member(3.0)
     found = predict_split(member, split, crops=crops, batch_size=batch_size).probabilities
     views = [
-        images.apply_steps(crop_steps(member.preprocessing, crops), image) for image in split.images
+        transforms.apply_steps(crop_steps(member.preprocessing, crops), image)
+        for image in split.images
     ]
     expected = [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
     np.testing.assert_allclose(found, expected, rtol=1e-5)

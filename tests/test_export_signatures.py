@@ -16,6 +16,7 @@ from odd_images import odd_images
 
 from inception_tf import create_model
 from inception_tf.data.decoding import images as pixels
+from inception_tf.data.decoding import transforms
 from inception_tf.data.decoding.images import DAMAGED
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import sample_requests, signatures
@@ -103,8 +104,8 @@ def test_an_export_passes_every_check(network, folder):
 
 
 def test_images_of_every_kind_give_the_networks_own_probabilities(network, served, good):
-    steps = pixels.evaluation_steps(Preprocessing(SIZE, CROP))
-    batch = tf.stack([pixels.apply_steps(steps, pixels.decode(data)) for data in good])
+    steps = transforms.evaluation_steps(Preprocessing(SIZE, CROP))
+    batch = tf.stack([transforms.apply_steps(steps, pixels.decode(data)) for data in good])
     answer = ask(served, "serving_default", good)
     np.testing.assert_allclose(answer["probabilities"], network(batch, training=False), atol=1e-6)
     assert answer["status"].tolist() == [b"ok"] * len(good)

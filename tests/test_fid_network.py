@@ -16,7 +16,7 @@ from graph_2015 import graph_2015
 from torch_file import state_of, write
 
 import inception_tf
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.models import find_network, variant
 from inception_tf.weights.convert import convert, read_foreign_weights
@@ -183,7 +183,9 @@ def test_features_are_those_of_torch_fidelity(tmp_path):
         shapes[names[weight.path]] = tuple(weight.shape[axis] for axis in order)
     done = convert("inception_v3", "timm", saved(tmp_path, state_dict(shapes)))
     photograph = photographs(Path(sklearn.__file__).parent / "datasets/images")["landscape"]
-    pixels = images.apply_steps(images.evaluation_steps(done.preprocessing), photograph)[None]
+    pixels = transforms.apply_steps(transforms.evaluation_steps(done.preprocessing), photograph)[
+        None
+    ]
     ends = inception_tf.endpoints(done.model)
     taps = {"64": "MaxPool_3a_3x3", "192": "MaxPool_5a_3x3", "768": "Mixed_6e"}
     taps |= {"2048": "Mixed_7c", "logits": "Logits"}
@@ -199,4 +201,4 @@ def test_features_are_those_of_torch_fidelity(tmp_path):
 def test_the_preprocessing_is_that_of_the_graph():
     assert Preprocessing(299, None, "fid", half_pixel_centers=False) == PREPROCESSING
     gray = np.full((20, 30, 3), 128, np.uint8)
-    assert np.all(images.apply_steps(images.evaluation_steps(PREPROCESSING), gray) == 0)
+    assert np.all(transforms.apply_steps(transforms.evaluation_steps(PREPROCESSING), gray) == 0)

@@ -14,14 +14,14 @@ import tensorflow as tf
 from odd_images import odd_images
 from PIL import Image, ImageOps
 
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.preprocessing import Preprocessing
 
 
 def test_evaluation_crops_the_centre_and_scales_to_minus_one_and_one():
     image = np.zeros((80, 80, 3), np.uint8)
     image[5:75, 5:75] = 255
-    seen = images.apply_steps(images.evaluation_steps(Preprocessing(20)), image)
+    seen = transforms.apply_steps(transforms.evaluation_steps(Preprocessing(20)), image)
     assert seen.shape == (20, 20, 3)
     np.testing.assert_allclose(seen, 1.0)
 
@@ -31,9 +31,9 @@ def test_scales_are_those_of_the_projects_that_trained_with_them():
     image = tf.constant([[[10.0, 20.0, 30.0]]])
 
     def scaled(name):
-        return images.apply_steps(images.evaluation_steps(Preprocessing(1, None, name)), image)[
-            0, 0
-        ]
+        return transforms.apply_steps(
+            transforms.evaluation_steps(Preprocessing(1, None, name)), image
+        )[0, 0]
 
     means, deviations = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(
@@ -45,7 +45,7 @@ def test_scales_are_those_of_the_projects_that_trained_with_them():
 
 def test_steps_are_readable():
     assert (
-        repr(images.evaluation_steps(Preprocessing(299)))
+        repr(transforms.evaluation_steps(Preprocessing(299)))
         == "(CentralCrop(fraction=0.875), Resize(size=299, resampling=Resampling(interpolation='bilinear',"
         " antialias=False, half_pixel_centers=True)), ToUnit())"
     )
@@ -156,7 +156,7 @@ import resource, sys
 import numpy as np, tensorflow as tf
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.open import Split
@@ -164,7 +164,7 @@ paths = np.array(sys.stdin.read().splitlines())
 split = Split(paths, np.arange(len(paths)) % 2)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 bad = BadImages(split, 1.0)
-steps = images.evaluation_steps(Preprocessing(64))
+steps = transforms.evaluation_steps(Preprocessing(64))
 shown = sum(len(index) for _, index in pipeline.evaluation_batches(split, steps, batch_size=32, bad=bad))
 assert shown + bad.count == len(paths), (shown, bad.count, len(paths))
 config = DataConfig(batch_size=32, max_bad=1.0)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
 from inception_tf.data.augmentation import distortions
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sampling import steps_per_epoch
 from inception_tf.data.sources.open import Split, open_source
@@ -184,7 +184,7 @@ def test_a_box_of_a_jpeg_is_what_decoding_all_and_cropping_gives(tmp_path, test_
 
 
 def test_evaluation_shows_every_image_once_in_order_with_the_small_last_batch():
-    steps = images.evaluation_steps(Preprocessing(8, None))
+    steps = transforms.evaluation_steps(Preprocessing(8, None))
     data = list(pipeline.evaluation_batches(_numbered(10), steps, batch_size=4))
     assert [n for batch, _ in data for n in _shown(batch)] == list(range(10))
     assert [i for _, index in data for i in index.numpy()] == list(range(10))
@@ -193,7 +193,7 @@ def test_evaluation_shows_every_image_once_in_order_with_the_small_last_batch():
 
 def test_evaluation_becomes_targets_for_keras():
     split = _numbered(6)
-    steps = images.evaluation_steps(Preprocessing(8, None))
+    steps = transforms.evaluation_steps(Preprocessing(8, None))
     batches = pipeline.with_one_hot_labels(
         pipeline.evaluation_batches(split, steps, batch_size=6), split, 2
     )
@@ -230,6 +230,6 @@ def test_what_few_images_need_does_not_delay_the_first_batch():
     assert "DecodeJpeg" in kinds
     assert not kinds & (rare | {"Transpose"})  # that of an image that EXIF turns
     evaluation = pipeline.evaluation_batches(
-        split, images.evaluation_steps(Preprocessing(8)), batch_size=4
+        split, transforms.evaluation_steps(Preprocessing(8)), batch_size=4
     )
     assert "ReadFile" not in _prepared_at_the_start(evaluation)

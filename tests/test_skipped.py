@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Split
@@ -21,7 +21,7 @@ from inception_tf.errors import UserError
 from inception_tf.host import files
 
 PLAIN = DataConfig(batch_size=4, box_area=None, flip=False, max_bad=0.5)
-STEPS = images.evaluation_steps(Preprocessing(8, None))
+STEPS = transforms.evaluation_steps(Preprocessing(8, None))
 
 
 @pytest.fixture

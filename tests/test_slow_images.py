@@ -10,7 +10,7 @@ import slow_images
 import tensorflow as tf
 
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images, work
+from inception_tf.data.decoding import images, transforms, work
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import open_source
@@ -86,7 +86,7 @@ def test_training_skips_them(tmp_path):
     split = open_source(f"folder:{tmp_path}").split("train")
     bad = BadImages(split, 1.0)
     batches = pipeline.evaluation_batches(
-        split, images.evaluation_steps(Preprocessing(32)), batch_size=2, bad=bad
+        split, transforms.evaluation_steps(Preprocessing(32)), batch_size=2, bad=bad
     )
     assert sum(len(index) for _, index in batches) == 1
     assert list(bad.reasons.values()) == [work.MANY_SCANS]

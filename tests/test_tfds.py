@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.open import open_source
 from inception_tf.errors import UserError
@@ -34,7 +34,7 @@ def test_images_and_classes_are_those_that_tfds_loads(data_dir):
     order = tfds.ReadConfig(interleave_cycle_length=1)
     theirs = tfds.load("mnist", split="test", data_dir=data_dir, read_config=order).take(100)
     ours = pipeline.evaluation_batches(
-        split, images.evaluation_steps(Preprocessing(28, None)), batch_size=100
+        split, transforms.evaluation_steps(Preprocessing(28, None)), batch_size=100
     )
     pixels, index = next(iter(ours))
     for row, (place, expected) in enumerate(zip(index.numpy(), theirs, strict=True)):

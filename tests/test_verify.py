@@ -19,6 +19,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from inception_tf import UserError, create_model
 from inception_tf.data.decoding import images as pixels
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, signatures, warmup
 from inception_tf.export.savedmodel import export
@@ -305,7 +306,7 @@ def test_logits_names_in_another_order_and_a_bad_image_that_fails_its_batch_are_
         return found | {"top_classes": found["top_classes"][:, ::-1]}
 
     def read_one(self, item, unpack):
-        return pixels.apply_steps(self._steps, pixels.decode(unpack(item))), pixels.OK
+        return transforms.apply_steps(self._steps, pixels.decode(unpack(item))), pixels.OK
 
     monkeypatch.setattr(signatures.ServingModule, "_classified", turned)
     monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)

@@ -11,7 +11,7 @@ import pytest
 import sklearn
 import tensorflow as tf
 
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.weights.registry import RELEASES
 
@@ -28,7 +28,9 @@ BY_NAME = {f"{release.network}/{release.name}": release.preprocessing for releas
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS)
 @pytest.mark.parametrize("preprocessing", dict.fromkeys(BY_NAME.values()), ids=str)
 def test_a_release_sees_the_pixels_that_its_makers_measured_it_on(preprocessing, photograph):
-    seen = images.apply_steps(images.evaluation_steps(preprocessing), PHOTOGRAPHS[photograph])
+    seen = transforms.apply_steps(
+        transforms.evaluation_steps(preprocessing), PHOTOGRAPHS[photograph]
+    )
     levels = SCALES[preprocessing.scale].deviation  # for 1 in the network's input
     for name in [name for name, one in BY_NAME.items() if one == preprocessing]:
         theirs = RECORDED[f"{name}/{photograph}"].astype(np.float32)
@@ -59,19 +61,19 @@ def test_the_center_is_that_of_the_whole_resized_image(rule, shape):
     sides = [side, side] if preprocessing.stored else [side * n / min(shape) for n in shape]
     rounding = np.floor if preprocessing.half_pixel_centers else np.rint
     sides = [int(rounding(n)) for n in sides]
-    whole = images.resize(tf.constant(image), sides, preprocessing.resampling).numpy()
+    whole = transforms.resize(tf.constant(image), sides, preprocessing.resampling).numpy()
     center = (np.floor if rule == "tf1" else np.rint)((np.array(sides) - 32) / 2).astype(int)
     top, left = center
-    seen = images.apply_steps(images.evaluation_steps(preprocessing)[:-1], image)
+    seen = transforms.apply_steps(transforms.evaluation_steps(preprocessing)[:-1], image)
     np.testing.assert_allclose(seen, whole[top : top + 32, left : left + 32], atol=0.1)
 
 
 def test_a_batch_is_prepared_like_its_images():
     batch = np.random.RandomState(0).randint(0, 256, (2, 40, 55, 3)).astype(np.uint8)
     for preprocessing in (*RULES.values(), Preprocessing(32, half_pixel_centers=False)):
-        steps = images.evaluation_steps(preprocessing)
-        alone = [images.apply_steps(steps, image) for image in batch]
-        np.testing.assert_allclose(images.apply_steps(steps, batch), alone, atol=1e-4)
+        steps = transforms.evaluation_steps(preprocessing)
+        alone = [transforms.apply_steps(steps, image) for image in batch]
+        np.testing.assert_allclose(transforms.apply_steps(steps, batch), alone, atol=1e-4)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -79,11 +81,11 @@ def test_a_very_long_image_needs_no_more_memory_than_a_square_one(rule):
     """Resized whole, this image of 4 million pixels would be 37 x 5,920,000."""
     image = np.zeros((5, 800_000, 3), np.uint8)
     image[:, 399_900:400_100] = 255
-    seen = images.apply_steps(images.evaluation_steps(RULES[rule]), image)
+    seen = transforms.apply_steps(transforms.evaluation_steps(RULES[rule]), image)
     assert seen.shape == (32, 32, 3)
 
 
 def test_bicubic_pixels_stay_pixels():
     image = np.kron([[0, 255], [255, 0]], np.ones((8, 8)))[..., None].repeat(3, -1).astype(np.uint8)
-    seen = images.apply_steps(images.evaluation_steps(RULES["bicubic"])[:-1], image)
+    seen = transforms.apply_steps(transforms.evaluation_steps(RULES["bicubic"])[:-1], image)
     assert (seen.numpy().min(), seen.numpy().max()) == (0, 255)

@@ -128,7 +128,7 @@ def _checked(source: Source, equal: list[EqualImages]) -> str:
 
     from inception_tf.cli.render import table
     from inception_tf.data import pipeline
-    from inception_tf.data.decoding.images import Resize
+    from inception_tf.data.decoding.transforms import Resize
     from inception_tf.data.skipped import BadImages
     from inception_tf.host.progress import progress_bar
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
@@ -113,7 +113,7 @@ def read_pixels(
     if not len(indices):
         return {}
     shown = replace(split.take(indices), bits=preprocessing.bits)
-    steps = images.evaluation_steps(replace(preprocessing, scale="unit"))
+    steps = transforms.evaluation_steps(replace(preprocessing, scale="unit"))
     batches = pipeline.evaluation_batches(
         shown, steps, batch_size=len(indices), bad=BadImages(shown, 1.0)
     )

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from inception_tf.config import DataConfig
 from inception_tf.data.augmentation import distortions as augment
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.decoding.prepared import prepared_when_called
 from inception_tf.data.loading import image_loader, safe_loader, stored_reader
 from inception_tf.data.sampling import (
@@ -127,7 +127,7 @@ def _readers(
     In a block shuffle the record is a third argument, which the second function reads again.
     """
     distortions = augment.training_distortions(config)
-    resize = images.Resize(size)
+    resize = transforms.Resize(size)
     crop = augment.training_crop(config)
     load = image_loader(split, resize, crop)
     load_stored = image_loader(split, resize, crop, stored_reader(split))
@@ -136,7 +136,7 @@ def _readers(
 
     def distorted(pixels, position, index):
         pixels = augment.distort(distortions, pixels, seed_for(seed, PIXEL_STREAM, position))
-        return images.ToUnit()(pixels), target(index)
+        return transforms.ToUnit()(pixels), target(index)
 
     def fast(position, index, *stored):
         crop_seed = seed_for(seed, CROP_STREAM, position)
@@ -169,7 +169,7 @@ def _readers(
 @do_not_convert
 def evaluation_batches(
     split: Split,
-    steps: tuple[images.ImageStep, ...],
+    steps: tuple[transforms.ImageStep, ...],
     *,
     batch_size: int,
     shard: tuple[int, int] = (0, 1),
@@ -189,7 +189,7 @@ def evaluation_batches(
     """
     worker, workers = shard
     bad = bad or BadImages(split)
-    finish = partial(images.apply_steps, steps)
+    finish = partial(transforms.apply_steps, steps)
     load = _patient(safe_loader(image_loader(split, finish), split, finish), bad)
 
     def example(index):

@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import preprocessing_of_run
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
@@ -124,7 +124,7 @@ def _readable(
     candidates = order[np.argsort(before, kind="stable")][: CANDIDATES * ROWS]
     few = split.take(candidates)
     bad = BadImages(few, limit=1.0)
-    steps = images.evaluation_steps(preprocessing_of_run(config, size))
+    steps = transforms.evaluation_steps(preprocessing_of_run(config, size))
     for pixels, index in pipeline.evaluation_batches(few, steps, batch_size=ROWS, bad=bad):
         return candidates[index.numpy()], pixels.numpy()
     raise bad.error()

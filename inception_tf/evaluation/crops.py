@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.data.decoding.images import ImageStep, evaluation_steps, resize, scaling
+from inception_tf.data.decoding.transforms import ImageStep, evaluation_steps, resize, scaling
 from inception_tf.data.preprocessing import BILINEAR, Preprocessing, Resampling
 
 __all__ = ["GoogLeNetCrops", "TenCrops", "crop_steps"]

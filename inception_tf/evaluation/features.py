@@ -12,7 +12,7 @@ import numpy as np
 
 from inception_tf.classifiers import Classifier
 from inception_tf.data import pipeline
-from inception_tf.data.decoding.images import evaluation_steps
+from inception_tf.data.decoding.transforms import evaluation_steps
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError, missing_package, unknown

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.data import pipeline
-from inception_tf.data.decoding.images import evaluation_steps
+from inception_tf.data.decoding.transforms import evaluation_steps
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import SPLIT_SEED, Split

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.decoding.images import apply_steps, evaluation_steps
+from inception_tf.data.decoding.transforms import apply_steps, evaluation_steps
 from inception_tf.data.labels import read_labels, write_labels
 from inception_tf.data.loading import image_loader, safe_loader
 from inception_tf.data.preprocessing import SCALES, Preprocessing

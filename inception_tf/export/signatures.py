@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from inception_tf.data.decoding import images as pixels
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 
 __all__ = [
@@ -105,7 +106,7 @@ class ServingModule(tf.Module):
             default_value="",
         )
         self._shape = (preprocessing.size, preprocessing.size, 3)
-        self._steps = pixels.evaluation_steps(preprocessing)
+        self._steps = transforms.evaluation_steps(preprocessing)
         self._bits = preprocessing.bits
         self._top = top
         self._pixel_limit = pixel_limit
@@ -134,7 +135,7 @@ class ServingModule(tf.Module):
         Returns:
             float32 (N, size, size, 3).
         """
-        return pixels.apply_steps(self._steps, images)
+        return transforms.apply_steps(self._steps, images)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
     def serving_default(self, image_bytes):
@@ -218,7 +219,7 @@ class ServingModule(tf.Module):
             )
             image = tf.cond(
                 tf.equal(status, pixels.OK),
-                lambda: pixels.apply_steps(self._steps, decoded),
+                lambda: transforms.apply_steps(self._steps, decoded),
                 lambda: blank,
             )
             return tf.ensure_shape(image, self._shape), status

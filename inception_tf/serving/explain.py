@@ -10,7 +10,7 @@ import numpy as np
 
 from inception_tf.classifiers import Classifier
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 from inception_tf.host.atomic_io import atomic_path
@@ -50,7 +50,7 @@ def explain(
     files = _files(folder, [one.image for one in classified])
     split = Split(np.array([one.image for one in classified], str), np.zeros(len(classified), int))
     # The image that is shown has the network's crop, and not its scale.
-    *geometry, scaled = images.evaluation_steps(classifier.preprocessing)
+    *geometry, scaled = transforms.evaluation_steps(classifier.preprocessing)
     batches = pipeline.evaluation_batches(
         split, tuple(geometry), batch_size=BATCH_SIZE, bad=BadImages(split, 1.0)
     )

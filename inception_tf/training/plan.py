@@ -11,7 +11,7 @@ import tensorflow as tf
 from inception_tf.config import Config
 from inception_tf.data import pipeline
 from inception_tf.data.cache import cache_decoded
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
 from inception_tf.data.sampling import steps_per_epoch
 from inception_tf.data.skipped import BadImages
@@ -88,7 +88,7 @@ class TrainingPlan(ModelPlan):
             lambda: pipeline.with_one_hot_labels(
                 pipeline.evaluation_batches(
                     self.validation,
-                    images.evaluation_steps(self.preprocessing),
+                    transforms.evaluation_steps(self.preprocessing),
                     batch_size=self.config.data.batch_size,
                     shard=shard,
                     bad=self.bad[1],

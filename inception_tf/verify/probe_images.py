@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import OK
 
@@ -106,7 +106,7 @@ def prepare_probes(preprocessing: Preprocessing, pixel_limit: int) -> Prepared:
     Returns:
         Statuses and pixels.
     """
-    steps = images.evaluation_steps(preprocessing)
+    steps = transforms.evaluation_steps(preprocessing)
     shape = (preprocessing.size, preprocessing.size, 3)
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
@@ -118,7 +118,7 @@ def prepare_probes(preprocessing: Preprocessing, pixel_limit: int) -> Prepared:
                 item, bits=preprocessing.bits, pixel_limit=pixel_limit
             )
             pixels = tf.cond(
-                tf.equal(status, OK), lambda: images.apply_steps(steps, image), lambda: blank
+                tf.equal(status, OK), lambda: transforms.apply_steps(steps, image), lambda: blank
             )
             return tf.ensure_shape(pixels, shape), status
 
@@ -141,8 +141,8 @@ def prepare_arrays(arrays: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
         (N, size, size, 3) float32.
     """
     with tf.device("/CPU:0"):
-        return images.apply_steps(
-            images.evaluation_steps(preprocessing), tf.constant(arrays)
+        return transforms.apply_steps(
+            transforms.evaluation_steps(preprocessing), tf.constant(arrays)
         ).numpy()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from photographs import photographs, sampled
 
-from inception_tf.data.decoding import images
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import SCALES, Preprocessing
 from inception_tf.weights.registry import RELEASES
 
@@ -25,8 +25,8 @@ RECORDED = Path(__file__).with_name("views.npz")
 
 def difference(preprocessing: Preprocessing, image: np.ndarray, theirs: np.ndarray) -> float:
     """The mean over the recorded pixels, in levels of 255."""
-    steps = images.evaluation_steps(preprocessing)
-    seen = images.apply_steps(steps, tf.constant(image)).numpy()
+    steps = transforms.evaluation_steps(preprocessing)
+    seen = transforms.apply_steps(steps, tf.constant(image)).numpy()
     levels = np.asarray(SCALES[preprocessing.scale].deviation)
     return float((np.abs(sampled(seen) - theirs.astype(np.float32)) * levels).mean())
 
