@@ -142,7 +142,7 @@ def comparison_rows(measured: Sequence[ExportFigures]) -> list[tuple[str, ...]]:
 
 
 def plot_comparison(measured: Sequence[ExportFigures], path: str | Path) -> None:
-    """Draws latency against size, each format named at its point, as a PNG.
+    """Draws the latency of each format as a bar, with its values beside it, as a PNG.
 
     Args:
         measured: From `compare_exports`.
