@@ -147,7 +147,7 @@ class ServingModule(tf.Module):
         Returns:
             `probabilities`, `top_classes`, `top_scores` and `status`.
         """
-        images, status = self._read(image_bytes)
+        images, status = self.read_images(image_bytes)
         return self._classified(images, status) | {"status": status}
 
     @tf.function(
@@ -174,7 +174,7 @@ class ServingModule(tf.Module):
         Returns:
             `classes` and `scores`.
         """
-        best = self._classified(*self._read(inputs, _image_of_example))
+        best = self._classified(*self.read_images(inputs, _image_of_example))
         return {"classes": best["top_classes"], "scores": best["top_scores"]}
 
     def signatures(self) -> dict[str, object]:
@@ -183,7 +183,7 @@ class ServingModule(tf.Module):
 
     def _features(self, image_bytes):
         """(N,) encoded images → `features` (N, D) float32, zeros for a bad image, and `status`."""
-        images, status = self._read(image_bytes)
+        images, status = self.read_images(image_bytes)
         good = tf.equal(status, pixels.OK)[:, tf.newaxis]
         features = tf.where(good, self.network(images)["features"], 0.0)
         return {"features": features, "status": status}
@@ -197,8 +197,16 @@ class ServingModule(tf.Module):
         names = self.labels.lookup(tf.cast(tf.where(good, places, -1), tf.int64))
         return {"probabilities": probabilities, "top_classes": names, "top_scores": scores}
 
-    def _read(self, data, unpack=tf.identity):
-        """(N,) strings → (N, size, size, 3) float32 and (N,) status, each image on its own."""
+    def read_images(self, data, unpack=tf.identity):
+        """Decodes and preprocesses images, each on its own.
+
+        Args:
+            data: string (N,).
+            unpack: What gives the encoded image of a string.
+
+        Returns:
+            float32 (N, size, size, 3), zeros for a bad image, and string (N,) statuses.
+        """
         return tf.map_fn(
             lambda item: self._read_one(item, unpack),
             data,
