@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 
 import click
@@ -12,6 +13,8 @@ from click.testing import CliRunner
 
 from inception_tf import UserError
 from inception_tf.benchmark.plausibility import Peak
+from inception_tf.data.skipped import OK
+from inception_tf.inference.prediction import Prediction
 
 SCRIPTS = (
     *("accelerator", "backends", "batch_norm", "convolutions", "data", "growth"),
@@ -192,3 +195,33 @@ def test_a_program_in_a_process_of_its_own_answers_fails_or_is_missing(script):
     assert answer(sys.executable, "import no_such_package") is None
     with pytest.raises(click.ClickException, match="no_such_package"):
         answer(sys.executable, "pass", clock="import no_such_package")
+
+
+class Echo:
+    """A client whose answers name their images."""
+
+    def __init__(self, fails: bool = False):
+        self.fails, self.images = fails, []
+
+    def predict(self, images, top=1):
+        if self.fails:
+            raise UserError("the server is gone")
+        self.images += images
+        return [Prediction("0", OK, ((image.decode(), 1.0),)) for image in images]
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "server", "offline"])
+def test_mlperfs_generator_asks_for_every_query_and_a_failure_ends_it(script, scenario):
+    generator = pytest.importorskip("mlperf_loadgen")
+    mlperf = script("mlperf")
+    settings = {"queries": 20, "seconds": 0.1, "bound": 0.5, "rate": 200.0}
+    images, client = [b"a", b"b", b"c"], Echo()
+    found = mlperf.run_scenario(generator, client, images, scenario, 2, **settings)
+    assert len(client.images) >= 20
+    assert set(client.images) == set(images)
+    assert float(found["99.00 percentile latency (ns)"]) > 0
+    assert re.match(
+        rf"\| {scenario} \| [\d.]+ \S+ \| \d+ \| \d+ \| (IN)?VALID \|", mlperf.row(scenario, found)
+    )
+    with pytest.raises(click.ClickException, match="requests failed: the server is gone"):
+        mlperf.run_scenario(generator, Echo(fails=True), images, scenario, 2, **settings)
