@@ -229,7 +229,17 @@ def _check(paths, fits, table_file):
     """What is wrong with the options, before any work."""
     from inception_tf.errors import UserError
     from inception_tf.evaluation.tables import FORMS
+    from inception_tf.run_folder import Run
 
+    runs = [Run(Path(path)) for path in paths]
+    several = {
+        str(run.path): run.config().data.multi_label for run in runs if run.config_file.is_file()
+    }
+    if len(set(several.values())) > 1:
+        single = next(path for path, is_several in several.items() if not is_several)
+        raise UserError(
+            f"{single} gives each image one class, and the others here give several; evaluate them one by one"
+        )
     if fits and (len(paths) != 1 or not Path(paths[0]).is_dir()):
         raise UserError("--temperature is fitted for one run; give its folder alone")
     if table_file and Path(table_file).suffix not in FORMS:
