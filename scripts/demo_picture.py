@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws docs/demo.png: `scripts/demo_picture.py SAVED_MODEL IMAGE PNG` drops the image on the page of `inception-tf demo`, in Chromium."""
+"""Draws docs/demo.png: `scripts/demo_picture.py SAVED_MODEL PNG IMAGE...` drops the images on the page of `inception-tf demo`, in Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 SIZE = (900, 650)  # pixels
-PATIENCE = 60  # seconds for the page to answer
+PATIENCE = 120  # seconds for the page to answer
 # Chromium's own traffic is off; what is left is the page's.
 SWITCHES = (
     "--headless=new",
@@ -77,23 +77,24 @@ def wait(driver: webdriver.Chrome, script: str):
     return WebDriverWait(driver, PATIENCE).until(lambda d: d.execute_script(f"return {script}"))
 
 
-def drop(driver: webdriver.Chrome, path: Path) -> None:
-    """Drops a file on the page's place for images, as a hand does."""
+def drop(driver: webdriver.Chrome, *paths: Path) -> None:
+    """Drops files on the page's place for images, as a hand does."""
     wait(driver, "document.querySelector('#image button')")
     place = driver.find_element(By.CSS_SELECTOR, "#image button").rect
     where = {"x": place["x"] + place["width"] / 2, "y": place["y"] + place["height"] / 2}
-    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    data = {"items": [], "files": [*map(str, paths)], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
         driver.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, "data": data} | where)
 
 
-def main(saved_model: str, image: str, picture: str) -> None:
+def main(saved_model: str, picture: str, *images: str) -> None:
     with demo(saved_model) as (address, _), browser() as driver:
         driver.get(address)
-        drop(driver, Path(image).resolve())
-        wait(driver, "document.querySelector('#label meter')")
-        wait(driver, "document.querySelector('#image img')?.complete")
-        time.sleep(1)  # the bars grow
+        drop(driver, *(Path(image).resolve() for image in images))
+        # With its heat map each has two figures.
+        wait(driver, f"document.querySelectorAll('article img').length == {2 * len(images)}")
+        wait(driver, "[...document.images].every(image => image.complete)")
+        time.sleep(1)
         driver.save_screenshot(picture)
 
 

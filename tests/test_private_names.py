@@ -25,10 +25,9 @@ from inception_tf.inference.runtimes.openvino import NNCF
 from inception_tf.nn import keras_internals
 from inception_tf.nn.keras_internals import KERAS
 from inception_tf.serving.batch.beam_internals import BEAM
-from inception_tf.serving.demo import GRADIO
 from inception_tf.serving.local_server.kserve_internals import KSERVE
 
-TABLES = (BEAM, GARDEN, GRADIO, KERAS, KSERVE, NNCF, QUANTIZER, TENSORFLOW)
+TABLES = (BEAM, GARDEN, KERAS, KSERVE, NNCF, QUANTIZER, TENSORFLOW)
 ROWS = [pytest.param(table, one, id=one.name) for table in TABLES for one in table.names.values()]
 LISTED = {name for table in TABLES for name in table.names}
 
@@ -195,7 +194,7 @@ def test_the_tables_import_none_of_the_optional_packages():
         "import inception_tf.serving.local_server.kserve_internals\n"
         "import inception_tf.inference.runtimes.litert, inception_tf.inference.runtimes.openvino\n"
         "import inception_tf.data.augmentation.model_garden\n"
-        "optional = {'apache_beam', 'kserve', 'gradio', 'ai_edge_quantizer', 'nncf', 'official'}\n"
+        "optional = {'apache_beam', 'kserve', 'ai_edge_quantizer', 'nncf', 'official'}\n"
         "assert not optional & set(sys.modules), optional & set(sys.modules)"
     )
     child = forked.run(["-c", program])

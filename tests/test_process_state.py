@@ -13,13 +13,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from inception_tf import UserError, cli
+from inception_tf import cli
 from inception_tf.cli.batch_predict import _silence_beam
 from inception_tf.host.process_state import environment_variables, signal_handler
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes import onnx, openvino
 from inception_tf.run_folder import Run
-from inception_tf.serving import demo
 from inception_tf.training.callbacks import Recorder
 from inception_tf.training.checkpoint import Progress
 from inception_tf.training.determinism import TENSORFLOW, op_determinism
@@ -72,14 +71,6 @@ def test_a_command_leaves_the_environment_alone(monkeypatch, capsys):
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     assert cli.main(["models"]) == 0
     assert "TF_CPP_MIN_LOG_LEVEL" not in os.environ
-
-
-def test_a_demo_that_does_not_start_leaves_the_environment_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(demo, "find_model", lambda path: tmp_path)
-    monkeypatch.setitem(sys.modules, "gradio", None)
-    with pytest.raises(UserError, match="demo needs gradio"):
-        demo.serve_demo(tmp_path, port=0, top=1, ready=print)
-    assert "GRADIO_TEMP_DIR" not in os.environ
 
 
 def test_importing_onnx_runtime_leaves_the_environment_alone(monkeypatch):

@@ -27,10 +27,16 @@ __all__ = ["command"]
 )
 @click.option("--open/--no-open", "open_browser", default=True, help="Show it in the browser.")
 @top_option("shown")
-def command(saved_model, port, open_browser, top):
-    """Open a web page on this machine: drop an image on it, and see how a SavedModel classifies it.
+@click.option(
+    "--run",
+    metavar="RUN|WEIGHTS",
+    help="The network for heat maps.  [default: the one that was exported, if it still exists]",
+)
+def command(saved_model, port, open_browser, top, run):
+    """Open a web page on this machine: drop images on it, and see how a SavedModel classifies them.
 
-    The page is reachable from this machine only, and loads nothing from the network.
+    The page is reachable from this machine only, takes images of this page alone, keeps none of
+    them, and loads nothing from the network.
 
     \b
     inception-tf demo saved_models/digits
@@ -43,8 +49,7 @@ def command(saved_model, port, open_browser, top):
             webbrowser.open(address)
 
     try:
-        # The server raises the signal that ended it again; as Ctrl-C it lets the uploads be removed.
         with signal_handler(signal.SIGTERM, signal.default_int_handler):
-            serve_demo(saved_model, port=port, top=top, ready=ready)
+            serve_demo(saved_model, port=port, top=top, ready=ready, run=run)
     except KeyboardInterrupt:
         return  # the usual way to stop it

@@ -15,7 +15,6 @@ __all__ = ["EXTRAS", "report"]
 EXTRAS = (
     "ai-edge-litert",
     "apache-beam",
-    "gradio",
     "kserve",
     "onnxruntime",
     "openvino",

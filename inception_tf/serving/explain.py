@@ -10,15 +10,16 @@ import numpy as np
 
 from inception_tf.classifiers import Classifier
 from inception_tf.data import pipeline
-from inception_tf.data.decoding import transforms
+from inception_tf.data.decoding import images, transforms
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
+from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.host.plotting import new_figure
+from inception_tf.host.plotting import colormap, new_figure
 from inception_tf.inference.prediction import Prediction
 from inception_tf.inference.saliency import choose_endpoint, grad_cam
 
-__all__ = ["explain"]
+__all__ = ["explain", "heat_of_image"]
 
 BATCH_SIZE = 16
 ALPHA = 0.55  # of the heat over the image
@@ -60,6 +61,38 @@ def explain(
         for image, warm, index in zip(pixels.numpy(), heat, indices.numpy(), strict=True):
             _draw(image / 255, warm, classified[index], files[index])
     return files
+
+
+def heat_of_image(classifier: Classifier, data: bytes) -> bytes:
+    """Draws what a network sees of an image, and where it sees its best class.
+
+    Args:
+        classifier: The network with its preprocessing.
+        data: The content of an image file.
+
+    Returns:
+        The content of a PNG of the network's size.
+
+    Raises:
+        UserError: The image cannot be read, the network has no map, or matplotlib is missing.
+    """
+    import tensorflow as tf
+
+    *geometry, scaled = transforms.evaluation_steps(classifier.preprocessing)
+
+    def prepared(data):
+        status, image = images.read_image(data, bits=classifier.preprocessing.bits)
+        return status, transforms.apply_steps(tuple(geometry), image)
+
+    size = classifier.preprocessing.size
+    blank = tf.zeros((size, size, 3))
+    status, pixels = images.with_fallback(prepared, data, (images.DAMAGED, blank))
+    if status.numpy() != images.OK.encode():
+        raise UserError(status.numpy().decode())
+    (heat,) = grad_cam(classifier.model, scaled(pixels).numpy()[np.newaxis])
+    colors = colormap("a heat map", "inferno")(heat)[..., :3]
+    image = np.clip(pixels.numpy() / 255, 0, 1)
+    return tf.io.encode_png(tf.cast(255 * ((1 - ALPHA) * image + ALPHA * colors), tf.uint8)).numpy()
 
 
 def _files(folder: Path, paths: Sequence[str]) -> list[Path]:

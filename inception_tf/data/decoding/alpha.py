@@ -11,7 +11,7 @@ __all__ = ["BACKGROUND", "composite"]
 
 BACKGROUND = 255  # of every channel: white, as paper, and as a browser shows such an image
 LARGE = 1 << 24  # values; a larger image is composited strip by strip, which needs less memory
-STRIP = 1 << 20  # pixels; not rows, of which a narrow image has a million
+STRIP = 1 << 18  # pixels; not rows, of which a narrow image has a million
 
 
 def composite(image: tf.Tensor) -> tf.Tensor:

@@ -86,7 +86,13 @@ def _parse_batching(text: str) -> Batching:
 def _serve(options: argparse.Namespace) -> None:
     batching = None if options.batching is None else _parse_batching(options.batching)
     # After the arguments are checked: these import TensorFlow.
+    import tensorflow as tf
+
     from inception_tf.serving.local_server.model import LocalModel
+
+    # An image that takes seconds holds one of these threads, by default one for each core, and with all of them
+    # every other client.
+    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
     # Nothing is lost between the writing of `ready` and the first accept: connections wait here.
     with listen(options.rest_port, "--rest-port") as listening:
