@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-SIZE = (900, 650)  # pixels
+SIZE = (900, 960)  # pixels
 PATIENCE = 120  # seconds for the page to answer
 # Chromium's own traffic is off; what is left is the page's.
 SWITCHES = (
