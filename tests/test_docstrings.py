@@ -122,10 +122,14 @@ def faults_of(node) -> list[str]:
     return faults
 
 
+# Of this package, with Keras' methods alone.
+KERAS_MODELS = ("TrainedModel",)
+
+
 def overrides(node) -> bool:
     """Of a class with a base outside of this package: what its methods are, the base's documentation says."""
     return any(
-        ast.unparse(base).split(".")[0] in ("keras", "tf", "nn", "beam", "click")
+        ast.unparse(base).split(".")[0] in ("keras", "tf", "nn", "beam", "click", *KERAS_MODELS)
         for base in node.bases
     )
 

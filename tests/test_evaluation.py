@@ -10,11 +10,12 @@ import tensorflow as tf
 from example_files import write
 
 import inception_tf
-from inception_tf.classifiers import Classifier, align_classes, open_classifier
+from inception_tf.classifiers import Classifier, open_classifier
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError
+from inception_tf.evaluation.alignment import align_classes
 from inception_tf.evaluation.metrics import (
     Predictions,
     accuracy_metrics,

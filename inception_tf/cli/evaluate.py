@@ -10,6 +10,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from inception_tf.cli.evaluation_tables import (
+    accuracy_lines,
+    class_table,
+    count_lines,
+    ensemble_table,
+    multi_label_class_table,
+    multi_label_lines,
+    write_scores,
+)
 from inception_tf.cli.options import (
     DATA,
     JSON_FILE,
@@ -22,16 +31,10 @@ from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
 
 if TYPE_CHECKING:
     from inception_tf.classifiers import Classifier
-    from inception_tf.data.skipped import BadImages
     from inception_tf.data.sources.splits import Source
     from inception_tf.evaluation.metrics import Predictions
 
 __all__ = ["command"]
-
-MATRIX = "\x00matrix"  # stands for it while the rest is written
-JUDGED = ("recall", "precision", "f1")  # recall of a class is its top-1 accuracy
-TRIVIAL = 5  # classes, among the best five of which every answer is right
-COLUMNS = ("model", "resolution", "crops", "models", "top-1 error", "top-5 error")
 
 
 @click.command("evaluate")
@@ -131,9 +134,10 @@ def command(
     \b
     inception-tf evaluate runs/digits --data digits
     """
-    from inception_tf.classifiers import align_classes, open_data
+    from inception_tf.classifiers import open_data
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics, tables
+    from inception_tf.evaluation.alignment import align_classes
     from inception_tf.evaluation.calibration import expected_calibration_error
     from inception_tf.evaluation.multi_label import (
         confusion_matrices,
@@ -171,11 +175,11 @@ def command(
     labels = _labels(classifiers[fewest], source, aligned[fewest].shift)
 
     if len(classifiers) > 1:
-        echo(_table(classifiers, results, crops) + "\n")
+        echo(ensemble_table(classifiers, results, crops) + "\n")
     if several:
         classes = label_metrics(whole, labels, threshold)
         if per_class:
-            echo(_by_label(classes) + "\n")
+            echo(multi_label_class_table(classes) + "\n")
         # Keys that others read, of accuracies that there are not.
         results[-1] |= {
             "top1": None,
@@ -183,12 +187,12 @@ def command(
             "classes": classes,
             "confusion": confusion_matrices(whole, threshold).tolist(),
         }
-        echo("\n".join(_label_lines(results[-1]) + _count_lines(results[-1], bad)))
+        echo("\n".join(multi_label_lines(results[-1]) + count_lines(results[-1], bad)))
     else:
         if per_class:
-            echo(_by_class(whole, labels) + "\n")
+            echo(class_table(whole, labels) + "\n")
         results[-1] |= _single_label(whole, classifiers, labels)
-        echo("\n".join(_lines(results[-1]) + _count_lines(results[-1], bad)))
+        echo("\n".join(accuracy_lines(results[-1]) + count_lines(results[-1], bad)))
     if fits:
         echo(_fit(classifiers[0], whole, source, split))
     if table_file:
@@ -210,7 +214,7 @@ def command(
 
         draw_confusion(metrics.confusion_matrix(whole), labels, Path(confusion), title)
     if json_file:
-        _write(json_file, classifiers, results, crops, bad)
+        write_scores(json_file, classifiers, results, crops, bad)
 
 
 def _open(path, model, keras_model, labels, alone):
@@ -340,108 +344,3 @@ def _labels(classifier, source, shift):
     named = {label + shift: name for label, name in enumerate(source.labels)}
     background = {0: "background"} if classifier.has_background and source.named else {}
     return [(named | background).get(k, str(k)) for k in range(classifier.classes)]
-
-
-def _lines(result: dict) -> list[str]:
-    lines = []
-    for name in ("top1", "top5")[: 1 if len(result["classes"]) <= TRIVIAL else 2]:
-        low, high = result[f"{name}_interval"]
-        lines.append(
-            f"{name}: {result[name]:.2%} accuracy, {1 - result[name]:.2%} error"
-            f" (95 %: {1 - high:.2%} to {1 - low:.2%})"
-        )
-    lines.append(f"calibration error: {result['expected_calibration_error']:.2%}")
-    return lines
-
-
-def _label_lines(result: dict) -> list[str]:
-    """The scores of multi-label data."""
-    shown = sum(one["images"] > 0 for one in result["classes"])
-    none = len(result["classes"]) - shown
-    more = f" ({none} more are on no image)" if none else ""
-    mean = "-" if result["map"] is None else f"{result['map']:.2%}"
-    decided = ", ".join(f"{name} {result[name]:.2%}" for name in ("precision", "recall", "f1"))
-    return [
-        f"mean average precision: {mean} over {shown} classes{more}",
-        f"at threshold {result['threshold']:g}: {decided}; all classes right on {result['exact']:.2%} of the images",
-    ]
-
-
-def _count_lines(result: dict, bad: BadImages) -> list[str]:
-    lines = [f"images: {result['images']}, skipped: {bad.count}"]
-    return lines + [f"  {name}: {reason}" for name, reason in sorted(bad.reasons.items())]
-
-
-def _table(classifiers: list[Classifier], results: list[dict], crops: int) -> str:
-    """Each network alone and the ensemble, in the form of the documents' Figure 4."""
-    from inception_tf.cli.render import table
-
-    names = [(m.network, f"{m.preprocessing.size}x{m.preprocessing.size}", 1) for m in classifiers]
-    sizes = sorted({size for _, size, _ in names})
-    names.append(("ensemble", ", ".join(sizes), len(classifiers)))
-    columns: tuple[str, ...]
-    scores: list[tuple[str, ...]]
-    if "map" in results[0]:
-        columns = (*COLUMNS[:4], "mean average precision")
-        scores = [("-" if r["map"] is None else f"{r['map']:.2%}",) for r in results]
-    else:
-        columns = COLUMNS
-        scores = [(f"{1 - r['top1']:.2%}", f"{1 - r['top5']:.2%}") for r in results]
-    rows = [
-        (name, size, crops, count, *score)
-        for (name, size, count), score in zip(names, scores, strict=True)
-    ]
-    return table(columns, rows)
-
-
-def _by_label(classes: list[dict]) -> str:
-    from inception_tf.cli.render import table
-
-    names = ("average_precision", *JUDGED)
-    rows = [
-        (
-            one["name"],
-            one["images"],
-            *("-" if one[name] is None else f"{one[name]:.2%}" for name in names),
-        )
-        for one in classes
-    ]
-    return table(("class", "images", "average precision", *JUDGED), rows)
-
-
-def _by_class(predictions: Predictions, labels: list[str]) -> str:
-    from inception_tf.cli.render import table
-    from inception_tf.evaluation.metrics import per_class_accuracy
-    from inception_tf.evaluation.tables import class_metrics
-
-    top5 = {number: five for number, _, _, five in per_class_accuracy(predictions)}
-    rows = [
-        (
-            *(one["name"], one["images"], *(f"{one[name]:.2%}" for name in JUDGED)),
-            *([f"{top5[number]:.2%}" if number in top5 else "-"] if len(labels) > TRIVIAL else []),
-        )
-        for number, one in enumerate(class_metrics(predictions, labels))
-        if one["images"] or one["predicted"]
-    ]
-    return table(("class", "images", *JUDGED, *(["top-5"] if len(labels) > TRIVIAL else [])), rows)
-
-
-def _write(
-    file: str, classifiers: list[Classifier], results: list[dict], crops: int, bad: BadImages
-) -> None:
-    from inception_tf.host.atomic_io import atomic_write_text
-
-    singles = [
-        {"name": m.name, "model": m.network, "size": m.preprocessing.size, **result}
-        for m, result in zip(classifiers, results, strict=False)
-    ]
-    content = results[-1] | {
-        "skipped": bad.count,
-        "skipped_images": bad.reasons,
-        "crops": crops,
-        "members": singles,
-    }
-    # The matrix, a line for each row: a line for each number would be a million with ImageNet's classes.
-    matrix = ",\n    ".join(map(json.dumps, content["confusion"]))
-    text = json.dumps(content | {"confusion": MATRIX}, indent=2)
-    atomic_write_text(Path(file), text.replace(json.dumps(MATRIX), f"[\n    {matrix}\n  ]") + "\n")

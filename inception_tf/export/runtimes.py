@@ -15,10 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from inception_tf.classifiers import Classifier, align_classes
+from inception_tf.classifiers import Classifier
 from inception_tf.data.skipped import LIMIT
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
+from inception_tf.evaluation.alignment import align_classes
 from inception_tf.export import server_files
 from inception_tf.export.metadata import Origin
 from inception_tf.export.parity import Parity, compare_outputs, image_batches, sample_split

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.classifiers import Classifier, align_classes
+from inception_tf.classifiers import Classifier
 from inception_tf.data.loading import encoded_reader
 from inception_tf.data.skipped import OK
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
+from inception_tf.evaluation.alignment import align_classes
 from inception_tf.evaluation.metrics import in_top
 from inception_tf.export.parity import sample_split
 from inception_tf.export.runtimes import export_runtime

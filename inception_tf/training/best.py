@@ -11,7 +11,7 @@ import numpy as np
 
 from inception_tf.config import TrainingConfig
 from inception_tf.host.atomic_io import atomic_path
-from inception_tf.training.judged import judged_by
+from inception_tf.training.monitored import monitored_metric
 from inception_tf.training.optim.ema import averaged
 
 __all__ = ["BEST", "best_row", "forget_others", "is_over", "keep_best", "take_best"]
@@ -30,7 +30,7 @@ def best_row(history: list[dict]) -> dict:
     Returns:
         Its row.
     """
-    return max(history, key=lambda row: row[f"val_{judged_by(row)}"])
+    return max(history, key=lambda row: row[f"val_{monitored_metric(row)}"])
 
 
 def is_over(history: list[dict], training: TrainingConfig) -> bool:

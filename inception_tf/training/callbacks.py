@@ -23,7 +23,7 @@ from inception_tf.training.best import BEST, forget_others, is_over, keep_best
 from inception_tf.training.checkpoint import Progress, save
 from inception_tf.training.determinism import seed_step
 from inception_tf.training.jax_state import attached
-from inception_tf.training.judged import MAP
+from inception_tf.training.monitored import MAP
 from inception_tf.training.pictures import first_and_rest
 
 if TYPE_CHECKING:

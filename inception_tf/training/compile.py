@@ -13,9 +13,9 @@ from inception_tf.errors import UserError
 from inception_tf.nn.network import LOGITS, endpoints
 from inception_tf.nn.placement import initialized_on_host
 from inception_tf.training.average_precision import MeanAveragePrecision
-from inception_tf.training.judged import MAP
 from inception_tf.training.losses import make_loss
 from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.monitored import MAP
 from inception_tf.training.optim.ema import MovingAverage, moving_statistics, warm_up_statistics
 from inception_tf.training.optim.optimizers import make_optimizer
 from inception_tf.training.optim.skip_nonfinite import FiniteSteps

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from inception_tf.host import plotting
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.training.best import best_row
-from inception_tf.training.judged import TITLES, judged_by
+from inception_tf.training.monitored import TITLES, monitored_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def draw_curves(history: list[dict], path: Path, title: str) -> None:
         title: the heading of the plot.
     """
     figure = new_figure()
-    score = judged_by(history[0])
+    score = monitored_metric(history[0])
     epochs = [row["epoch"] for row in history]
     losses, accuracies, rates = figure.subplots(1, 3)
     for axes, name, label, factor in (

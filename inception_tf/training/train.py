@@ -47,7 +47,7 @@ from inception_tf.training.fingerprint import (
     check_fingerprint,
     make_fingerprint,
 )
-from inception_tf.training.judged import judged_by, scores_of
+from inception_tf.training.monitored import monitored_metric, scores_of
 from inception_tf.training.optim.ema import AveragedEvaluation, averaged
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
@@ -345,7 +345,7 @@ def _scores(network: keras.Model, plan: TrainingPlan) -> dict:
 def _report(plan: TrainingPlan, result: keras.Model, progress: resume.Progress) -> dict:
     history = progress.history
     best = best_row(history)
-    score = f"val_{judged_by(best)}"
+    score = f"val_{monitored_metric(best)}"
     return {
         "model": plan.config.model.name,
         "parameters": result.count_params(),

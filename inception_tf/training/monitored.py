@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["MAP", "judged_by", "scores_of"]
+__all__ = ["MAP", "monitored_metric", "scores_of"]
 
-MAP, TOP1, TOP5 = (
-    "map",
-    "top1",
-    "top5",
-)  # columns of `history.csv`; with `val_` before them, in validation
+# Columns of `history.csv`; with `val_` before them, in validation.
+MAP, TOP1, TOP5 = "map", "top1", "top5"
 TITLES = {MAP: "mean average precision", TOP1: "top-1 accuracy"}
 
 
-def judged_by(row: Mapping) -> str:
+def monitored_metric(row: Mapping) -> str:
     """Finds the number that decides which epoch is the best, the higher the better.
 
     Args:
@@ -36,5 +33,5 @@ def scores_of(row: Mapping) -> dict[str, float]:
     Returns:
         `val_map`, or `val_top1` and `val_top5`.
     """
-    names = (MAP,) if judged_by(row) == MAP else (TOP1, TOP5)
+    names = (MAP,) if monitored_metric(row) == MAP else (TOP1, TOP5)
     return {f"val_{name}": row[f"val_{name}"] for name in names}
