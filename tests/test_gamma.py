@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ def tiny(monkeypatch):
     """V1 with its first convolution and its first module."""
     make = models._VARIANTS["inception_v1"]
 
+    @functools.wraps(make)
     def few(**switches):
         network = make(**switches)
         kept = ("Conv2d_1a_7x7", "Mixed_3b")

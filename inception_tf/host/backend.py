@@ -16,10 +16,13 @@ def needs_tensorflow_backend(what: str) -> None:
 
     Raises:
         UserError: Keras' backend is not TensorFlow.
+        ModuleNotFoundError: TensorFlow is not installed, so that there is no backend to change to.
     """
     import keras
 
     if keras.backend.backend() != "tensorflow":
+        import tensorflow  # noqa: F401
+
         raise UserError(
             f"{what} needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}; unset it: runs and"
             " weights files of any backend can be opened there"

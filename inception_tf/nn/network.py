@@ -344,9 +344,14 @@ def gives_several_classes(model: keras.Model) -> bool:
         model: A functional model with one output, or with `predictions` among them.
 
     Returns:
-        False for a softmax, and for anything else.
+        False for a softmax, and for anything else, models without an output that is known included.
     """
-    output = model.output["predictions"] if isinstance(model.output, dict) else model.output
+    outputs = getattr(model, "outputs", None)
+    if not outputs:  # a subclass of Keras' model, or a Sequential without an input
+        return False
+    # A Sequential has `outputs` alone.
+    several = len(outputs) > 1 and isinstance(model.output, dict)
+    output = model.output["predictions"] if several else outputs[0]
     last = next((layer for layer in reversed(model.layers) if layer.output is output), None)
     return getattr(last, "activation", None) is keras.activations.sigmoid
 

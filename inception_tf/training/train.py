@@ -8,8 +8,8 @@ import json
 import logging
 import warnings
 import zlib
-from collections.abc import Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -102,13 +102,30 @@ def train(
     check_backend(config)
     cluster = read_cluster()
     is_chief = team.is_chief if team else cluster is None or cluster.index == 0
-    # Two trainings would remove each other's checkpoints.  Before anything else, because a run that is being trained
-    # is not to be resumed either.
-    with lock_folder(Path(out), "trains into") if is_chief else nullcontext():
-        return _train(config, Run(Path(out)), resumed, callbacks, team)
+    run = Run(Path(out))
+    with ExitStack() as stack:
+
+        def lock() -> None:
+            """Two trainings would remove each other's checkpoints."""
+            if is_chief:
+                stack.enter_context(lock_folder(run.path, "trains into"))
+
+        # First, because a run that is being trained is not to be resumed either.  A new folder only appears once
+        # everything has been checked.
+        is_new = not run.path.exists()
+        if not is_new:
+            lock()
+        return _train(config, run, resumed, callbacks, team, lock if is_new else None)
 
 
-def _train(config: Config, run: Run, resumed: bool, callbacks: Iterable, team: Team | None) -> dict:
+def _train(
+    config: Config,
+    run: Run,
+    resumed: bool,
+    callbacks: Iterable,
+    team: Team | None,
+    lock_new_folder: Callable[[], None] | None,
+) -> dict:
     config = _with_preprocessing(config, run, resumed)
     _check_folder(run, config, resumed)
     team = team or make_team()
@@ -135,6 +152,8 @@ def _train(config: Config, run: Run, resumed: bool, callbacks: Iterable, team: T
         team.check_same(
             configuration=_digest(config, plan, known), checkpoint=recorder.progress.step
         )
+        if lock_new_folder:
+            lock_new_folder()
         if team.is_chief:
             run.write_config(config, known["run"])
             write_labels(run.labels_file, plan.source.labels)

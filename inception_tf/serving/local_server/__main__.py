@@ -14,6 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import NoReturn
@@ -92,7 +93,8 @@ def _serve(options: argparse.Namespace) -> None:
 
     # An image that takes seconds holds one of these threads, by default one for each core, and with all of them
     # every other client.
-    tf.config.threading.set_inter_op_parallelism_threads(THREADS)
+    with suppress(RuntimeError):  # TensorFlow runs already, in a program that calls `main`
+        tf.config.threading.set_inter_op_parallelism_threads(THREADS)
 
     # Nothing is lost between the writing of `ready` and the first accept: connections wait here.
     with listen(options.rest_port, "--rest-port") as listening:
