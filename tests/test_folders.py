@@ -270,7 +270,8 @@ def test_listing_takes_seconds_for_100_000_files(tmp_path):
             os.close(os.open(tmp_path / name / f"{number}.jpg", os.O_CREAT | os.O_WRONLY))
     start = time.process_time()
     assert len(inspected(tmp_path).unread) == 10_000  # empty files
-    assert time.process_time() - start < 0.5
+    # 0.4 s alone, 1.2 s beside another worker; a listing that compares files with each other would take a minute.
+    assert time.process_time() - start < 3
 
 
 def test_images_keep_their_sizes(tmp_path):
