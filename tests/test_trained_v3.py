@@ -68,7 +68,7 @@ def test_the_original_in_keras_gives_the_same_logits(arrays, photographs):
     assert_near(found, expected, 1e-6)
     probabilities = np.asarray(keras.ops.softmax(found))
     assert np.all(probabilities.argmax(1) == 2)
-    assert probabilities[:, 2].mean() == pytest.approx(0.998, abs=1e-3)  # the data's README
+    assert probabilities[:, 2].mean() > 0.997  # 0.998 of 60 photographs, says the README of the data
     assert_near(fold_batch_norm(ours).predict(photographs[0], batch_size=20, verbose=0), expected)
 
 
@@ -155,7 +155,7 @@ def test_features_are_those_of_the_original(head, arrays, flowers, test_data, tm
         found, paths = file["features"], file["paths"]
     images, kinds = trained_v3.photographs(test_data, "test", 20)
     original = trained_v3.build_original(arrays)
-    pooled = keras.Model(original.input, original.get_layer("avg_pool").output)
+    pooled = keras.Model(original.input, original.get_layer("dense_1").input)
     expected = pooled.predict(images[kinds == 3], batch_size=20, verbose=0)
     assert [os.path.basename(one) for one in paths] == sorted(os.listdir(kind))
     assert np.ptp(expected) > 1
