@@ -68,7 +68,9 @@ def test_the_original_in_keras_gives_the_same_logits(arrays, photographs):
     assert_near(found, expected, 1e-6)
     probabilities = np.asarray(keras.ops.softmax(found))
     assert np.all(probabilities.argmax(1) == 2)
-    assert probabilities[:, 2].mean() > 0.997  # 0.998 of 60 photographs, says the README of the data
+    assert (
+        probabilities[:, 2].mean() > 0.997
+    )  # 0.998 of 60 photographs, says the README of the data
     assert_near(fold_batch_norm(ours).predict(photographs[0], batch_size=20, verbose=0), expected)
 
 

@@ -106,7 +106,7 @@ def triton_runtime(int8: bool) -> str:
 
 
 def check_same_model(to: Path, server: str, new: Description) -> None:
-    """Checks that a new version fits what the server is told of all versions.
+    """Checks that a new version fits the server's configuration of all versions.
 
     Args:
         to: The folder of the versions.

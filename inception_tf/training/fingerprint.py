@@ -27,7 +27,7 @@ MAY_CHANGE = {
     "data.max_bad": "when the run ends, not what it computes",
     "training.epochs": "the steps to come have the learning rates of the longer run at their positions",
     "training.keep": "its result, not the training",
-    "training.tracker": "who is told, not what it computes",
+    "training.tracker": "reports alone, not what is computed",
     "training.patience": "when the run ends, not what it computes",
     "training.max_bad_steps": "when the run ends, not what it computes",
     "training.recalibrate_batch_norm": "its result, not the training",

@@ -34,9 +34,7 @@ RETRIES = 3
 BATCH_SIZE = 32  # images per request
 PARALLEL = 4  # requests in flight at the same time
 REQUEST_BYTES = 32 * 2**20
-MESSAGE_BYTES = (
-    4 * 2**20
-)  # that a gRPC server takes unless it is told otherwise; TensorFlow Serving takes any
+MESSAGE_BYTES = 4 * 2**20  # a gRPC server's default limit; TensorFlow Serving takes any
 OVERHEAD = 1024  # bytes of a request besides its images
 
 

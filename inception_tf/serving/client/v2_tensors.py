@@ -42,7 +42,7 @@ DTYPES = {
     "FP64": "<f8",
 }
 LENGTH = struct.Struct("<I")  # before each element of BYTES
-BASE64 = {"content_type": "base64"}  # how MLServer is told, and tells
+BASE64 = {"content_type": "base64"}  # in MLServer's requests and answers
 
 
 @dataclass(frozen=True)
