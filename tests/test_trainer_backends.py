@@ -155,8 +155,12 @@ def test_what_tensorflow_alone_has_is_refused_in_a_sentence(found):
     assert service == (
         f"data.service needs Keras on TensorFlow, and KERAS_BACKEND is {backend}; use --set data.service=null"
     )
+    # Where torch is, TensorFlow is not.
     assert others[-1].startswith(
-        f"export needs Keras on TensorFlow, and KERAS_BACKEND is {backend};"
+        (
+            f"export needs Keras on TensorFlow, and KERAS_BACKEND is {backend};",
+            "export needs TensorFlow, which is not installed: pip install",
+        )
     )
     assert any("training.steps_per_execution 2" in one for one in others) == (backend == "torch")
 

@@ -221,7 +221,6 @@ def test_keras_applications_loads_what_is_written_for_it(name, ending, tmp_path)
     [
         ("inception_v1", SCALED),
         ("inception_v2", {}),
-        ("inception_v2", {"use_separable_conv": False}),
         ("inception_v3", SCALED),
         ("alexnet", {}),
     ],

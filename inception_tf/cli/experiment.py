@@ -64,7 +64,7 @@ def bn_mnist(out, data_dir, **chosen):
     """
     from inception_tf.host.backend import needs_tensorflow_backend
 
-    needs_tensorflow_backend("an experiment")
+    needs_tensorflow_backend("experiment")
     from inception_tf.experiments.sigmoids import MnistSettings
 
     setting = MnistSettings(**chosen)
@@ -165,7 +165,7 @@ def bn_variants(out, data, quick, only, seed, **chosen):
     """
     from inception_tf.host.backend import needs_tensorflow_backend
 
-    needs_tensorflow_backend("an experiment")
+    needs_tensorflow_backend("experiment")
     from inception_tf.data.sources.open import with_absolute_path
     from inception_tf.experiments.bn_variants import (
         FULL,

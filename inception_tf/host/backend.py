@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from inception_tf.errors import UserError
+from inception_tf.errors import UserError, missing_tensorflow
 
 __all__ = ["needs_tensorflow_backend"]
 
@@ -15,14 +15,15 @@ def needs_tensorflow_backend(what: str) -> None:
         what: as the subject of a sentence.
 
     Raises:
-        UserError: Keras' backend is not TensorFlow.
-        ModuleNotFoundError: TensorFlow is not installed, so that there is no backend to change to.
+        UserError: Keras' backend is not TensorFlow, or that is not even installed.
     """
     import keras
 
     if keras.backend.backend() != "tensorflow":
-        import tensorflow  # noqa: F401
-
+        try:
+            import tensorflow  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise missing_tensorflow(what) from error
         raise UserError(
             f"{what} needs Keras on TensorFlow, and KERAS_BACKEND is {keras.backend.backend()}; unset it: runs and"
             " weights files of any backend can be opened there"
