@@ -14,7 +14,7 @@ from inception_tf.export import sample_requests
 from inception_tf.export.metadata import read_metadata
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel.signature_def import read_meta_graph, read_signatures
-from inception_tf.verify.runtime_checks import CheckFailedError
+from inception_tf.verify.check import CheckFailedError
 from inception_tf.verify.static_checks import check_signatures
 from inception_tf.verify.verify import verify
 

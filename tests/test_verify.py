@@ -25,8 +25,9 @@ from inception_tf.export import metadata, signatures, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel import c_api
 from inception_tf.savedmodel.call import Call
-from inception_tf.verify import runtime_checks
-from inception_tf.verify.runtime_checks import SampleRun
+from inception_tf.verify import runtime_checks, sample_run
+from inception_tf.verify.check import CheckFailedError
+from inception_tf.verify.sample_run import SampleRun
 from inception_tf.verify.subprocess_loader import CallResult
 from inception_tf.verify.verify import verify
 
@@ -60,7 +61,7 @@ def runs() -> dict[tuple[bytes, ...], SampleRun]:
 @pytest.fixture
 def one_run(monkeypatch, runs):
     """One process of the C++ loader for all tests of the same graph and weights, on which its answers depend."""
-    run = runtime_checks.run_sample_requests
+    run = sample_run.run_sample_requests
 
     def again(folder, warm, probes=(), *, features=False):
         files = (folder / "saved_model.pb", *sorted(folder.glob("variables/*")))
@@ -69,7 +70,7 @@ def one_run(monkeypatch, runs):
             runs[key] = run(folder, warm, probes, features=features)
         return dataclasses.replace(runs[key], warm=runs[key].warm if warm else ())
 
-    monkeypatch.setattr(runtime_checks, "run_sample_requests", again)
+    monkeypatch.setattr(sample_run, "run_sample_requests", again)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def static_checks_alone(monkeypatch):
     def no_run(*_, **__):
         raise c_api.NoLoaderError("not needed in this test")
 
-    monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)
+    monkeypatch.setattr(sample_run, "run_sample_requests", no_run)
 
 
 @pytest.fixture
@@ -360,7 +361,7 @@ def answered(call: Call, **outputs) -> SampleRun:
 
 @pytest.mark.parametrize("row", [[0.5, float("nan")], [0.7, 0.7], [1.5, -0.5]])
 def test_rows_that_are_no_probabilities_are_found(row):
-    with pytest.raises(runtime_checks.CheckFailedError, match="end"):
+    with pytest.raises(CheckFailedError, match="end"):
         runtime_checks.are_probabilities(answered(Call("image_tensor", {}), probabilities=[row]))
 
 
@@ -372,7 +373,7 @@ def test_names_that_are_not_those_of_the_scores_are_found(names):
         top_classes=np.array([names], object),
         top_scores=[[0.9, 0.1]],
     )
-    with pytest.raises(runtime_checks.CheckFailedError, match="do not fit"):
+    with pytest.raises(CheckFailedError, match="do not fit"):
         runtime_checks.names_follow_scores(tried, ("cat", "dog"))
 
 

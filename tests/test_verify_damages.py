@@ -19,7 +19,7 @@ from inception_tf.export import metadata, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.host.tensorflow_internals import TENSORFLOW
 from inception_tf.savedmodel import c_api, fingerprint
-from inception_tf.verify import runtime_checks
+from inception_tf.verify import sample_run
 from inception_tf.verify.verify import verify
 
 SIZE = 32
@@ -315,7 +315,7 @@ def static_checks_alone(monkeypatch):
     def no_run(*_, **__):
         raise c_api.NoLoaderError("not needed in this test")
 
-    monkeypatch.setattr(runtime_checks, "run_sample_requests", no_run)
+    monkeypatch.setattr(sample_run, "run_sample_requests", no_run)
 
 
 def test_an_undamaged_export_passes_also_with_recomputed_sums(copy):

@@ -19,6 +19,7 @@ __all__ = [
     "has_background_output",
     "has_background_row",
     "names_by_class",
+    "names_shown",
     "read_class_names",
     "read_labels",
     "write_labels",
@@ -308,3 +309,21 @@ def _forms(one: str, other: str) -> str:
         return ""
     forms = ("NFC" if unicodedata.is_normalized("NFC", n) else "NFD" for n in (one, other))
     return " in the Unicode forms " + " and ".join(forms)
+
+
+def names_shown(
+    labels: Sequence[str], label: int, target: Sequence[bool] | None
+) -> tuple[str, ...]:
+    """Names the classes that an image shows.
+
+    Args:
+        labels: K class names.
+        label: The class of an image that has one.
+        target: Of multi-label data, K values: whether the image shows each class; None: it has one class.
+
+    Returns:
+        One name; of multi-label data any number.
+    """
+    if target is None:
+        return (labels[label],)
+    return tuple(name for name, shown in zip(labels, target, strict=True) if shown)

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from inception_tf.classifiers import Classifier
 from inception_tf.data import pipeline
+from inception_tf.data.labels import names_shown
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.splits import Split
 from inception_tf.errors import UserError
@@ -58,9 +59,8 @@ class Predictions:
         Returns:
             One name; of multi-label data any number.
         """
-        if self.targets is None:
-            return (labels[self.classes[row]],)
-        return tuple(labels[place] for place in np.flatnonzero(self.targets[row]))
+        target = None if self.targets is None else self.targets[row]
+        return names_shown(labels, self.classes[row], target)
 
     def without_background(self) -> Predictions:
         """The predictions among all classes but the first, as a network without a background gives them."""

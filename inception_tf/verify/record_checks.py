@@ -29,7 +29,7 @@ from inception_tf.savedmodel.fingerprint import (
     read_fingerprint,
 )
 from inception_tf.savedmodel.versions import GRAPH_FILE
-from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError
+from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 from inception_tf.verify.static_checks import LABELS_FILE
 
 __all__ = [

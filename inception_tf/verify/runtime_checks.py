@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One run of a SavedModel by the C++ loader, and checks of its outputs."""
+"""Checks of what a SavedModel answered: in its own terms, and next to the run that it came from."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,25 +13,21 @@ import tensorflow as tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import OK
 from inception_tf.export import sample_requests
-from inception_tf.verify import probe_images, subprocess_loader
+from inception_tf.verify import probe_images
+from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 from inception_tf.verify.probe_images import Prepared
-from inception_tf.verify.subprocess_loader import Call, CallResult
+from inception_tf.verify.python_loader import on_cpu
+from inception_tf.verify.sample_run import BATCHES, FEW, Pairs, SampleRun
+from inception_tf.verify.subprocess_loader import Call
 
 __all__ = [
-    "CheckFailedError",
-    "CheckFunction",
-    "CheckSkippedError",
-    "SampleRun",
     "are_probabilities",
     "as_in_keras",
     "as_in_python",
     "as_prepared",
     "bad_image_fails_alone",
     "every_signature_runs",
-    "load_in_python",
     "names_follow_scores",
-    "network_of",
-    "run_sample_requests",
     "statuses_match",
     "warm_up_replays",
 ]
@@ -46,97 +39,6 @@ ROUNDING = {"float32": TOLERANCE, "float16": 1e-2, "bfloat16": 1e-1}
 LOG_TOLERANCE = 2e-2
 LEAST = 1e-30  # probabilities below are of no interest
 SUM_TOLERANCE = 1e-3  # of a row's sum, over 1,000 classes
-BATCHES = (1, 3)
-FEW = 4  # probes for `classify` and for the Keras model: of JPEG, upright and turned, and of PNG
-
-Pairs = tuple[tuple[Call, CallResult], ...]
-
-
-class CheckFailedError(Exception):
-    """A check found an error; the message says which."""
-
-
-class CheckSkippedError(Exception):
-    """A check could not be made; the message says why."""
-
-
-class CheckFunction(Protocol):
-    """What each check of a SavedModel is, of its files or of its outputs."""
-
-    def __call__(self, *evidence: Any) -> str:
-        """Looks at one property.
-
-        Args:
-            *evidence: What it looks at: the version folder, the MetaGraphDef of `read_meta_graph`, or the `SampleRun`
-                and what its outputs are compared with.
-
-        Returns:
-            A few words for the report.
-
-        Raises:
-            CheckFailedError: The SavedModel does not have the property; the message says why.
-            CheckSkippedError: It cannot be seen; the message says why.
-        """
-
-
-@dataclass(frozen=True)
-class SampleRun:
-    """Requests and their results, by the checks that need them."""
-
-    plain: Pairs  # good images, every signature
-    clean: Pairs  # five good images
-    damaged: Pairs  # the same with the middle three replaced by bad ones
-    warm: Pairs  # the requests of the warm-up log
-    probes: Pairs = ()  # images of every kind, good and bad; then arrays
-    peak: int = 0  # peak memory of the process, bytes
-
-
-def run_sample_requests(
-    folder: Path, warm: Sequence[Call], probes: Sequence[bytes] = (), *, features: bool = False
-) -> SampleRun:
-    """Runs all sample requests in one child process.
-
-    Args:
-        folder: The SavedModel, a version folder.
-        warm: The requests of the warm-up log.
-        probes: What `probe_images.probe_images` returned; none where the outputs are unknown.
-        features: It has the signature of a feature vector.
-
-    Returns:
-        All requests with their results.
-
-    Raises:
-        LoaderError: The model does not load.
-    """
-    good = [sample_requests.encode_jpeg(image) for image in sample_requests.sample_images(5)]
-    bad = [good[0], b"", b"not an image", good[0][: len(good[0]) // 2], good[-1]]
-    groups = (
-        [
-            call
-            for batch in BATCHES
-            for call in sample_requests.sample_calls(batch, features=features)
-        ],
-        sample_requests.sample_encoded_calls(good, features=features),
-        sample_requests.sample_encoded_calls(bad, features=features),
-        warm,
-        _probe_calls(probes, features) if probes else (),
-    )
-    loaded = subprocess_loader.run_saved_model(folder, [call for group in groups for call in group])
-    results = iter(loaded.results)
-    plain, clean, damaged, warmed, probed = (
-        tuple((call, next(results)) for call in group) for group in groups
-    )
-    return SampleRun(plain, clean, damaged, warmed, probed, loaded.peak)
-
-
-def _probe_calls(probes: Sequence[bytes], features: bool) -> tuple[Call, ...]:
-    """`serving_default` of all, the other signatures of encoded images of a few, `image_tensor` of arrays."""
-    whole, *_ = sample_requests.sample_encoded_calls(probes)
-    _, *few = sample_requests.sample_encoded_calls(
-        [*probes[:FEW], *probes[-FEW:]], features=features
-    )
-    arrays = (Call("image_tensor", {"images": one}) for one in probe_images.probe_arrays())
-    return whole, *few, *arrays
 
 
 def every_signature_runs(run: SampleRun) -> str:
@@ -216,7 +118,7 @@ def as_in_python(run: SampleRun, loaded: Any) -> str:
     distances = []
     for call, outputs in _outputs(run.plain):
         inputs = {name: tf.constant(value) for name, value in call.inputs.items()}
-        with _on_cpu():
+        with on_cpu():
             for name, value in loaded.signatures[call.signature](**inputs).items():
                 if value.dtype == tf.float32:
                     distances.append(_distance(value.numpy(), outputs[name]))
@@ -283,7 +185,7 @@ def _as_prepared(
     whole, some, *others = _outputs(run.probes)
     good = [status == OK for status in prepared.statuses]
     places = np.flatnonzero(good)[: FEW if few else None]
-    with _on_cpu():
+    with on_cpu():
         expected = network(prepared.pixels[places])
     found = whole[1]["probabilities"][places]
     distances = [_distance(found, expected)]
@@ -295,7 +197,7 @@ def _as_prepared(
     for call, outputs in [*others, *_outputs(run.plain)]:
         if call.signature == "image_tensor":
             pixels = probe_images.prepare_arrays(call.inputs["images"], preprocessing)
-            with _on_cpu():
+            with on_cpu():
                 expected = network(pixels)
             distances.append(_distance(expected, outputs["probabilities"]))
             logs.append(_log_distance(expected, outputs["probabilities"]))
@@ -321,33 +223,6 @@ def statuses_match(run: SampleRun, prepared: Prepared) -> str:
             )
     good = sum(status == OK for status in found)
     return f"{good} images read and {len(found) - good} refused, each with its reason"
-
-
-def network_of(loaded: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Finds the network in a loaded export.
-
-    Args:
-        loaded: What `load_in_python` returned.
-
-    Returns:
-        (N, size, size, 3) float32 → `probabilities` (N, K) and, where it is exported, `features` (N, D).
-
-    Raises:
-        CheckSkippedError: It has none, which only exports of this package have.
-    """
-    network = getattr(loaded, "network", None)
-    if network is None:
-        raise CheckSkippedError(
-            "it has no function `network`, which only exports of this package have"
-        )
-
-    def run(pixels: np.ndarray) -> dict[str, np.ndarray]:
-        with _on_cpu():
-            found = network(tf.constant(pixels))
-        outputs = found if isinstance(found, dict) else {"probabilities": found}
-        return {name: value.numpy() for name, value in outputs.items()}
-
-    return run
 
 
 def bad_image_fails_alone(run: SampleRun) -> str:
@@ -382,30 +257,6 @@ def _outputs(pairs: Pairs) -> Iterator[tuple[Call, dict[str, np.ndarray]]]:
         if result.error:
             raise CheckSkippedError(f"{call.signature} did not run: {result.error}")
         yield call, result.outputs
-
-
-def load_in_python(folder: Path) -> Any:
-    """Loads a SavedModel by TensorFlow's Python, on the processor.
-
-    Args:
-        folder: The SavedModel, a version folder.
-
-    Returns:
-        What `tf.saved_model.load` gives.
-
-    Raises:
-        CheckFailedError: It does not load.
-    """
-    try:
-        with _on_cpu():
-            return tf.saved_model.load(str(folder))
-    except (tf.errors.OpError, OSError, ValueError) as error:
-        raise CheckFailedError(f"tf.saved_model.load: {error}") from error
-
-
-def _on_cpu() -> contextlib.AbstractContextManager[None]:
-    # As in the child process: an accelerator's TF32 arithmetic alone is coarser than the tolerance.
-    return tf.device("/CPU:0")
 
 
 def _distance(ours: np.ndarray, theirs: np.ndarray) -> float:

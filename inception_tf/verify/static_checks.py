@@ -14,7 +14,7 @@ from inception_tf.data.labels import read_labels
 from inception_tf.export.signatures import TensorSpecs, contract_of
 from inception_tf.savedmodel.signature_def import SERVE_TAG, read_tags
 from inception_tf.savedmodel.versions import GRAPH_FILE
-from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError
+from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 
 __all__ = [
     "LABELS_FILE",

@@ -18,9 +18,17 @@ from inception_tf.export import metadata, warmup
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError
 from inception_tf.savedmodel.signature_def import read_meta_graph
 from inception_tf.savedmodel.versions import newest_version
-from inception_tf.verify import probe_images, record_checks, runtime_checks, static_checks
+from inception_tf.verify import (
+    probe_images,
+    python_loader,
+    record_checks,
+    runtime_checks,
+    sample_run,
+    static_checks,
+)
+from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 from inception_tf.verify.probe_images import Prepared
-from inception_tf.verify.runtime_checks import CheckFailedError, CheckSkippedError, SampleRun
+from inception_tf.verify.sample_run import SampleRun
 
 __all__ = ["NOT_COVERED", "Check", "verify"]
 
@@ -177,7 +185,7 @@ def _running(
     def run() -> str:
         warm = warmup.read_warmup(folder) if log.passed else ()
         has_features = exported is not None and exported.features is not None
-        runs.append(runtime_checks.run_sample_requests(folder, warm, probes, features=has_features))
+        runs.append(sample_run.run_sample_requests(folder, warm, probes, features=has_features))
         return runtime_checks.every_signature_runs(runs[0])
 
     def of_run(finding: Callable[..., str], *arguments: Any) -> str:
@@ -209,7 +217,7 @@ def _running(
     yield _check("top classes", of_run, _names_follow_scores, folder, exported)
     yield _check("statuses", of_run, of_probes, runtime_checks.statuses_match)
     # Loaded once for both, and not at all where there are no outputs to compare with.
-    load = cache(lambda: runtime_checks.load_in_python(folder))
+    load = cache(lambda: python_loader.load_in_python(folder))
     yield _check("Python loader", of_run, _as_in_python, load)
     yield _check(
         "preprocessing",
@@ -217,7 +225,7 @@ def _running(
         of_probes,
         runtime_checks.as_prepared,
         preprocessing,
-        lambda: runtime_checks.network_of(load()),
+        lambda: python_loader.network_of(load()),
         precision,
     )
     yield _check(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from inception_tf.data.labels import names_shown
 from inception_tf.errors import UserError, printable, unknown
 
 __all__ = [
@@ -133,9 +134,8 @@ class Split:
         Returns:
             One name; of multi-label data any number.
         """
-        if self.targets is None:
-            return (labels[self.classes[index]],)
-        return tuple(labels[place] for place in np.flatnonzero(self.targets[index]))
+        target = None if self.targets is None else self.targets[index]
+        return names_shown(labels, self.classes[index], target)
 
     def shifted(self, shift: int) -> Split:
         """The same images with other class numbers.
