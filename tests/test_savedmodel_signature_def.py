@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
@@ -74,3 +75,18 @@ def test_another_tag_and_a_torn_file_are_user_errors(folder, tmp_path):
         read_signatures(tmp_path)
     with pytest.raises(UserError, match="No such file"):
         read_signatures(tmp_path / "none")
+
+
+def test_a_flipped_bit_anywhere_is_a_user_error_or_read(folder, tmp_path):
+    whole = (folder / "saved_model.pb").read_bytes()
+    outcomes = set()
+    for place in np.random.default_rng(0).integers(8 * len(whole), size=1500):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << (place % 8)
+        (tmp_path / "saved_model.pb").write_bytes(content)
+        try:
+            read_meta_graph(tmp_path)
+            outcomes.add("read")
+        except UserError as error:
+            outcomes.add(str(error).partition("' ")[2].partition(" (")[0])
+    assert {"read", "cannot be read as a SavedModel; export it again"} <= outcomes

@@ -14,6 +14,7 @@ import ramps
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from inception_tf import UserError
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, warmup
 from inception_tf.export.savedmodel import export
@@ -306,7 +307,10 @@ CHEAP = ("another scale", "variables exchanged")
 
 
 def failures(folder) -> dict[str, str]:
-    found = verify(folder, network(), LABELS)
+    try:
+        found = verify(folder, network(), LABELS)
+    except UserError as error:  # the graph is no graph any more
+        return {"files": str(error)} if "cannot be read as a SavedModel" in str(error) else {}
     return {check.name: check.detail for check in found if check.passed is False}
 
 

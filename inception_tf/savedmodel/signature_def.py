@@ -79,7 +79,11 @@ def read_meta_graph(folder: str | Path) -> Any:
     """
     import tensorflow as tf
 
-    return tf.compat.v1.MetaGraphDef.FromString(_read_served_graph(folder).SerializeToString())
+    content = _read_served_graph(folder).SerializeToString()
+    try:
+        return tf.compat.v1.MetaGraphDef.FromString(content)
+    except DecodeError as error:  # in a field that `_MESSAGES` has not
+        raise _unreadable(folder, error) from error
 
 
 def read_tags(folder: str | Path) -> tuple[tuple[str, ...], ...]:
@@ -108,15 +112,17 @@ def _read_served_graph(folder: str | Path) -> Any:
 
 
 def _read_graphs(folder: str | Path) -> Any:
-    path = Path(folder) / GRAPH_FILE
     saved = _saved_model()()
     try:
-        saved.ParseFromString(path.read_bytes())
+        saved.ParseFromString((Path(folder) / GRAPH_FILE).read_bytes())
     except (OSError, DecodeError) as error:
-        raise UserError(
-            f"'{path}' cannot be read as a SavedModel; export it again ({error})"
-        ) from error
+        raise _unreadable(folder, error) from error
     return saved.meta_graphs
+
+
+def _unreadable(folder: str | Path, error: Exception) -> UserError:
+    path = Path(folder) / GRAPH_FILE
+    return UserError(f"'{path}' cannot be read as a SavedModel; export it again ({error})")
 
 
 def _names(tensors: Iterable[Any]) -> dict[str, str]:
