@@ -58,9 +58,9 @@ def _build(
         from inception_tf.weights import load_weights
         from inception_tf.weights.convert import file_switches
         from inception_tf.weights.download import fetch_release
+        from inception_tf.weights.heads import NEW_HEAD
         from inception_tf.weights.metadata import LAYER_ARGUMENTS
         from inception_tf.weights.registry import check_release_name, find_release, release_names
-        from inception_tf.weights.transfer import NEW_HEAD
 
     chosen = {switch: value for switch, value in switches.items() if value is not None}
     check_release_name(network, weights)

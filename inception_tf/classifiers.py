@@ -26,12 +26,12 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.keras_model import is_whole_model
+from inception_tf.weights.heads import HeadError
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
 from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.recognize import describe_file, is_of_package
 from inception_tf.weights.sources import NATIVE, SOURCES
-from inception_tf.weights.transfer import HeadError
 
 __all__ = [
     "Classifier",

@@ -25,6 +25,7 @@ from inception_tf.weights import load_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
+from inception_tf.weights.heads import HeadError, unsupported_head
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import class_count, network_limit
 from inception_tf.weights.metadata import LAYER_ARGUMENTS, WeightsMetadata, write_metadata
@@ -33,13 +34,7 @@ from inception_tf.weights.registry import Release
 from inception_tf.weights.release_of_file import identify_release, release_of_name, without_scale
 from inception_tf.weights.source import WeightsFile
 from inception_tf.weights.sources import FOREIGN, NATIVE, SOURCES, check_ema, check_network
-from inception_tf.weights.transfer import (
-    HeadError,
-    MisfitError,
-    Report,
-    assign,
-    unsupported_head,
-)
+from inception_tf.weights.transfer import MisfitError, Report, assign
 from inception_tf.weights.width import same_filters
 
 __all__ = [

@@ -20,12 +20,12 @@ from inception_tf.models import SCALE, find_network, switches, variant
 from inception_tf.nn.builder import BN_EPSILON
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.formats.state_dict import write_state_dict
+from inception_tf.weights.formats.stored import abbreviate
 from inception_tf.weights.formats.tf1_checkpoint import write_tf1_checkpoint
 from inception_tf.weights.gamma import GAMMA, fold_gammas
 from inception_tf.weights.names import torch
 from inception_tf.weights.names.keras_applications import keras_names
 from inception_tf.weights.names.slim import slim_names
-from inception_tf.weights.transfer import abbreviate
 
 __all__ = ["TARGETS", "Written", "write_foreign"]
 

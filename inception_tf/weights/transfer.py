@@ -10,32 +10,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inception_tf.data.labels import has_background_output
 from inception_tf.errors import UserError
-from inception_tf.models import NETWORKS, SCALE
+from inception_tf.models import SCALE
 from inception_tf.nn.network import LOGITS
-from inception_tf.weights.formats.stored import shown_name
+from inception_tf.weights.formats.stored import abbreviate
 from inception_tf.weights.gamma import FOLDED, default_gammas, fold_gammas, foldable_gammas
+from inception_tf.weights.heads import (
+    HeadError,
+    adapt_heads,
+    drop_first_class,
+    is_auxiliary,
+    is_head,
+    is_logits,
+    omitted_heads,
+    unsupported_head,
+)
 
 if TYPE_CHECKING:
     import keras
 
     Variables = Mapping[str, keras.Variable]
 
-__all__ = [
-    "HeadError",
-    "NEW_HEAD",
-    "MisfitError",
-    "Report",
-    "abbreviate",
-    "assign",
-    "is_float",
-    "unsupported_head",
-]
-
-NEW_HEAD = "the classifier is new, with random weights"  # how a note about it begins
-SHOWN = 3  # names that a message lists; the others are counted
-
+__all__ = ["MisfitError", "Report", "assign", "is_float"]
 
 # Path of the variable, its shape, the array's shape.
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
@@ -43,20 +39,6 @@ Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 class MisfitError(UserError):
     """The arrays of a file are not those of the model."""
-
-
-class HeadError(UserError):
-    """The classifier in a file has another structure than the network's.
-
-    Args:
-        found: What `unsupported_head` returned.
-    """
-
-    def __init__(self, found: Iterable[str]):
-        super().__init__(
-            f"the classifier in the file has another structure than this network's ({abbreviate(found)}); load the"
-            " backbone alone with skip_head=True, on the command line --skip-head"
-        )
 
 
 @dataclass(frozen=True)
@@ -134,9 +116,9 @@ def assign(
         UserError: An array is of another type or has numbers that are not finite, none of the arrays fits, or with `strict` not all; the model is unchanged.
     """
     ours = {variable.path: variable for variable in model.weights}
-    heads = {path for path in {*ours, *names} if _layer(path) in _classifiers()}
+    heads = {path for path in {*ours, *names} if is_head(path)}
     if adapt_head and f"{LOGITS}/kernel" in ours and not skip_head:
-        skip_head, drop_background, note = _adapted_head(ours, arrays, names)
+        skip_head, drop_background, note = adapt_heads(ours, arrays, names)
         notes += (note,) if note else ()
     skipped = heads if skip_head else set()
     found = {
@@ -149,11 +131,11 @@ def assign(
     ones, note = default_gammas(found, {p: tuple(v.shape) for p, v in ours.items()})
     notes += (note,) if note else ()
     if drop_background:
-        notes += _drop_background(found, ours, heads)
+        notes += drop_first_class(found, ours, heads)
     notes += _adapt_first_kernel(found, ours)
     report = _report(ours, arrays, names, found, folded, ones, notes, training_state)
     if strict:
-        allowed = _omitted_heads(ours, names) | {names[path] for path in skipped if path in names}
+        allowed = omitted_heads(ours, names) | {names[path] for path in skipped if path in names}
         _check_fit(
             model,
             [path for path in report.missing if path not in skipped],
@@ -175,7 +157,7 @@ def assign(
         gammas = {path: values[names[path]] for path in gammas}
         fitting = {p: _reshaped(values[names[p]], tuple(ours[p].shape)) for p in fitting}
         if drop_background:
-            _drop_background(fitting, ours, heads)
+            drop_first_class(fitting, ours, heads)
         _adapt_first_kernel(fitting, ours)
     _check_finite(gammas, names)
     note = fold_gammas(fitting, gammas)
@@ -251,38 +233,6 @@ def _report(
     )
 
 
-def _adapted_head(
-    ours: Variables, arrays: Mapping[str, np.ndarray], names: Mapping[str, str]
-) -> tuple[bool, bool, str]:
-    """Whether to skip the file's classifier, or its background, and a note for the report."""
-    classes = ours[f"{LOGITS}/kernel"].shape[-1]
-    head = arrays.get(names.get(f"{LOGITS}/kernel", ""))
-    if head is None or not head.ndim:
-        return True, False, f"{NEW_HEAD}: the file has none that fits"
-    if head.shape[-1] == classes:
-        return False, False, ""
-    if head.shape[-1] == classes + 1 and has_background_output(head.shape[-1]):
-        return False, True, ""
-    return (
-        True,
-        False,
-        f"{NEW_HEAD}: the file has {head.shape[-1]} classes, and the model {classes}",
-    )
-
-
-def _drop_background(
-    found: dict[str, np.ndarray], ours: Variables, heads: Iterable[str]
-) -> tuple[str, ...]:
-    """Remove the first class of the heads in `found` that have one class too many; return a note for the report."""
-    notes: tuple[str, ...] = ()
-    for path in [path for path in ours if path in found and path in heads]:
-        classes = found[path].shape[-1]
-        if classes == ours[path].shape[-1] + 1:
-            found[path] = found[path][..., 1:]
-            notes = (f"first class of {classes} dropped",)
-    return notes
-
-
 def _adapt_first_kernel(found: dict[str, np.ndarray], ours: Variables) -> tuple[str, ...]:
     """Adapt the first kernel in `found` to the model's input channels; return a note for the report."""
     first = next((path for path in ours if path in found), "")
@@ -305,64 +255,6 @@ def _adapted(kernel: np.ndarray, channels: int) -> np.ndarray:
     if channels == 1:
         return kernel.sum(axis=2, keepdims=True)
     return kernel[:, :, np.arange(channels) % before] * np.float32(before / channels)
-
-
-def abbreviate(names: Iterable[str]) -> str:
-    """A list of names for a message.
-
-    Args:
-        names: The names.
-
-    Returns:
-        A text such as `a, b, c and 12 more`.
-    """
-    names = list(names)
-    rest = len(names) - SHOWN
-    return ", ".join(map(shown_name, names[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _layer(path: str) -> str:
-    return path.split("/")[0]
-
-
-def _auxiliaries() -> set[str]:
-    return {aux.name for network in NETWORKS.values() for aux in network.auxiliaries}
-
-
-def _classifiers() -> set[str]:
-    return {LOGITS, *_auxiliaries()}
-
-
-def _is_auxiliary(path: str) -> bool:
-    return any(_layer(path) == name or path.startswith(f"{name}_") for name in _auxiliaries())
-
-
-def _omitted_heads(ours: Iterable[str], names: Mapping[str, str]) -> set[str]:
-    """Foreign names of classifiers that the model was built without."""
-    layers = {_layer(path) for path in ours}
-    return {
-        theirs
-        for path, theirs in names.items()
-        if _layer(path) not in layers and (_layer(path) == LOGITS or _is_auxiliary(path))
-    }
-
-
-def unsupported_head(names: Mapping[str, str], arrays: Iterable[str]) -> list[str]:
-    """The arrays of a classifier whose structure our network does not have.
-
-    Args:
-        names: Our variable path → foreign name.
-        arrays: Foreign names in the file.
-
-    Returns:
-        Foreign names.
-    """
-    ours = {f"{LOGITS}/kernel", f"{LOGITS}/bias"}
-    return [
-        theirs
-        for path, theirs in names.items()
-        if _layer(path) == LOGITS and path not in ours and theirs in arrays
-    ]
 
 
 def _reshaped(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -398,16 +290,12 @@ def _check_fit(
     """The three checks; the most likely mistakes have their own messages."""
     if not (missing or unused or mismatched):
         return
-    if (
-        unsupported
-        and set(unused) == set(unsupported)
-        and all(_layer(path) == LOGITS for path in missing)
-    ):
+    if unsupported and set(unused) == set(unsupported) and all(map(is_logits, missing)):
         raise HeadError(unsupported)
     if (
         mismatched
         and not missing
-        and all(_layer(m[0]) in _classifiers() and _differ_in_classes(m) for m in mismatched)
+        and all(is_head(m[0]) and _differ_in_classes(m) for m in mismatched)
     ):
         path, ours, theirs = mismatched[0]
         is_background = theirs[-1] == ours[-1] + 1
@@ -417,7 +305,7 @@ def _check_fit(
             f" model with classes={theirs[-1]}{less if is_background else ''}, or load with"
             " strict=False to keep its classifier"
         )
-    if missing and not mismatched and not unused and all(map(_is_auxiliary, missing)):
+    if missing and not mismatched and not unused and all(map(is_auxiliary, missing)):
         raise UserError(
             f"the file has no auxiliary classifier ({abbreviate(missing)}); create the model with"
             " aux_logits=False, or load with strict=False to keep the auxiliary classifier"

@@ -7,7 +7,7 @@ are read, and all others are placeholders of the claimed shape and dtype, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,9 +15,18 @@ import numpy as np
 
 from inception_tf.errors import UserError, printable
 
-__all__ = ["EVERYTHING", "NOTHING", "StoredArray", "damage_is", "read_wanted", "shown_name"]
+__all__ = [
+    "EVERYTHING",
+    "NOTHING",
+    "StoredArray",
+    "abbreviate",
+    "damage_is",
+    "read_wanted",
+    "shown_name",
+]
 
 LONGEST = 200  # letters of a name in a message
+SHOWN = 3  # names that a message lists; the others are counted
 NOTHING: Container[str] = frozenset()  # the names to read for names and shapes alone
 
 
@@ -78,6 +87,20 @@ def shown_name(name: str) -> str:
         The name on one line, cut where it is long.
     """
     return printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...")
+
+
+def abbreviate(names: Iterable[str]) -> str:
+    """A list of names for a message.
+
+    Args:
+        names: The names.
+
+    Returns:
+        A text such as `a, b, c and 12 more`.
+    """
+    names = list(names)
+    rest = len(names) - SHOWN
+    return ", ".join(map(shown_name, names[:SHOWN])) + (f" and {rest} more" if rest > 0 else "")
 
 
 @contextmanager

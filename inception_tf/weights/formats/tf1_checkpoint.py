@@ -15,9 +15,14 @@ import numpy as np
 
 from inception_tf.errors import UserError, is_without_tensorflow, missing_tensorflow
 from inception_tf.host.files import check_content
-from inception_tf.weights.formats.stored import NOTHING, StoredArray, damage_is, read_wanted
+from inception_tf.weights.formats.stored import (
+    NOTHING,
+    StoredArray,
+    abbreviate,
+    damage_is,
+    read_wanted,
+)
 from inception_tf.weights.formats.tf_bundle import check_bundle
-from inception_tf.weights.transfer import abbreviate
 
 __all__ = [
     "BATCH_NORM",
