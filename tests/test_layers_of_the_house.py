@@ -23,7 +23,7 @@ LAYERS = (
     ("keras_classifiers", "run_folder"),
     ("classifiers", "training"),
     ("benchmark", "evaluation", "experiments"),
-    ("export",),
+    ("export", "generative"),
     ("verify",),
     ("serving",),
     ("cli",),
