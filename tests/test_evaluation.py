@@ -105,6 +105,25 @@ def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batc
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(("shape", "distinct"), [((16, 16), 48), ((12, 20), 144)])
+def test_equal_crops_pass_through_the_network_once(monkeypatch, shape, distinct):
+    from inception_tf.evaluation import metrics
+
+    seen = []
+
+    def counted(network):
+        def forward(images):
+            seen.append(len(images))
+            return network(images).numpy()
+
+        return forward
+
+    monkeypatch.setattr(metrics, "compiled_forward", counted)
+    images = np.random.default_rng(0).integers(0, 255, (2, *shape, 3), np.uint8)
+    predict_split(_member(3.0, size=14), Split(images, np.array([0, 1])), crops=144)
+    assert seen == [*[32] * (distinct // 32), distinct % 32] * 2
+
+
 def test_progress_hears_of_every_image():
     heard = []
     predict_split(_member(1.0), SPLIT, batch_size=2, on_images=heard.append)

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from inception_tf.data.decoding.transforms import ImageStep, evaluation_steps, resize, scaling
+from inception_tf.data.decoding.transforms import (
+    ImageStep,
+    ResizedSquare,
+    evaluation_steps,
+    resize,
+    scaling,
+)
 from inception_tf.data.preprocessing import BILINEAR, Preprocessing, Resampling
 
 __all__ = ["GoogLeNetCrops", "TenCrops", "crop_steps"]
@@ -30,7 +36,7 @@ class TenCrops:
     resampling: Resampling = BILINEAR
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        square = _resized(_square(image, 0.5), _scaled(TEN_CROPS_SIDE, self.size), self.resampling)
+        square = _resized(_square(image), _scaled(TEN_CROPS_SIDE, self.size), self.resampling)
         return _with_mirrored(tf.stack(_five(square, self.size)))
 
 
@@ -38,23 +44,23 @@ class TenCrops:
 class GoogLeNetCrops:
     """Cuts (H, W, 3) → (144, size, size, 3) float32 in [0, 255]: 4 scales x 3 squares x 6 crops x 2 mirror images.
 
-    Scales: the shorter side at 256, 288, 320 and 352, times `size`/224.  Squares: left, center and right of
-    a wide image; top, center and bottom of a tall one; three times the same one of a square image.  Crops of
-    each: the four corners, the center, and the whole square resized.  Szegedy et al. 2014, section 7.
+    In the paper's order: the image is resized until its shorter side is 256, 288, 320 and 352, times
+    `size`/224; of each the left, center and right square are taken, of a tall one the top, center and bottom;
+    of each square the four corners, the center, and the square resized to `size`.  All 144 are distinct, of a
+    square image 48, three times each.  Szegedy et al. 2014, section 7.
     """
 
     size: int
     resampling: Resampling = BILINEAR
 
     def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        # The square is cut out before it is resized: a very long image would not fit into memory whole.
-        squares = [_square(image, place) for place in PLACES]
         crops = []
         for scale in SCALES:
-            for square in squares:
-                resized = _resized(square, _scaled(scale, self.size), self.resampling)
+            side = _scaled(scale, self.size)
+            for place in PLACES:
+                square = ResizedSquare(side, self.resampling, shorter=side, place=place)(image)
                 crops += [
-                    *_five(resized, self.size),
+                    *_five(square, self.size),
                     _resized(square, self.size, self.resampling),
                 ]
         return _with_mirrored(tf.stack(crops))
@@ -81,11 +87,11 @@ def _scaled(pixels: int, size: int) -> int:
     return round(pixels * size / REFERENCE)
 
 
-def _square(image: tf.Tensor, place: float) -> tf.Tensor:
-    """The square of the shorter side, at the fraction `place` along the longer side."""
+def _square(image: tf.Tensor) -> tf.Tensor:
+    """The central square of the shorter side."""
     shape = tf.shape(image)
     side = tf.minimum(shape[0], shape[1])
-    start = tf.cast(tf.round(tf.cast(shape[:2] - side, tf.float32) * place), tf.int32)
+    start = tf.cast(tf.round(tf.cast(shape[:2] - side, tf.float32) / 2), tf.int32)
     return image[start[0] : start[0] + side, start[1] : start[1] + side]
 
 

@@ -229,8 +229,16 @@ def confusion_matrix(predictions: Predictions) -> np.ndarray:
 def _forward(forward: Callable, pixels: tf.Tensor, crops: int, batch_size: int) -> np.ndarray:
     """(B, S, S, 3) or (B, crops, S, S, 3) → (B, K), the mean over the crops."""
     flat = np.reshape(pixels, (-1, *pixels.shape[-3:]))
+    places = None
+    if crops > 1:
+        # Of a square image 48 of 144 crops are distinct: the others are not computed again.
+        seen: dict[bytes, int] = {}
+        places = [seen.setdefault(crop.tobytes(), len(seen)) for crop in flat]
+        flat = flat[np.unique(places, return_index=True)[1]]
     chunks = [
         forward(flat[start : start + batch_size]) for start in range(0, len(flat), batch_size)
     ]
     probabilities = np.concatenate(chunks).astype(np.float32)
+    if places:
+        probabilities = probabilities[places]
     return probabilities.reshape(len(pixels), crops, -1).mean(axis=1)

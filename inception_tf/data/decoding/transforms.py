@@ -19,7 +19,7 @@ __all__ = [
     "CentralCrop",
     "ImageStep",
     "Resize",
-    "ResizedCenter",
+    "ResizedSquare",
     "Standardize",
     "ToUnit",
     "apply_steps",
@@ -55,8 +55,8 @@ class Resize:
 
 
 @dataclass(frozen=True)
-class ResizedCenter:
-    """Resizing, then the central square: (..., H, W, C) → (..., size, size, C) float32.
+class ResizedSquare:
+    """Resizing, then a square of it, the central one by default: (..., H, W, C) → (..., size, size, C) float32.
 
     Both sides become `stored` pixels, whatever the aspect ratio, or the shorter side becomes `shorter` pixels with
     the aspect ratio kept; smaller images are enlarged.  Only the pixels of the square are computed, so that the
@@ -67,6 +67,7 @@ class ResizedCenter:
     resampling: Resampling = BILINEAR
     stored: int | None = None  # of both sides before the crop
     shorter: int | None = None  # of the shorter side before the crop
+    place: float = 0.5  # of the square along what is cut off: 0 the left and top edge, 1 the right and bottom one
 
     def __call__(self, image):
         image = tf.convert_to_tensor(image)
@@ -74,10 +75,10 @@ class ResizedCenter:
         resized = self._resized(sides)
         inverse = tf.cast(sides / resized, tf.float32)  # pixels of the image for one of the result
         if not self.resampling.half_pixel_centers:
-            begin = (resized - self.size) // 2
+            begin = tf.cast(tf.cast(resized - self.size, tf.float64) * self.place, tf.int32)
             return _bilinear_tf1(image, begin, inverse, (self.size, self.size))
         # As torchvision rounds: halves to the nearest even integer.
-        begin = tf.cast(tf.round((resized - self.size) / 2), tf.int32)
+        begin = tf.cast(tf.round(tf.cast(resized - self.size, tf.float64) * self.place), tf.int32)
         first, after = self._covered(begin, inverse, sides)
         image = image[..., first[0] : after[0], first[1] : after[1], :]
         scale = 1 / inverse
@@ -221,7 +222,7 @@ def evaluation_steps(preprocessing: Preprocessing) -> tuple[ImageStep, ...]:
     size, resampling = preprocessing.size, preprocessing.resampling
     stored, shorter = preprocessing.stored, preprocessing.shorter
     if stored or shorter:
-        return ResizedCenter(size, resampling, stored, shorter), scaling(preprocessing)
+        return ResizedSquare(size, resampling, stored, shorter), scaling(preprocessing)
     cropped = () if preprocessing.crop in (None, 1.0) else (CentralCrop(preprocessing.crop),)
     return (*cropped, Resize(size, resampling), scaling(preprocessing))
 
