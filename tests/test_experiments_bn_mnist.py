@@ -17,6 +17,7 @@ from inception_tf import cli
 from inception_tf.errors import UserError
 from inception_tf.experiments import bn_mnist, mnist, sigmoids
 from inception_tf.experiments.figure1 import COLUMNS
+from inception_tf.experiments.loop import image_order
 from inception_tf.experiments.sigmoids import NETWORKS, PERCENTILES, TYPICAL, MnistSettings, Trace
 
 STEPS = 150  # the last two measurements are half the usual distance apart
@@ -191,17 +192,13 @@ def test_beta_is_in_the_place_of_the_hidden_layers_biases():
 
 
 def test_each_pass_shows_every_image_once_and_the_seed_alone_decides_the_order():
-    setting = MnistSettings(steps=2500, seed=5)
-    shown = sigmoids.image_order(setting, 60_000)
+    shown = image_order(2500, 60, 60_000, 5)
     assert shown.shape == (2500, 60)
     for first in (0, 1000):
         assert np.array_equal(np.sort(shown[first : first + 1000], axis=None), np.arange(60_000))
     assert (shown[:1000] != shown[1000:2000]).any()
-    np.testing.assert_array_equal(
-        sigmoids.image_order(dataclasses.replace(setting, steps=30, learning_rate=9), 60_000),
-        shown[:30],
-    )
-    assert (sigmoids.image_order(MnistSettings(steps=30, seed=6), 60_000) != shown[:30]).any()
+    np.testing.assert_array_equal(image_order(30, 60, 60_000, 5), shown[:30])
+    assert (image_order(30, 60, 60_000, 6) != shown[:30]).any()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

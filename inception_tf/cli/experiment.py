@@ -10,6 +10,7 @@ import click
 from inception_tf.cli.options import DATA, SEED
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FOLDER
+from inception_tf.cli.studies import add_studies
 
 __all__ = ["command"]
 
@@ -22,6 +23,9 @@ def command() -> None:
     inception-tf experiment bn-mnist --out runs/bn-mnist
     inception-tf experiment bn-variants --out runs/bn-variants --quick
     """
+
+
+add_studies(command)
 
 
 @command.command("bn-mnist")

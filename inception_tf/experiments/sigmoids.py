@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.errors import UserError
+from inception_tf.experiments.loop import cross_entropy, image_order, step_runner
 from inception_tf.experiments.mnist import BinaryMnist
 from inception_tf.training.optim.recalibrate import recalibrate
 
@@ -23,7 +24,6 @@ __all__ = [
     "TYPICAL",
     "Trace",
     "build_network",
-    "image_order",
     "train_network",
 ]
 
@@ -101,22 +101,6 @@ def build_network(setting: MnistSettings, batch_norm: bool) -> keras.Model:
     return keras.Model(image, [_dense(setting, CLASSES, HIDDEN + 1)(x), inner])
 
 
-def image_order(setting: MnistSettings, images: int) -> np.ndarray:
-    """The images of each step: a new permutation of all of them for each epoch.
-
-    Args:
-        setting: for steps, batch size and seed.
-        images: the number of training images.
-
-    Returns:
-        (steps, batch_size) int32, indices.
-    """
-    generator = np.random.default_rng(setting.seed)
-    needed = setting.steps * setting.batch_size
-    epochs = [generator.permutation(images) for _ in range(math.ceil(needed / images))]
-    return np.concatenate(epochs)[:needed].astype(np.int32).reshape(setting.steps, -1)
-
-
 def train_network(
     data: BinaryMnist, setting: MnistSettings, batch_norm: bool, log: Callable[[str], None]
 ) -> Trace:
@@ -138,11 +122,11 @@ def train_network(
     name = NETWORKS[batch_norm]
     steps = _stepper(model, setting, data)
     measure = _measurer(model, setting, data)
-    shown = image_order(setting, len(data.images))
+    shown = image_order(setting.steps, setting.batch_size, len(data.images), setting.seed)
     moments = [*range(0, setting.steps, setting.every), setting.steps]
     measured = [measure()]
     for begin, end in itertools.pairwise(moments):
-        steps(shown[begin:end])
+        steps(shown[begin:end], begin)
         measured.append(measure())
         accuracy, percentiles = measured[-1]
         if not np.isfinite(percentiles).all():
@@ -175,22 +159,14 @@ def _probe(data: BinaryMnist, setting: MnistSettings) -> np.ndarray:
 
 
 def _stepper(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> Callable:
-    """A function of (K, batch_size) int32, the images of K steps, that runs these steps in one call."""
-    optimizer = keras.optimizers.SGD(setting.learning_rate)
-    optimizer.build(model.trainable_variables)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     images, classes = tf.constant(data.images), tf.constant(data.classes)
-
-    @tf.function(input_signature=[tf.TensorSpec((None, setting.batch_size), tf.int32)])
-    def steps(shown):
-        for batch in shown:
-            with tf.GradientTape() as tape:
-                logits, _ = model(tf.gather(images, batch), training=True)
-                value = loss(tf.gather(classes, batch), logits)
-            gradients = tape.gradient(value, model.trainable_weights)
-            optimizer.apply(gradients, model.trainable_weights)
-
-    return steps
+    return step_runner(
+        model,
+        keras.optimizers.SGD(setting.learning_rate),
+        lambda batch, _: (tf.gather(images, batch), tf.gather(classes, batch)),
+        lambda outputs, targets: cross_entropy(outputs[0], targets),
+        setting.batch_size,
+    )
 
 
 def _measurer(model: keras.Model, setting: MnistSettings, data: BinaryMnist) -> Callable:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small experiments by name: what each shows, and its default form.  Imported for `--help`, so without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from inception_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from inception_tf.experiments.study import Study
+
+__all__ = ["EXPERIMENTS", "Experiment", "StudySettings"]
+
+CIFAR = "tfds:cifar10"
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """What a user chooses of an experiment; everything else is constant in its module."""
+
+    data: str  # a source's name
+    steps: int  # of each training
+    seeds: int  # trainings of each kind, with the seeds 0, 1, ...
+
+    def __post_init__(self):
+        for name in ("steps", "seeds"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment that `run_study` runs; its module is named after it and has `make_study`."""
+
+    name: str
+    shows: str  # a sentence, the first of its help
+    source: str  # where the statement stands
+    default: StudySettings
+
+    def make_study(self) -> Callable[[StudySettings], Study]:
+        """Imports the module of the experiment.
+
+        Returns:
+            Its `make_study`.
+        """
+        module = self.name.replace("-", "_")
+        return importlib.import_module(f"inception_tf.experiments.studies.{module}").make_study
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "bn-outside",
+            "Normalization outside of the gradient step: the bias grows and the loss stands still.",
+            "Ioffe and Szegedy 2015, section 2",
+            StudySettings("digits", steps=1000, seeds=3),
+        ),
+    )
+}
