@@ -19,9 +19,11 @@ from urllib.parse import urlsplit
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 import ramps
 import requests
+import slow_images
 import tensorflow as tf
 from google.protobuf import any_pb2
 from tensorflow_serving.apis import (
@@ -39,7 +41,8 @@ from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
 from inception_tf.serving.local_server import Batching, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
-from inception_tf.serving.local_server.model import LocalModel
+from inception_tf.serving.local_server.cancellation import Cancellation
+from inception_tf.serving.local_server.model import LocalModel, ServedError
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -452,13 +455,17 @@ def test_versions_labels_and_other_calls_are_refused_as_the_server_refuses_them(
 # Batching.
 
 
-def test_requests_at_the_same_time_run_as_one_batch(folder, flowers):
+@pytest.fixture(scope="module")
+def joining(folder) -> LocalModel:
+    return LocalModel(folder, "flowers", Batching(max_batch_size=8, batch_timeout_micros=500_000))
+
+
+def test_requests_at_the_same_time_run_as_one_batch(joining, flowers):
     """One image waits its time for company; as many as fill a batch do not."""
-    model = LocalModel(folder, "flowers", Batching(max_batch_size=8, batch_timeout_micros=500_000))
 
     def ask(path):
         start = time.monotonic()
-        model.run(
+        joining.run(
             "serving_default", {"image_bytes": sample_requests.bytes_array([path.read_bytes()])}
         )
         return time.monotonic() - start
@@ -495,6 +502,50 @@ def test_a_full_queue_is_503_and_clients_that_try_again_get_through(batched, flo
     with ThreadPoolExecutor(12) as pool:
         for answers in pool.map(ask, range(12)):
             compare(answers, expected)
+
+
+# Clients that give up.
+
+
+def seconds_of_servers() -> float:
+    times = [child.cpu_times() for child in psutil.Process().children()]
+    return sum(time.user + time.system for time in times)
+
+
+@pytest.mark.parametrize("kind", ["rest", "grpc"])
+def test_a_client_that_gives_up_ends_its_computation_and_no_other(plain, flowers, kind):
+    """Of 100 images of 9 megapixels with 60 scans, a third of a second each, a few are read."""
+    address, slow = getattr(plain, kind), slow_images.jpeg_of_scans(50, 3000)
+    before = seconds_of_servers()
+    with (
+        Client(address, timeout=1, batch_size=100, retries=0) as client,
+        pytest.raises(UserError, match="did not reply within 1 second"),
+    ):
+        client.predict([slow] * 100)
+    with Client(address) as client:
+        (answer,) = client.predict([flowers[0]])
+    assert answer.status == "ok"
+    spent, last = seconds_of_servers() - before, 0.0
+    while spent > last + 0.05 and spent < 5:
+        time.sleep(1)
+        spent, last = seconds_of_servers() - before, spent
+    assert spent < 5
+
+
+def test_a_batch_is_computed_for_the_clients_that_are_left(joining):
+    """The one that gives up is its last, under whose cancellation TensorFlow would compute it."""
+    slow = slow_images.jpeg_of_scans(50, 2000)
+    request = ("serving_default", {"image_bytes": sample_requests.bytes_array([slow] * 4)})
+    gone = Cancellation()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(joining.run, *request)
+        time.sleep(0.2)  # it waits for others
+        last = pool.submit(joining.run, *request, gone)
+        time.sleep(0.1)  # the batch is full, and is computed
+        gone.cancel()
+    assert [list(reply.result()["status"]) for reply in (first, last)] == [[b"ok"] * 4] * 2
+    with pytest.raises(ServedError, match="the client has given up"):
+        joining.run(*request, gone)
 
 
 # The process.

@@ -10,6 +10,7 @@ __all__ = ["TENSORFLOW"]
 # TensorFlow's public API can switch it on, and neither ask nor switch it off again.
 _CONFIG = "tensorflow.python.framework.config"
 _DETERMINISM = "leaving the process as a run found it"
+_CANCELLATION = "stopping a request whose client has given up"
 
 TENSORFLOW = PrivateNames(
     "tensorflow>=2.20,<2.21",
@@ -21,5 +22,8 @@ TENSORFLOW = PrivateNames(
             "CreateFingerprintDef",
             "comparing an export with the hashes that were written",
         ),
+        PrivateName("tensorflow.python.eager.cancellation", "CancellationManager", _CANCELLATION),
+        PrivateName("tensorflow.python.eager.execute", "execute_with_cancellation", _CANCELLATION),
+        PrivateName("tensorflow.python.eager.context", "context", _CANCELLATION),
     ),
 )

@@ -9,7 +9,10 @@ PredictionService and ModelService, implemented here.  Differences:
 - REST has no `/versions/V` path, no `:classify`, no `/metadata` and no Open Inference Protocol (`/v2`): such paths are
   404 with a message that says so.  NaN in a reply is `null`, and unknown models are 404 with KServe's message.  gRPC
   has these calls, without labels and without Regress and MultiInference.
-- The server has no time limit for requests.
+- The server has no time limit for requests.  A request whose client has closed the connection, or whose deadline has
+  passed, is dropped where it waits, and ended between two of its images where it runs; an image that is being decoded
+  and a network that has started run to their ends.  With batching only requests that wait are dropped: TensorFlow
+  cancels a whole batch, with other clients' images, or none of it.
 - SavedModels are loaded by TensorFlow's Python, not by its C++ loader (`inception-tf verify` does that).
 
 Batching is TensorFlow Serving's scheduler, through TensorFlow's batch function: requests of one signature are joined

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import tensorflow as tf
 from inception_tf.export import warmup
 from inception_tf.savedmodel.versions import newest_version
 from inception_tf.serving.local_server import Batching
+from inception_tf.serving.local_server.cancellation import Cancellation, cancelable
 
 __all__ = ["DEFAULT_SIGNATURE", "LocalModel", "ServedError"]
 
 DEFAULT_SIGNATURE = "serving_default"
+FUNCTION = re.compile(r"\{\{function_node \S+\}\} ")  # before a message
 
 
 class ServedError(Exception):
@@ -51,10 +54,10 @@ class LocalModel:
             signature: function.structured_input_signature[1]
             for signature, function in self._loaded.signatures.items()
         }
-        self._functions: dict[str, Callable[..., Any]] = dict(self._loaded.signatures)
-        if batching:
-            for signature, function in self._loaded.signatures.items():
-                self._functions[signature] = _batched(signature, function, batching)
+        self._functions = {
+            signature: _of_tensors(signature, function, batching)
+            for signature, function in self._loaded.signatures.items()
+        }
         if (self.folder / warmup.WARMUP_FILE).is_file():
             for call in warmup.read_warmup(self.folder):
                 self.run(call.signature, call.inputs)
@@ -77,19 +80,26 @@ class LocalModel:
             )
         return self.inputs[signature]
 
-    def run(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(
+        self,
+        signature: str,
+        inputs: dict[str, np.ndarray],
+        cancellation: Cancellation | None = None,
+    ) -> dict[str, np.ndarray]:
         """Runs one request.
 
         Args:
             signature: The name of a signature.
             inputs: Its inputs by name; strings are object arrays of bytes.
+            cancellation: Ends it early; with batching only until it starts, because the batch is other clients' too.
 
         Returns:
             Its outputs by name.
 
         Raises:
-            ServedError: The inputs do not fit, or an operation fails.
+            ServedError: The inputs do not fit, an operation fails, or the request was cancelled.
         """
+        cancellation = cancellation or Cancellation()
         specs = self.specs(signature)
         if set(inputs) != set(specs):
             raise ServedError(
@@ -106,7 +116,9 @@ class LocalModel:
                         "INVALID_ARGUMENT",
                         f"{name} has shape {tensor.shape}, not {specs[name].shape}",
                     )
-            outputs = self._functions[signature](**tensors)
+            if cancellation.cancelled:
+                raise ServedError("CANCELLED", "the client has given up")
+            outputs = self._functions[signature](tensors, cancellation)
         except tf.errors.OpError as error:
             raise ServedError(_code(error), _message(error)) from error
         except (TypeError, ValueError) as error:
@@ -114,31 +126,46 @@ class LocalModel:
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
 
-def _batched(signature: str, function: Any, batching: Batching) -> Callable[..., Any]:
-    names = sorted(function.structured_input_signature[1])
-    outputs = sorted(function.structured_outputs)
+def _of_tensors(
+    signature: str, function: Any, batching: Batching | None
+) -> Callable[[dict[str, tf.Tensor], Cancellation], dict[str, tf.Tensor]]:
+    """A signature as a function of its inputs by name, with or without batching over its calls."""
+    specs = function.structured_input_signature[1]
+    names, outputs = sorted(specs), sorted(function.structured_outputs)
 
-    @tf.nondifferentiable_batch_function(
+    def listed(*inputs: tf.Tensor) -> list[tf.Tensor]:
+        found = function(**dict(zip(names, inputs, strict=True)))
+        return [found[name] for name in outputs]
+
+    run = listed if batching is None else _batched(signature, listed, batching)
+    call = cancelable(run, [specs[name] for name in names])
+
+    def by_name(inputs: dict[str, tf.Tensor], cancellation: Cancellation) -> dict[str, tf.Tensor]:
+        # TensorFlow computes a batch under the cancellation of its last request alone.
+        used = cancellation if batching is None else Cancellation()
+        return dict(zip(outputs, call([inputs[name] for name in names], used), strict=True))
+
+    return by_name
+
+
+def _batched(
+    signature: str, function: Callable[..., list[tf.Tensor]], batching: Batching
+) -> Callable[..., list[tf.Tensor]]:
+    joined = tf.nondifferentiable_batch_function(
         num_batch_threads=batching.num_batch_threads,
         max_batch_size=batching.max_batch_size,
         batch_timeout_micros=batching.batch_timeout_micros,
         max_enqueued_batches=batching.max_enqueued_batches,
         enable_large_batch_splitting=False,  # TensorFlow Serving's default
         autograph=False,
-    )
-    def joined(*inputs: tf.Tensor) -> list[tf.Tensor]:
-        found = function(**dict(zip(names, inputs, strict=True)))
-        return [found[name] for name in outputs]
+    )(function)
 
-    specs = function.structured_input_signature[1]
-
-    @tf.function(input_signature=[specs[name] for name in names], autograph=False)
-    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+    def traced(*inputs: tf.Tensor) -> list[tf.Tensor]:
         # The name of the queue: without it all signatures would share one.
         with tf.name_scope(signature):
-            return dict(zip(outputs, joined(*inputs), strict=True))
+            return joined(*inputs)
 
-    return lambda **inputs: traced(*(inputs[name] for name in names))
+    return traced
 
 
 def _code(error: tf.errors.OpError) -> str:
@@ -148,4 +175,5 @@ def _code(error: tf.errors.OpError) -> str:
 
 def _message(error: tf.errors.OpError) -> str:
     """The operation's message, without its place in the graph."""
-    return error.message.partition("\n\t [[")[0].rstrip().rpartition("\n")[2]
+    message = error.message.partition("\n\t [[")[0].rstrip().rpartition("\n")[2]
+    return FUNCTION.sub("", message)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
+import contextvars
 import json
 import re
 import socket
@@ -18,6 +20,7 @@ import numpy as np
 from inception_tf.errors import missing_package
 from inception_tf.export.sample_requests import bytes_array
 from inception_tf.serving.client.errors import HTTP_CODES
+from inception_tf.serving.local_server.cancellation import Cancellation
 from inception_tf.serving.local_server.kserve_internals import KSERVE
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
 
@@ -38,6 +41,8 @@ LACKING = (
 )
 # What values that no tensor has end in: nested too deeply, too large, no text.
 NO_TENSOR = (RecursionError, OverflowError, UnicodeError)
+# Of the request that this task works on.
+CANCELLATION: contextvars.ContextVar[Cancellation] = contextvars.ContextVar("cancellation")
 
 
 def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> None:
@@ -52,6 +57,7 @@ def serve_rest(model: LocalModel, listening: socket.socket, threads: int) -> Non
     repository.update(_Model(model, ThreadPoolExecutor(threads)))
     app = KSERVE.get("app")
     app.add_exception_handler(ServedError, _report_error)
+    app.add_middleware(_CancelWhenGone)
     app.add_middleware(_OneApi)
     server = KSERVE.get("RESTServer")(
         "kserve.model_server:app",
@@ -78,6 +84,45 @@ class _OneApi:
         await reply(scope, receive, send)
 
 
+class _CancelWhenGone:
+    """Cancels a request whose client has closed the connection."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        cancellation = Cancellation()
+        CANCELLATION.set(cancellation)
+        read, gone = asyncio.Event(), asyncio.Event()
+
+        async def receive_body() -> Any:
+            if read.is_set():
+                await gone.wait()
+                return {"type": "http.disconnect"}
+            message = await receive()
+            if not message.get("more_body"):
+                read.set()
+            return message
+
+        async def watch() -> None:
+            await read.wait()
+            await receive()  # after the body: that the client is gone, or has its reply
+            cancellation.cancel()
+            gone.set()
+
+        watching = asyncio.create_task(watch())
+        try:
+            await self._app(scope, receive_body, send)
+        finally:
+            watching.cancel()
+            cancellation.cancel()  # also where the server stops
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+
 class _Model(kserve.Model):
     """Runs requests in threads, so that none waits for another."""
 
@@ -90,21 +135,23 @@ class _Model(kserve.Model):
         self, payload: Any, headers: Any = None, response_headers: Any = None
     ) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, _run_request, self._model, payload)
+        return await loop.run_in_executor(
+            self._threads, _run_request, self._model, payload, CANCELLATION.get()
+        )
 
 
 async def _report_error(_: Request, error: ServedError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, HTTP_CODES.get(error.code, 500))
 
 
-def _run_request(model: LocalModel, payload: Any) -> dict[str, Any]:
+def _run_request(model: LocalModel, payload: Any, cancellation: Cancellation) -> dict[str, Any]:
     try:
-        return _answer(model, payload)
+        return _answer(model, payload, cancellation)
     except NO_TENSOR as error:
         raise InvalidInput(f"values that are no tensor: {type(error).__name__}") from error
 
 
-def _answer(model: LocalModel, payload: Any) -> dict[str, Any]:
+def _answer(model: LocalModel, payload: Any, cancellation: Cancellation) -> dict[str, Any]:
     """Runs a request's body: `instances` give `predictions`, `inputs` give `outputs`.
 
     payload: bytes where the content type is not JSON's, which TensorFlow Serving ignores.
@@ -125,7 +172,8 @@ def _answer(model: LocalModel, payload: Any) -> dict[str, Any]:
         _transposed(payload["instances"], specs) if by_row else _columns(payload["inputs"], specs)
     )
     inputs = {name: _array(value) for name, value in columns.items()}
-    outputs = {name: _plain(array) for name, array in model.run(signature, inputs).items()}
+    found = model.run(signature, inputs, cancellation)
+    outputs = {name: _plain(array) for name, array in found.items()}
     if not by_row:
         return {"outputs": outputs}
     names = list(outputs)

@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
 from inception_tf.errors import UserError
 from inception_tf.export.sample_requests import bytes_array
 from inception_tf.savedmodel.signature_def import read_meta_graph
+from inception_tf.serving.local_server.cancellation import Cancellation
 from inception_tf.serving.local_server.model import DEFAULT_SIGNATURE, LocalModel, ServedError
 
 __all__ = ["start_grpc"]
@@ -67,8 +68,9 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             _check(self._model, request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             inputs = {name: tf.make_ndarray(value) for name, value in request.inputs.items()}
+            outputs = self._model.run(signature, inputs, _cancellation(context))
             reply = predict_pb2.PredictResponse()
-            for name, value in self._model.run(signature, inputs).items():
+            for name, value in outputs.items():
                 if not request.output_filter or name in request.output_filter:
                     reply.outputs[name].CopyFrom(_proto(value))
             _set_spec(reply.model_spec, self._model, signature)
@@ -79,7 +81,8 @@ class _Predictions(prediction_service_pb2_grpc.PredictionServiceServicer):
             _check(self._model, request.model_spec)
             signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
             examples = [e.SerializeToString() for e in request.input.example_list.examples]
-            outputs = self._model.run(signature, {"inputs": bytes_array(examples)})
+            inputs = {"inputs": bytes_array(examples)}
+            outputs = self._model.run(signature, inputs, _cancellation(context))
             reply = classification_pb2.ClassificationResponse()
             for labels, scores in zip(outputs["classes"], outputs["scores"], strict=True):
                 classes = reply.result.classifications.add().classes
@@ -111,6 +114,14 @@ class _Models(model_service_pb2_grpc.ModelServiceServicer):
             reply = get_model_status_pb2.GetModelStatusResponse()
             reply.model_version_status.add(version=self._model.version, state=available)
         return reply
+
+
+def _cancellation(context: grpc.ServicerContext) -> Cancellation:
+    """Cancelled when the call ends: by its client, its deadline, a lost connection, or its reply."""
+    cancellation = Cancellation()
+    if not context.add_callback(cancellation.cancel):  # it has ended
+        cancellation.cancel()
+    return cancellation
 
 
 def _proto(array: np.ndarray) -> tf.compat.v1.TensorProto:
