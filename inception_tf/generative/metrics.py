@@ -40,8 +40,8 @@ class InceptionScore:
     """The inception score over splits."""
 
     mean: float
-    deviation: float  # over the splits, as the tool divides
-    standard_error: float  # of the mean over the splits
+    deviation: float | None  # over the splits, as the tool divides; None: of too few of them
+    standard_error: float | None  # of the mean over the splits; None: of one split
     splits: int
 
 
@@ -51,7 +51,9 @@ class KernelDistance:
 
     mean: float  # unbiased, and thus negative for about half of equal distributions
     deviation: float
-    standard_error: float  # of the mean from the choice of subsets alone
+    standard_error: (
+        float | None
+    )  # of the mean from the choice of subsets alone; None: of one subset
     subsets: int
     subset_size: int
 
@@ -101,9 +103,12 @@ def inception_score(
     scores = np.array(
         [_split_score(logits[order[start:stop]]) for start, stop in _splits(rule, count)]
     )
-    deviation = float(scores.std(ddof=rule.ddof))
-    error = float(scores.std(ddof=1)) / len(scores) ** 0.5
-    return InceptionScore(float(scores.mean()), deviation, error, len(scores))
+    deviation = float(scores.std(ddof=rule.ddof)) if len(scores) > rule.ddof else None
+    return InceptionScore(float(scores.mean()), deviation, _standard_error(scores), len(scores))
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else None
 
 
 def _splits(rule: InceptionScoreRule, count: int) -> Iterator[tuple[int, int]]:
@@ -171,8 +176,9 @@ def kernel_distance(
         values.append(_discrepancy(first[one], second[two], rule))
         on_subset(1)
     found = np.array(values)
-    error = float(found.std(ddof=1)) / len(found) ** 0.5 if len(found) > 1 else 0.0
-    return KernelDistance(float(found.mean()), float(found.std()), error, len(found), size)
+    return KernelDistance(
+        float(found.mean()), float(found.std()), _standard_error(found), len(found), size
+    )
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray, rule: KernelRule) -> float:
