@@ -34,14 +34,13 @@ def small_features() -> keras.Model:
 
 def small_generator() -> keras.Model:
     """Noise (4,) → an image; gray at first."""
-    made = keras.Sequential(
+    return keras.Sequential(
         [
             keras.layers.Input((4,)),
             keras.layers.Dense(3 * SIDE * SIDE, "tanh", kernel_initializer="zeros"),
             keras.layers.Reshape((SIDE, SIDE, 3)),
         ]
     )
-    return made
 
 
 def data(count: int) -> tuple[np.ndarray, np.ndarray]:

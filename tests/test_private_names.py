@@ -57,6 +57,7 @@ PUBLIC = {
     "matplotlib.ticker",
     "pyarrow.parquet",
     "safetensors.numpy",
+    "scipy.linalg",
     "sklearn.datasets",
     "tensorflow_serving.apis",
 }
