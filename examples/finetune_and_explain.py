@@ -76,9 +76,8 @@ def draw(path, curve, paths, truths, answers, heats):
     axes.set_title(f"{curve[-1]:.1%} after {len(curve)} epochs", fontsize=9)
     axes.grid(alpha=0.3)
     grid = right.subplots(rows, 4, squeeze=False).reshape(-1, 2)
-    for pair in grid:
-        for place in pair:
-            place.set_axis_off()
+    for place in grid[len(paths) :].flat:
+        place.set_axis_off()
     for (image, heat), file, truth, answer, png in zip(
         grid, paths, truths, answers, heats, strict=False
     ):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pages of the site that are not written in docs/: those of other folders, and those generated from the code.
 
-MkDocs calls `on_files` and `on_page_markdown` (https://www.mkdocs.org/user-guide/configuration/#hooks).
+MkDocs calls `on_config`, `on_files` and `on_page_markdown` (https://www.mkdocs.org/user-guide/configuration/#hooks).
 """
 
 from __future__ import annotations
@@ -28,7 +28,18 @@ ELSEWHERE = {
     "benchmarks/README.md": "benchmarks.md",
     "examples/README.md": "examples.md",
 }
+PAPERS, EXPERIMENTS = "Reproduce the papers", "docs/experiments"
 LINK = re.compile(r"(?<!\!)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s]+)\)")
+
+
+def on_config(config):
+    """Adds the pages of docs/experiments/, by their titles, behind the others on the papers."""
+    [guides] = [section["Guides"] for section in config.nav if "Guides" in section]
+    [papers] = [section[PAPERS] for section in guides if PAPERS in section]
+    papers += [
+        str(path.relative_to(ROOT / "docs")) for path in sorted((ROOT / EXPERIMENTS).glob("*.md"))
+    ]
+    return config
 
 
 def on_files(files, config):
@@ -62,6 +73,7 @@ def on_page_markdown(markdown, page, config, files):
         target = ELSEWHERE.get(file, file.removeprefix("docs/"))
         if files.get_file_from_path(target) is None:
             return text
+        target = posixpath.relpath(target, posixpath.dirname(page.file.src_uri) or ".")
         return f"[{text}]({target}{'#' * bool(anchor)}{anchor})"
 
     return LINK.sub(pointed, markdown)

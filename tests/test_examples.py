@@ -11,7 +11,10 @@ import sys
 
 import keras
 import numpy as np
+import parity
+import parity_torch
 import pytest
+import torch_file
 import trained_v3
 from click.testing import CliRunner
 from PIL import Image
@@ -19,6 +22,7 @@ from PIL import Image
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.splits import Split
+from inception_tf.export.savedmodel import export
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -152,3 +156,80 @@ def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_p
     assert max(random) < min(whitened) - 15
     same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "12", "--neighbors", "3")
     assert int(same.partition("%")[0]) >= 70
+
+
+def printed_by(script, name, *words):
+    """What a script prints in this process."""
+    result = CliRunner().invoke(script(name).main, list(map(str, words)))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_by_hand_batch_norm_is_the_layers(script, capsys):
+    script("batch_norm_by_hand").main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    for line in lines[:-1]:
+        assert float(line.split()[-1]) < 1e-11, line
+    training, evaluation = re.search(
+        r"([\d.]+) in training, (\S+) in evaluation", lines[-1]
+    ).groups()
+    assert float(training) > 0.1
+    assert float(evaluation) < 1e-11
+
+
+def test_a_generators_samples_come_nearer_to_the_digits(script, pytestconfig):
+    few = pytestconfig.option.markexpr == "not slow"
+    printed = printed_by(script, "fid_in_training", "--epochs", 1 if few else 10)
+    distances = [float(one) for one in re.findall(r"FID (\S+) of 512", printed)]
+    assert len(distances) == (2 if few else 11)
+    assert distances[-1] < distances[0] * (0.8 if few else 0.3)
+
+
+@pytest.mark.slow
+def test_blocks_are_trained_by_a_loop(script):
+    printed = printed_by(script, "own_training_loop")
+    found = [float(one) for one in re.findall(r"([\d.]+)% of 360", printed)]
+    assert len(found) == 2
+    assert min(found) > 90
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_torch_comes_back(script, tmp_path):
+    state = parity.state_of(parity_torch.JOBS["googlenet"])
+    checkpoint = tmp_path / "googlenet.safetensors"
+    torch_file.write(checkpoint, {key: np.ascontiguousarray(one) for key, one in state.items()})
+    words = ("--model", "inception_v1", "--source", "torchvision", "--out", tmp_path / "out")
+    printed = printed_by(script, "torch_and_back", checkpoint, *words)
+    assert f"{len(state)} of {len(state)} arrays came back bit for bit, 0 more" in printed
+
+
+@pytest.mark.slow
+def test_a_server_is_asked_in_three_ways(script, tmp_path, colored):
+    model = inception_tf.create_model("inception_v1", input_shape=(32, 32, 3), classes=3)
+    folder = export(model, sorted(COLORS), tmp_path / "colors", Preprocessing(32))
+    image, broken = colored / "test" / "red" / "0.png", colored / "test" / "red" / "broken.png"
+    printed = printed_by(script, "serve_and_ask", folder, image, broken)
+    for way in ("http", "grpc", "without this package"):
+        part = printed.partition(f"{way}\n")[2].splitlines()[:2]
+        assert re.fullmatch(rf"  {image}: (blue|green|red) \d+\.\d%(, .*)?", part[0]), part
+        assert re.fullmatch(rf"  {broken}: not a.*", part[1]), part
+
+
+@pytest.mark.slow
+def test_a_network_is_tuned_and_explained(script, tmp_path, colored, backbone):
+    picture, run = tmp_path / "picture.png", tmp_path / "run"
+    words = ["--model", "inception_v1", "--weights", backbone, "--epochs", 6, "--size", 32]
+    for _ in range(2):  # the second call draws the run that is there
+        printed = printed_by(
+            script, "finetune_and_explain", colored, picture, *words, "--out", run, "--images", 3
+        )
+        assert re.search(rf"[0-3] of 3 answers are right: {picture}\n$", printed)
+        with Image.open(picture) as image:
+            assert np.array(image).std() > 20
+
+
+def test_every_example_stands_on_its_page(root):
+    page = (root / "examples/README.md").read_text("utf-8")
+    scripts = {path.name for path in (root / "examples").glob("*.py")} - {"folder_features.py"}
+    assert scripts == set(re.findall(r"^\| \[(\w+\.py)\]\(\1\) \|", page, re.M))

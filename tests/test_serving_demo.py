@@ -51,7 +51,7 @@ def running(model):
 @pytest.fixture(scope="module")
 def chromium():
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("no chromium and chromedriver on this machine")
+        pytest.skip("no browser; bring one with: apt-get install chromium chromium-driver")
     with browser() as driver:
         yield driver
 
