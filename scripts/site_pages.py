@@ -7,14 +7,17 @@ MkDocs calls `on_config`, `on_files` and `on_page_markdown` (https://www.mkdocs.
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import posixpath
 import re
 from pathlib import Path
 
+import click
 from mkdocs.structure.files import File
 
 import inception_tf
-from inception_tf.cli import COMMANDS
+from inception_tf.cli import COMMANDS, PROGRAM
 from inception_tf.config import MEANING, UNIT, Config
 from inception_tf.training.recipes import list_recipes, network_of, notes_of, read_recipe
 
@@ -100,12 +103,30 @@ def commands_page() -> str:
         "`inception-tf COMMAND --help` prints the same; `python -m inception_tf` is another name of the program.",
     ]
     for name in sorted(COMMANDS):
-        module = f"inception_tf.cli.{name.replace('-', '_')}"
-        blocks.append(
-            f"::: mkdocs-click\n    :module: {module}\n    :command: command\n"
-            f"    :prog_name: inception-tf {name}\n    :depth: 1\n    :style: table"
-        )
+        module = importlib.import_module(f"inception_tf.cli.{name.replace('-', '_')}")
+        blocks += _command(module.command, f"{PROGRAM} {name}", "##")
     return "\n\n".join(blocks)
+
+
+def _command(command: click.Command, called: str, level: str) -> list[str]:
+    """A command's heading, help, usage and options, and those of its own commands."""
+    context = click.Context(command, info_name=called)
+    blocks = [f"{level} {called}"]
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
+        typed = paragraph.startswith("\b")  # click prints such lines as they are
+        blocks.append(f"```bash\n{paragraph[1:].strip()}\n```" if typed else paragraph)
+    if isinstance(command, click.Group):
+        for name, one in sorted(command.commands.items()):
+            blocks += _command(one, f"{called} {name}", f"{level}#")
+        return blocks
+    pieces = [piece.lstrip("*") for piece in command.collect_usage_pieces(context)]
+    blocks.append(f"`{called} {' '.join(pieces)}`")
+    rows = [one.get_help_record(context) for one in command.get_params(context)]
+    lines = ["| option | what |", "| --- | --- |"]
+    lines += [
+        f"| `{_cell(option)}` | {_cell(what)} |" for option, what in filter(None, rows) if what
+    ]
+    return [*blocks, "\n".join(lines)]
 
 
 def settings_page() -> str:

@@ -8,7 +8,11 @@ import configparser
 import importlib.util
 import itertools
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 
 import click
 import forked
@@ -92,8 +96,6 @@ def test_every_option_of_a_command_in_the_pages_exists():
             if option.startswith("--") and option != "--help":
                 assert option in options_of(command), (name, words)
         for option, value in itertools.pairwise(own):
-            if option == "--set" and "=" in value and "..." not in value:
-                read_recipe("default").override([value])
             for one in command.params:
                 if option in one.opts and isinstance(one.type, click.Choice) and value.islower():
                     chosen = value.split("|")
@@ -122,7 +124,16 @@ def _of_timm(name):
 
 
 def test_every_setting_that_the_pages_name_exists():
-    keys = set(read_recipe("default").flat())
+    recipe = read_recipe("default")
+    keys = set(recipe.flat())
+    lines = everywhere(lambda page: [*page.spans(), *page.shell_lines()])
+    for name, line in lines:
+        for setting in re.findall(r"--set ('[^']+'|[^\s,;]+)", line):
+            key, _, value = setting.strip("'.").partition("=")
+            if value and key in keys:
+                recipe.override([f"{key}={value}"])
+            else:  # switches of `convert`, and placeholders
+                assert not key.islower() or "." not in key, (name, line)
     sections = "|".join(sorted({key.partition(".")[0] for key in keys}))
     for name, span in everywhere(pages.Page.spans):
         for key in re.findall(rf"(?<![\w./-])((?:{sections})\.[a-z]\w+)(?=[=:]|$)", span):
@@ -227,6 +238,52 @@ def test_the_first_python_example_is_ten_lines_and_runs_as_printed():
     assert len(example.strip().splitlines()) <= 10
     assert "val_accuracy" in printed
     assert "(None, 2, 2, 1024)" in printed
+
+
+@pytest.mark.slow
+def test_the_quick_starts_run_as_printed(readme, test_data, tmp_path):
+    """On forty photographs of two flowers, with random weights where the cache would have those of ImageNet."""
+    photos = sorted((test_data / "flowers12" / "train").iterdir())[:2]
+    for folder in photos:
+        (tmp_path / "photos" / folder.name).mkdir(parents=True)
+        for image in sorted(folder.iterdir())[:20]:
+            shutil.copy(image, tmp_path / "photos" / folder.name)
+    shutil.copy(
+        next((test_data / "flowers12" / "test" / photos[0].name).iterdir()), tmp_path / "new.jpg"
+    )
+    cache = tmp_path / "cache"
+    weights = "import inception_tf, sys; from inception_tf.weights.registry import find_release, release_folder;"
+    weights += "folder = release_folder(find_release('inception_v3', 'imagenet')); folder.mkdir(parents=True);"
+    weights += "inception_tf.InceptionV3().save_weights(folder / 'inception_v3.weights.h5')"
+    program = tmp_path / "inception-tf"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m inception_tf "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": str(pages.ROOT),
+        "KERAS_HOME": str(cache),
+    }
+    run = {"env": environment, "cwd": tmp_path, "check": True, "text": True}
+    subprocess.run([sys.executable, "-c", weights], **run)
+    tune, serve, time = readme.blocks("bash")
+    for script in (tune, serve):
+        subprocess.run(["bash", "-e", "-c", script], **run)
+    timed = subprocess.run(["bash", "-e", "-c", time], stdout=subprocess.PIPE, **run).stdout
+    assert (tmp_path / "mistakes.png").exists()
+    assert (tmp_path / "heat" / "new.png").exists()
+    assert re.search(r"Forward across 100 steps, [\d.]+ \+/- [\d.]+ sec / batch", timed)
+
+
+@pytest.mark.slow
+def test_the_indented_lines_of_keras_run(tmp_path):
+    """Auxiliary classifiers with a loss and targets for each, as the page has them."""
+    text = pages.page("docs/get-started.md").text
+    [block] = [one for one in pages.INDENTED.findall(text) if "loss_weights" in one]
+    before = "import inception_tf, numpy as np\n"
+    before += "model = inception_tf.InceptionV3(classes=3, input_shape=(75, 75, 3), aux_logits=True, width_multiplier=0.1)\n"
+    before += "images, one_hot_labels = np.zeros((4, 75, 75, 3)), np.eye(4, 3)\n"
+    result = forked.run(["-c", before + re.sub(r"^ {4}", "", block, flags=re.M)])
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_parts_of_train_can_be_used_as_printed():
