@@ -17,7 +17,7 @@ from inception_tf.data.skipped import OK
 from inception_tf.inference.prediction import Prediction
 
 SCRIPTS = (
-    *("accelerator", "backends", "batch_norm", "convolutions", "data", "growth"),
+    *("accelerator", "backends", "batch_norm", "convolutions", "data", "fid", "growth"),
     *("mlperf", "peers", "records", "roofline", "serving", "soak", "step", "training"),
 )
 PEAK = Peak(100e9, 10e9)

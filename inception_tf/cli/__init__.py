@@ -40,6 +40,7 @@ COMMANDS = {
     "experiment": "Run the batch normalization paper's experiments.",
     "export": "Write a run as a SavedModel for TF Serving.",
     "features": "Write the features of images, with their paths.",
+    "fid": "Compare two sets of images by FID, inception score, KID, precision and recall.",
     "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Classify images.",

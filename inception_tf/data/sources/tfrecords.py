@@ -26,7 +26,7 @@ from inception_tf.data.sources.splits import Source, Split, hold_out
 from inception_tf.errors import UserError, printable
 from inception_tf.host.files import kind_of_file, retry_lost
 
-__all__ = ["NOT_RECORDS", "checked_index", "open_tfrecords", "record_split"]
+__all__ = ["NOT_RECORDS", "checked_index", "find_record_files", "open_tfrecords", "record_split"]
 
 # Endings of files that lie beside records, and what they are.
 NOT_RECORDS = {
@@ -84,7 +84,7 @@ def open_tfrecords(
         UserError: No file matches, one is no TFRecord file, no record can be read, or records have other
             features or impossible labels.
     """
-    files, unread = _find_files(pattern)
+    files, unread = find_record_files(pattern)
     rows, where = _read_names(files, labels_file)
     index = index_records(files, parse_keys(key))
     index = checked_index(index, rows, where, label_offset)
@@ -216,8 +216,18 @@ def _label_error(
     )
 
 
-def _find_files(pattern: str) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The TFRecord files that match, and why others do not count."""
+def find_record_files(pattern: str) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The TFRecord files that match a pattern.
+
+    Args:
+        pattern: str. A glob, or the path of one file.
+
+    Returns:
+        Their paths, and path → reason of what matches and is no TFRecord file.
+
+    Raises:
+        UserError: None matches.
+    """
     matched = [pattern] if os.path.lexists(pattern) else sorted(glob.glob(pattern))
     if os.path.isdir(pattern):
         raise UserError(f"{pattern} is a folder; give tfrecord:{pattern}/*, in quotes")

@@ -1,0 +1,490 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sets of images compared by FID and its relatives, in the way of one tool."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from inception_tf.errors import UserError, printable, unknown
+from inception_tf.generative.conventions import TORCH_FIDELITY, Convention, find_convention
+from inception_tf.generative.frechet import (
+    FEW_IMAGES,
+    frechet_distance,
+    frechet_distance_to_infinity,
+    frechet_standard_error,
+)
+from inception_tf.generative.metrics import inception_score, kernel_distance, precision_recall
+from inception_tf.generative.results import Comparison, PrecisionError, SetReport
+from inception_tf.generative.statistics import FeatureStatistics, Notes
+
+if TYPE_CHECKING:
+    from inception_tf.generative.extract import Extracted, Wanted
+    from inception_tf.generative.images import ImageSet, ImagesLike
+    from inception_tf.generative.network import FeatureNetwork, OpenedWeights
+    from inception_tf.generative.survey import Survey
+
+__all__ = ["METRICS", "TAPS", "compute", "fid"]
+
+METRICS = ("fid", "is", "kid", "prc")
+TAPS = ("64", "192", "768", "2048")
+STATISTICS = ".npz"
+# Part of the key of kept features: counted up when the same images and weights get other features.
+VERSION = 1
+CHECKED = 256  # images of each set that float32 and a lower precision are compared on
+CALIBRATED = 128  # images for the ranges of int8
+
+
+def fid(first: ImagesLike, second: ImagesLike, **options: Any) -> float:
+    """The Fréchet Inception distance of two sets of images.
+
+    Args:
+        first: The generated images, as `compute` takes them.
+        second: The real images.
+        **options: Of `compute`, but `metrics`.
+
+    Returns:
+        FID.
+
+    Raises:
+        UserError: As `compute` raises it.
+
+    Example:
+
+        fid("samples/", "train.npz", like="pytorch-fid")
+
+    Source: Heusel et al. 2017, arXiv 1706.08500.
+    """
+    found = compute(first, second, metrics=("fid",), **options).fid
+    assert found is not None
+    return found
+
+
+def compute(
+    first: ImagesLike,
+    second: ImagesLike | None = None,
+    *,
+    metrics: Sequence[str] = ("fid",),
+    features: int | str = "2048",
+    like: str = TORCH_FIDELITY,
+    weights: str = "fid_2015",
+    batch_size: int = 32,
+    backend: str = "tensorflow",
+    precision: str = "float32",
+    infinity: bool = False,
+    allow_singular: bool = False,
+    subset_size: int | None = None,
+    cache: bool = True,
+    opened: OpenedWeights | None = None,
+    **reading: Any,
+) -> Comparison:
+    """Compares two sets of images by the features of Inception V3.
+
+    Memory does not depend on the number of images, unless a metric needs all features: IS, KID, precision and recall,
+    and `infinity`.
+
+    Args:
+        first: The generated images, as `images.open_images` takes them, or a `.npz` file of statistics, for FID.
+        second: The real images, likewise; None where only the inception score, or only statistics, are wanted.
+        metrics: "fid", "is", "kid", "prc"; the inception score is that of the first set.
+        features: The tap: 64, 192, 768 or 2048.
+        like: The tool whose resize, scale and definitions are used: a key of `CONVENTIONS`.
+        weights: "fid_2015", the network of 2015, or a file, as `network.open_weights_for_features` takes it.
+        batch_size: Images that pass through the network together.
+        backend: "tensorflow"; "openvino"; or "keras", which is the backend of KERAS_BACKEND.
+        precision: "float32", "bfloat16" or "int8"; below float32 the error of FID is measured.
+        infinity: Also the standard error of FID, and FID for infinitely many images.
+        allow_singular: Compute FID where there are no more images than features, too.
+        subset_size: Images of a subset of KID; None: the tool's.
+        cache: Keep features in the cache folder by the content of the images, and use them.
+        opened: The weights, where they are open already.
+        **reading: `value_range`, `count`, `key` and `bits` of `open_images`.
+
+    Returns:
+        The metrics, with what was read and what is to be said of them.
+
+    Raises:
+        UserError: There are too few images, a setting is unknown, a tool has no such metric, or the weights cannot be
+            read.
+
+    Example:
+
+        found = compute("samples/", "train/", metrics=("fid", "kid"), like="clean-fid")
+        found.fid, found.kid.mean
+    """
+    chosen = _Settings(
+        metrics=tuple(metrics),
+        tap=str(features),
+        convention=find_convention(like),
+        weights=weights,
+        batch_size=batch_size,
+        backend=backend,
+        precision=precision,
+        infinity=infinity,
+        allow_singular=allow_singular,
+        subset_size=subset_size,
+        cache=cache,
+    )
+    chosen.check(second is not None)
+    run = _Run(chosen, opened)
+    sides = [run.side(one, reading) for one in (first, second) if one is not None]
+    return run.compare(sides[0], sides[1] if len(sides) > 1 else None)
+
+
+@dataclass(frozen=True)
+class _Settings:
+    metrics: tuple[str, ...]
+    tap: str
+    convention: Convention
+    weights: str
+    batch_size: int
+    backend: str
+    precision: str
+    infinity: bool
+    allow_singular: bool
+    subset_size: int | None
+    cache: bool
+
+    def check(self, has_second: bool) -> None:
+        for metric in self.metrics:
+            if metric not in METRICS:
+                raise unknown("metric", metric, METRICS)
+        if self.tap not in TAPS:
+            raise unknown("tap", self.tap, TAPS)
+        rules = {
+            "is": self.convention.inception_score,
+            "kid": self.convention.kernel,
+            "prc": self.convention.neighbors,
+        }
+        for metric in self.metrics:
+            if metric in rules and rules[metric] is None:
+                raise UserError(
+                    f"{self.convention.name} has no metric '{metric}'; take another tool, such as {TORCH_FIDELITY}"
+                )
+        pairs = [metric for metric in self.metrics if metric != "is"]
+        if not has_second and pairs and self.metrics != ("fid",):
+            raise UserError(
+                f"'{pairs[0]}' compares two sets; give a second one, or only 'is' as the metric"
+            )
+
+    def wanted(self, first: bool) -> Wanted:
+        from inception_tf.generative.extract import Wanted
+        from inception_tf.generative.network import BIASED_TAP, LOGITS_TAP
+
+        statistics = (self.tap,) if "fid" in self.metrics else ()
+        features = []
+        if {"kid", "prc"} & set(self.metrics) or (self.infinity and first):
+            features.append(self.tap)
+        rule = self.convention.inception_score
+        if first and "is" in self.metrics and rule is not None:
+            features.append(BIASED_TAP if rule.bias else LOGITS_TAP)
+        return Wanted(statistics, tuple(features))
+
+
+@dataclass
+class _Side:
+    """One of both sets, before and after its features are computed."""
+
+    name: str
+    statistics: FeatureStatistics | None = None  # of a file
+    images: ImageSet | None = None
+    survey: Survey | None = None
+    found: Extracted | None = None
+
+    def of_tap(self, tap: str) -> FeatureStatistics:
+        if self.statistics is not None:
+            return self.statistics
+        assert self.found is not None
+        return self.found.statistics[tap]
+
+    def report(self) -> SetReport:
+        if self.images is None or self.found is None:
+            count = self.statistics.count if self.statistics is not None else None
+            return SetReport(self.name, count, {}, {}, {}, ())
+        kinds = self.survey.kinds if self.survey is not None else {}
+        damaged = dict(self.images.split.damaged) if self.images.split is not None else {}
+        return SetReport(
+            self.name,
+            self.found.images,
+            damaged | self.found.skipped,
+            self.images.unread,
+            kinds,
+            self.images.notes,
+            self.found.kept,
+            self.found.seconds,
+        )
+
+
+class _Run:
+    """The weights, opened when they are first needed, and the networks that were compiled of them."""
+
+    def __init__(self, settings: _Settings, opened: OpenedWeights | None) -> None:
+        self.settings = settings
+        self.given = opened
+        self.networks: dict[tuple[tuple[str, ...], str], FeatureNetwork] = {}
+        self.calibration: list[np.ndarray] | None = None
+
+    @cached_property
+    def opened(self) -> OpenedWeights:
+        if self.given is not None:
+            return self.given
+        from inception_tf.generative.network import open_weights_for_features
+
+        return open_weights_for_features(self.settings.weights)
+
+    @cached_property
+    def step(self) -> Any:
+        from inception_tf.generative.resizing import ResizeLikeTool
+
+        return ResizeLikeTool(self.settings.convention.resize)
+
+    def side(self, source: ImagesLike, reading: dict[str, Any]) -> _Side:
+        if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(STATISTICS):
+            if self.settings.metrics != ("fid",) or self.settings.infinity:
+                raise UserError(
+                    f"{printable(os.fspath(source))} has a mean and a covariance, from which FID alone follows;"
+                    " give the images for other metrics"
+                )
+            statistics = FeatureStatistics.read(source)
+            return _Side(os.fspath(source), statistics)
+        from inception_tf.generative.images import open_images
+
+        images = open_images(source, **reading)
+        return _Side(images.name, images=images)
+
+    def compare(self, first: _Side, second: _Side | None) -> Comparison:
+        settings = self.settings
+        sides = [first] if second is None else [first, second]
+        with_images = [side for side in sides if side.images is not None]
+        warnings: list[str] = []
+        if with_images:
+            warnings += self._look_at(first, second)
+            self._check_counts(sides)
+            for side in with_images:
+                self._extract(side, settings.wanted(side is first))
+        warnings += self._warnings(first, second)
+        results = self._metrics(first, second)
+        lower = None
+        if settings.precision != "float32" and "fid" in settings.metrics and len(with_images) == 2:
+            lower = self._precision_error(first, with_images[1])
+        statistics = None
+        if "fid" in settings.metrics:
+            statistics = first.of_tap(settings.tap)
+        # Of statistics alone the tap is what they say, or the number of their features.
+        stated = first.statistics
+        tap = (
+            settings.tap
+            if with_images or stated is None
+            else stated.notes.tap or str(stated.features)
+        )
+        return Comparison(
+            convention=settings.convention,
+            tap=tap,
+            weights=settings.weights if with_images else None,
+            weights_digest=self.opened.digest if with_images else self._noted(sides),
+            backend=settings.backend,
+            precision=settings.precision,
+            first=first.report(),
+            second=second.report() if second is not None else None,
+            precision_error=lower,
+            warnings=tuple(warnings),
+            statistics=statistics,
+            **results,
+        )
+
+    def _noted(self, sides: list[_Side]) -> str | None:
+        notes = {side.statistics.notes.weights for side in sides if side.statistics is not None}
+        return notes.pop() if len(notes) == 1 else None
+
+    def _look_at(self, first: _Side, second: _Side | None) -> list[str]:
+        """Sums and kinds of the images, and what both sets share."""
+        from inception_tf.generative.survey import (
+            sentence_for_shared,
+            shared_images,
+            survey_images,
+        )
+
+        for side in (first, second):
+            if side is not None and side.images is not None:
+                side.survey = survey_images(side.images)
+        if second is None or first.images is None or second.images is None:
+            return []
+        shared = shared_images(first.images, second.images, (first.survey, second.survey))
+        if shared is None:
+            return ["whether the sets share images was not looked for: not both are files"]
+        if not shared.count:
+            return []
+        return [sentence_for_shared(shared, (first.name, second.name))]
+
+    def _check_counts(self, sides: list[_Side]) -> None:
+        """Refuses what would be refused at the end, before the network runs."""
+        settings = self.settings
+        if "fid" not in settings.metrics:
+            return
+        width = self.opened.widths([settings.tap])[settings.tap]
+        for side in sides:
+            if side.statistics is not None and side.statistics.features != width:
+                raise UserError(
+                    f"{printable(side.name)} has statistics of {side.statistics.features:,} features, and the tap"
+                    f" {settings.tap} has {width:,}: take --features {side.statistics.features}, or other statistics"
+                )
+            count = side.images.count if side.images is not None else None
+            if (
+                count is not None
+                and count <= width
+                and not settings.allow_singular
+                and len(sides) > 1
+            ):
+                raise UserError(
+                    f"{printable(side.name)} has {count:,} images, and FID of {width:,} features needs more than"
+                    f" that: their covariance is singular; give at least {width + 1:,} images, take --features"
+                    " 64, 192 or 768, or --allow-singular, for a distance that depends on the number of images"
+                )
+
+    def _extract(self, side: _Side, wanted: Wanted) -> None:
+        from inception_tf.generative.extract import extract_features, read_kept, write_kept
+
+        assert side.images is not None
+        settings = self.settings
+        key = self._key(side) if settings.cache and side.survey is not None else None
+        if settings.precision == "int8":
+            key = None  # depends on the images of its calibration
+        found = read_kept(key, side.images, wanted) if key else None
+        if found is None:
+            notes = Notes(None, settings.convention.name, self.opened.digest)
+            network = self._network(wanted.taps, settings.precision, side)
+            found = extract_features(side.images, network, self.step, wanted, notes)
+            if key:
+                write_kept(key, side.images, found)
+        side.found = found
+
+    def _key(self, side: _Side) -> str:
+        assert side.survey is not None
+        split = side.images.split if side.images is not None else None
+        settings = self.settings
+        parts = (
+            VERSION,
+            side.survey.digest,
+            side.survey.encoded,
+            split.bits if split is not None else None,
+            settings.convention.resize,
+            settings.convention.scale,
+            settings.convention.name,
+            self.opened.digest,
+            settings.backend,
+            settings.precision,
+        )
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+    def _network(
+        self, taps: tuple[str, ...], precision: str, side: _Side | None = None
+    ) -> FeatureNetwork:
+        if (taps, precision) not in self.networks:
+            if precision == "int8" and self.calibration is None and side is not None:
+                self.calibration = self._some(side, CALIBRATED)
+            self.networks[taps, precision] = self.opened.network(
+                taps,
+                batch_size=self.settings.batch_size,
+                backend=self.settings.backend,
+                precision=precision,
+                calibration=self.calibration if precision == "int8" else None,
+            )
+        return self.networks[taps, precision]
+
+    def _some(self, side: _Side, count: int) -> list[np.ndarray]:
+        from inception_tf.generative.extract import pixel_batches
+        from inception_tf.generative.images import first_images
+
+        assert side.images is not None
+        few = first_images(side.images, count)
+        return list(pixel_batches(few, self.step, self.settings.batch_size, {}))
+
+    def _precision_error(self, first: _Side, second: _Side) -> PrecisionError:
+        """FID of some images of both sets in float32 and in the lower precision."""
+        tap = self.settings.tap
+        batches = [self._some(side, CHECKED) for side in (first, second)]
+        found = []
+        for precision in ("float32", self.settings.precision):
+            network = self._network((tap,), precision, first)
+            pair = []
+            for pixels in batches:
+                statistics = FeatureStatistics()
+                for one in pixels:
+                    statistics.update(network(one)[tap])
+                pair.append(statistics)
+            found.append(frechet_distance(*pair, allow_singular=True))
+        return PrecisionError(min(sum(map(len, one)) for one in batches), *found)
+
+    def _metrics(self, first: _Side, second: _Side | None) -> dict[str, Any]:
+        settings, convention = self.settings, self.settings.convention
+        results: dict[str, Any] = {}
+        features = [side.found.features if side and side.found else {} for side in (first, second)]
+        if "fid" in settings.metrics and second is not None:
+            pair = first.of_tap(settings.tap), second.of_tap(settings.tap)
+            results["fid"] = frechet_distance(
+                *pair, form=convention.form, allow_singular=settings.allow_singular
+            )
+            if settings.infinity:
+                ours = features[0][settings.tap]
+                results["fid_error"] = frechet_standard_error(ours, *pair)
+                results["fid_infinity"] = frechet_distance_to_infinity(
+                    ours, pair[1], allow_singular=settings.allow_singular
+                )
+        if "is" in settings.metrics:
+            rule = convention.inception_score
+            (logits,) = [values for tap, values in features[0].items() if tap != settings.tap]
+            results["inception_score"] = inception_score(logits, rule)
+        if "kid" in settings.metrics and convention.kernel is not None:
+            kernel = convention.kernel
+            if settings.subset_size is not None:
+                kernel = dataclasses.replace(kernel, subset_size=settings.subset_size)
+            ours, theirs = (one[settings.tap] for one in features)
+            results["kid"] = kernel_distance(ours, theirs, kernel)
+        if "prc" in settings.metrics and convention.neighbors is not None:
+            generated, real = (one[settings.tap] for one in features)
+            if not convention.neighbors.first_is_generated:
+                generated, real = real, generated
+            results["prc"] = precision_recall(generated, real, convention.neighbors)
+        return results
+
+    def _warnings(self, first: _Side, second: _Side | None) -> list[str]:
+        found: list[str] = []
+        sides = [side for side in (first, second) if side is not None]
+        if any(side.images is not None for side in sides) and self.opened.note:
+            found.append(self.opened.note)
+        for side in sides:
+            report = side.report()
+            if report.skipped:
+                total = (report.images or 0) + len(report.skipped)
+                found.append(
+                    f"{printable(side.name)}: {len(report.skipped):,} of {total:,} images cannot be read, and the"
+                    f" metrics are those of the other {report.images:,}"
+                )
+            if (
+                report.images is not None
+                and report.images < FEW_IMAGES
+                and "fid" in self.settings.metrics
+            ):
+                found.append(
+                    f"{printable(side.name)} has {report.images:,} images: FID is biased upward, and comparable only"
+                    f" with FID of as many; papers use {FEW_IMAGES:,} or more"
+                )
+        if len(sides) == 2 and "fid" in self.settings.metrics:
+            pair = [side.of_tap(self.settings.tap) for side in sides]
+            for one, side in zip(pair, sides, strict=True):
+                if side.statistics is not None and one.notes == Notes():
+                    found.append(
+                        f"{printable(side.name)} does not say which tool and which weights it was computed with"
+                    )
+            found += [
+                f"{printable(first.name)} and {printable(sides[1].name)} were computed in different ways: {phrase}"
+                for phrase in pair[0].notes.differences(pair[1].notes)
+            ]
+        return found
