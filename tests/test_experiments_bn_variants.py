@@ -14,12 +14,8 @@ from ctrl_c import CtrlC
 from inception_tf import cli
 from inception_tf.cli.experiment import VARIANT_NAMES
 from inception_tf.errors import UserError
-from inception_tf.experiments.bn_variants import (
-    VARIANTS,
-    VariantSettings,
-    make_design,
-    train_variants,
-)
+from inception_tf.experiments.bn_variants import VARIANTS, make_design
+from inception_tf.experiments.short_runs import RunSettings, train_runs
 from inception_tf.experiments.variant_outcomes import (
     ENDED,
     PAPER,
@@ -34,7 +30,7 @@ from inception_tf.training.callbacks import Stopped
 pytestmark = pytest.mark.usefixtures("short_networks")
 
 # 44 steps a pass over the embedded digits.
-TINY = VariantSettings(
+TINY = RunSettings(
     "digits",
     steps=50,
     size=32,
@@ -56,7 +52,7 @@ def run(out, setting=TINY, names=PAIR, callbacks=()):
         return callbacks
 
     wanted = {name: plan.configs[name] for name in names}
-    train_variants(wanted, out, setting, before=before, after=lambda: write_report(plan, out))
+    train_runs(wanted, out, setting, before=before, after=lambda: write_report(plan, out))
     write_report(plan, out)
     return trained
 
@@ -299,7 +295,5 @@ def test_a_mistake_in_the_data_is_no_divergence(tmp_path):
     plan = make_design(TINY)
     missing = plan.configs["inception"].override(["data.name=folder:nowhere"])
     with pytest.raises(UserError, match="nowhere"):
-        train_variants(
-            {"inception": missing}, tmp_path, TINY, before=lambda *_: (), after=lambda: None
-        )
+        train_runs({"inception": missing}, tmp_path, TINY, before=lambda *_: (), after=lambda: None)
     assert not (tmp_path / "inception" / ENDED).exists()

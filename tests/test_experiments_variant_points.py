@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from ctrl_c import CtrlC
 
-from inception_tf.experiments.bn_variants import VariantSettings, make_design
+from inception_tf.experiments.bn_variants import make_design
+from inception_tf.experiments.short_runs import RunSettings
 from inception_tf.experiments.variant_points import CurveRecorder, validation_subset
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.plan import make_plan
@@ -18,7 +19,7 @@ from inception_tf.training.train import train
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
-SETTING = VariantSettings(
+SETTING = RunSettings(
     "digits",
     steps=50,
     size=32,

@@ -115,7 +115,8 @@ class Experiment:
 
     def tasks(self) -> list[Task]:
         """All trainings, the first seed's first."""
-        from inception_tf.experiments.bn_variants import VARIANTS, VariantSettings, variant_config
+        from inception_tf.experiments.bn_variants import VARIANTS, variant_config
+        from inception_tf.experiments.short_runs import RunSettings
 
         known = {variant.name: variant for variant in VARIANTS}
         chosen = [name for name in ORDER if name in (self.settings["only"] or ORDER)]
@@ -123,7 +124,7 @@ class Experiment:
         epochs = math.ceil(self.settings["steps"] / steps)
         result = []
         for seed in range(self.settings["seed"], self.settings["seed"] + self.settings["seeds"]):
-            setting = VariantSettings(
+            setting = RunSettings(
                 "digits",
                 self.settings["steps"],
                 self.settings["size"],

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from inception_tf.cli.ensemble import ensemble
+from inception_tf.cli.experiment_runs import train_with_bars
 from inception_tf.cli.options import DATA, SEED
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FOLDER
@@ -26,6 +28,7 @@ def command() -> None:
 
 
 add_studies(command)
+command.add_command(ensemble)
 
 
 @command.command("bn-mnist")
@@ -171,45 +174,17 @@ def bn_variants(out, data, quick, only, seed, **chosen):
 
     needs_tensorflow_backend("experiment")
     from inception_tf.data.sources.open import with_absolute_path
-    from inception_tf.experiments.bn_variants import (
-        FULL,
-        QUICK,
-        VariantSettings,
-        make_design,
-        train_variants,
-    )
+    from inception_tf.experiments.bn_variants import FULL, QUICK, make_design
+    from inception_tf.experiments.short_runs import RunSettings
     from inception_tf.experiments.variant_report import write_report
-    from inception_tf.training.callbacks import ProgressBar, Stopped
 
     given = {name: value for name, value in chosen.items() if value is not None}
-    setting = VariantSettings(
+    setting = RunSettings(
         data=with_absolute_path(data), seed=seed, **{**(QUICK if quick else FULL), **given}
     )
     plan, out = make_design(setting), Path(out)
     wanted = {name: c for name, c in plan.configs.items() if not only or name in only}
-    bars = []
-
-    def before(name, config):
-        echo(
-            f"{name}: learning rate {config.optimizer.learning_rate:g}, {plan.steps:,} steps",
-            err=True,
-        )
-        bars.append(ProgressBar(config.training.epochs, config.data.batch_size))
-        return bars[-1:]
-
-    def after():
-        bars.pop().close()
-        write_report(plan, out)
-
-    try:
-        train_variants(wanted, out, setting, before=before, after=after)
-    except Stopped as stop:
-        raise KeyboardInterrupt(
-            f"stopped at step {stop.step:,} of a variant, saved; the same command resumes there"
-        ) from None
-    finally:
-        for bar in bars:
-            bar.close()
+    train_with_bars(wanted, out, setting, lambda: write_report(plan, out))
     echo(_variants_summary(write_report(plan, out)))
     echo(f"figure2.png, figure2.csv, figure3.csv and report.json are in {out}")
 

@@ -7,39 +7,25 @@ with the recipe of its name, on the same images in the same order, 32 per step, 
 
 from __future__ import annotations
 
-import json
 import math
-import time
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from inception_tf.config import Config
-from inception_tf.errors import UserError
-from inception_tf.experiments.variant_outcomes import BASELINE, ENDED, chance_bound
-from inception_tf.host.atomic_io import atomic_write_text
-from inception_tf.run_folder import Run
+from inception_tf.experiments.short_runs import RunSettings, shortened
+from inception_tf.experiments.variant_outcomes import BASELINE, chance_bound
 from inception_tf.training.recipes import read_recipe
 
 __all__ = [
     "Design",
     "FULL",
     "QUICK",
-    "RULE",
     "VARIANTS",
     "Variant",
-    "VariantSettings",
     "make_design",
-    "train_variants",
     "variant_config",
 ]
-
-RULE = (
-    "every learning rate is the paper's times one factor, and falls over the run as far as the paper's fell"
-    " in six million steps, 150 passes over ImageNet"
-)
 
 
 @dataclass(frozen=True)
@@ -64,27 +50,6 @@ VARIANTS = (
 )
 
 
-@dataclass(frozen=True)
-class VariantSettings:
-    """The settings that all variants share."""
-
-    data: str  # a source's name
-    steps: int  # of each variant, rounded up to whole epochs
-    size: int  # pixels, height and width
-    width: float  # factor on every convolution's filters
-    rate_factor: float  # on every learning rate of the paper
-    every: int  # steps between two measurements of accuracy
-    validation_images: int  # at most, to measure it on
-    seed: int = 0
-
-
-# Fraction of the image that a training crop covers, 0.05 to 1 in the recipes: 0.05 of 64 x 64 pixels is 14 x 14.
-BOX_AREA = (0.25, 1.0)
-# Epochs on ImageNet in the six million steps that BN-x30 needs for its 74.8 % (section 4.2.2).
-PAPER_EPOCHS = 6e6 * 32 / 1_281_167
-# Of the moving statistics; slim's 0.9997 averages over 3,300 steps, more than a short run has.
-STATISTICS_MOMENTUM = 0.95
-
 FULL = {
     "steps": 15_000,
     "size": 64,
@@ -107,14 +72,14 @@ QUICK = {
 class Design:
     """The settings resolved against their data."""
 
-    setting: VariantSettings
+    setting: RunSettings
     configs: dict[str, Config]  # by the variants' names, in the order of training
     steps: int  # of each variant, in whole epochs
     images: dict[str, int]  # `train` and `validation`
     chance: float  # accuracy up to which a network counts as no better than chance
 
 
-def make_design(setting: VariantSettings) -> Design:
+def make_design(setting: RunSettings) -> Design:
     """Opens the data and resolves the configuration of each variant.
 
     Args:
@@ -142,7 +107,7 @@ def make_design(setting: VariantSettings) -> Design:
     )
 
 
-def variant_config(variant: Variant, setting: VariantSettings, epochs: int) -> Config:
+def variant_config(variant: Variant, setting: RunSettings, epochs: int) -> Config:
     """Makes the configuration of one variant: its recipe, scaled to the experiment.
 
     Args:
@@ -157,91 +122,5 @@ def variant_config(variant: Variant, setting: VariantSettings, epochs: int) -> C
         UserError: a setting is out of range.
     """
     recipe = read_recipe(variant.recipe)
-    learning_rate = recipe.optimizer.learning_rate * variant.times * setting.rate_factor
-    decay = recipe.optimizer.rate_decay ** (PAPER_EPOCHS / epochs)
-    values = recipe.as_dict()
-    values["model"] |= {
-        "size": setting.size,
-        "width_multiplier": setting.width,
-        "activation": variant.activation or recipe.model.activation,
-        "batch_norm_momentum": STATISTICS_MOMENTUM,
-    }
-    values["data"] |= {"name": setting.data, "box_area": BOX_AREA}
-    values["optimizer"] |= {
-        "learning_rate": float(f"{learning_rate:.6g}"),
-        "rate_decay": float(f"{decay:.6g}"),
-    }
-    # The same precision on every machine, the paper's.
-    values["training"] |= {"epochs": epochs, "seed": setting.seed, "precision": "float32"}
-    return Config.parse(values, "the experiment")
-
-
-def train_variants(
-    wanted: dict[str, Config],
-    out: Path,
-    setting: VariantSettings,
-    *,
-    before: Callable[[str, Config], Iterable],
-    after: Callable[[], None],
-) -> None:
-    """Trains the variants that `out` does not hold yet, one after the other, resuming unfinished ones.
-
-    A variant whose loss or weights are no longer finite counts as finished: `ended.json` in its folder has
-    the step.
-
-    Args:
-        wanted: variant to configuration.
-        out: the folder of the experiment.
-        setting: that `wanted` was designed for.
-        before: called with name and configuration of a variant that will be trained; gives callbacks for `fit`.
-        after: called when a variant has finished.
-
-    Raises:
-        UserError: `out` holds variants with other settings; raised before anything is trained.
-        Stopped: after Ctrl-C, with the state saved.
-    """
-    _check_folder(wanted, out)
-    for name, config in wanted.items():
-        run = Run(out / name)
-        if not (run.path / ENDED).is_file():
-            _train(run, config, setting, before(name, config))
-            after()
-
-
-def _train(run: Run, config: Config, setting: VariantSettings, callbacks: Iterable) -> None:
-    from inception_tf.experiments.variant_points import CurveRecorder
-    from inception_tf.host.environment import environment
-    from inception_tf.host.hardware import device_name
-    from inception_tf.training.optim.skip_nonfinite import NotFiniteError
-    from inception_tf.training.plan import make_plan
-    from inception_tf.training.train import train
-
-    plan = make_plan(config)
-    points = CurveRecorder(
-        run.path, plan, every=setting.every, max_images=setting.validation_images
-    )
-    started = time.perf_counter()
-    try:
-        started_before = run.config_file.is_file()
-        report = train(config, run.path, resumed=started_before, callbacks=[points, *callbacks])
-        ended = {"diverged_at": None, "why": None, "seconds": report["seconds"]}
-    except NotFiniteError as error:
-        seconds = round(time.perf_counter() - started, 1)
-        ended = {"diverged_at": error.step, "why": str(error), "seconds": seconds}
-    ended |= {"machine": device_name(), "environment": environment()}
-    atomic_write_text(run.path / ENDED, json.dumps(ended, indent=2) + "\n")
-
-
-def _check_folder(wanted: dict[str, Config], out: Path) -> None:
-    """Checks that everything in `out` was trained with these settings."""
-    for name, config in wanted.items():
-        run = Run(out / name)
-        if not run.config_file.is_file():
-            continue
-        theirs = run.config().flat()
-        for key, wanted_value in config.flat().items():
-            if theirs[key] != wanted_value:
-                raise UserError(
-                    f"{run.path} was trained with {key} {theirs[key]!r}, not {wanted_value!r}; repeat the"
-                    " options that it started with, or use another --out"
-                )
+    activation = variant.activation or recipe.model.activation
+    return shortened(recipe, setting, epochs, times=variant.times, activation=activation)

@@ -7,7 +7,8 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from inception_tf.experiments.bn_variants import BOX_AREA, RULE, Design
+from inception_tf.experiments.bn_variants import Design
+from inception_tf.experiments.short_runs import BOX_AREA, RULE
 from inception_tf.experiments.variant_figure import draw_figure2
 from inception_tf.experiments.variant_outcomes import (
     Curve,
