@@ -63,6 +63,7 @@ def test_the_papers_rows_are_figure_4():
     assert [row[4] for row in PAPER if row[4]] == [24.88, 25.2, 21.99, 20.1]
 
 
+@pytest.mark.slow
 def test_the_command_trains_evaluates_and_keeps_what_is_done(tmp_path, capsys):
     out = tmp_path / "ensemble"
     words = ["experiment", "ensemble", "--out", str(out), *OPTIONS]
