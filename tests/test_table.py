@@ -8,6 +8,7 @@ from expected import EXPECTED
 
 import inception_tf
 from inception_tf.arch import counting
+from inception_tf.arch.spec import Fork
 from inception_tf.arch.table import auxiliary_rows, summary
 from inception_tf.models import find_network, variant
 
@@ -117,6 +118,24 @@ def test_v3_has_48_layers_and_a_1x1_where_table_2_says_46_and_3x3():
     assert rows["Conv2d_3b_1x1"]["patch/stride"] == "1x1/1"
     assert "Conv2d_3b_1x1" in network.notes[0]
     assert "48" in network.notes[1]
+
+
+@pytest.mark.parametrize("name", ["inception", "bn_inception"])
+def test_inception_says_that_its_paper_counts_other_parameters(name):
+    network = find_network(name)
+    counted = counting.total(counting.layer_costs(network), "params")
+    assert "13.6 million parameters" in network.notes[0]
+    assert f"{counted / 1e6:.1f} million" in network.notes[0]
+    doubles = [
+        branch[-1].filters
+        for _, step in network.backbone
+        if isinstance(step, Fork)
+        for branch in step.branches
+        if len(branch) == 3
+    ]
+    assert f"up to {max(doubles)} filters" in network.notes[0]
+    assert f"25/9 = {25 / 9:.2f} times" in network.notes[1]
+    assert f"25/18 = {25 / 18:.2f} times" in network.notes[1]
 
 
 def test_branches_of_other_forms_are_spelled_out():

@@ -87,6 +87,14 @@ def _backbone(
     )
 
 
+NOTES = (
+    "The paper states 13.6 million parameters, and at most 128 filters in the two 3x3; its Figure 5, this table, has"
+    " 11.3 million, and up to 256 filters there.",
+    "Two 3x3 (a caption of the documents has a misprint, two 2x3) stand for each 5x5 of GoogLeNet: between equally many"
+    " channels a 5x5 has 25/9 = 2.78 times as many numbers as one 3x3, 25/18 = 1.39 times as many as two.",
+)
+
+
 def _network(
     name: str, batch_norm: bool, lrn: bool = False, hidden_batch_norm: bool = False
 ) -> Network:
@@ -104,6 +112,7 @@ def _network(
         accuracy="74.8 / 92.2 (paper, BN-x30, single crop)"
         if batch_norm
         else "72.2 / - (paper, single crop)",
+        notes=NOTES,
     )
 
 
