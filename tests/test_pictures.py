@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from inception_tf.data import mosaic
 from inception_tf.data.mosaic import Tile, answer_tile, draw_mosaic, read_pixels
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.splits import Split
@@ -119,5 +120,33 @@ def test_a_picture_without_images_has_its_title(tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_long_name_is_cut_off(tmp_path):
-    draw_mosaic([Tile(np.zeros((4, 4, 3)), ("x" * 500,))], tmp_path / "a.png", "t", "training")
+def test_long_answers_are_wrapped_and_only_the_longest_are_cut_off(tmp_path):
+    names = [f"class {number}" for number in range(9)]
+    tile = answer_tile(np.zeros((4, 4, 3)), names, [(name, 0.5) for name in names])
+    lines = mosaic._wrapped(tile)
+    assert max(map(len, lines)) <= 30
+    assert " ".join(lines) == " ".join(tile.lines)  # nothing is lost
+    (*kept, last) = mosaic._wrapped(replace(tile, lines=("true " + ", ".join(names * 9),)))
+    assert (len(kept), last[-4:]) == (5, " ...")
+    draw_mosaic(
+        [tile, Tile(np.zeros((4, 4, 3)), ("x" * 500,))], tmp_path / "a.png", "t", "training"
+    )
+    with Image.open(tmp_path / "a.png") as picture:
+        whole = np.asarray(picture.convert("L"))
+    draw_mosaic([replace(tile, lines=())], tmp_path / "b.png", "t", "training")
+    with Image.open(tmp_path / "b.png") as picture:
+        assert whole.shape[0] - picture.height == round(100 * 0.17 * max(len(lines), 6))
+
+
+def test_the_frame_of_a_wrong_answer_has_no_gaps(tmp_path):
+    tile = Tile(np.ones((4, 4, 3)), (), is_marked=True)
+    draw_mosaic([tile], tmp_path / "a.png", "", "training")
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    red = (pixels[..., 0] > 150) & (pixels[..., 1] < 100)
+    rows, columns = (np.flatnonzero(red.any(axis)) for axis in (1, 0))
+    inside = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    frame = red[inside]
+    assert min(frame.shape) > 190  # a tile of 2 inches
+    for edge in (frame[2], frame[-3], frame[:, 2], frame[:, -3]):
+        assert edge[1:-1].all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ SIDE, LINE, GAP, TOP = (
     0.5,
 )  # inches: a tile, a line of text, between tiles, the title
 LONGEST = 30  # characters of a line
+MOST_LINES = 6  # of a text, such as the many classes of a multi-label image; the rest is cut off
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def draw_mosaic(tiles: Sequence[Tile], path: Path, title: str, what: str) -> Non
     Raises:
         UserError: matplotlib is not installed.
     """
-    lines = max((len(tile.lines) for tile in tiles), default=0)
+    texts = [_wrapped(tile) for tile in tiles]
+    lines = max(map(len, texts), default=0)
     rows = max(1, -(-len(tiles) // PER_ROW))
     height = SIDE + LINE * lines + GAP
     width, total = PER_ROW * (SIDE + GAP) + GAP, TOP + rows * height
@@ -80,7 +83,7 @@ def draw_mosaic(tiles: Sequence[Tile], path: Path, title: str, what: str) -> Non
     # Places are known, and finding them would take most of the time.
     figure.set_layout_engine("none")
     figure.suptitle(title, y=1 - TOP / 2 / total, va="center", parse_math=False)
-    for number, tile in enumerate(tiles):
+    for number, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
         row, column = divmod(number, PER_ROW)
         left = GAP + column * (SIDE + GAP)
         low = total - TOP - (row + 1) * height + GAP
@@ -88,11 +91,11 @@ def draw_mosaic(tiles: Sequence[Tile], path: Path, title: str, what: str) -> Non
         axes.imshow(np.clip(tile.pixels, 0, 1), interpolation="nearest")
         axes.set(xticks=[], yticks=[])
         for side in axes.spines.values():
-            side.set(visible=tile.is_marked, linewidth=4, linestyle="--", color="tab:red")
-        text = "\n".join(_short(line) for line in tile.lines)
+            side.set(visible=tile.is_marked, linewidth=4, color="tab:red")
         cross = "\u2717 " if tile.is_marked else ""
         weight = "bold" if tile.is_marked else "normal"
-        axes.set_title(f"{cross}{text}", fontsize=8, weight=weight, parse_math=False, pad=4)
+        shown = cross + "\n".join(text)
+        axes.set_title(shown, fontsize=8, weight=weight, parse_math=False, pad=4)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
@@ -124,5 +127,10 @@ def read_pixels(
     }
 
 
-def _short(line: str) -> str:
-    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+def _wrapped(tile: Tile) -> list[str]:
+    """The lines of a tile's words: each text of it over as many as it needs, but at most `MOST_LINES`."""
+    return [
+        line
+        for text in tile.lines
+        for line in textwrap.wrap(text, LONGEST, max_lines=MOST_LINES, placeholder=" ...") or [""]
+    ]
