@@ -9,7 +9,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import ramps
+
+from inception_tf.models import find_network
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -166,6 +170,32 @@ def test_digits_from_a_file_are_those_of_scikit_learn(plan, tmp_path):
     assert (images == again).all()
     assert (images.min(), images.max()) == (-1, 1)
     assert labels.sum() == 1797
+
+
+def test_arrays_train_a_network_with_its_auxiliary_classifiers_in_two_phases(plan, all_short):
+    from accelerator_parts import training
+
+    size = find_network("googlenet").min_size
+    images = ramps.images(10, size, size, 3)
+    labels, used, lines = np.eye(2, dtype="float32")[np.arange(10) % 2], [], []
+
+    def batch_of(chosen, random):
+        used.append(len(chosen))
+        return images[chosen]
+
+    settings = ["model.name=googlenet", "model.width_multiplier=0.05", f"model.size={size}"]
+    settings += ["data.batch_size=4", "model.aux_logits=true", "optimizer.ema=0.9"]
+    settings += ["training.epochs=3", "training.head_epochs=1", "optimizer.head_learning_rate=0.01"]
+    found = training.fit_arrays(
+        *("default", settings, labels, batch_of, (images, labels)),
+        precision="float32",
+        test_batch=5,
+        say=lines.append,
+    )
+    assert (len(found["accuracy"]), len(found["loss"])) == (3, 3)
+    assert (found["images"], found["tested"], found["loss_scale"]) == (8, 10, 1.0)
+    assert set(used) == {4}
+    assert [line.partition(":")[0] for line in lines] == ["epoch 1", "epoch 2", "epoch 3"]
 
 
 @pytest.mark.alone

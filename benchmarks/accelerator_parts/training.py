@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real trainings in mixed_float16 by `model.fit` on arrays: the handwritten digits, and photographs from trained weights."""
+"""Real trainings by `model.fit` on arrays, without tf.data: the handwritten digits, and photographs from trained weights."""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 DIGITS_TRAINED = 1437  # images of 1,797; the others are tested on
@@ -138,43 +138,74 @@ def _photos(task: dict, files: dict) -> dict:
 def _fit(
     task: dict, words: list[str], labels, batch_of: Callable, tested: tuple, size: int
 ) -> dict:
-    """`model.fit` of the network as `compiled_model` has it, in mixed_float16 with loss scaling.
+    """`fit_arrays` in mixed_float16 of the network and the recipe of a task, with further settings."""
+    words += [f"model.name={task['model']}", f"model.width_multiplier={task['width']}"]
+    words += [f"model.size={size}", f"data.batch_size={task['batch_size']}"]
+    found = fit_arrays(
+        *(task["recipe"], words, labels, batch_of, tested),
+        precision="mixed_float16",
+        test_batch=task.get("test_batch", len(tested[0])),
+    )
+    return {"training": {"data": task["data"], **found}}
+
+
+def fit_arrays(
+    recipe: str,
+    settings: Sequence[str],
+    labels,
+    batch_of: Callable,
+    tested: tuple,
+    *,
+    precision: str,
+    test_batch: int,
+    say: Callable[[str], None] = print,
+) -> dict:
+    """Trains a network on arrays as `train` does on files, on any backend of Keras and without TensorFlow.
+
+    The same compiled model, phases, averages in validation and skipped steps.
 
     Args:
-        task: of the plan.
-        words: further settings of its recipe.
+        recipe: a recipe's name, such as `digits` or `finetune`.
+        settings: `--set` strings: `model.name`, `model.size`, `model.weights`, `data.batch_size`, ...
         labels: (N, K) one-hot classes of the training images.
         batch_of: image numbers and a NumPy generator → those images, augmented, (B, S, S, 3) float32 in [-1, 1].
-        tested: test images and labels.
-        size: pixels.
+        tested: test images (M, S, S, 3) float32 in [-1, 1], and labels (M, K).
+        precision: a Keras dtype policy, such as mixed_float16.
+        test_batch: images of a step of validation.
+        say: gets a line for each epoch.
+
+    Returns:
+        `accuracy` and `loss` of each epoch, `seconds` in all, `first_epoch` and the median `epoch` of the others in
+        seconds, `loss_scale`, `images` of an epoch, and how many were `tested`.
     """
     import keras
     import numpy as np
 
     from inception_tf.host.hardware import Precision
-    from inception_tf.models import find_network
+    from inception_tf.models import variant
     from inception_tf.training.compile import compile_for, compiled_model
     from inception_tf.training.model_plan import ModelPlan
+    from inception_tf.training.optim.ema import AveragedEvaluation
+    from inception_tf.training.optim.skip_nonfinite import StopOnNonFinite
     from inception_tf.training.phases import phases_of
     from inception_tf.training.recipes import read_recipe
 
-    batch = task["batch_size"]
-    # Whole batches alone: another shape would be compiled apart.
-    count = len(labels) // batch * batch
-    words += [f"model.name={task['model']}", f"model.width_multiplier={task['width']}"]
-    config = read_recipe(task["recipe"]).override([*words, f"model.size={size}"])
+    config = read_recipe(recipe).override(list(settings))
+    batch = config.data.batch_size
+    steps = len(labels) // batch  # whole batches alone: another shape would be compiled apart
     keras.utils.set_random_seed(config.training.seed)
-    precision = Precision("mixed_float16", "as asked for")
-    network = find_network(task["model"])
-    plan = ModelPlan(config, network, labels.shape[1], size, count // batch, precision)
+    network = variant(config.model.name, **config.model.switches)
+    chosen = Precision(precision, "as asked for")
+    plan = ModelPlan(config, network, labels.shape[1], config.model.size, steps, chosen)
     model = compiled_model(plan)
-    marks = [time.perf_counter()]
+    marks, logs = [time.perf_counter()], []
 
     class Mark(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
+        def on_epoch_end(self, epoch, found=None):
             marks.append(time.perf_counter())
-            figures = ", ".join(f"{k} {v:.4f}" for k, v in logs.items())
-            print(f"epoch {epoch + 1}: {figures}", flush=True)
+            # With auxiliary classifiers a metric has its output's name.
+            logs.append({k.replace("predictions_top", "top"): float(v) for k, v in found.items()})
+            say(f"epoch {epoch + 1}: " + ", ".join(f"{k} {v:.4f}" for k, v in logs[-1].items()))
 
     class Batches(keras.utils.PyDataset):
         """The training images in a new order each epoch."""
@@ -185,42 +216,36 @@ def _fit(
             self.on_epoch_end()
 
         def __len__(self):
-            return count // batch
+            return steps
 
         def __getitem__(self, number):
-            chosen = self.order[number * batch : (number + 1) * batch]
-            return batch_of(chosen, self.random), {"predictions": labels[chosen]}
+            some = self.order[number * batch : (number + 1) * batch]
+            return batch_of(some, self.random), dict.fromkeys(model.output, labels[some])
 
         def on_epoch_end(self):
             self.order = self.random.permutation(len(labels))
 
-    batches, history = Batches(), {"val_top1": [], "loss": []}
+    batches, stop = Batches(), StopOnNonFinite(config.training.max_bad_steps)
     for phase in phases_of(config):
         if phase.first:
             compile_for(model, plan, phase)
-        model.jit_compile = True
-        found = model.fit(
+        model.fit(
             batches,
             initial_epoch=phase.first,
             epochs=phase.end,
-            validation_data=(tested[0], {"predictions": tested[1]}),
-            validation_batch_size=task.get("test_batch", len(tested[0])),
-            callbacks=[Mark()],
+            validation_data=(tested[0], dict.fromkeys(model.output, tested[1])),
+            validation_batch_size=test_batch,
+            callbacks=[AveragedEvaluation(), Mark(), stop],
             verbose=0,
-        ).history
-        for name in history:
-            history[name] += found[name]
+        )
     epochs = np.diff(marks)
     return {
-        "training": {
-            "data": task["data"],
-            "accuracy": history["val_top1"],
-            "loss": history["loss"],
-            "seconds": float(marks[-1] - marks[0]),
-            "first_epoch": float(epochs[0]),
-            "epoch": float(np.median(epochs[1:])),
-            "loss_scale": float(keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)),
-            "images": count,
-            "tested": len(tested[0]),
-        }
+        "accuracy": [found["val_top1"] for found in logs],
+        "loss": [found["loss"] for found in logs],
+        "seconds": float(marks[-1] - marks[0]),
+        "first_epoch": float(epochs[0]),
+        "epoch": float(np.median(epochs[1:] if len(epochs) > 1 else epochs)),
+        "loss_scale": float(keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)),
+        "images": steps * batch,
+        "tested": len(tested[0]),
     }
