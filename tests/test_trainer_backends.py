@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import trainer_program
@@ -112,6 +114,30 @@ def test_accumulated_gradients_are_tensorflows(found):
         np.testing.assert_allclose(theirs[name], value, atol=5e-6, err_msg=name)
 
 
+def test_two_phases_and_recalibrated_statistics_are_tensorflows(found):
+    theirs, ours = found[1]["phases"], trainer_program.two_phases()
+    assert theirs.keys() == ours.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(theirs[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
+    part = {
+        kind: {n.partition("/")[2]: v for n, v in theirs.items() if n.startswith(kind)}
+        for kind in ("phase 0", "phase 1", "recalibrated")
+    }
+
+    def moved(before, after):
+        return {n for n, v in part[before].items() if not np.array_equal(v, part[after][n])}
+
+    layers = {"conv0/kernel", "conv1/kernel", "norm0/beta", "norm1/beta"}
+    statistics = {f"norm{n}/moving_{what}" for n in (0, 1) for what in ("mean", "variance")}
+    heads = {"Logits/kernel", "Logits/bias"}
+    assert moved("phase 0", "phase 1") - {"loss/total", "loss/count"} >= layers | statistics | heads
+    assert moved("phase 1", "recalibrated") == statistics
+    # In the first phase the classifier alone has moved, and the statistics are those that were loaded.
+    start = {v.path: trainer_program.array_of(v) for v in trainer_program.compiled().variables}
+    still = layers | statistics
+    assert {n for n in still if np.array_equal(part["phase 0"][n], start[n])} == still
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_step_on_an_image_that_is_not_finite_leaves_no_trace(found, precision):
     facts = found[0]["skipped"][precision]
@@ -211,3 +237,53 @@ def test_a_run_that_is_killed_ends_as_one_never_stopped_and_is_used_on_tensorflo
         f"was trained with KERAS_BACKEND={backend}, and this is tensorflow"
         in capfd.readouterr().err
     )
+    fine_tuned(root, "tensorflow", whole / "model.keras", tmp_path / "tuned")
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, tmp_path, backend):
+    interpreter(backend, needs_tensorflow=True)
+    program, start = root / "tests" / "trainer_command.py", tmp_path / "start"
+    child = run(root, "tensorflow", program, start, needs_tensorflow=True)
+    assert child.returncode == 0, child.stderr
+    report = fine_tuned(root, backend, start / "model.keras", tmp_path / "tuned")
+    # TensorFlow measures the same network: the statistics of the file are the recalibrated ones.
+    words = ("evaluate", tmp_path / "tuned", "--data", "digits", "--json", tmp_path / "found.json")
+    child = run(root, "tensorflow", program, *words, needs_tensorflow=True)
+    assert child.returncode == 0, child.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    # One image of 360: a value that rounding moves across the best of two.
+    assert found["top1"] == pytest.approx(report["result"]["val_top1"], abs=1.1 / 360)
+
+
+def fine_tuned(root, backend, weights, out):
+    """The report of a run in two phases from the weights of another one, by the command."""
+    words = ("train", "--model", "inception_v1", "--data", "digits", "--recipe", "finetune")
+    words += ("--weights", weights, "--size", 32, "--batch-size", 64, "--epochs", 3)
+    words += ("--precision", "float32", "--recalibrate-bn", 4, "--out", out)
+    settings = ("model.width_multiplier=0.1", "training.head_epochs=1")
+    words += tuple(word for setting in settings for word in ("--set", setting))
+    child = run(root, backend, root / "tests" / "trainer_command.py", *words, needs_tensorflow=True)
+    assert child.returncode == 0, child.stderr
+    rows = (out / "history.csv").read_text().splitlines()
+    assert len(rows) == 4
+    report = json.loads((out / "report.json").read_text())
+    assert report["recalibrated_batches"] == 4
+    return report
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_benchmark_times_a_train_step(root, tmp_path, backend):
+    words = ("benchmark", "train-step", "--backend", "keras", "--model", "inception_v1")
+    words += ("--size", 32, "--batch-size", 2, "--precision", "float32", "--steps", 2)
+    child = run(
+        root, backend, root / "tests" / "trainer_command.py", *words, "--json", tmp_path / "x.json"
+    )
+    assert child.returncode == 0, child.stderr
+    assert re.search(r"Train-step across 2 steps, \d+\.\d+ \+/- ", child.stdout)
+    (found,) = json.loads((tmp_path / "x.json").read_text())
+    assert f"Keras {keras.__version__} on {backend} " in found["backend"]

@@ -25,6 +25,7 @@ from inception_tf.training import checkpoint
 from inception_tf.training.compile import check_backend, compile_for, model_class
 from inception_tf.training.determinism import seed_step
 from inception_tf.training.model_plan import ModelPlan
+from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import NotFiniteError, StopOnNonFinite
 from inception_tf.training.phases import phases_of
 from inception_tf.training.recipes import read_recipe
@@ -41,13 +42,13 @@ RECIPE += ("optimizer.schedule=exponential", "optimizer.warmup_epochs=0.1")
 RECIPE += ("optimizer.clip_norm=1", "training.warm_up_statistics=true")
 RECIPE += ("training.label_smoothing=0.1", f"training.max_bad_steps={MAX_BAD_STEPS}")
 ACCUMULATED = (*RECIPE, "optimizer.accumulation_steps=2")
+# Fine-tuning: a phase of the classifier, at another learning rate, and one of the whole network.
+PHASES = (*PLAIN, "training.head_epochs=1", "training.epochs=2", "optimizer.head_learning_rate=0.2")
 
 
 def compiled(settings=PLAIN, precision="float32", activation="tanh", dropout=0.0, moved=0.0):
     """A small network of this package's layers, with weights by rule, as `train` compiles it."""
-    config = read_recipe("default").override(list(settings))
-    policy = Precision(precision, "as asked for")
-    plan = ModelPlan(config, variant("inception_v1"), CLASSES, SIZE, 100, policy)
+    plan = planned(settings, precision)
     keras.utils.set_random_seed(0)
     layers, dtype = keras.layers, {"dtype": precision}
     x = image = keras.Input((SIZE, SIZE, 3))
@@ -62,9 +63,15 @@ def compiled(settings=PLAIN, precision="float32", activation="tanh", dropout=0.0
     ramps.fill(model)
     for variable in model.trainable_variables:
         shift = ramps.uniform(f"moved {variable.path}", tuple(variable.shape))
-        variable.assign(np.array(keras.ops.convert_to_numpy(variable)) * (1 + moved * shift))
-    compile_for(model, plan, phases_of(config)[0])
+        variable.assign(array_of(variable) * (1 + moved * shift))
+    compile_for(model, plan, phases_of(plan.config)[0])
     return model
+
+
+def planned(settings, precision="float32"):
+    config = read_recipe("default").override(list(settings))
+    policy = Precision(precision, "as asked for")
+    return ModelPlan(config, variant("inception_v1"), CLASSES, SIZE, 100, policy)
 
 
 def batch(number, count=BATCH):
@@ -80,11 +87,7 @@ def values(model):
     counters = {"bad_steps", "skipped", "dynamic_scale", "step_counter"}
     named = [*((v.path, v) for v in model.variables)]
     named += [(f"optimizer/{n}-{v.name}", v) for n, v in enumerate(model.optimizer.variables)]
-    return {
-        name: np.array(keras.ops.convert_to_numpy(v))
-        for name, v in named
-        if v.name not in counters and "seed" not in name
-    }
+    return {name: array_of(v) for name, v in named if v.name not in counters and "seed" not in name}
 
 
 def step(model, number, spoiled=None):
@@ -98,7 +101,7 @@ def step(model, number, spoiled=None):
 def snapshot(model):
     """Everything, to be put back: compiling another model takes longer than all its steps."""
     variables = (*model.variables, *model.optimizer.variables)
-    return [(v, np.array(keras.ops.convert_to_numpy(v))) for v in variables]
+    return [(v, array_of(v)) for v in variables]
 
 
 def put_back(saved):
@@ -128,6 +131,25 @@ def smooth(model=None):
 
 def recipe(moved=0.0, settings=RECIPE, steps=STEPS):
     return trained(compiled(settings, activation="relu", moved=moved), steps)
+
+
+def two_phases():
+    """Weights and statistics after three steps of each phase, then the statistics recalibrated over three batches."""
+    model, plan = compiled(PHASES), planned(PHASES)
+    found = {}
+    for number, phase in enumerate(phases_of(plan.config)):
+        if phase.first:
+            compile_for(model, plan, phase)
+        for taken in range(3):
+            step(model, 3 * number + taken)
+        found |= {f"phase {number}/{v.path}": array_of(v) for v in model.variables}
+    recalibrate(model, [batch(number)[0] for number in range(3)], 3)
+    found |= {f"recalibrated/{v.path}": array_of(v) for v in model.variables}
+    return {name: array for name, array in found.items() if "seed" not in name}
+
+
+def array_of(variable):
+    return np.array(keras.ops.convert_to_numpy(variable))
 
 
 def skipped(model):
@@ -248,7 +270,7 @@ def refused():
 def main(folder: Path) -> None:
     plain, slim = compiled(), compiled(RECIPE, activation="relu")
     starts = snapshot(plain), snapshot(slim)
-    arrays = {"smooth": smooth(plain), "recipe": trained(slim)}
+    arrays = {"smooth": smooth(plain), "recipe": trained(slim), "phases": two_phases()}
     if keras.backend.backend() == "torch":  # JAX compiles it in seconds
         arrays["accumulated"] = recipe(settings=ACCUMULATED, steps=6)
     for start in starts:

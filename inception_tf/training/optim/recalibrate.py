@@ -111,7 +111,8 @@ def _batch_statistics(sums: dict) -> Iterator[None]:
             before = [np.array(keras.ops.convert_to_numpy(v)) for v in _statistics(norm)]
             # With momentum 0 the moving statistics become the batch's; from zeros, for NaN times 0 is NaN.
             for variable in _statistics(norm):
-                variable.assign(keras.ops.zeros_like(variable))
+                # Not `zeros_like` of the variable, which Keras on JAX does not convert.
+                variable.assign(np.zeros(variable.shape, "float32"))
             outputs = call(inputs, *arguments, **options)
             # Copies: torch's arrays are the variables' memory.
             mean, variance = (np.array(keras.ops.convert_to_numpy(v)) for v in _statistics(norm))
