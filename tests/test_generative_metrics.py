@@ -30,7 +30,7 @@ from inception_tf.generative.draws import kernel_subsets
 HERE = Path(__file__).parent / "generative"
 sys.path.insert(0, str(HERE))
 
-from feature_sets import sets  # noqa: E402
+from feature_sets import sets, wide_sets  # noqa: E402
 
 DATA = sets()
 KERNEL = CONVENTIONS["torch-fidelity"].kernel
@@ -201,6 +201,16 @@ def test_fid_is_that_of_each_tool(tools, tool):
     few = [statistics_of(f"few of {name}") for name in ("first", "second")]
     found = frechet_distance(*few, form=form, allow_singular=True)
     assert found == pytest.approx(tools[tool]["fid of few"], rel=2e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tools", ["installed"], indirect=True)
+def test_fid_of_768_features_is_that_of_the_tools(tools):
+    pair = [FeatureStatistics(), FeatureStatistics()]
+    for one, features in zip(pair, wide_sets().values(), strict=True):
+        one.update(features)
+    for tool, expected in tools["wide"].items():
+        assert frechet_distance(*pair) == pytest.approx(expected, rel=1e-5), tool
 
 
 @pytest.mark.parametrize("tool", ["torch-fidelity", "torchmetrics"])

@@ -9,8 +9,10 @@ from typing import Any
 __all__ = [
     "CONVENTIONS",
     "Convention",
+    "FID",
     "FeatureStatistics",
     "FrechetInceptionDistance",
+    "InceptionFeatures",
     "compute",
     "fid",
     "frechet_distance",
@@ -24,8 +26,10 @@ __all__ = [
 _MODULES = {
     "CONVENTIONS": "conventions",
     "Convention": "conventions",
+    "FID": "keras_callback",
     "FeatureStatistics": "statistics",
     "FrechetInceptionDistance": "keras_metric",
+    "InceptionFeatures": "keras_features",
     "compute": "comparison",
     "fid": "comparison",
     "frechet_distance": "frechet",

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -139,12 +140,17 @@ def _uint8(images: ImageSet) -> Iterator[np.ndarray]:
     return images.stream()
 
 
+@cache
+def _compiled(step: ResizeLikeTool) -> Callable[[np.ndarray], tf.Tensor]:
+    """The resize as a graph, made once, for generators are measured again and again."""
+    signature = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
+    return tf.function(step, autograph=False, input_signature=signature)
+
+
 def _resized(
     batches: Iterator[np.ndarray], step: ResizeLikeTool, batch_size: int
 ) -> Iterator[np.ndarray]:
-    resize = tf.function(
-        step, autograph=False, input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)]
-    )
+    resize = _compiled(step)
     waiting = np.zeros((0, 0), np.float32)
     for batch in batches:
         # A few at a time: 299 pixels of float32 are a megabyte.

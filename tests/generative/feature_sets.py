@@ -22,6 +22,17 @@ def features(name: str, count: int, shift: float) -> np.ndarray:
     return np.maximum(values + shift, 0).astype(np.float32)
 
 
+def wide_sets() -> dict[str, np.ndarray]:
+    """Two sets of 768 features with a spectrum that falls over four decades, and few more images than features."""
+    scales = np.logspace(0, -4, 768)
+    return {
+        f"wide {name}": (ramps.uniform(f"wide {name}", (800, 768)) * scales + shift).astype(
+            np.float32
+        )
+        for name, shift in (("first", 0.4), ("second", 0.41))
+    }
+
+
 def logits(count: int) -> np.ndarray:
     """(count, CLASSES) float32."""
     return 4 * ramps.uniform("logits", (count, CLASSES))

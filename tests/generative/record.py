@@ -22,7 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from feature_sets import FEATURES, sets
+from feature_sets import FEATURES, sets, wide_sets
 
 FILE = Path(__file__).with_name("tools.json")
 SEED, SUBSETS, SUBSET_SIZE = 2020, 5, 100
@@ -159,6 +159,21 @@ TOOLS = {
 }
 
 
+def fid_of_wide(data: dict[str, np.ndarray]) -> dict:
+    """FID of as many features as the tap before the auxiliary classifier has."""
+    tensors = [torch.from_numpy(data[name]) for name in ("wide first", "wide second")]
+    from cleanfid.fid import fid_from_feats
+    from torch_fidelity import metric_fid
+
+    statistics = [metric_fid.fid_features_to_statistics(one) for one in tensors]
+    return {
+        "torch-fidelity": metric_fid.fid_statistics_to_metric(*statistics, False)[
+            metric_fid.KEY_METRIC_FID
+        ],
+        "clean-fid": float(fid_from_feats(data["wide first"], data["wide second"])),
+    }
+
+
 def main(*words: str) -> None:
     data = sets()
     found = {}
@@ -166,6 +181,8 @@ def main(*words: str) -> None:
         warnings.simplefilter("ignore")
         for name, computed in TOOLS.items():
             found[name] = {"version": importlib.metadata.version(name)} | computed(data)
+        if words:
+            found["wide"] = fid_of_wide(wide_sets())
     text = json.dumps(found, indent=1) + "\n"
     if words:
         print(text)
