@@ -60,5 +60,29 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Ioffe and Szegedy 2015, section 2",
             StudySettings("digits", steps=1000, seeds=3),
         ),
+        Experiment(
+            "domain",
+            "Adaptation to other images by recomputing the statistics of batch normalization alone.",
+            "Ioffe and Szegedy 2015, section 5",
+            StudySettings(CIFAR, steps=1000, seeds=3),
+        ),
+        Experiment(
+            "whitening",
+            "Full whitening by Cov^-1/2 against normalizing each activation: steps, and time per step.",
+            "Ioffe and Szegedy 2015, sections 2 and 3",
+            StudySettings("digits", steps=400, seeds=3),
+        ),
+        Experiment(
+            "scale-invariance",
+            "BN(Wu) = BN((aW)u), gradients divided by a, and learning rates that only BN survives.",
+            "Ioffe and Szegedy 2015, section 3.3",
+            StudySettings("digits", steps=300, seeds=3),
+        ),
+        Experiment(
+            "standardization",
+            "The standardization layer behind the nonlinearity beside batch normalization before it.",
+            "Ioffe and Szegedy 2015, section 5, on Gülçehre and Bengio 2013",
+            StudySettings("digits", steps=500, seeds=3),
+        ),
     )
 }

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["finish_axes", "line_style", "mean_curve"]
+__all__ = ["finish_axes", "line_style", "mean_curve", "numbers", "plot_rows"]
 
 # Shade, dashes and marker together: a print in gray has them all.
 STYLES: tuple[dict[str, Any], ...] = (
@@ -37,6 +40,45 @@ def line_style(number: int, points: int = 1) -> dict[str, Any]:
     """
     look = STYLES[number % len(STYLES)]
     return look | {"markersize": 4, "linewidth": 1.3, "markevery": max(1, points // MARKERS)}
+
+
+def numbers(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
+    """A column of a table for arithmetic and plots.
+
+    Args:
+        rows: of the table.
+        key: of the column.
+
+    Returns:
+        (N,) float64, NaN where a row has no value: it compares as false, and is not drawn.
+    """
+    return np.array([math.nan if row[key] is None else row[key] for row in rows], float)
+
+
+def plot_rows(
+    axes: Axes,
+    rows: Sequence[Mapping[str, Any]],
+    x: str,
+    y: str,
+    number: int,
+    *,
+    label: str,
+    factor: float = 1.0,
+) -> None:
+    """Draws a column of a table over another, with the spread over seeds as bars.
+
+    Args:
+        axes: to draw into.
+        rows: of the table; a missing spread has no bar.
+        x, y: keys of columns.
+        number: which of the lines of the panel.
+        label: of the line.
+        factor: on y.
+    """
+    look = line_style(number)
+    del look["markevery"]
+    bars = factor * np.nan_to_num(numbers(rows, f"{y}_sd"))
+    axes.errorbar(numbers(rows, x), factor * numbers(rows, y), bars, capsize=3, label=label, **look)
 
 
 def mean_curve(curves: Sequence[Sequence[dict]], key: str) -> tuple[list[float], list[float]]:
