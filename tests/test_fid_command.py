@@ -139,8 +139,8 @@ def test_damaged_images_are_skipped_counted_and_named(
     code, out, err = run(capsys, copy, real)
     assert code == USER_MISTAKE
     assert f"A {copy}: 19 images" in out
-    assert "  1 images cannot be read and are skipped\n" in out
-    assert "  not read: 1 files, other ending: .txt\n" in out
+    assert "  skipped as unreadable: 1 image\n" in out
+    assert "  not read: 1 file, other ending: .txt\n" in out
     assert f"inception-tf: {copy}/broken.jpg: damaged" in err
     assert "1 of 20 images cannot be read, and the metrics are those of the other 19" in err
     without = fid(decoded, str(real), opened=same_network, **SMALL)
@@ -252,12 +252,20 @@ def test_every_source_gives_the_same_distance(same_network, made, decoded, real,
         (pixels(1), {"value_range": (0, 2)}, r"value_range must be \(0, 1\)"),
         (pixels(1).transpose(0, 3, 1, 2), {}, r"got \(19, 3, 20, 30\); move the channels"),
         (lambda: iter(()), {}, r"none of the images of .* can be read"),
+        (iter(()), {}, r"none of the images of .* can be read"),
         ("nothing/*.png", {}, r"no file matches nothing"),
     ],
 )
 def test_what_are_no_images_is_one_sentence(same_network, images, reading, sentence):
     with pytest.raises(UserError, match=sentence):
         compute(images, opened=same_network, **SMALL, **reading)
+
+
+def test_a_generator_that_is_needed_again_is_refused(same_network):
+    images = open_images(iter(pixels(1)))
+    assert len(np.concatenate(list(images.stream()))) == COUNT
+    with pytest.raises(UserError, match="give the function that makes it"):
+        list(images.stream())
 
 
 def test_features_are_kept_by_content(same_network, real, monkeypatch):
@@ -302,7 +310,7 @@ def test_images_that_tools_decode_otherwise_are_counted(same_network, tmp_path, 
     assert kinds == {"grayscale": 2, "16 bits": 1, "alpha": 1, "rotated": 1}
     _, out, _ = run(capsys, folder, folder)
     for kind, count in kinds.items():
-        assert f"  {count:,} images {RULES[kind]}" in out
+        assert f"  {count} image{'s' * (count > 1)} {RULES[kind]}" in out
 
 
 def test_what_a_tool_lacks_and_wrong_options_are_one_sentence(same_network, made, capsys):
@@ -313,6 +321,9 @@ def test_what_a_tool_lacks_and_wrong_options_are_one_sentence(same_network, made
             "pytorch-fid has no metric 'kid'",
         ),
         ((made, real, "--metrics", "fod"), "unknown metric 'fod'"),
+        ((made, real, "--metrics", ","), "there is no metric"),
+        ((made, real, "--metrics", "is"), "the inception score is that of one set"),
+        ((made, real, "--metrics", "kid", "--infinity"), "needs the metric 'fid'"),
         ((made,), "give B, too"),
         ((), "give the images to compare"),
         ((made, "elsewhere"), "there is no elsewhere"),

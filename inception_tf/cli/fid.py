@@ -20,8 +20,8 @@ from inception_tf.cli.options import AS_JSON, batch_size_option
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import OUTPUT_FILE
 from inception_tf.errors import OUR_FAILURE, USER_MISTAKE, UserError, printable
-from inception_tf.generative.comparison import METRICS, TAPS
 from inception_tf.generative.conventions import CONVENTIONS, TORCH_FIDELITY
+from inception_tf.generative.settings import METRICS, TAPS
 
 if TYPE_CHECKING:
     from inception_tf.generative.results import Comparison

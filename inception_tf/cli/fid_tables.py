@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from inception_tf.cli.render import table
+from inception_tf.data.sources.source_warnings import counted
 from inception_tf.errors import printable
 from inception_tf.generative.kinds import RULES
 
@@ -90,11 +91,11 @@ def _side_lines(letter: str, side: SetReport) -> Iterator[str]:
     how = ", features from the cache" if side.kept else f", {speed:.1f} images/s" if speed else ""
     yield f"{letter} {printable(side.name)}: {images} images{how}"
     if side.skipped:
-        yield f"  {len(side.skipped):,} images cannot be read and are skipped"
+        yield f"  skipped as unreadable: {counted(len(side.skipped), 'image')}"
     for reason, count in Counter(side.unread.values()).most_common():
-        yield f"  not read: {count:,} files, {reason}"
+        yield f"  not read: {counted(count, 'file')}, {reason}"
     for kind, count in side.kinds.items():
-        yield f"  {count:,} images {RULES[kind]}"
+        yield f"  {counted(count, 'image')} {RULES[kind]}"
     yield from (f"  {note}" for note in side.notes)
 
 

@@ -7,34 +7,32 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inception_tf.errors import UserError, printable, unknown
-from inception_tf.generative.conventions import TORCH_FIDELITY, Convention, find_convention
+from inception_tf.errors import UserError, printable
+from inception_tf.generative.conventions import TORCH_FIDELITY, find_convention
 from inception_tf.generative.frechet import (
-    FEW_IMAGES,
     frechet_distance,
     frechet_distance_to_infinity,
     frechet_standard_error,
 )
 from inception_tf.generative.metrics import inception_score, kernel_distance, precision_recall
-from inception_tf.generative.results import Comparison, PrecisionError, SetReport
+from inception_tf.generative.remarks import image_warnings, note_warnings
+from inception_tf.generative.results import Comparison, PrecisionError
+from inception_tf.generative.settings import Settings
+from inception_tf.generative.sides import Side
 from inception_tf.generative.statistics import FeatureStatistics, Notes
 
 if TYPE_CHECKING:
-    from inception_tf.generative.extract import Extracted, Wanted
-    from inception_tf.generative.images import ImageSet, ImagesLike
+    from inception_tf.generative.extract import Wanted
+    from inception_tf.generative.images import ImagesLike
     from inception_tf.generative.network import FeatureNetwork, OpenedWeights
-    from inception_tf.generative.survey import Survey
 
-__all__ = ["METRICS", "TAPS", "compute", "fid"]
+__all__ = ["compute", "fid"]
 
-METRICS = ("fid", "is", "kid", "prc")
-TAPS = ("64", "192", "768", "2048")
 STATISTICS = ".npz"
 # Part of the key of kept features: counted up when the same images and weights get other features.
 VERSION = 1
@@ -119,7 +117,7 @@ def compute(
         found = compute("samples/", "train/", metrics=("fid", "kid"), like="clean-fid")
         found.fid, found.kid.mean
     """
-    chosen = _Settings(
+    chosen = Settings(
         metrics=tuple(metrics),
         tap=str(features),
         convention=find_convention(like),
@@ -134,98 +132,14 @@ def compute(
     )
     chosen.check(second is not None)
     run = _Run(chosen, opened)
-    sides = [run.side(one, reading) for one in (first, second) if one is not None]
-    return run.compare(sides[0], sides[1] if len(sides) > 1 else None)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    metrics: tuple[str, ...]
-    tap: str
-    convention: Convention
-    weights: str
-    batch_size: int
-    backend: str
-    precision: str
-    infinity: bool
-    allow_singular: bool
-    subset_size: int | None
-    cache: bool
-
-    def check(self, has_second: bool) -> None:
-        for metric in self.metrics:
-            if metric not in METRICS:
-                raise unknown("metric", metric, METRICS)
-        if self.tap not in TAPS:
-            raise unknown("tap", self.tap, TAPS)
-        rules = {
-            "is": self.convention.inception_score,
-            "kid": self.convention.kernel,
-            "prc": self.convention.neighbors,
-        }
-        for metric in self.metrics:
-            if metric in rules and rules[metric] is None:
-                raise UserError(
-                    f"{self.convention.name} has no metric '{metric}'; take another tool, such as {TORCH_FIDELITY}"
-                )
-        pairs = [metric for metric in self.metrics if metric != "is"]
-        if not has_second and pairs and self.metrics != ("fid",):
-            raise UserError(
-                f"'{pairs[0]}' compares two sets; give a second one, or only 'is' as the metric"
-            )
-
-    def wanted(self, first: bool) -> Wanted:
-        from inception_tf.generative.extract import Wanted
-        from inception_tf.generative.network import BIASED_TAP, LOGITS_TAP
-
-        statistics = (self.tap,) if "fid" in self.metrics else ()
-        features = []
-        if {"kid", "prc"} & set(self.metrics) or (self.infinity and first):
-            features.append(self.tap)
-        rule = self.convention.inception_score
-        if first and "is" in self.metrics and rule is not None:
-            features.append(BIASED_TAP if rule.bias else LOGITS_TAP)
-        return Wanted(statistics, tuple(features))
-
-
-@dataclass
-class _Side:
-    """One of both sets, before and after its features are computed."""
-
-    name: str
-    statistics: FeatureStatistics | None = None  # of a file
-    images: ImageSet | None = None
-    survey: Survey | None = None
-    found: Extracted | None = None
-
-    def of_tap(self, tap: str) -> FeatureStatistics:
-        if self.statistics is not None:
-            return self.statistics
-        assert self.found is not None
-        return self.found.statistics[tap]
-
-    def report(self) -> SetReport:
-        if self.images is None or self.found is None:
-            count = self.statistics.count if self.statistics is not None else None
-            return SetReport(self.name, count, {}, {}, {}, ())
-        kinds = self.survey.kinds if self.survey is not None else {}
-        damaged = dict(self.images.split.damaged) if self.images.split is not None else {}
-        return SetReport(
-            self.name,
-            self.found.images,
-            damaged | self.found.skipped,
-            self.images.unread,
-            kinds,
-            self.images.notes,
-            self.found.kept,
-            self.found.seconds,
-        )
+    one = run.side(first, reading, infinity)
+    return run.compare(one, None if second is None else run.side(second, reading))
 
 
 class _Run:
     """The weights, opened when they are first needed, and the networks that were compiled of them."""
 
-    def __init__(self, settings: _Settings, opened: OpenedWeights | None) -> None:
+    def __init__(self, settings: Settings, opened: OpenedWeights | None) -> None:
         self.settings = settings
         self.given = opened
         self.networks: dict[tuple[tuple[str, ...], str], FeatureNetwork] = {}
@@ -245,21 +159,23 @@ class _Run:
 
         return ResizeLikeTool(self.settings.convention.resize)
 
-    def side(self, source: ImagesLike, reading: dict[str, Any]) -> _Side:
+    def side(
+        self, source: ImagesLike, reading: dict[str, Any], needs_features: bool = False
+    ) -> Side:
         if isinstance(source, str | os.PathLike) and os.fspath(source).endswith(STATISTICS):
-            if self.settings.metrics != ("fid",) or self.settings.infinity:
+            if self.settings.metrics != ("fid",) or needs_features:
                 raise UserError(
                     f"{printable(os.fspath(source))} has a mean and a covariance, from which FID alone follows;"
                     " give the images for other metrics"
                 )
             statistics = FeatureStatistics.read(source)
-            return _Side(os.fspath(source), statistics)
+            return Side(os.fspath(source), statistics)
         from inception_tf.generative.images import open_images
 
         images = open_images(source, **reading)
-        return _Side(images.name, images=images)
+        return Side(images.name, images=images)
 
-    def compare(self, first: _Side, second: _Side | None) -> Comparison:
+    def compare(self, first: Side, second: Side | None) -> Comparison:
         settings = self.settings
         sides = [first] if second is None else [first, second]
         with_images = [side for side in sides if side.images is not None]
@@ -269,7 +185,14 @@ class _Run:
             self._check_counts(sides)
             for side in with_images:
                 self._extract(side, settings.wanted(side is first))
-        warnings += self._warnings(first, second)
+        note = self.opened.note if with_images else None
+        counts = [(side.report().images, len(side.report().skipped)) for side in sides]
+        warnings += image_warnings([side.name for side in sides], counts, note, settings.metrics)
+        if second is not None and "fid" in settings.metrics:
+            warnings += note_warnings(
+                (first.name, second.name),
+                (first.of_tap(settings.tap).notes, second.of_tap(settings.tap).notes),
+            )
         results = self._metrics(first, second)
         lower = None
         if settings.precision != "float32" and "fid" in settings.metrics and len(with_images) == 2:
@@ -299,11 +222,11 @@ class _Run:
             **results,
         )
 
-    def _noted(self, sides: list[_Side]) -> str | None:
+    def _noted(self, sides: list[Side]) -> str | None:
         notes = {side.statistics.notes.weights for side in sides if side.statistics is not None}
         return notes.pop() if len(notes) == 1 else None
 
-    def _look_at(self, first: _Side, second: _Side | None) -> list[str]:
+    def _look_at(self, first: Side, second: Side | None) -> list[str]:
         """Sums and kinds of the images, and what both sets share."""
         from inception_tf.generative.survey import (
             sentence_for_shared,
@@ -323,7 +246,7 @@ class _Run:
             return []
         return [sentence_for_shared(shared, (first.name, second.name))]
 
-    def _check_counts(self, sides: list[_Side]) -> None:
+    def _check_counts(self, sides: list[Side]) -> None:
         """Refuses what would be refused at the end, before the network runs."""
         settings = self.settings
         if "fid" not in settings.metrics:
@@ -348,7 +271,7 @@ class _Run:
                     " 64, 192 or 768, or --allow-singular, for a distance that depends on the number of images"
                 )
 
-    def _extract(self, side: _Side, wanted: Wanted) -> None:
+    def _extract(self, side: Side, wanted: Wanted) -> None:
         from inception_tf.generative.extract import extract_features, read_kept, write_kept
 
         assert side.images is not None
@@ -365,7 +288,7 @@ class _Run:
                 write_kept(key, side.images, found)
         side.found = found
 
-    def _key(self, side: _Side) -> str:
+    def _key(self, side: Side) -> str:
         assert side.survey is not None
         split = side.images.split if side.images is not None else None
         settings = self.settings
@@ -384,7 +307,7 @@ class _Run:
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
     def _network(
-        self, taps: tuple[str, ...], precision: str, side: _Side | None = None
+        self, taps: tuple[str, ...], precision: str, side: Side | None = None
     ) -> FeatureNetwork:
         if (taps, precision) not in self.networks:
             if precision == "int8" and self.calibration is None and side is not None:
@@ -398,7 +321,7 @@ class _Run:
             )
         return self.networks[taps, precision]
 
-    def _some(self, side: _Side, count: int) -> list[np.ndarray]:
+    def _some(self, side: Side, count: int) -> list[np.ndarray]:
         from inception_tf.generative.extract import pixel_batches
         from inception_tf.generative.images import first_images
 
@@ -406,7 +329,7 @@ class _Run:
         few = first_images(side.images, count)
         return list(pixel_batches(few, self.step, self.settings.batch_size, {}))
 
-    def _precision_error(self, first: _Side, second: _Side) -> PrecisionError:
+    def _precision_error(self, first: Side, second: Side) -> PrecisionError:
         """FID of some images of both sets in float32 and in the lower precision."""
         tap = self.settings.tap
         batches = [self._some(side, CHECKED) for side in (first, second)]
@@ -422,7 +345,7 @@ class _Run:
             found.append(frechet_distance(*pair, allow_singular=True))
         return PrecisionError(min(sum(map(len, one)) for one in batches), *found)
 
-    def _metrics(self, first: _Side, second: _Side | None) -> dict[str, Any]:
+    def _metrics(self, first: Side, second: Side | None) -> dict[str, Any]:
         settings, convention = self.settings, self.settings.convention
         results: dict[str, Any] = {}
         features = [side.found.features if side and side.found else {} for side in (first, second)]
@@ -453,38 +376,3 @@ class _Run:
                 generated, real = real, generated
             results["prc"] = precision_recall(generated, real, convention.neighbors)
         return results
-
-    def _warnings(self, first: _Side, second: _Side | None) -> list[str]:
-        found: list[str] = []
-        sides = [side for side in (first, second) if side is not None]
-        if any(side.images is not None for side in sides) and self.opened.note:
-            found.append(self.opened.note)
-        for side in sides:
-            report = side.report()
-            if report.skipped:
-                total = (report.images or 0) + len(report.skipped)
-                found.append(
-                    f"{printable(side.name)}: {len(report.skipped):,} of {total:,} images cannot be read, and the"
-                    f" metrics are those of the other {report.images:,}"
-                )
-            if (
-                report.images is not None
-                and report.images < FEW_IMAGES
-                and "fid" in self.settings.metrics
-            ):
-                found.append(
-                    f"{printable(side.name)} has {report.images:,} images: FID is biased upward, and comparable only"
-                    f" with FID of as many; papers use {FEW_IMAGES:,} or more"
-                )
-        if len(sides) == 2 and "fid" in self.settings.metrics:
-            pair = [side.of_tap(self.settings.tap) for side in sides]
-            for one, side in zip(pair, sides, strict=True):
-                if side.statistics is not None and one.notes == Notes():
-                    found.append(
-                        f"{printable(side.name)} does not say which tool and which weights it was computed with"
-                    )
-            found += [
-                f"{printable(first.name)} and {printable(sides[1].name)} were computed in different ways: {phrase}"
-                for phrase in pair[0].notes.differences(pair[1].notes)
-            ]
-        return found

@@ -88,9 +88,25 @@ def open_images(
         return _limited(ImageSet("array", array=_checked(found)), count)
     if isinstance(source, Sequence) and all(isinstance(one, str | os.PathLike) for one in source):
         return _limited(_of_files("files", [os.fspath(one) for one in source], {}, bits), count)
-    make = source if callable(source) else lambda: source
+    make = source if callable(source) else _again(source)
     name = getattr(source, "__name__", None) or type(source).__name__
     return ImageSet(name, stream=lambda: _batches(make(), _Pixels(value_range), count))
+
+
+def _again(source: Iterable[Any]) -> Callable[[], Iterable[Any]]:
+    """A function that gives the items, again and again; of a generator only once."""
+    if iter(source) is not source:
+        return lambda: source
+    left = [source]
+
+    def once() -> Iterable[Any]:
+        if not left:
+            raise UserError(
+                "a generator's images can be read only once, and are needed again; give the function that makes it"
+            )
+        return left.pop()
+
+    return once
 
 
 def _of_name(name: str, key: str | None, bits: int) -> ImageSet:
