@@ -5,7 +5,7 @@
 
 The features are those of Inception V1's first blocks with random weights, which is enough to see samples come nearer to the
 digits; for figures that are compared with published ones use the network of FID (`weights="fid_2015"`) on images, or
-`inception-tf fid`.  The statistics of the real images are computed once; those of the samples grow batch by batch.
+`inception-tf fid`; with `fit` the callback `inception_tf.generative.FID`.  The statistics of the real images are computed once; those of the samples grow batch by batch.
 """
 
 from __future__ import annotations

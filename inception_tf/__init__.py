@@ -11,7 +11,7 @@ from typing import Any
 
 from inception_tf.host.after_import import after_import
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What is not listed here may change without notice.
 __all__ = [
