@@ -234,6 +234,7 @@ def Inception(
     dtype: str | keras.DTypePolicy | None = None,
     batch_norm_scale: bool | None = None,
     lrn: bool | None = None,
+    initial_deviation: float | None = None,
 ) -> keras.Model:
     """The baseline of the batch normalization paper: 5x5 replaced by two 3x3, biases.
 
@@ -246,6 +247,8 @@ def Inception(
         activation, initializer_gain, width_multiplier, dtype, batch_norm_scale: As in `create_model`.
         lrn: bool. Local response normalization, twice in the stem, which section 4.2.1 of the paper mentions
             and its Figure 5 omits. Default: False.
+        initial_deviation: float above 0. Standard deviation of the normal distribution that all kernels are drawn
+            from. Default: by He et al. 2015, in proportion to a kernel's inputs.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -258,7 +261,11 @@ def Inception(
     """
     return _build(
         "inception",
-        {"lrn": lrn, "batch_norm_scale": batch_norm_scale},
+        {
+            "lrn": lrn,
+            "initial_deviation": initial_deviation,
+            "batch_norm_scale": batch_norm_scale,
+        },
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,
@@ -301,6 +308,7 @@ def BNInception(
     batch_norm_scale: bool | None = None,
     lrn: bool | None = None,
     hidden_batch_norm: bool | None = None,
+    initial_deviation: float | None = None,
 ) -> keras.Model:
     """The batch normalization paper's network: normalized before every nonlinearity.
 
@@ -314,6 +322,8 @@ def BNInception(
         lrn: bool. Local response normalization, twice in the stem; section 4.2.1 removes it. Default: False.
         hidden_batch_norm: bool. Normalize the features before the logits too, as the networks of the paper's
             ensemble do (section 4.2.3). Default: False.
+        initial_deviation: float above 0. Standard deviation of the normal distribution that all kernels are drawn
+            from. Default: by He et al. 2015, in proportion to a kernel's inputs.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -326,7 +336,12 @@ def BNInception(
     """
     return _build(
         "bn_inception",
-        {"lrn": lrn, "hidden_batch_norm": hidden_batch_norm, "batch_norm_scale": batch_norm_scale},
+        {
+            "lrn": lrn,
+            "hidden_batch_norm": hidden_batch_norm,
+            "initial_deviation": initial_deviation,
+            "batch_norm_scale": batch_norm_scale,
+        },
         include_top=include_top,
         weights=weights,
         input_tensor=input_tensor,

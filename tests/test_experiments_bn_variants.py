@@ -8,9 +8,11 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from ctrl_c import CtrlC
 
+import inception_tf
 from inception_tf import cli
 from inception_tf.cli.experiment import VARIANT_NAMES
 from inception_tf.errors import UserError
@@ -114,6 +116,20 @@ def test_the_failing_networks_differ_from_inception_in_one_setting():
 
     assert changed("inception-x5") == {"optimizer.learning_rate": pytest.approx(0.075)}
     assert changed("inception-sigmoid") == {"model.activation": "sigmoid"}
+
+
+def test_gaussian_initial_weights_are_those_of_all_variants_and_of_the_networks():
+    plan = make_design(dataclasses.replace(TINY, initial_deviation=0.02))
+    for name, config in plan.configs.items():
+        plain = make_design(TINY).configs[name].model.switches
+        assert dict(config.model.switches) == {**plain, "initial_deviation": 0.02}
+    kernel = inception_tf.Inception(initial_deviation=0.02).get_layer("Mixed_5c_b1_1_conv").kernel
+    drawn = np.asarray(kernel).ravel()
+    # A normal distribution that is cut off at two of its deviations keeps 0.88 of one.
+    assert drawn.std() == pytest.approx(0.88 * 0.02, rel=0.02)
+    assert abs(drawn.mean()) < 0.001
+    with pytest.raises(UserError, match="initial_deviation must be above 0, got 0"):
+        inception_tf.Inception(initial_deviation=0)
 
 
 def test_a_run_holds_the_rate_it_was_trained_with(pair):

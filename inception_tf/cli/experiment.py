@@ -153,6 +153,11 @@ VARIANT_NAMES = (
     type=click.IntRange(min=1),
     help="Steps between two measurements of accuracy.  [default: 500, quick 78]",
 )
+@click.option(
+    "--initial-deviation",
+    type=float,
+    help="Standard deviation of Gaussian initial weights, as 0.02.  [default: by He et al. 2015]",
+)
 @SEED
 @click.option(
     "--only",

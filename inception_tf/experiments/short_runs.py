@@ -45,6 +45,7 @@ class RunSettings:
     every: int  # steps between two measurements of accuracy
     validation_images: int  # at most, to measure it on
     seed: int = 0
+    initial_deviation: float | None = None  # of Gaussian initial weights; None: the recipe's
 
 
 def shortened(
@@ -81,6 +82,9 @@ def shortened(
         "batch_norm_momentum": STATISTICS_MOMENTUM,
         **model,
     }
+    if setting.initial_deviation is not None:
+        drawn = {"initial_deviation": setting.initial_deviation}
+        values["model"]["switches"] = {**values["model"]["switches"], **drawn}
     values["data"] |= {"name": setting.data, "box_area": BOX_AREA}
     values["optimizer"] |= {
         "learning_rate": float(f"{learning_rate:.6g}"),

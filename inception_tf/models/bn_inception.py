@@ -19,6 +19,7 @@ from inception_tf.arch.spec import (
     Step,
     fork,
 )
+from inception_tf.ranges import ABOVE_0
 
 __all__ = ["bn_inception", "inception", "inception_v2"]
 
@@ -96,8 +97,14 @@ NOTES = (
 
 
 def _network(
-    name: str, batch_norm: bool, lrn: bool = False, hidden_batch_norm: bool = False
+    name: str,
+    batch_norm: bool,
+    lrn: bool,
+    initial_deviation: float | None,
+    hidden_batch_norm: bool = False,
 ) -> Network:
+    if initial_deviation is not None:
+        ABOVE_0.check("initial_deviation", initial_deviation)
     return Network(
         name=name,
         source="Ioffe and Szegedy 2015, arXiv 1502.03167, Figure 5",
@@ -105,7 +112,7 @@ def _network(
         size=224,
         min_size=32,
         dropout=0.2 if batch_norm else 0.4,
-        initializer=HE,
+        initializer=initial_deviation or HE,
         aliases=(("AvgPool_1a", "global_pool"),),  # slim's, of V2
         batch_norm=batch_norm,
         hidden_batch_norm=hidden_batch_norm,
@@ -116,20 +123,31 @@ def _network(
     )
 
 
-def inception(*, lrn: bool = False) -> Network:
+def inception(*, lrn: bool = False, initial_deviation: float | None = None) -> Network:
     """The paper's baseline `Inception` of section 4.2: Figure 5 with biases and without batch normalization.
 
     Args:
         lrn: bool. Add local response normalization to the stem, twice and in the same positions as in GoogLeNet;
             section 4.2.1 mentions it, Figure 5 omits it.
+        initial_deviation: float above 0. Draw the kernels of all convolutions from a normal distribution with this
+            standard deviation, cut off at two of them, as networks of that time did; None: by He et al. 2015, in
+            proportion to the inputs of a kernel.
 
     Returns:
         The table.
+
+    Raises:
+        UserError: The deviation is not above 0.
     """
-    return _network("inception", batch_norm=False, lrn=lrn)
+    return _network("inception", False, lrn, initial_deviation)
 
 
-def bn_inception(*, lrn: bool = False, hidden_batch_norm: bool = False) -> Network:
+def bn_inception(
+    *,
+    lrn: bool = False,
+    hidden_batch_norm: bool = False,
+    initial_deviation: float | None = None,
+) -> Network:
     """Figure 5 with every Wx normalized before its nonlinearity, section 3.2.
 
     The paper says 13.6 million parameters; its own table gives 11,295,240 with 1,000 classes.
@@ -138,11 +156,15 @@ def bn_inception(*, lrn: bool = False, hidden_batch_norm: bool = False) -> Netwo
         lrn: bool. As in `inception`; section 4.2.1 removes it.
         hidden_batch_norm: bool. Batch-normalize the pooled features before the logits too, as the networks of the
             ensemble do (section 4.2.3).
+        initial_deviation: float above 0. As in `inception`.
 
     Returns:
         The table.
+
+    Raises:
+        UserError: The deviation is not above 0.
     """
-    return _network("bn_inception", True, lrn, hidden_batch_norm)
+    return _network("bn_inception", True, lrn, initial_deviation, hidden_batch_norm)
 
 
 def inception_v2(*, use_separable_conv: bool = True) -> Network:
