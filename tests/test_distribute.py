@@ -350,7 +350,11 @@ def test_one_worker_is_no_cluster(monkeypatch, text):
         ),
         (
             {"cluster": {**CLUSTER, "ps": ["d:1"]}, "task": {"type": "ps", "index": 0}},
-            "TF_CONFIG lists tasks of type 'ps', but a training has only workers and one chief",
+            "lists parameter servers, tasks of type 'ps', and Keras 3 does not train with them; their gradients are",
+        ),
+        (
+            {"cluster": {**CLUSTER, "evaluator": ["d:1"]}, "task": {"type": "worker", "index": 0}},
+            "TF_CONFIG lists tasks of type 'evaluator', but a training has only workers and one chief",
         ),
     ],
 )

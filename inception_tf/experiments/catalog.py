@@ -84,5 +84,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Ioffe and Szegedy 2015, section 5, on Gülçehre and Bengio 2013",
             StudySettings("digits", steps=500, seeds=3),
         ),
+        Experiment(
+            "async-sgd",
+            "A simulation of ten replicas with five stale steps each, against synchronous training.",
+            "Ioffe and Szegedy 2015, section 4.2",
+            StudySettings("digits", steps=1000, seeds=3),
+        ),
     )
 }

@@ -10,6 +10,8 @@ from typing import Any
 
 __all__ = ["Column", "report_page", "table_cells"]
 
+HUGE = 1e6  # from here on a number is shown by its power of ten
+
 
 @dataclass(frozen=True)
 class Column:
@@ -45,10 +47,12 @@ def _cell(column: Column, row: Mapping[str, Any]) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    form = "e" if column.scientific else "f"
+    huge = max(abs(value), abs(spread or 0)) >= HUGE
 
     def shown(number):
-        return f"{number * (100 if column.percent else 1):,.{column.digits}{form}}"
+        if column.scientific or huge:
+            return f"{number:.{1 if huge else column.digits}e}"
+        return f"{number * (100 if column.percent else 1):,.{column.digits}f}"
 
     text = shown(value) if spread is None else f"{shown(value)} ± {shown(spread)}"
     return f"{text} %" if column.percent else text
@@ -77,7 +81,7 @@ def report_page(report: Mapping[str, Any]) -> str:
     holds = "\n".join(
         f"- {'yes' if true else 'no'}: {statement}" for statement, true in report["holds"].items()
     )
-    versions = "; ".join(
+    versions = dict.fromkeys(  # the commits may differ
         ", ".join(f"{name} {version}" for name, version in one.items() if name != "commit")
         for one in report["environments"]
     )
@@ -91,5 +95,5 @@ def report_page(report: Mapping[str, Any]) -> str:
 
 {holds}
 
-{report["date"]}, {", ".join(report["devices"])}, {versions}: {report["processor_seconds"]:,.0f} s of processor time.
+{report["date"]}, {", ".join(report["devices"])}, {"; ".join(versions)}: {report["processor_seconds"]:,.0f} s of processor time.
 """

@@ -70,6 +70,12 @@ def read_cluster() -> Cluster | None:
         listed = {kind: list(tasks.get(kind, ())) for kind in TRAINERS}
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"TF_CONFIG is not JSON such as {EXAMPLE}, got '{text}'") from error
+    if "ps" in tasks:
+        raise UserError(
+            "TF_CONFIG lists parameter servers, tasks of type 'ps', and Keras 3 does not train with them; their gradients"
+            " are dozens of updates old, and learn less from the same images than workers that share each batch"
+            f" (docs/experiments/async-sgd.md); list workers and at most one chief: {EXAMPLE}"
+        )
     others = sorted(set(tasks) - set(TRAINERS))
     if others:
         raise UserError(
