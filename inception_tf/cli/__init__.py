@@ -44,6 +44,7 @@ COMMANDS = {
     "info": "Print versions, devices and what is installed, for a bug report.",
     "models": "List the networks with their sizes and costs.",
     "predict": "Classify images.",
+    "recalibrate": "Recompute a run's batch normalization statistics on other images.",
     "recipes": "List the recipes, or the keys of one with their meaning.",
     "summary": "Print a network's layer table.",
     "train": "Train a network into a run folder.",

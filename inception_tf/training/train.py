@@ -282,6 +282,11 @@ def _check_folder(run: Run, config: Config, resumed: bool) -> None:
                 f"--resume uses the settings of {run.config_file}, where {key} is {before.flat()[key]!r} and not"
                 f" {config.flat()[key]!r}; remove the other options, or use another --out"
             )
+        if run.model_file.exists() and resume.latest(run.checkpoints) is None:
+            raise UserError(
+                f"{run.path} has a model and no checkpoint to resume from, as `inception-tf recalibrate` writes it; use"
+                " another --out"
+            )
     elif run.config_file.exists():
         raise UserError(
             f"{run.path} already holds a run; add --resume to continue it, or use another --out"
