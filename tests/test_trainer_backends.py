@@ -138,6 +138,23 @@ def test_two_phases_and_recalibrated_statistics_are_tensorflows(found):
     assert {n for n in still if np.array_equal(part["phase 0"][n], start[n])} == still
 
 
+@pytest.mark.parametrize("warms_up", [False, True])
+@pytest.mark.parametrize("policy", trainer_program.POLICIES)
+def test_statistics_are_float32_and_exact_in_mixed_precision(found, policy, warms_up):
+    part = f"{policy}, warm-up {warms_up}/"
+    theirs = {n.removeprefix(part): v for n, v in found[1]["normalized"].items() if part in n}
+    assert {n: v.dtype for n, v in theirs.items()} == dict.fromkeys(theirs, np.dtype("float32"))
+    # Of the input as it was rounded.
+    x = trainer_program.spread().astype(trainer_program.rounded(policy)).astype("float64")
+    mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(theirs["mean"], mean, rtol=2e-6, atol=2e-6)
+    # Of a mean of 1,000 deviations a variance from squares would keep one digit, and may be negative.
+    np.testing.assert_allclose(theirs["variance"], variance, rtol=2e-5)
+    expected = (x - mean) / np.sqrt(variance + 1e-3)
+    epsilon = {"float32": 5e-4, "mixed_float16": 3e-3, "mixed_bfloat16": 2e-2}[policy]
+    np.testing.assert_allclose(theirs["outputs"], expected, atol=epsilon)
+
+
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_step_on_an_image_that_is_not_finite_leaves_no_trace(found, precision):
     facts = found[0]["skipped"][precision]

@@ -148,6 +148,39 @@ def two_phases():
     return {name: array for name, array in found.items() if "seed" not in name}
 
 
+def normalized():
+    """Outputs and statistics of a batch in each precision, whose channels have means of up to 1,000 deviations."""
+    found = {}
+    for policy in POLICIES:
+        for warms_up in (False, True):
+            norm = BatchNormalization(scale=False, momentum=0.0, dtype=policy)
+            norm.warm_up = (lambda momentum: momentum) if warms_up else None
+            outputs = norm(spread().astype(rounded(policy)), training=True)
+            part = f"{policy}, warm-up {warms_up}"
+            found[f"{part}/outputs"] = array_of(keras.ops.cast(outputs, "float32"))
+            found[f"{part}/mean"] = array_of(norm.moving_mean)
+            found[f"{part}/variance"] = array_of(norm.moving_variance)
+    return found
+
+
+POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
+MEANS = (0, 10, 100, 1000)
+
+
+def spread():
+    """(N, H, W, C) float32, deviations of 1 around `MEANS`."""
+    noise = ramps.uniform("spread", (BATCH, SIZE, SIZE, len(MEANS))) * np.sqrt(3)
+    return (noise + np.array(MEANS)).astype("float32")
+
+
+def rounded(policy):
+    """The NumPy type in which a layer of a policy gets its input."""
+    import ml_dtypes
+
+    names = {"float32": "float32", "mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+    return {"bfloat16": ml_dtypes.bfloat16}.get(names[policy], names[policy])
+
+
 def array_of(variable):
     return np.array(keras.ops.convert_to_numpy(variable))
 
@@ -271,6 +304,7 @@ def main(folder: Path) -> None:
     plain, slim = compiled(), compiled(RECIPE, activation="relu")
     starts = snapshot(plain), snapshot(slim)
     arrays = {"smooth": smooth(plain), "recipe": trained(slim), "phases": two_phases()}
+    arrays["normalized"] = normalized()
     if keras.backend.backend() == "torch":  # JAX compiles it in seconds
         arrays["accumulated"] = recipe(settings=ACCUMULATED, steps=6)
     for start in starts:

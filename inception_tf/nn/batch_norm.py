@@ -32,6 +32,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     The moving variance follows the variance over n = N*H*W values, as Keras' does, and not the unbiased
     one over n - 1, as slim's does, so that every path through this layer gives one result.
 
+    On torch the variance is computed from the differences to the mean, as TensorFlow and JAX do it.
+
     With more than one replica the statistics are always those of all replicas together (Keras:
     `synchronized=True`).  Otherwise each replica would have moving statistics of its own, of which
     only one replica's are saved.
@@ -102,6 +104,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _moments(self, inputs, mask):
         if mask is None and self._replicas() > 1:
             return self._operations().moments_of_all(inputs, self._reduction_axes)
+        if mask is None and keras.backend.backend() == "torch":
+            # Keras has E[x^2] - E[x]^2 there: of a channel whose mean is large it may be negative.
+            axes = self._reduction_axes
+            return keras.ops.mean(inputs, axes), keras.ops.var(inputs, axes)
         return super()._moments(inputs, mask)
 
     def _replicas(self) -> int:
