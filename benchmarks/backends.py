@@ -4,7 +4,8 @@
 Each is a process that stays: it compiles the model of `train-step`, and then takes a step whenever it is asked.  They
 are asked in turn, so that a machine whose speed changes is as slow for one as for the other.  The clock includes a
 step from its call, with the batch in memory, to its loss in Python, with the weights updated; compiling and the first
-steps are not included.  Beside it stands the processor time of the process, which other programs disturb less.
+steps are not included.  Beside it stands the processor time of the process, which other programs disturb less.  It ends
+after `--steps` steps of each or `--minutes`, whichever is first; all compile at the same time before that.
 
     python benchmarks/backends.py --before ../checkout-of-before --torch-python ~/torch/bin/python
 """
@@ -16,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -51,9 +53,13 @@ class Backend:
             text=True,
             cwd=folder,
         )
+        self.what = f"{backend} in {folder}"
         self.seconds: list[tuple[float, float]] = []  # on the clock, of the processor
+
+    def wait(self) -> None:
+        """Waits until it has compiled."""
         if self._line() != "ready\n":
-            raise click.ClickException(f"the process of {backend} in {folder} ended; see above")
+            raise click.ClickException(f"the process of {self.what} ended; see above")
 
     def step(self, counts: bool) -> None:
         """Takes one."""
@@ -72,17 +78,18 @@ class Backend:
 
 
 @click.command()
-@click.option("--model", default="inception_v3", show_default=True)
-@click.option("--size", type=int, help="Pixels.  [default: the network's published size]")
-@click.option("--batch-size", default=16, show_default=True)
+@click.option("--model", default="inception_v1", show_default=True)
+@click.option("--size", default=64, show_default=True, help="Pixels.")
+@click.option("--batch-size", default=32, show_default=True)
 @click.option("--precision", default="float32", show_default=True)
 @click.option("--recipe", default="default", show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Of each, that are counted.")
+@click.option("--steps", default=50, show_default=True, help="Of each, that are counted.")
+@click.option("--minutes", default=5.0, show_default=True, help="Of counted steps, at most.")
 @click.option("--jax-python", help="A Python with JAX.  [default: this one]")
 @click.option("--torch-python", help="A Python with torch; without it torch is not timed.")
 @click.option("--before", type=click.Path(exists=True, path_type=Path), help="Another checkout.")
 def main(
-    model, size, batch_size, precision, recipe, steps, jax_python, torch_python, before
+    model, size, batch_size, precision, recipe, steps, minutes, jax_python, torch_python, before
 ) -> None:
     """Prints a table; steps are taken in turn."""
     case = {"kind": "train-step", "backend": "keras", "model": model, "recipe": recipe}
@@ -95,14 +102,23 @@ def main(
         wanted["torch"] = (torch_python, ROOT, "torch")
     backends = {name: Backend(*where, case) for name, where in wanted.items()}
     try:
+        for backend in backends.values():
+            backend.wait()
         for number in range(-BURN_IN, steps):
-            for backend in backends.values():
+            if number == 0:
+                end = time.monotonic() + 60 * minutes
+            if number > 0 and time.monotonic() > end:
+                break
+            # In turn from either end: no backend always follows the same one.
+            for backend in list(backends.values())[:: -1 if number % 2 else 1]:
                 backend.step(counts=number >= 0)
     finally:
         for backend in backends.values():
             backend.end()
     ours = backends["TensorFlow"].seconds
-    click.echo(f"{model}, {recipe}, batch {batch_size}, {precision}, {steps} steps of each\n")
+    click.echo(
+        f"{model}, {recipe}, {size} pixels, batch {batch_size}, {precision}, {len(ours)} steps of each\n"
+    )
     click.echo(HEAD)
     for name, backend in backends.items():
         wall, processor = zip(*backend.seconds, strict=True)
