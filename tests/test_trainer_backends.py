@@ -40,8 +40,10 @@ def interpreter(backend, needs_tensorflow=False):
     return os.environ[INTERPRETER]
 
 
-def run(root, backend, *words, needs_tensorflow=False):
+def run(root, backend, *words, needs_tensorflow=False, devices=1):
     flags = "" if needs_tensorflow else FLAGS
+    if devices > 1:
+        flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.run(
         [interpreter(backend, needs_tensorflow), *map(str, words)],
         env=environment(root, KERAS_BACKEND=backend, XLA_FLAGS=flags),
@@ -190,6 +192,18 @@ def test_several_devices_have_the_statistics_of_all_and_the_weights_of_one(found
     assert facts["devices"] == DEVICES
     assert {"conv0/kernel", "norm0/moving_variance"} < facts["distances"].keys()
     assert max(facts["distances"].values()) <= 1e-5
+    assert set(facts["scores"]) >= {"loss", "top1", "val_loss", "val_top1"}
+    assert max(facts["scores"].values()) <= 1e-5
+
+
+def test_torch_gets_batches_from_a_loader_that_is_one_ahead(found):
+    if found[0]["backend"] != "torch":
+        pytest.skip("of torch")
+    facts = found[0]["fed"]
+    assert facts["equal"] == [True] * 6
+    assert facts["ahead"] == [2, 3, 3]
+    assert facts["apart"] <= 1e-6
+    assert facts["unchanged"]
 
 
 def test_what_tensorflow_alone_has_is_refused_in_a_sentence(found):
@@ -273,6 +287,34 @@ def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, 
     found = json.loads((tmp_path / "found.json").read_text())
     # One image of 360: a value that rounding moves across the best of two.
     assert found["top1"] == pytest.approx(report["result"]["val_top1"], abs=1.1 / 360)
+
+
+@pytest.mark.alone
+@pytest.mark.slow
+def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
+    words = ("train", "--model", "inception_v1", "--data", "digits", "--recipe", "digits")
+    words += ("--size", 32, "--batch-size", 63, "--epochs", 1, "--precision", "float32")
+    # What moves a value across the edge of a max pool would make them differ by a step, as weights moved by 1e-7 do: at
+    # 0.01 after nine steps, by 0.05 after 16.
+    settings = ("optimizer.name=sgd", "optimizer.learning_rate=0.0005", "optimizer.ema=0.9")
+    settings += ("model.width_multiplier=0.1", "model.activation=tanh", "model.dropout=0.2")
+    words += tuple(word for setting in settings for word in ("--set", setting))
+    program, runs = root / "tests" / "trainer_command.py", (tmp_path / "one", tmp_path / "seven")
+    # The last 45 images of the evaluation cannot be divided among seven.
+    for folder, devices in zip(runs, (1, 7), strict=True):
+        command = (program, *words, "--out", folder)
+        child = run(root, "jax", *command, needs_tensorflow=True, devices=devices)
+        assert child.returncode == 0, child.stderr
+    with (
+        np.load(latest(runs[0] / "checkpoints") / "variables.npz") as one,
+        np.load(latest(runs[1] / "checkpoints") / "variables.npz") as seven,
+    ):
+        for name in one.files:
+            np.testing.assert_allclose(seven[name], one[name], atol=1e-5, err_msg=name)
+    rows = [json.loads((latest(f / "checkpoints") / "progress.json").read_text()) for f in runs]
+    one, seven = (row["history"][0] for row in rows)
+    for name in ("loss", "top1", "val_loss", "val_top1"):
+        assert seven[name] == pytest.approx(one[name], abs=1e-5), name
 
 
 def fine_tuned(root, backend, weights, out):

@@ -24,6 +24,7 @@ from inception_tf.nn.keras_internals import JAX_ALONE, require
 from inception_tf.training import checkpoint
 from inception_tf.training.compile import check_backend, compile_for, model_class
 from inception_tf.training.determinism import seed_step
+from inception_tf.training.jax_devices import EvaluateOnEach, all_devices
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.training.optim.skip_nonfinite import NotFiniteError, StopOnNonFinite
@@ -254,6 +255,49 @@ def fitted(model):
     }
 
 
+def fed():
+    """What torch's loader does with batches on the processor, and whether it is one ahead."""
+    import torch
+
+    from inception_tf.training.torch_batches import BatchesOnDevice, on_device
+
+    taken = []
+
+    def batches():
+        for number in range(3):
+            taken.append(number)
+            yield batch(number)
+
+    class Repeated:
+        def __iter__(self):
+            return batches()
+
+    loader = BatchesOnDevice(Repeated(), torch.device("cpu"))
+    ahead, equal = [], []
+    for number, (x, y) in enumerate(loader):
+        ahead.append(len(taken))
+        images, targets = batch(number)
+        equal.append(bool((x.numpy() == images).all()))
+        equal.append(bool((y["predictions"].numpy() == targets["predictions"]).all()))
+    # As `train` calls it: one stream for several epochs.
+    stream = BatchesOnDevice([batch(number % 3) for number in range(6)], torch.device("cpu"))
+    history = compiled().fit(stream, epochs=2, steps_per_epoch=3, verbose=0).history["loss"]
+    plain = compiled().fit(
+        np.concatenate([batch(number)[0] for number in range(3)]),
+        {"predictions": np.concatenate([batch(number)[1]["predictions"] for number in range(3)])},
+        batch_size=BATCH,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+    )
+    return {
+        "ahead": ahead,
+        "equal": equal,
+        "apart": float(np.abs(np.subtract(history, plain.history["loss"])).max()),
+        "unchanged": on_device(taken) is taken or torch.cuda.is_available(),
+    }
+
+
 def resumed(folder):
     """Names of what differs between 7 steps, and a checkpoint after 3 steps with 4 steps of another model."""
     one, two = (compiled(ACCUMULATED, dropout=0.3) for _ in range(2))
@@ -270,21 +314,27 @@ def resumed(folder):
 
 
 def parallel(alone):
-    """The same 20 steps on all of JAX's devices together: their number, and the furthest distance of a variable."""
-    devices = keras.distribution.list_devices()
-    with keras.distribution.DataParallel(devices=devices).scope():
-        together = after_fit(compiled())
-    theirs = after_fit(alone)
+    """The same 20 steps on all of JAX's devices together: their number, and how far variables and scores are apart.
+
+    The images of the evaluation, 9 in batches of 8, cannot be divided among 4 devices.
+    """
+    devices = all_devices()
+    with devices.scope():
+        together, scores = after_fit(compiled(), [EvaluateOnEach(devices)])
+    theirs, their_scores = after_fit(alone, [])
     distances = {n: float(np.abs(value - theirs[n]).max()) for n, value in together.items()}
-    return {"devices": len(devices), "distances": distances}
+    apart = {n: abs(score - their_scores[n]) for n, score in scores.items()}
+    return {"devices": devices.num_model_replicas, "distances": distances, "scores": apart}
 
 
-def after_fit(model):
+def after_fit(model, callbacks):
     data = [batch(number) for number in range(STEPS)]
     x = np.concatenate([images for images, _ in data])
     y = {"predictions": np.concatenate([labels["predictions"] for _, labels in data])}
-    model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
-    return values(model)
+    tested = batch(STEPS, BATCH + 1)
+    options = {"validation_data": tested, "validation_batch_size": BATCH, "callbacks": callbacks}
+    found = model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, **options)
+    return values(model), {name: value[-1] for name, value in found.history.items()}
 
 
 def refused():
@@ -322,6 +372,8 @@ def main(folder: Path) -> None:
     if keras.backend.backend() == "jax":
         require(*JAX_ALONE)
         facts["parallel"] = parallel(plain)
+    if keras.backend.backend() == "torch":
+        facts["fed"] = fed()
     named = {f"{part}|{n}": value for part, found in arrays.items() for n, value in found.items()}
     np.savez(folder / "arrays.npz", **named)
     (folder / "facts.json").write_text(json.dumps(facts))

@@ -10,7 +10,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from inception_tf.errors import UserError
 from inception_tf.nn.keras_internals import require
+from inception_tf.training.jax_devices import DataParallel, EvaluateOnEach, all_devices
 from inception_tf.training.trained_model import TrainedModel, model_on
 
 __all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
@@ -112,11 +113,12 @@ class Team:
     w*B/n..(w+1)*B/n and divides them among its devices.  Gradients are those of the mean over the whole
     batch, and batch normalization uses the statistics of the whole batch, so the weights equal those of
     one device up to the order of sums.  Dropout masks are the same on every device, as its seeds are: each
-    image has one of B/replicas masks.
+    image has one of B/replicas masks; on JAX each has its own, as on one device.
     """
 
     strategy: tf.distribute.Strategy = field(default_factory=tf.distribute.get_strategy)
     cluster: Cluster | None = None
+    jax_devices: DataParallel | None = None
 
     @property
     def workers(self) -> int:
@@ -133,7 +135,25 @@ class Team:
 
     @property
     def replicas(self) -> int:
+        if self.jax_devices:
+            return self.jax_devices.num_model_replicas
         return self.strategy.num_replicas_in_sync
+
+    def scope(self) -> AbstractContextManager:
+        """For a whole training: on JAX, variables lie on all devices and `fit` divides batches among them.
+
+        Returns:
+            A context manager.
+        """
+        return self.jax_devices.scope() if self.jax_devices else nullcontext()
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """Those that `fit` needs on these devices.
+
+        Returns:
+            For most teams none.
+        """
+        return [EvaluateOnEach(self.jax_devices)] if self.jax_devices else []
 
     @property
     def shard(self) -> tuple[int, int]:
@@ -152,7 +172,7 @@ class Team:
                 several steps per execution.
         """
         if self.replicas > 1 and steps_per_execution > 1:
-            # TensorFlow 2.20 cannot run the loop around them: "You must feed a value for placeholder".
+            # TensorFlow 2.20 cannot run the loop around them: "You must feed a value for placeholder".  JAX might.
             raise UserError(
                 f"training.steps_per_execution {steps_per_execution} works on one device only; for"
                 f" {self.replicas} replicas use --set training.steps_per_execution=1"
@@ -174,8 +194,8 @@ class Team:
         Returns:
             A (distributed) dataset.
         """
-        if self.replicas == 1:
-            return batches
+        if self.replicas == 1 or self.jax_devices:
+            return _prefetched(batches)
         each = batch_size // self.replicas
         parts = batches.rebatch(each, drop_remainder=True)
         return self.strategy.distribute_datasets_from_function(lambda _: parts)
@@ -195,8 +215,8 @@ class Team:
         Returns:
             A (distributed) dataset.
         """
-        if self.replicas == 1:
-            return batches
+        if self.replicas == 1 or self.jax_devices:
+            return _prefetched(batches)
         each, here = batch_size // self.replicas, self.replicas // self.workers
         most = -(-images // self.workers)  # images of a worker
         steps = -(-most // (each * here))
@@ -290,6 +310,15 @@ class Team:
         return "another worker does not respond"
 
 
+def _prefetched(batches: tf.data.Dataset) -> Any:
+    """The batches for `fit`, on torch with the next one on the GPU before the step that needs it."""
+    if keras.backend.backend() == "torch":
+        from inception_tf.training import torch_batches
+
+        return torch_batches.on_device(batches)
+    return batches
+
+
 def _is_loss(error: tf.errors.OpError) -> bool:
     """Whether an error says that another worker is gone: by its class, or by the error number of a connection."""
     words = (os.strerror(number) for number in CONNECTION)
@@ -302,8 +331,7 @@ def make_team() -> Team:
 
     Has to be called before TensorFlow runs anything, because only then can it join a cluster.  Waits for the
     other workers, as long as TensorFlow does.
-
-    On Keras' other backends one device trains, and TensorFlow, which reads the images, leaves the GPUs to it.
+    On JAX all GPUs of this machine train, on torch one; TensorFlow, which reads the images, leaves them alone.
 
     Returns:
         The processes and devices that train together.
@@ -320,7 +348,7 @@ def make_team() -> Team:
             )
         with suppress(RuntimeError):  # TensorFlow runs already, and has what it wanted
             tf.config.set_visible_devices([], "GPU")
-        return Team()
+        return Team(jax_devices=all_devices() if backend == "jax" else None)
     if cluster:
         return Team(_joined(cluster), cluster)
     if len(tf.config.list_physical_devices("GPU")) > 1:

@@ -141,7 +141,7 @@ def _train(
     progress = resume.Progress(images=len(plan.train), fingerprint=known)
     recorder = Recorder(run, progress, team=team, training=config.training)
     determinism = op_determinism(config.training.deterministic)
-    with determinism, team.watched(lambda: recorder.progress.step):
+    with determinism, team.scope(), team.watched(lambda: recorder.progress.step):
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
             checkpoint = resume.latest(run.checkpoints) if resumed else None
@@ -173,6 +173,7 @@ def _callbacks(plan: TrainingPlan, team: Team, recorder: Recorder, *, is_new: bo
         AveragedEvaluation(),
         recorder,
         StopOnNonFinite(max_bad_steps, recorder.progress.step),
+        *team.callbacks(),
     ]
     if not team.is_chief:
         return callbacks
