@@ -7,7 +7,7 @@ import numpy as np
 import ramps
 
 # Enlarged, reduced, both, of the network's own size, and one pixel wide.
-SIZES = ((32, 48), (375, 500), (640, 150), (299, 299), (20, 1))
+SIZES = ((32, 48), (375, 500), (427, 480), (640, 150), (299, 299), (20, 1))
 ROWS = np.array([0, 1, 100, 197, 298])
 COLUMNS = 9  # every ninth
 
