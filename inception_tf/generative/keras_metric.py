@@ -51,7 +51,7 @@ class FrechetInceptionDistance(keras.metrics.Metric):
         width: int,
         *,
         reference: FeatureStatistics | None = None,
-        form: str = "eigenvalues",
+        form: str | None = None,
         allow_singular: bool = False,
         name: str = "fid",
     ) -> None:
