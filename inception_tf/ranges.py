@@ -19,6 +19,7 @@ __all__ = [
     "FRACTION_BELOW_1",
     "OneOf",
     "Ordered",
+    "PIXEL_LIMITS",
     "Range",
 ]
 
@@ -128,3 +129,4 @@ FRACTION = Range(0, 1)
 ABOVE_0 = Range(0, above=True)
 AT_LEAST_0 = Range(0)
 AT_LEAST_1 = Range(1)
+PIXEL_LIMITS = Range(1, 2**31 - 1)  # no JPEG, and no image that TensorFlow decodes, has more pixels

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -209,7 +210,7 @@ def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     found = metadata.read_metadata(folder)
     assert found.switches == {"last_pool": "max"}
     assert (found.network, found.preprocessing, found.pixel_limit) == ("tiny", preprocessing, 10**6)
-    assert found.origin == origin
+    assert found.origin == dataclasses.replace(origin, exported_to=str(folder.parent))
     assert found.origin.is_unchanged()
     weights.write_bytes(b"others")
     assert not found.origin.is_unchanged()
@@ -306,7 +307,8 @@ REFUSED = {
     r"crop must be in \(0, 1\], a fraction of each side, or None, got 1\.5": {
         "preprocessing": Preprocessing(SIZE, 1.5)
     },
-    r"pixel_limit must be an integer of at least 1, got 0": {"pixel_limit": 0},
+    r"pixel_limit must be an integer in \[1, 2147483647\], got 0": {"pixel_limit": 0},
+    r"pixel_limit must be an integer in .*, got 5000000000": {"pixel_limit": 5_000_000_000},
     r"warm_up must be an integer of at least 1, got 0": {"warm_up": (1, 0)},
     r"warm_up must have 1 to 333 batch sizes, got 0": {"warm_up": ()},
     r"unknown precision 'bfloat'; known: float32, bfloat16, float16; did you mean 'bfloat16'\?": {
@@ -352,6 +354,28 @@ def test_the_origin_is_found_again_from_any_folder(tmp_path, monkeypatch):
     for path in (origin.path, origin.weights, origin.labels):
         assert Path(path).is_absolute()
         assert Path(path).is_file()
+
+
+def test_the_origin_is_found_again_where_it_was_moved_with_the_export(tmp_path):
+    for name in ("project/runs/a", "project/saved_models/a/1"):
+        (tmp_path / name).mkdir(parents=True)
+    weights, names = (tmp_path / "project/runs/a" / name for name in ("a.h5", "names.txt"))
+    weights.write_bytes(b"weights")
+    names.write_text("a\n", encoding="utf-8")
+    origin = dataclasses.replace(
+        metadata.Origin.from_files(weights.parent, weights, str(names)),
+        exported_to=str(tmp_path / "project/saved_models/a"),
+    )
+    assert origin.find(tmp_path / "project/saved_models/a/1") == origin
+
+    (tmp_path / "project").rename(tmp_path / "moved")
+    version = tmp_path / "moved/saved_models/a/1"
+    found = origin.find(version)
+    assert found.path == str(tmp_path / "moved/runs/a")
+    assert origin.find_labels(version) == found.labels == str(tmp_path / "moved/runs/a/names.txt")
+    assert dataclasses.replace(origin, exported_to=None).find(version) is None  # as before
+    Path(found.weights).write_bytes(b"others")
+    assert origin.find(version) is None
 
 
 def test_a_folded_network_that_gives_something_else_is_not_exported(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -144,6 +145,25 @@ def test_another_runtimes_file_that_is_damaged_is_named(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no network")
     with pytest.raises(UserError, match="model.onnx cannot be loaded"):
         predict.open_model(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["size", "crop", "scale", "bits", "interpolation", "format"])
+def test_other_values_beside_another_runtimes_file_are_a_sentence(tmp_path, field):
+    runtime_folder.write_description(tmp_path, LABELS, Preprocessing(16))
+    (tmp_path / "report.json").write_text('{"format": "onnx"}')
+    file = tmp_path / ("report.json" if field == "format" else "preprocessing.json")
+    for value in ([], {}, -1, 10**30, "x", True):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+        with pytest.raises(UserError, match="export it again|unknown format|must be"):
+            predict.open_model(tmp_path)
+
+
+def test_labels_that_are_not_as_many_as_the_classes_are_named(exported, tmp_path):
+    folder = tmp_path / "1"
+    shutil.copytree(exported, folder)
+    (folder / "assets/labels.txt").write_text("a\nb\n", encoding="utf-8")
+    with pytest.raises(UserError, match="gives 4 probabilities for [23] labels; export it again"):
+        predict.open_model(folder)([jpeg(0)], 1)
 
 
 BIG = 2**22  # numbers, 16 MiB

@@ -210,14 +210,17 @@ def test_a_graph_that_still_trains_is_found(tmp_path, layer):
 def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_path):
     model = create_model("inception_v1", classes=6)
     ramps.fill(model)
-    weights = tmp_path / "v1.keras"
+    (tmp_path / "project").mkdir()
+    weights = tmp_path / "project/v1.keras"
     model.save(weights)
     origin = metadata.Origin.from_files(weights, weights)
-    folder = export(model, LABELS, tmp_path / "v1", Preprocessing(224), origin=origin)
+    export(model, LABELS, tmp_path / "project/v1", Preprocessing(224), origin=origin)
+    (tmp_path / "project").rename(tmp_path / "moved")
+    folder = tmp_path / "moved/v1/1"
     assert verdicts(folder)["Keras model"] is True
 
     model.layers[-2].bias.assign_add(np.arange(6))
-    model.save(weights)
+    model.save(tmp_path / "moved/v1.keras")
     (check,) = (check for check in verify(folder) if check.name == "Keras model")
     assert check.passed is None
     assert check.detail == f"{weights} does not exist or has changed since; name the run with --run"

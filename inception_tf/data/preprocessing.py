@@ -9,6 +9,8 @@ from typing import Any
 
 from inception_tf.config import DataConfig
 from inception_tf.errors import UserError, unknown
+from inception_tf.host.json_fields import from_json
+from inception_tf.ranges import Range
 
 __all__ = [
     "BILINEAR",
@@ -49,6 +51,8 @@ SCALES = {
     "fid": Scale(128.0, 128.0),
 }
 INTERPOLATIONS = ("bilinear", "bicubic")
+MOST_SIDE = 8192  # pixels, of what a file may ask for
+BITS = Range(8, 16)
 NOT_GEOMETRY = ("size", "scale", "bits")  # fields of a preprocessing
 
 
@@ -90,6 +94,27 @@ class Preprocessing:
     antialias: bool = False
     half_pixel_centers: bool = True
     bits: int = 16  # that samples of 16 bits use
+
+    @classmethod
+    def from_json(cls, values: Any) -> Preprocessing:
+        """Builds the preprocessing that a file states.
+
+        Args:
+            values: Field → value, as `json.loads` returned them.
+
+        Returns:
+            The preprocessing.
+
+        Raises:
+            TypeError: They are not its fields, or of other types.
+            UserError: They are not allowed.
+        """
+        made = from_json(cls, values, "the preprocessing")
+        made.check()
+        for name in ("size", "shorter", "stored"):
+            if (getattr(made, name) or 0) > MOST_SIDE:
+                raise UserError(f"{name} must be at most {MOST_SIDE}, got {getattr(made, name)}")
+        return made
 
     @property
     def resampling(self) -> Resampling:
@@ -162,6 +187,7 @@ class Preprocessing:
             raise unknown("scale", self.scale, SCALES)
         if self.interpolation not in INTERPOLATIONS:
             raise unknown("interpolation", self.interpolation, INTERPOLATIONS)
+        BITS.check("bits", self.bits)
         for name in ("antialias", "half_pixel_centers"):
             if not isinstance(getattr(self, name), bool):
                 raise UserError(f"{name} must be true or false, got {getattr(self, name)!r}")

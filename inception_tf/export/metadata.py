@@ -16,6 +16,8 @@ from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError
 from inception_tf.host.files import read_text
+from inception_tf.host.json_fields import from_json
+from inception_tf.ranges import PIXEL_LIMITS
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel import fingerprint
 
@@ -46,6 +48,9 @@ class Origin:
     sha256: str  # hexadecimal
     temperature: float = 1.0  # that the logits of the run were divided by
     labels: str | None = None  # the file of class names that was given; None: those of the run
+    # The folder of the export, above its versions; absolute: where it was moved together with the run, the others
+    # are found from it.  None: of an export before this was written.
+    exported_to: str | None = None
 
     @classmethod
     def from_files(cls, path: str | Path, weights: str | Path, labels: str | None = None) -> Origin:
@@ -63,6 +68,43 @@ class Origin:
         # Absolute: `verify` may be called from another folder.
         names = labels and os.path.abspath(labels)
         return cls(os.path.abspath(path), os.path.abspath(weights), found, temperature, names)
+
+    def find(self, folder: Path) -> Origin | None:
+        """Finds the network again, also where its run and the export were moved or copied together.
+
+        Args:
+            folder: The version folder of the export.
+
+        Returns:
+            The origin with the paths that it has now; None where it does not exist or has changed.
+        """
+        return next((one for one in (self._moved(folder), self) if one.is_unchanged()), None)
+
+    def find_labels(self, folder: Path) -> str | None:
+        """Finds the file of class names again, as `find` does the network.
+
+        Args:
+            folder: The version folder of the export.
+
+        Returns:
+            Its path; None where none was given.
+        """
+        moved = self._moved(folder).labels
+        return moved if moved and Path(moved).is_file() else self.labels
+
+    def _moved(self, folder: Path) -> Origin:
+        """Its paths, as seen from the export's folder, from where that is now."""
+        if self.exported_to is None:
+            return self
+        now, then = os.path.abspath(folder.parent), self.exported_to
+
+        def moved(path: str) -> str:
+            return os.path.normpath(os.path.join(now, os.path.relpath(path, then)))
+
+        labels = self.labels and moved(self.labels)
+        return dataclasses.replace(
+            self, path=moved(self.path), weights=moved(self.weights), labels=labels
+        )
 
     def is_unchanged(self) -> bool:
         """Returns whether the weights file still exists with the same content, and the run's temperature is the same."""
@@ -214,24 +256,16 @@ def read_metadata(folder: Path) -> ExportMetadata | None:
     try:
         values.pop(SUM, None)
         # Exports of versions before this name of the field say `view`.
-        prepared = values.pop("view", None) or values["preprocessing"]
-        said = values.get("keras_options")
-        nested = {
-            "preprocessing": Preprocessing(**prepared),
-            "origin": values["origin"] and Origin(**values["origin"]),
-            "contents": _contents(values.get("contents")),
-            "keras_options": said and KerasOptions(**said),
-        }
-        return ExportMetadata(**values | nested)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if "view" in values:
+            values["preprocessing"] = values.pop("view")
+        found = from_json(ExportMetadata, values)
+        Preprocessing.from_json(values["preprocessing"])  # that its values are allowed
+        PIXEL_LIMITS.check("pixel_limit", found.pixel_limit)
+        if found.contents and found.contents.fingerprint.keys() != set(fingerprint.HASHES):
+            raise ValueError("TensorFlow's hashes are others")
+    except (ValueError, TypeError) as error:
         raise _foreign(folder / METADATA_FILE, error) from error
-
-
-def _contents(values: dict[str, Any] | None) -> Contents | None:
-    if values is None:
-        return None
-    lists = {name: tuple(values[name]) for name in ("labels", "signatures")}
-    return Contents(**values | lists)
+    return found
 
 
 def _foreign(path: Path, why: object) -> UserError:

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +113,14 @@ def read_format(folder: Path) -> str | None:
     """
     if (folder / GRAPH_FILE).is_file():
         return SAVED_MODEL
-    return _read(folder / REPORT_FILE)["format"] if (folder / REPORT_FILE).is_file() else None
+    return _format_in(folder) if (folder / REPORT_FILE).is_file() else None
+
+
+def _format_in(folder: Path) -> str:
+    found = _read(folder / REPORT_FILE).get("format")
+    if not isinstance(found, str):
+        raise UserError(f"{folder / REPORT_FILE} names no format; export it again")
+    return found
 
 
 @dataclass(frozen=True)
@@ -167,15 +175,10 @@ def open_description(path: Path) -> Description:
         )
     described = _read(folder / PREPROCESSING_FILE)
     try:
-        preprocessing = Preprocessing(
-            # Folders of earlier versions lack the fields that came later.
-            **{
-                f.name: described[f.name]
-                for f in dataclasses.fields(Preprocessing)
-                if f.name in described
-            }
-        )
-    except TypeError as error:
+        # Folders of earlier versions lack the fields that came later.
+        names = {field.name for field in dataclasses.fields(Preprocessing)} & described.keys()
+        preprocessing = Preprocessing.from_json({name: described[name] for name in names})
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{folder / PREPROCESSING_FILE} is not what export writes ({error}); export it again"
         ) from error
@@ -195,22 +198,30 @@ def open_runtime_folder(folder: Path) -> tuple[Callable, tuple[str, ...]]:
     Raises:
         UserError: A file cannot be read, or the runtime is not installed.
     """
-    runtime = runtimes.find_runtime(_read(folder / REPORT_FILE)["format"])
+    runtime = runtimes.find_runtime(_format_in(folder))
     runtime.check_installed()
     described = open_description(folder)
-    try:
+    file = folder / runtime.FILES[0]
+    with _damaged(file, "loaded"):
         run = runtime.load_model(folder)
-    except Exception as error:  # of whatever kind the runtime raises for a damaged file
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(
-            f"{folder / runtime.FILES[0]} cannot be loaded ({printable(reason[:200])}); export it again"
-        ) from error
 
     def network(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         images, status = described.prepare(data)
-        return run(images), status
+        with _damaged(file, f"run on {images.shape[1]}x{images.shape[2]} pixels"):
+            return run(images), status
 
     return network, described.labels
+
+
+@contextlib.contextmanager
+def _damaged(file: Path, what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of whatever kind the runtime raises for a damaged file
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(
+            f"{file} cannot be {what} ({printable(reason[:200])}); export it again"
+        ) from error
 
 
 def _read(path: Path) -> dict:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.host.environment import environment
 from inception_tf.inference.optimize import PRECISIONS, in_precision, optimize_for_inference
 from inception_tf.nn.network import gives_several_classes
+from inception_tf.ranges import PIXEL_LIMITS
 from inception_tf.savedmodel.versions import (
     VERSION_LIMIT,
     atomic_version,
@@ -119,6 +121,7 @@ def export(
     if features:
         network = with_features(network)
     network = _prepared(network, precision, fold, preprocessing)
+    origin = origin and dataclasses.replace(origin, exported_to=os.path.abspath(to))
     metadata = ExportMetadata(
         *(model.name, preprocessing, precision, pixel_limit, fold, origin, environment()),
         features=network.output["features"].shape[-1] if features else None,
@@ -184,10 +187,11 @@ def _check_settings(
     features: bool,
 ) -> None:
     preprocessing.check()
-    numbers = {"top": top, "pixel_limit": pixel_limit}
-    for name, value in [*numbers.items(), *(("warm_up", batch) for batch in warm_up)]:
+    for name, value in [("top", top), *(("warm_up", batch) for batch in warm_up)]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < VERSION_LIMIT:
             raise UserError(f"{name} must be an integer of at least 1, got {value!r}")
+    if not isinstance(pixel_limit, int) or not PIXEL_LIMITS.holds(pixel_limit):
+        raise UserError(f"pixel_limit must be an integer {PIXEL_LIMITS}, got {pixel_limit!r}")
     most = warmup.RECORD_LIMIT // len(contract_of(features))
     if not 0 < len(warm_up) <= most:
         raise UserError(f"warm_up must have 1 to {most} batch sizes, got {len(warm_up)}")

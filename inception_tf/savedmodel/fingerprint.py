@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from inception_tf.host.proto_classes import Field, proto_class
 from inception_tf.host.tensorflow_internals import TENSORFLOW
 
-__all__ = ["FINGERPRINT_FILE", "compute_fingerprint", "read_fingerprint"]
+__all__ = ["FINGERPRINT_FILE", "HASHES", "compute_fingerprint", "read_fingerprint"]
 
 FINGERPRINT_FILE = "fingerprint.pb"
 # From tensorflow/core/protobuf/fingerprint.proto.

@@ -183,8 +183,8 @@ def _heat_maps(folder: Path, run: str | None) -> HeatFunction | None:
 
     exported = read_metadata(folder)
     if run is None:
-        origin = exported.origin if exported else None
-        if origin is None or not origin.is_unchanged():
+        origin = exported.origin.find(folder) if exported and exported.origin else None
+        if origin is None:
             return None
         run = origin.path
     source, network = run, exported.network if exported and not Path(run).is_dir() else None

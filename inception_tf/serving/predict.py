@@ -21,6 +21,7 @@ from inception_tf.host.silence import silence
 from inception_tf.inference.prediction import THRESHOLD, Prediction, read_image
 from inception_tf.run_folder import Run
 from inception_tf.savedmodel.c_api import LoaderError, NoLoaderError, Session
+from inception_tf.savedmodel.python_loader import load_saved_model
 from inception_tf.savedmodel.signature_def import read_signatures
 from inception_tf.savedmodel.versions import find_runtime_folder, newest_version
 
@@ -176,6 +177,11 @@ def ranked(network: RunFunction, labels: Sequence[str]) -> PredictFunction:
         images = np.empty(len(data), object)
         images[:] = data
         probabilities, statuses = network(images)
+        classes = probabilities.shape[-1]
+        if classes != len(labels):
+            raise UserError(
+                f"the model gives {classes} probabilities for {len(labels)} labels; export it again"
+            )
         results: list[ClassScores] = []
         for row, status in zip(probabilities, statuses, strict=True):
             best = np.argsort(-row, kind="stable")[:top] if status == OK.encode() else ()
@@ -203,6 +209,11 @@ def find_model(path: str | Path) -> Path:
         raise UserError(
             f"{folder} takes no encoded images: it has no signature {SIGNATURE}(image_bytes);"
             " export it again with inception-tf export"
+        )
+    missing = [name for name in OUTPUTS if name not in signature.outputs]
+    if missing:
+        raise UserError(
+            f"{folder} has no output {missing[0]}; export it again with inception-tf export"
         )
     return folder
 
@@ -285,6 +296,11 @@ def _open_session(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunct
     def network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with _broken(folder):
             values, statuses = session.run({signature.inputs[INPUT]: images}, fetches)
+        kinds = (values.dtype, values.ndim, statuses.dtype, statuses.shape)
+        if kinds != (np.float32, 2, object, images.shape) or len(values) != len(images):
+            raise UserError(
+                f"{folder} gives other outputs than an export; inception-tf verify shows what is wrong with it"
+            )
         return values, statuses
 
     return network
@@ -306,10 +322,7 @@ def _broken(folder: Path) -> Iterator[None]:
 
 def _open_module(folder: Path, name: str, outputs: tuple[str, str]) -> RunFunction:
     """The SavedModel in TensorFlow's Python, where its wheel has no C++ library to call."""
-    import tensorflow as tf
-
-    # The loaded object owns the variables: it has to live as long as its signature.
-    loaded = tf.saved_model.load(os.fspath(folder))
+    loaded = load_saved_model(folder)
     return _eager(lambda images: loaded.signatures[name](**{INPUT: images}), outputs)
 
 

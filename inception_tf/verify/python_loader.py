@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inception_tf.verify.check import CheckFailedError, CheckSkippedError
+from inception_tf.savedmodel.python_loader import load_saved_model
+from inception_tf.verify.check import CheckSkippedError
 
 __all__ = ["load_in_python", "network_of", "on_cpu"]
 
@@ -26,13 +27,10 @@ def load_in_python(folder: Path) -> Any:
         What `tf.saved_model.load` gives.
 
     Raises:
-        CheckFailedError: It does not load.
+        UserError: It does not load.
     """
-    try:
-        with on_cpu():
-            return tf.saved_model.load(str(folder))
-    except (tf.errors.OpError, OSError, ValueError) as error:
-        raise CheckFailedError(f"tf.saved_model.load: {error}") from error
+    with on_cpu():
+        return load_saved_model(folder)
 
 
 def network_of(loaded: Any) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

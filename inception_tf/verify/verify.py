@@ -30,7 +30,9 @@ from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 from inception_tf.verify.probe_images import Prepared
 from inception_tf.verify.sample_run import SampleRun
 
-__all__ = ["NOT_COVERED", "Check", "verify"]
+__all__ = ["ENDED_IN", "NOT_COVERED", "Check", "verify"]
+
+ENDED_IN = "the check ended in"  # an error that it does not know
 
 NOT_COVERED = "the server's REST codec, its version manager, its batching, and the TensorFlow that it was built with"
 
@@ -73,7 +75,7 @@ def verify(
         exported = metadata.read_metadata(folder)
     except UserError:
         exported = None  # the check of the metadata says so
-    network = _Network(model, exported)
+    network = _Network(folder, model, exported)
     if isinstance(model, str):
         network.classifier()
     features = exported.features if exported else None
@@ -102,14 +104,18 @@ class _Network:
     """The network to compare with, opened once and where it is needed first.
 
     Args:
+        folder: The version folder.
         given: A Keras model, a path, or None for the one that the export names.
         exported: The metadata of the export.
     """
 
     def __init__(
-        self, given: keras.Model | str | None, exported: metadata.ExportMetadata | None
+        self,
+        folder: Path,
+        given: keras.Model | str | None,
+        exported: metadata.ExportMetadata | None,
     ) -> None:
-        self._given, self._exported = given, exported
+        self._folder, self._given, self._exported = folder, given, exported
         self._opened = cache(self._open)
 
     def classifier(self) -> Classifier | None:
@@ -121,7 +127,7 @@ class _Network:
         return self._given if isinstance(self._given, keras.Model) else self._opened().model
 
     def _open(self) -> Classifier:
-        path = self._given or _origin(self._exported)
+        path = self._given or _origin(self._folder, self._exported)
         if self._exported is None or Path(path).is_dir():
             return open_classifier(path)
         if self._exported.keras_options is not None:
@@ -136,8 +142,9 @@ def _run_labels(
     labels: Sequence[str] | None,
 ) -> str:
     origin = exported.origin if exported else None
-    if labels is None and origin and origin.labels:
-        labels = read_class_names(origin.labels)
+    given = origin.find_labels(folder) if origin else None
+    if labels is None and given:
+        labels = read_class_names(given)
     if labels is None:
         classifier = network.classifier()
         labels = classifier.labels if classifier else None
@@ -162,6 +169,8 @@ def _check(name: str, finding: Callable[..., str], *arguments: Any) -> Check:
         return Check(name, None, _first_line(reason))
     except (CheckFailedError, LoaderError, UserError) as fault:
         return Check(name, False, _first_line(fault))
+    except Exception as error:  # of whatever kind a program that is damaged ends in
+        return Check(name, False, f"{ENDED_IN} {type(error).__name__}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
@@ -269,11 +278,12 @@ def _as_in_python(run: SampleRun, load: Callable[[], Any]) -> str:
     return runtime_checks.as_in_python(run, load())
 
 
-def _origin(exported: metadata.ExportMetadata | None) -> str:
+def _origin(folder: Path, exported: metadata.ExportMetadata | None) -> str:
     if exported is None or exported.origin is None:
         raise CheckSkippedError("the export does not say where it came from; name it with --run")
-    if not exported.origin.is_unchanged():
+    found = exported.origin.find(folder)
+    if found is None:
         raise CheckSkippedError(
             f"{exported.origin.weights} does not exist or has changed since; name the run with --run"
         )
-    return exported.origin.path
+    return found.path

@@ -40,7 +40,6 @@ SWITCHES = "inception_tf_switches"
 NETWORK = "inception_tf_network"
 KERAS, MEMBER = ".keras", "metadata.json"
 LARGEST_MEMBER = 2**20  # bytes
-MAX_SIDE = 8192  # pixels
 MAX_WIDTH = 1024.0  # a million times the weights of a published network
 # Arguments that decide what every layer computes; not switches, which choose another table.
 LAYER_ARGUMENTS = {"activation": "relu", "width_multiplier": 1.0}
@@ -147,11 +146,7 @@ def read_metadata(path: str | Path) -> WeightsMetadata:
 
 def _preprocessing(path: str, values: Mapping[str, Any]) -> Preprocessing:
     with _from(path):
-        made = Preprocessing(**values)
-        made.check()
-        if made.size > MAX_SIDE:
-            raise ValueError(f"images of {made.size} pixels")
-        return made
+        return Preprocessing.from_json(values)
 
 
 def _check_switches(path: str, network: str | None, switches: Mapping[str, Any]) -> None:

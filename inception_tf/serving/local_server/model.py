@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from inception_tf.export import warmup
+from inception_tf.savedmodel.python_loader import load_saved_model
 from inception_tf.savedmodel.versions import newest_version
 from inception_tf.serving.local_server import Batching
 from inception_tf.serving.local_server.cancellation import Cancellation, cancelable
@@ -48,8 +49,7 @@ class LocalModel:
         self.name = name
         self.folder = newest_version(folder)
         self.version = int(self.folder.name) if self.folder.name.isdecimal() else 1
-        # It owns the variables: it must live as long as its signatures.
-        self._loaded = tf.saved_model.load(str(self.folder))
+        self._loaded = load_saved_model(self.folder)
         self.inputs = {
             signature: function.structured_input_signature[1]
             for signature, function in self._loaded.signatures.items()
