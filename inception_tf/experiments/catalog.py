@@ -90,5 +90,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Ioffe and Szegedy 2015, section 4.2",
             StudySettings("digits", steps=1000, seeds=3),
         ),
+        Experiment(
+            "batch-size",
+            "The regularizing effect of batch normalization: test accuracy against the batch's size.",
+            "Ioffe and Szegedy 2015, sections 3.4 and 4.2.1, and commentaries on it",
+            StudySettings(CIFAR, steps=1000, seeds=2),
+        ),
     )
 }
