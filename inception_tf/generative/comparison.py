@@ -25,6 +25,7 @@ from inception_tf.generative.results import Comparison, PrecisionError
 from inception_tf.generative.settings import Settings
 from inception_tf.generative.sides import Side
 from inception_tf.generative.statistics import FeatureStatistics, Notes
+from inception_tf.host.progress import progress_bar
 
 if TYPE_CHECKING:
     from inception_tf.generative.extract import Wanted
@@ -236,7 +237,8 @@ class _Run:
 
         for side in (first, second):
             if side is not None and side.images is not None:
-                side.survey = survey_images(side.images)
+                with progress_bar(side.images.count, f"{side.name}, sums", leave=False) as bar:
+                    side.survey = survey_images(side.images, bar.update)
         if second is None or first.images is None or second.images is None:
             return []
         shared = shared_images(first.images, second.images, (first.survey, second.survey))
