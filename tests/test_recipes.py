@@ -227,6 +227,7 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
         ),
         (["model.switches=3"], "model.switches must be a mapping such as {lrn: true}, got 3"),
         (["training.head_epochs=30"], "training.head_epochs must be below training.epochs, 30"),
+        (["training.epochs=2", "training.head_epochs=4"], "add --set training.head_epochs=0"),
         (["training.head_epochs=-1"], "training.head_epochs must be at least 0, got -1"),
         (
             ["model.name=googlenet", "training.recalibrate_batch_norm=2"],

@@ -209,7 +209,8 @@ def _check_ranges(config: Config) -> None:
     if training.head_epochs >= training.epochs:
         raise UserError(
             f"training.head_epochs must be below training.epochs, {training.epochs}, got"
-            f" {training.head_epochs}"
+            f" {training.head_epochs}; the classifier is trained alone for them, so add --set training.head_epochs="
+            f"{training.epochs // 3}"
         )
     if config.data.balance and config.data.shuffle != "full":
         raise UserError(
