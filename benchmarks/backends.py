@@ -85,11 +85,22 @@ class Backend:
 @click.option("--recipe", default="default", show_default=True)
 @click.option("--steps", default=50, show_default=True, help="Of each, that are counted.")
 @click.option("--minutes", default=5.0, show_default=True, help="Of counted steps, at most.")
+@click.option("--jax/--no-jax", "times_jax", default=True, help="JAX compiles for minutes.")
 @click.option("--jax-python", help="A Python with JAX.  [default: this one]")
 @click.option("--torch-python", help="A Python with torch; without it torch is not timed.")
 @click.option("--before", type=click.Path(exists=True, path_type=Path), help="Another checkout.")
 def main(
-    model, size, batch_size, precision, recipe, steps, minutes, jax_python, torch_python, before
+    model,
+    size,
+    batch_size,
+    precision,
+    recipe,
+    steps,
+    minutes,
+    times_jax,
+    jax_python,
+    torch_python,
+    before,
 ) -> None:
     """Prints a table; steps are taken in turn."""
     case = {"kind": "train-step", "backend": "keras", "model": model, "recipe": recipe}
@@ -97,7 +108,8 @@ def main(
     wanted = {"TensorFlow": (sys.executable, ROOT, "tensorflow")}
     if before:
         wanted["TensorFlow, before"] = (sys.executable, before.resolve(), "tensorflow")
-    wanted["JAX"] = (jax_python or sys.executable, ROOT, "jax")
+    if times_jax:
+        wanted["JAX"] = (jax_python or sys.executable, ROOT, "jax")
     if torch_python:
         wanted["torch"] = (torch_python, ROOT, "torch")
     backends = {name: Backend(*where, case) for name, where in wanted.items()}
