@@ -118,6 +118,18 @@ def test_a_set_lies_within_itself_and_far_sets_do_not():
     assert (far.precision, far.recall, far.density, far.coverage, far.f_score) == (0, 0, 0, 0, 0)
 
 
+def test_copies_of_an_image_hold_each_other():
+    # Of 6 copies the balls have no radius, for 3 and for 5 neighbors.
+    copies = np.repeat(DATA["first"][:40] + np.float32(0.1), 6, axis=0)
+    found = precision_recall(copies[::6].repeat(6, axis=0)[::-1], copies)
+    assert (found.precision, found.recall) == (1, 1)
+    assert (found.density, found.coverage) == (0, 0)  # strictly inside
+    wide = wide_sets()["wide first"].astype(float)
+    (squared,) = metrics._squared_distances(wide[:60], wide[:60].copy())
+    assert not np.diagonal(squared).any()
+    assert (squared + np.eye(60) > 0.5).all()
+
+
 def test_density_and_coverage_by_all_distances():
     generated, real = DATA["first"].astype(float), DATA["second"].astype(float)
     distances = np.sqrt(((real[:, None] - generated) ** 2).sum(axis=2))
