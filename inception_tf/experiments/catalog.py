@@ -96,5 +96,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Ioffe and Szegedy 2015, sections 3.4 and 4.2.1, and commentaries on it",
             StudySettings(CIFAR, steps=1000, seeds=2),
         ),
+        Experiment(
+            "head",
+            "Average pooling or fully connected layers, with and without dropout and auxiliary classifiers.",
+            "Szegedy et al. 2014, section 5",
+            StudySettings(CIFAR, steps=800, seeds=2),
+        ),
     )
 }
