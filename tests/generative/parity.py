@@ -44,8 +44,8 @@ from inception_tf.generative.statistics import Notes  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "fid.md"
 TAPS, LOGITS = ("64", "192", "768", "2048"), "logits_unbiased"
-COUNTS = {"first": 12, "second": 11}  # images
-SUBSETS = {"subsets": 10, "subset_size": 10}  # of KID, as in tools_on_images.py
+COUNTS = {"first": 24, "second": 22}  # images
+SUBSETS = {"subsets": 10, "subset_size": 20}  # of KID, as in tools_on_images.py
 WHAT = {"fid": "FID", "kid": "KID", "is": "IS", "precision": "precision", "recall": "recall"}
 
 

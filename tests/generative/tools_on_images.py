@@ -23,7 +23,7 @@ import torch
 
 TAPS = ("64", "192", "768", "2048")
 LOGITS = "logits_unbiased"
-SEED, SUBSETS, SUBSET_SIZE = 2020, 10, 10
+SEED, SUBSETS, SUBSET_SIZE = 2020, 10, 20
 Features = dict[str, np.ndarray]
 
 
