@@ -22,7 +22,7 @@ __all__ = [
     "precision_recall",
 ]
 
-# Public name → the module that defines it; NumPy's need neither Keras nor TensorFlow.
+# Public name → the module that defines it.
 _MODULES = {
     "CONVENTIONS": "conventions",
     "Convention": "conventions",
