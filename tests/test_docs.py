@@ -111,7 +111,7 @@ def test_every_option_that_is_named_alone_is_one_of_some_command():
     scripts = [*pages.ROOT.glob("benchmarks/**/*.py"), *pages.ROOT.glob("examples/*.py")]
     scripts += [*pages.ROOT.glob("tests/**/*.py"), *pages.ROOT.glob("inception_tf/**/*.py")]
     known |= {
-        word for path in scripts for word in re.findall(r'"(--[a-z][\w-]+)"', path.read_text())
+        word for path in scripts for word in re.findall(r'["/](--[a-z][\w-]+)', path.read_text())
     }
     told = [
         (name, word) for name, span in everywhere(pages.Page.spans) for word in WORDS.findall(span)
