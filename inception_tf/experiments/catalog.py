@@ -102,5 +102,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Szegedy et al. 2014, section 5",
             StudySettings(CIFAR, steps=800, seeds=2),
         ),
+        Experiment(
+            "factorization",
+            "Large convolutions and what replaces them: numbers, time by grid, accuracy at equal cost.",
+            "Szegedy et al. 2015, sections 3.1 and 3.2",
+            StudySettings(CIFAR, steps=300, seeds=1),
+        ),
     )
 }
