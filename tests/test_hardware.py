@@ -140,4 +140,19 @@ def test_a_gpu_computes_in_float16_from_the_first_with_tensor_cores_on(
 def test_a_processor_computes_in_bfloat16_where_it_has_units_for_it(monkeypatch, flags, policy):
     monkeypatch.setattr(hardware, "_processor", lambda key: flags)
     monkeypatch.setattr(hardware, "_gpu", dict)
-    assert resolve_precision("auto").policy == policy
+    for value in ("", "1", "true"):
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+        assert resolve_precision("auto").policy == policy
+
+
+@pytest.mark.parametrize("value", ["0", "false", "False"])
+def test_tensorflow_computes_in_float32_without_its_bfloat16_kernels(monkeypatch, value):
+    monkeypatch.setattr(hardware, "_processor", lambda key: "avx512_bf16")
+    monkeypatch.setattr(hardware, "_gpu", dict)
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", value)
+    found = resolve_precision("auto")
+    assert found.policy == "float32"
+    assert "TF_ENABLE_ONEDNN_OPTS" in found.reason
+    assert resolve_precision("mixed_bfloat16").policy == "mixed_bfloat16"
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    assert resolve_precision("auto").policy == "mixed_bfloat16"

@@ -63,7 +63,7 @@ def resolve_precision(wanted: str) -> Precision:
 
     Returns:
         For `auto` mixed_float16 on a GPU with tensor cores, mixed_bfloat16 on a processor with bfloat16
-        units, else float32.
+        units that TensorFlow uses, else float32.
     """
     if wanted != "auto":
         return Precision(wanted, "as asked for")
@@ -73,9 +73,21 @@ def resolve_precision(wanted: str) -> Precision:
             return Precision("mixed_float16", f"{gpu['device_name']} has tensor cores")
         return Precision("float32", "this GPU has no tensor cores")
     units = [flag for flag in BFLOAT16_FLAGS if flag in _processor("flags").split()]
+    if units and _is_without_onednn():
+        return Precision(
+            "float32", "TF_ENABLE_ONEDNN_OPTS switches oneDNN off, without which bfloat16 is slow"
+        )
     if units:
         return Precision("mixed_bfloat16", f"this processor has {' and '.join(units)}")
     return Precision("float32", "this processor has neither AMX nor AVX512-BF16")
+
+
+def _is_without_onednn() -> bool:
+    """Whether the user has switched off what TensorFlow computes bfloat16 with; read as TensorFlow reads it."""
+    import keras
+
+    chosen = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in ("0", "false")
+    return chosen and keras.backend.backend() == "tensorflow"
 
 
 def has_vector_bfloat16() -> bool:
