@@ -36,6 +36,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def _is_default_run(config) -> bool:
+    return config.option.markexpr == "not slow"
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Of `--dist loadfile`: a worker takes a whole file, or of conformance/ and use/ all that is asked of one network.
@@ -67,7 +71,7 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: not LONG.search(item.nodeid))
 
 
-def pytest_collection_finish():
+def pytest_collection_finish(session):
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
     gc.collect()
     gc.freeze()  # the modules stay; no later collection walks through them
@@ -80,6 +84,9 @@ def pytest_collection_finish():
             import tensorflow as tf
 
             tf.debugging.disable_traceback_filtering()
+            if _is_default_run(session.config):
+                # A quarter of the time of tests that read images; the slow tests and child processes have it.
+                tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +116,7 @@ def _short_networks(config, names):
         return functools.wraps(make)(lambda **switches: shorten(make(**switches)))
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in names if config.option.markexpr == "not slow" else ():
+        for name in names if _is_default_run(config) else ():
             make = shortened(models._VARIANTS[name])
             patch.setitem(models._VARIANTS, name, make)
             patch.setitem(models.NETWORKS, name, make())
