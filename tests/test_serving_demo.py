@@ -9,7 +9,9 @@ import shutil
 import signal
 import socket
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +20,7 @@ import psutil
 import pytest
 import ramps
 import requests
+import tensorflow as tf
 from demo_picture import browser, demo, drop, wait
 
 from inception_tf import cli
@@ -26,6 +29,7 @@ from inception_tf.export.savedmodel import export
 from inception_tf.serving.predict import predict
 
 SIZE = 32
+ENDS_WITHIN_S = 5.0  # of a signal, whatever hangs; half a second on an idle machine
 LABELS = ("crane", "rose", "crane", "Ärmel <b>", "wing", "fig")  # ImageNet has two cranes
 
 
@@ -278,4 +282,46 @@ def test_it_ends_while_a_request_hangs(model):
             connection.sendall(head.encode())
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+class Endless(tf.Module):
+    """A model whose first answer takes hours."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")], autograph=False)
+    def serve(self, image_bytes):
+        count = tf.size(image_bytes, tf.int64)
+        (end,) = tf.while_loop(lambda i: i < 10**15, lambda i: (i + 1,), (count,))
+        scores = tf.fill([count, len(LABELS)], tf.cast(end, tf.float32))
+        return {"probabilities": scores, "status": tf.fill([count], "ok")}
+
+
+@pytest.mark.parametrize(
+    "end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_it_ends_while_a_computation_hangs(tmp_path, end):
+    endless = Endless()
+    tf.saved_model.save(endless, str(tmp_path / "1"), {"serving_default": endless.serve})
+    (tmp_path / "1/assets/labels.txt").write_text("\n".join(LABELS), encoding="utf-8")
+    with demo(tmp_path / "1") as (address, process):
+        page = requests.get(address, timeout=60).text
+        token = re.search(r'token = "([\w-]+)"', page).group(1)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(
+                requests.post,
+                f"{address}/classify",
+                data=b"x",
+                headers={"X-Demo-Token": token},
+                timeout=60,
+            )
+            used = psutil.Process(process.pid).cpu_times().user
+            while psutil.Process(process.pid).cpu_times().user < used + 0.5:  # it computes
+                assert not asked.done(), asked.result().text
+                time.sleep(0.05)
+            start = time.monotonic()
+            process.send_signal(end)
+            out, err = process.communicate(timeout=20)
+            assert time.monotonic() - start < ENDS_WITHIN_S
+            with pytest.raises(requests.ConnectionError):
+                asked.result()
     assert (process.returncode, out, err) == (0, "", "")
