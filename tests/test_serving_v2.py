@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from fake_server import serving
+from mlserver import needed_python, of_pixels, run_mlserver
 
 from inception_tf import UserError, cli
 from inception_tf.data.preprocessing import Preprocessing
@@ -28,7 +26,6 @@ from inception_tf.serving.client.v2_tensors import from_json, from_raw, to_raw
 HERE = Path(__file__).parent / "v2"
 SIZE = 8  # as the server of `triton_protos.py` has it
 LABELS = ("red", "green", "blue")
-MLSERVER = "INCEPTION_TF_PYTHON_WITH_MLSERVER"
 
 
 def png(color: tuple[int, int, int]) -> bytes:
@@ -360,20 +357,10 @@ assert not {"tensorflow", "keras", "tensorflow_serving"} & set(sys.modules)
 # A real server.
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @pytest.fixture(scope="module")
 def mlserver(digits_run, tmp_path_factory):
     """(REST address, gRPC address, the export of `digits`) of MLServer with two models."""
-    python = os.environ.get(MLSERVER)
-    if not python:
-        pytest.skip(f"{MLSERVER} names no Python that has mlserver and onnxruntime")
+    needed_python()
     from inception_tf.classifiers import open_run
     from inception_tf.data.sources.open import open_source
     from inception_tf.export.runtimes import export_runtime
@@ -385,24 +372,8 @@ def mlserver(digits_run, tmp_path_factory):
         format="onnx",
         images=20,
     )
-    models = tmp_path_factory.mktemp("models")
-    http, grpc, metrics = free_ports(3)
-    settings = {
-        "host": "127.0.0.1",
-        "http_port": http,
-        "grpc_port": grpc,
-        "metrics_port": metrics,
-        "parallel_workers": 0,
-    }
-    (models / "settings.json").write_text(json.dumps(settings))
-    size = json.loads((folder / "preprocessing.json").read_text())["size"]
     described = {
-        "digits": {
-            "implementation": "runtimes.Onnx",
-            "parameters": {"uri": str(folder / "model.onnx"), "version": "v1"},
-            "inputs": [{"name": "images", "datatype": "FP32", "shape": [-1, size, size, 3]}],
-            "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}],
-        },
+        "digits": of_pixels(folder, 10),
         "lengths": {
             "implementation": "runtimes.Lengths",
             "parameters": {"content_type": "base64"},
@@ -416,27 +387,8 @@ def mlserver(digits_run, tmp_path_factory):
             ],
         },
     }
-    for name, more in described.items():
-        (models / name).mkdir()
-        (models / name / "model-settings.json").write_text(json.dumps({"name": name} | more))
-    with (models / "log.txt").open("wb") as log:
-        server = subprocess.Popen(
-            [python, "-c", "from mlserver.cli import main; main()", "start", models],
-            env=os.environ | {"PYTHONPATH": str(HERE)},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        end = time.monotonic() + 120
-        client = Client(f"http://127.0.0.1:{http}/v2", model="digits", retries=0)
-        while client._server._transport.is_ready(None) is False:
-            assert server.poll() is None, (models / "log.txt").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{http}/v2", f"grpc://127.0.0.1:{grpc}/v2", folder
-    finally:
-        server.terminate()
-        server.wait(30)
+    with run_mlserver(tmp_path_factory.mktemp("models"), described) as addresses:
+        yield *addresses, folder
 
 
 @pytest.mark.slow
