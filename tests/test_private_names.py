@@ -230,7 +230,12 @@ def test_a_private_method_that_is_overridden_is_listed():
         name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = importlib.import_module(name.removesuffix(".__init__"))
+            try:
+                module = importlib.import_module(name.removesuffix(".__init__"))
+            except ModuleNotFoundError as error:
+                if error.name != "torch":  # an optional backend, imported by one module of its own
+                    raise
+                continue
         for kind in vars(module).values():
             if not isinstance(kind, type) or kind.__module__ != module.__name__:
                 continue
