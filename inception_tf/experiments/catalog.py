@@ -108,5 +108,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Szegedy et al. 2015, sections 3.1 and 3.2",
             StudySettings(CIFAR, steps=300, seeds=2),
         ),
+        Experiment(
+            "residual",
+            "Inception-v4's blocks against Inception-ResNet's at equal cost, and the residuals' scale.",
+            "Szegedy et al. 2016, sections 3.1 to 3.3",
+            StudySettings(CIFAR, steps=200, seeds=1),
+        ),
     )
 }
