@@ -85,7 +85,7 @@ def pytest_collection_finish(session):
 
             tf.debugging.disable_traceback_filtering()
             if _is_default_run(session.config):
-                # A quarter of the time of tests that read images; the slow tests and child processes have it.
+                # Up to a tenth of the time of a file; the slow tests and child processes have it.
                 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
