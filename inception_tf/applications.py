@@ -248,7 +248,7 @@ def Inception(
         lrn: bool. Local response normalization, twice in the stem, which section 4.2.1 of the paper mentions
             and its Figure 5 omits. Default: False.
         initial_deviation: float above 0. Standard deviation of the normal distribution that all kernels are drawn
-            from. Default: by He et al. 2015, in proportion to a kernel's inputs.
+            from. Default: None, which is He et al. 2015, by the number of a kernel's inputs.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.
@@ -323,7 +323,7 @@ def BNInception(
         hidden_batch_norm: bool. Normalize the features before the logits too, as the networks of the paper's
             ensemble do (section 4.2.3). Default: False.
         initial_deviation: float above 0. Standard deviation of the normal distribution that all kernels are drawn
-            from. Default: by He et al. 2015, in proportion to a kernel's inputs.
+            from. Default: None, which is He et al. 2015, by the number of a kernel's inputs.
 
     Returns:
         A functional `keras.Model`, as `create_model` describes it.

@@ -189,6 +189,8 @@ def test_an_optimized_network_gives_the_same(name, switches):
 def test_every_switch_is_optimized():
     known = {(name, switch) for name in models.NETWORKS for switch in models.switches(name)}
     refused = {(name, "batch_norm_scale") for name in ("inception", "alexnet", "vgg16")}
+    # It changes the values of the first weights alone.
+    known = {(name, switch) for name, switch in known if switch != "initial_deviation"}
     assert {(name, switch) for name, switches in VARIANTS for switch in switches} == known - refused
 
 

@@ -219,7 +219,8 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
     [
         (
             ["model.name=bn_inception", "model.switches={lnr: true}"],
-            "unknown switch of bn_inception 'lnr'; known: lrn, hidden_batch_norm, batch_norm_scale; did you mean 'lrn'?",
+            "unknown switch of bn_inception 'lnr'; known: lrn, hidden_batch_norm, initial_deviation, batch_norm_scale;"
+            " did you mean 'lrn'?",
         ),
         (
             ["model.name=inception", "model.switches={lrn: 3}"],
