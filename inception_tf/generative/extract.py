@@ -124,7 +124,11 @@ def pixel_batches(
         return
     bad = BadImages(images.split, 1.0)
     try:
-        for pixels, _ in evaluation_batches(images.split, (step,), batch_size=batch_size, bad=bad):
+        batches = evaluation_batches(images.split, (step,), batch_size=batch_size, bad=bad)
+        # At its end an iterator waits for the next look of its tuning, which comes as late again as the set took.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        for pixels, _ in batches.with_options(options):
             yield pixels.numpy()
     except tf.errors.OpError as error:
         raise bad.failure() or error from error
