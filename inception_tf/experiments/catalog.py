@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, cast
 
 from inception_tf.errors import UserError
 
 if TYPE_CHECKING:
     from inception_tf.experiments.study import Study
 
-__all__ = ["EXPERIMENTS", "Experiment", "StudySettings"]
+__all__ = ["EXPERIMENTS", "Experiment", "MakeStudy", "StudySettings"]
 
 CIFAR = "tfds:cifar10"
 
@@ -32,6 +31,20 @@ class StudySettings:
                 raise UserError(f"{name} must be 1 or more, got {getattr(self, name)}")
 
 
+class MakeStudy(Protocol):
+    """What the module of an experiment has under the name `make_study`."""
+
+    def __call__(self, setting: StudySettings) -> Study:
+        """Reads the data and lists the trainings.
+
+        Args:
+            setting: of the experiment.
+
+        Returns:
+            Its trials and their summary.
+        """
+
+
 @dataclass(frozen=True)
 class Experiment:
     """An experiment that `run_study` runs; its module is named after it and has `make_study`."""
@@ -41,14 +54,15 @@ class Experiment:
     source: str  # where the statement stands
     default: StudySettings
 
-    def make_study(self) -> Callable[[StudySettings], Study]:
+    def make_study(self) -> MakeStudy:
         """Imports the module of the experiment.
 
         Returns:
             Its `make_study`.
         """
         module = self.name.replace("-", "_")
-        return importlib.import_module(f"inception_tf.experiments.studies.{module}").make_study
+        found = importlib.import_module(f"inception_tf.experiments.studies.{module}")
+        return cast(MakeStudy, found.make_study)
 
 
 EXPERIMENTS: dict[str, Experiment] = {

@@ -184,7 +184,7 @@ def model_class() -> type[TrainedModel]:
     # Each imports its backend.
     backend = keras.backend.backend()
     if backend == "tensorflow":
-        from inception_tf.training.distribute import DistributedModel
+        from inception_tf.training.distributed_model import DistributedModel
 
         return DistributedModel
     if backend == "jax":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training on several devices or machines: the workers, the images each of them reads, and fixes that `fit` needs."""
+"""Training on several devices or machines: the workers, and the images each of them reads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,9 @@ import keras
 import tensorflow as tf
 
 from inception_tf.errors import UserError
-from inception_tf.nn.keras_internals import require
 from inception_tf.training.jax_devices import DataParallel, EvaluateOnEach, all_devices
-from inception_tf.training.trained_model import TrainedModel, model_on
 
-__all__ = ["Cluster", "DistributedModel", "Team", "make_team", "read_cluster"]
-
-require("_maybe_symbolic_build")
+__all__ = ["Cluster", "Team", "make_team", "read_cluster"]
 
 EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 JOIN_TIMEOUT_S = 1800.0  # until the chief is up: a cluster starts workers as machines become free
@@ -380,27 +376,3 @@ def _reach_chief(cluster: Cluster) -> None:
             time.sleep(1)
         else:
             return
-
-
-@model_on("tensorflow")
-class DistributedModel(TrainedModel):
-    """A functional model that `fit` and `evaluate` can also train in several processes.
-
-    Works around two bugs of Keras 3.15 (keras issue 20585): it concatenates a batch that lies on several
-    devices to find out shapes that a functional model knows already, and it averages scalar logs over an
-    axis that scalars do not have.
-    """
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Metrics are built in the first step, as Keras does without a strategy."""
-
-    def train_step(self, data):
-        return self._with_axis(super().train_step(data))
-
-    def test_step(self, data):
-        return self._with_axis(super().test_step(data))
-
-    def _with_axis(self, logs):
-        if not isinstance(self.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
-            return logs
-        return {name: tf.reshape(value, (1,)) for name, value in logs.items()}

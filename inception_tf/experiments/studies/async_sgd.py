@@ -138,14 +138,7 @@ class Simulation:
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: three ways to use the same images at seven learning rates.
-
-    Args:
-        setting: of the experiment; `steps` are gradients of 32 images, rounded up to whole fifties.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """Three ways to use the same images at seven learning rates, `steps` gradients rounded up to whole fifties; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     kinds = {f"{way}.{rate:g}": (way, rate) for rate in LEARNING_RATES for way in NAMES}
     trials = {

@@ -73,14 +73,7 @@ class GroupedBatchNormalization(keras.layers.Layer):
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: a network for each m and each batch size.
-
-    Args:
-        setting: of the experiment; `steps` are those of 64 images.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """A network for each m and each batch size, `steps` of 64 images; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     kinds = {f"statistics-{m}": (BATCH, m) for m in GROUPS}
     kinds |= {f"batch-{m}": (m, m) for m in BATCHES}

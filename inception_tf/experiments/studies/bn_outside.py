@@ -65,14 +65,7 @@ class Normalized(keras.layers.Layer):
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: one layer in three modes, then the network in four, step by step and at three learning rates.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """One layer in three modes, then the network in four, step by step and at three learning rates; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     trials: dict[str, Any] = {
         f"layer.{mode}": functools.partial(train_layer, data, mode, setting.steps)

@@ -53,14 +53,7 @@ DOMAINS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: a network for each seed, evaluated on each domain before and after.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """A network for each seed, evaluated on each domain before and after; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     trials = {
         f"network.{seed}": functools.partial(_trial, data, seed, setting.steps)

@@ -57,14 +57,7 @@ BATCH_SIZE, LEARNING_RATE, MOMENTUM = 64, 0.05, 0.9
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: the time on four grids, then trainings of each kind at both places.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """The time on four grids, then trainings of each kind at both places; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     trials: dict[str, Any] = {
         f"time.{grid}": functools.partial(_measure, grid, channels)

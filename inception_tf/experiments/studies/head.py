@@ -40,14 +40,7 @@ MODULES = (
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: two heads, each bare, with dropout, and with dropout and the auxiliary classifier.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """Two heads, each bare, with dropout, and with dropout and the auxiliary classifier; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     kinds = {
         f"{head}-{dropout}-{'aux' if aux else 'plain'}": (head, dropout, aux)

@@ -44,14 +44,7 @@ POINTS = 6  # measurements of a training
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: each kind of block at both learning rates.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """Each kind of block at both learning rates; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     kinds = {f"{kind}.{rate:g}": (kind, rate) for rate in LEARNING_RATES for kind in KINDS}
     trials = {

@@ -34,14 +34,7 @@ NAMES = {False: "without BN", True: "with BN"}
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: a layer whose weights are scaled, and two networks at seven learning rates.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """A layer whose weights are scaled, and two networks at seven learning rates; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     trials: dict[str, Any] = {
         f"layer.{factor:g}": functools.partial(scaled_layer, data, factor) for factor in FACTORS

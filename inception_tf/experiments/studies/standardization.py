@@ -86,14 +86,7 @@ def kurtosis(values: np.ndarray) -> float:
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: three networks with two nonlinearities.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """Three networks with two nonlinearities; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     kinds = {
         f"{place}.{activation}": (place, activation)

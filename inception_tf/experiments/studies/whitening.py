@@ -127,14 +127,7 @@ def make_network(mode: str, classes: int, *, seed: int, units: int = UNITS) -> k
 
 
 def make_study(setting: StudySettings) -> Study:
-    """The experiment: three networks in three trainings, their time per step, and the rank of covariances.
-
-    Args:
-        setting: of the experiment.
-
-    Returns:
-        Its trials and their summary.
-    """
+    """Three networks in three trainings, their time per step, and the rank of covariances; see `MakeStudy.__call__`."""
     data = load_arrays(setting.data, SIZE)
     trials: dict[str, Any] = {
         f"time.{units}": functools.partial(_time_steps, data, units) for units in TIMED_WIDTHS
