@@ -63,23 +63,38 @@ def test_a_version_folder_holds_labels_and_warm_up_beside_the_model(folder):
     assert (folder / "assets/labels.txt").read_text("utf-8").splitlines() == list(LABELS)
 
 
-@pytest.mark.usefixtures("all_short")
-def test_optimizer_and_auxiliary_classifiers_stay_behind(tmp_path):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A network with auxiliary classifiers, batch normalization and an optimizer, and its exports, folded or not."""
+    keras.utils.set_random_seed(0)
     model = create_model(
-        "inception_v3", input_shape=(75, 75, 3), classes=3, width_multiplier=0.1, aux_logits=True
+        "googlenet",
+        input_shape=(SIZE, SIZE, 3),
+        classes=3,
+        width_multiplier=0.1,
+        aux_logits=True,
+        batch_norm=True,
     )
-    ramps.fill(model)
+    for weight in model.weights:
+        if "moving_mean" in weight.path:
+            weight.assign(keras.random.normal(weight.shape, stddev=0.2))
     model.compile("adam", "categorical_crossentropy", jit_compile=True)
     model.optimizer.build(model.trainable_variables)
+    to = tmp_path_factory.mktemp("trained")
+    return model, {
+        fold: export(model, LABELS, to, Preprocessing(SIZE), fold=fold) for fold in (True, False)
+    }
+
+
+def test_optimizer_and_auxiliary_classifiers_stay_behind(trained):
+    model, folders = trained
     served = [w for w in model.weights if not w.path.startswith("AuxLogits")]
-    assert shapes(export(model, LABELS, tmp_path, Preprocessing(75), fold=False)) == sorted(
-        list(w.shape) for w in served
-    )
+    assert len(served) < len(model.weights)
+    assert shapes(folders[False]) == sorted(list(w.shape) for w in served)
 
     # Folded, a convolution has a bias in place of a shift, a mean and a variance.
-    plain = export(model, LABELS, tmp_path, Preprocessing(75))
     kept = [w for w in served if "moving" not in w.path]
-    assert shapes(plain) == sorted(list(w.shape) for w in kept)
+    assert shapes(folders[True]) == sorted(list(w.shape) for w in kept)
 
 
 def shapes(folder):
@@ -87,18 +102,14 @@ def shapes(folder):
     return sorted(shape for _, shape in saved if shape)
 
 
-def test_a_folded_export_answers_as_one_with_batch_normalization(tmp_path):
-    keras.utils.set_random_seed(0)
-    model = create_model("bn_inception", input_shape=(64, 64, 3), classes=3, width_multiplier=0.1)
-    for weight in model.weights:
-        if "moving_mean" in weight.path:
-            weight.assign(keras.random.normal(weight.shape, stddev=0.2))
+def test_a_folded_export_answers_as_one_with_batch_normalization(trained):
+    _, folders = trained
     images = tf.random.stateless_uniform((4, 70, 80, 3), (0, 0), 0, 256, tf.int32)
     answers = [
-        tf.saved_model.load(
-            export(model, LABELS, tmp_path, Preprocessing(64), fold=fold)
-        ).signatures["image_tensor"](images=tf.cast(images, tf.uint8))["probabilities"]
-        for fold in (True, False)
+        tf.saved_model.load(folder).signatures["image_tensor"](images=tf.cast(images, tf.uint8))[
+            "probabilities"
+        ]
+        for folder in folders.values()
     ]
     np.testing.assert_allclose(*answers, rtol=0, atol=1e-4)
     assert np.ptp(answers[0]) > 1e-3
@@ -151,6 +162,7 @@ def test_a_network_trained_in_mixed_precision_is_exported_in_float32(tmp_path):
     images = tf.constant(sample_requests.sample_images(2))
     served = tf.saved_model.load(folder)
     answer = served.signatures["image_tensor"](images=images)["probabilities"]
+    assert answer.dtype == tf.float32
     np.testing.assert_allclose(answer, plain(served.prepare(images), training=False), atol=1e-5)
 
 

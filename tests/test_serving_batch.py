@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import itertools
 import json
@@ -38,11 +39,12 @@ with warnings.catch_warnings():
     from apache_beam.runners.portability.fn_api_runner import worker_handlers
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from inception_tf.serving.batch import runner, shards
+    from inception_tf.serving.batch import pipeline, runner, shards
     from inception_tf.serving.batch.pipeline import PredictShard, batch_predict
 
 SIZE = 32
 LABELS = ("tabby cat", "crane", "Ärmel", "rose", "wing", "fig")
+SETTINGS = {"top": 2, "shard_size": 10, "batch_size": 4}
 
 
 def network(seed: int = 0) -> keras.Model:
@@ -83,6 +85,35 @@ def photos(test_data, tmp_path_factory):
 @pytest.fixture(scope="module")
 def sixty(photos) -> Path:
     return photos(60)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_model_is_opened_once():
+    """In this process, for all calls of these tests: it is read in two seconds, and never changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "open_model", functools.cache(pipeline.open_model))
+        yield
+
+
+@pytest.fixture(scope="module")
+def finish(model, sixty, tmp_path_factory):
+    """A function of an ending: the prediction of sixty images in six shards, and its folder, not to be changed."""
+
+    @functools.cache
+    def predicted(ending: str):
+        folder = tmp_path_factory.mktemp("finished")
+        return batch_predict(model, f"{sixty}/*", f"{folder}/p.{ending}", **SETTINGS), folder
+
+    return predicted
+
+
+@pytest.fixture
+def copy(finish, ending, tmp_path) -> Path:
+    """The finished prediction again, to be changed."""
+    return Path(shutil.copytree(finish(ending)[1], tmp_path / "copy"))
+
+
+BOTH = pytest.mark.parametrize("ending", ["parquet", "jsonl"])
 
 
 def call(*words, **settings) -> subprocess.Popen:
@@ -142,9 +173,15 @@ def test_beams_module_is_as_before_after_a_failure():
     assert worker_handlers.grpc is grpc
 
 
+@functools.cache
+def predicted(model: Path, images: Path) -> dict:
+    """What `predict` says of each image."""
+    return {a.image: a for a in predict(model, sorted(map(str, images.iterdir())), top=2)}
+
+
 def is_each_once(out: Path, images: Path, model: Path, ending: str) -> None:
     """Every image has one row, good ones and bad ones apart, with what `predict` says of it."""
-    expected = {a.image: a for a in predict(model, sorted(map(str, images.iterdir())), top=2)}
+    expected = predicted(model, images)
     good, bad = rows(out, f"p-0*.{ending}"), rows(out, "p-bad-*.jsonl")
     assert [row["path"] for row in good] == [p for p, a in expected.items() if a.status == "ok"]
     assert {row["path"]: row["status"] for row in bad} == {
@@ -158,33 +195,25 @@ def is_each_once(out: Path, images: Path, model: Path, ending: str) -> None:
         assert row["scores"] == pytest.approx(scores, abs=1e-6)
 
 
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
-def test_each_image_has_one_row_and_bad_ones_lie_apart(model, sixty, tmp_path, ending):
-    result = batch_predict(
-        model, f"{sixty}/*", f"{tmp_path}/p.{ending}", top=2, shard_size=25, batch_size=8
-    )
-    is_each_once(tmp_path, sixty, model, ending)
-    parts = [f"p-0000{i}-of-00003.{ending}" for i in range(3)]
-    bad = [f"p-bad-0000{i}-of-00003.jsonl" for i in range(3)]
-    assert sorted(contents(tmp_path)) == sorted([*parts, *bad, "p-images.jsonl", "p-plan.json"])
-    assert (result.images, result.shards, result.skipped, result.predicted) == (60, 3, 0, 60)
-    assert result.parts == f"{tmp_path}/p-*-of-00003.{ending}"
-    assert result.bad == len(rows(tmp_path, "p-bad-*"))
+@BOTH
+def test_each_image_has_one_row_and_bad_ones_lie_apart(model, sixty, finish, ending):
+    result, folder = finish(ending)
+    is_each_once(folder, sixty, model, ending)
+    parts = [f"p-0000{i}-of-00006.{ending}" for i in range(6)]
+    bad = [f"p-bad-0000{i}-of-00006.jsonl" for i in range(6)]
+    assert sorted(contents(folder)) == sorted([*parts, *bad, "p-images.jsonl", "p-plan.json"])
+    assert (result.images, result.shards, result.skipped, result.predicted) == (60, 6, 0, 60)
+    assert result.parts == f"{folder}/p-*-of-00006.{ending}"
+    assert result.bad == len(rows(folder, "p-bad-*"))
 
 
-def test_a_second_call_does_nothing_and_a_missing_shard_comes_back_the_same(model, sixty, tmp_path):
-    words = (model, f"{sixty}/*", f"{tmp_path}/p.parquet")
-    first = batch_predict(*words, shard_size=20)
-    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    before = contents(tmp_path)
-    again = batch_predict(*words, shard_size=20)
-    assert (again.skipped, again.predicted, again.bad) == (3, 0, first.bad)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
-
-    (tmp_path / "p-00001-of-00003.parquet").unlink()
-    third = batch_predict(*words, shard_size=20)
-    assert (third.skipped, third.predicted) == (2, 20)
-    assert contents(tmp_path) == before
+@BOTH
+def test_a_second_call_does_nothing(model, sixty, finish, ending):
+    first, folder = finish(ending)
+    written = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = batch_predict(model, f"{sixty}/*", f"{folder}/p.{ending}", **SETTINGS)
+    assert (again.skipped, again.predicted, again.bad) == (6, 0, first.bad)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == written
 
 
 def cut(data: bytes) -> bytes:
@@ -198,32 +227,40 @@ def flip(data: bytes) -> bytes:
 
 
 DAMAGES = {
-    "cut": ("p-00001-of-00003", cut),
-    "empty": ("p-00001-of-00003", lambda data: b""),
-    "a flipped bit": ("p-00001-of-00003", flip),
-    "the bad images cut": ("p-bad-00001-of-00003", cut),
-    "bad images of another kind": ("p-bad-00001-of-00003", lambda data: b"[1]\n"),
+    "cut": ("p-00001", cut),
+    "empty": ("p-00002", lambda data: b""),
+    "a flipped bit": ("p-00003", flip),
+    "the bad images cut": ("p-bad-00000", cut),
+    "bad images of another kind": ("p-bad-00004", lambda data: b"[1]\n"),
 }
 
 
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
-def test_a_shard_that_cannot_be_read_is_written_again(model, sixty, tmp_path, ending):
-    words = (model, f"{sixty}/*", f"{tmp_path}/p.{ending}")
-    batch_predict(*words, shard_size=20)
-    before = contents(tmp_path)
-    for name, (start, damage) in DAMAGES.items():
-        if ending == "jsonl" and name == "a flipped bit":
-            continue  # lines have no checksum
-        [path] = tmp_path.glob(f"{start}*")
+@BOTH
+def test_a_shard_that_cannot_be_read_is_written_again(model, sixty, copy, ending):
+    before = contents(copy)
+    # Lines have no checksum.
+    names = [name for name in DAMAGES if (ending, name) != ("jsonl", "a flipped bit")]
+    for start, damage in map(DAMAGES.get, names):
+        [path] = copy.glob(f"{start}-*")
+        assert damage(path.read_bytes()) != path.read_bytes()
         path.write_bytes(damage(path.read_bytes()))
-        again = batch_predict(*words, shard_size=20)
-        assert (again.skipped, again.damaged, again.predicted) == (2, 1, 20), name
-        assert contents(tmp_path) == before, name
-    (tmp_path / "p-bad-00000-of-00003.jsonl").unlink()
-    shutil.copy(tmp_path / f"p-00000-of-00003.{ending}", tmp_path / f"p-00002-of-00003.{ending}")
-    again = batch_predict(*words, shard_size=20)
-    assert (again.skipped, again.damaged) == (1, 2)
-    assert contents(tmp_path) == before
+    again = batch_predict(model, f"{sixty}/*", f"{copy}/p.{ending}", **SETTINGS)
+    count = len(names)
+    assert (again.skipped, again.damaged, again.predicted) == (6 - count, count, 10 * count)
+    assert contents(copy) == before
+
+
+@BOTH
+def test_a_shard_without_one_of_its_files_or_with_another_shards_is_written_again(
+    model, sixty, copy, ending
+):
+    before = contents(copy)
+    (copy / f"p-00001-of-00006.{ending}").unlink()
+    (copy / "p-bad-00003-of-00006.jsonl").unlink()
+    shutil.copy(copy / f"p-00000-of-00006.{ending}", copy / f"p-00005-of-00006.{ending}")
+    again = batch_predict(model, f"{sixty}/*", f"{copy}/p.{ending}", **SETTINGS)
+    assert (again.skipped, again.damaged, again.predicted) == (3, 2, 30)
+    assert contents(copy) == before
 
 
 def test_pipes_devices_and_links_to_themselves_are_bad_images_at_once(
@@ -249,12 +286,16 @@ def test_pipes_devices_and_links_to_themselves_are_bad_images_at_once(
         "c.jpg": "cannot be read: it is a device",
         "d.jpg": "cannot be read: it is a named pipe",
     }
-    shutil.rmtree(tmp_path / "out")
-    for name in "bcd":
-        (images / f"{name}.jpg").unlink()
+
+
+def test_no_word_where_all_images_are_read_and_one_where_a_shard_was_not(
+    model, sixty, tmp_path, capfd
+):
+    words = ["batch-predict", str(model), "--input", f"{sixty}/0000.jpg"]
+    words += ["--output", f"{tmp_path}/p.jsonl"]
     assert cli.main(words) == 0
     assert capfd.readouterr().err == ""
-    part = tmp_path / "out" / "p-00000-of-00001.jsonl"
+    part = tmp_path / "p-00000-of-00001.jsonl"
     part.write_bytes(b"")
     assert cli.main(words) == 0
     assert "files of 1 shards could not be read" in capfd.readouterr().err
@@ -304,7 +345,7 @@ def test_a_shard_that_another_attempt_finished_is_left(one_shard, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()} == before
 
 
-@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+@BOTH
 def test_a_name_that_is_no_utf_8_is_written_with_its_bytes(model, sixty, tmp_path, ending):
     odd = os.fsdecode(bytes(tmp_path) + b"/odd-\xff.jpg")
     shutil.copy(sixty / "0000.jpg", odd)
@@ -368,14 +409,13 @@ def here(path: str) -> str:
     return path.removeprefix("far:/")
 
 
-def test_images_and_files_may_lie_in_any_file_system_that_beam_has(model, sixty, tmp_path):
-    batch_predict(model, f"{sixty}/*", f"{tmp_path}/near/p.jsonl", shard_size=25)
-    batch_predict(model, f"far:/{sixty}/*", f"far:/{tmp_path}/far/p.jsonl", shard_size=25)
-    near, far = (contents(tmp_path / name) for name in ("near", "far"))
+def test_images_and_files_may_lie_in_any_file_system_that_beam_has(model, sixty, finish, tmp_path):
+    batch_predict(model, f"far:/{sixty}/*", f"far:/{tmp_path}/far/p.jsonl", **SETTINGS)
+    near, far = (contents(folder) for folder in (finish("jsonl")[1], tmp_path / "far"))
     assert {name: data.replace(b"far:/", b"") for name, data in far.items() if "0" in name} == {
         name: data for name, data in near.items() if "0" in name
     }
-    assert len(near) == len(far) == 8
+    assert len(near) == len(far) == 14
 
 
 def test_another_runner_is_taken_by_beams_options(model, sixty, tmp_path):
@@ -392,25 +432,26 @@ def test_the_runner_here_is_not_the_one_that_beam_downloads(words):
         assert type(steps.runner) is FnApiRunner
 
 
-def test_another_prediction_is_refused_where_one_lies(model, sixty, tmp_path):
-    words = {"saved_model": model, "images": f"{sixty}/*", "output": f"{tmp_path}/out/p.jsonl"}
-    batch_predict(**words)
-    before = contents(tmp_path / "out")
+def test_another_prediction_is_refused_where_one_lies(model, sixty, finish, tmp_path):
+    _, folder = finish("jsonl")
+    words = {"saved_model": model, "images": f"{sixty}/*", "output": f"{folder}/p.jsonl"}
+    before = contents(folder)
     shutil.copytree(sixty, tmp_path / "copy")
+    other = Path(shutil.copytree(model, tmp_path / "other/1"))
+    (data,) = other.glob("variables/variables.data-*")
+    data.write_bytes(flip(data.read_bytes()))
     changes = {
         "60 images, not 10": {"images": f"{sixty}/000*"},
         "other images": {"images": f"{tmp_path}/copy/*"},
-        "another model": {
-            "saved_model": export(network(seed=1), LABELS, tmp_path / "other", Preprocessing(SIZE))
-        },
-        "form jsonl, not parquet": {"output": f"{tmp_path}/out/p.parquet"},
-        "top 5, not 3": {"top": 3},
-        "shard size 256, not 30": {"shard_size": 30},
+        "another model": {"saved_model": other},
+        "form jsonl, not parquet": {"output": f"{folder}/p.parquet"},
+        "top 2, not 5": {"top": 5},
+        "shard size 10, not 30": {"shard_size": 30},
     }
     for what, change in changes.items():
         with pytest.raises(UserError, match=f"is of a prediction with {what}; give another --out"):
-            batch_predict(**words | change)
-    assert contents(tmp_path / "out") == before
+            batch_predict(**words | SETTINGS | change)
+    assert contents(folder) == before
 
 
 MISTAKES = {
@@ -464,16 +505,14 @@ def test_without_beam_the_sentence_says_what_to_install(capfd, monkeypatch, tmp_
     )
 
 
-def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, tmp_path):
-    words = (model, f"{sixty}/*", f"{tmp_path}/p.jsonl")
-    batch_predict(*words)
-    part = tmp_path / "p-00000-of-00001.jsonl"
-    part.unlink()
-    (tmp_path / "p-unfinished").touch()  # a file where the folder has to be
+@pytest.mark.parametrize("ending", ["jsonl"])
+def test_what_a_worker_cannot_write_is_one_sentence(model, sixty, copy, ending):
+    (copy / "p-00000-of-00006.jsonl").unlink()
+    (copy / "p-unfinished").touch()  # a file where the folder has to be
     with pytest.raises(
         UserError, match="a worker stopped: .*p-unfinished.*; finished shards are kept; c"
     ):
-        batch_predict(*words)
+        batch_predict(model, f"{sixty}/*", f"{copy}/p.{ending}", **SETTINGS)
 
 
 @pytest.mark.alone
@@ -505,7 +544,7 @@ def test_a_thousand_images_on_two_workers_are_each_answered_once(model, photos, 
 
 
 @pytest.mark.parametrize(
-    ("workers", "count"), [(1, 200), pytest.param(2, 1000, marks=pytest.mark.slow)]
+    ("workers", "count"), [(1, 100), pytest.param(2, 1000, marks=pytest.mark.slow)]
 )
 def test_a_call_that_is_killed_goes_on_to_the_same_files(model, photos, tmp_path, workers, count):
     images = photos(count)

@@ -10,13 +10,17 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import forked
 import grpc
 import numpy as np
 import psutil
@@ -39,7 +43,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import sample_requests
 from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
-from inception_tf.serving.local_server import Batching, run_local_server
+from inception_tf.serving.local_server import Batching, ServerAddresses, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.cancellation import Cancellation
 from inception_tf.serving.local_server.model import LocalModel, ServedError
@@ -67,11 +71,25 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def servers(folder):
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        starting = (
-            run_local_server(folder, "flowers"),
-            run_local_server(folder.parent, "flowers", BATCHING),
-        )
+        starting = (run_local_server(folder, "flowers"), batching_server(folder))
         yield list(pool.map(stack.enter_context, starting))
+
+
+@contextlib.contextmanager
+def batching_server(folder):
+    """The same program with batching, in a process that has TensorFlow imported already."""
+    with tempfile.TemporaryDirectory() as scratch:
+        ready = Path(scratch, "ready.json")
+        words = [folder, "flowers", "--ready", ready, "--batching", json.dumps(asdict(BATCHING))]
+        program = forked.Program(["-m", local_server.__name__.rpartition(".")[0], *words])
+        try:
+            while not ready.exists():
+                assert program.poll() is None, program.communicate()
+                time.sleep(0.05)
+            yield ServerAddresses(**json.loads(ready.read_text()))
+        finally:
+            program.send_signal(signal.SIGTERM)
+            program.wait(20)
 
 
 @pytest.fixture(scope="module")
@@ -567,7 +585,7 @@ def test_it_listens_on_this_machine_alone(plain):
     assert seen == wanted
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path):
+def test_a_server_that_does_not_start_says_why(tmp_path, capsys):
     with (
         pytest.raises(UserError, match=r"has neither a saved_model\.pb nor a numbered version"),
         run_local_server(tmp_path),
@@ -575,11 +593,14 @@ def test_a_server_that_does_not_start_says_why(tmp_path):
         pass
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"torn")
+    reason = r"process ended with 2: local_server: --batching must be JSON with integers above 0"
     with (
-        pytest.raises(RuntimeError, match=r"process ended with 2: .*Cannot parse file"),
-        run_local_server(tmp_path),
+        pytest.raises(RuntimeError, match=reason),
+        run_local_server(tmp_path, batching=Batching(max_batch_size=0)),
     ):
         pass
+    assert local_server.main([str(tmp_path / "1"), "m"]) == 2
+    assert re.fullmatch("local_server: .*Cannot parse file.*\n", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

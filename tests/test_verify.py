@@ -28,7 +28,7 @@ from inception_tf.savedmodel.call import Call
 from inception_tf.verify import runtime_checks, sample_run
 from inception_tf.verify.check import CheckFailedError
 from inception_tf.verify.sample_run import SampleRun
-from inception_tf.verify.subprocess_loader import CallResult
+from inception_tf.verify.subprocess_loader import CallResult, run_saved_model
 from inception_tf.verify.verify import verify
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -60,7 +60,10 @@ def runs() -> dict[tuple[bytes, ...], SampleRun]:
 
 @pytest.fixture
 def one_run(monkeypatch, runs):
-    """One process of the C++ loader for all tests of the same graph and weights, on which its answers depend."""
+    """One process of the C++ loader for all tests of the same graph and weights, on which its answers depend.
+
+    A changed warm-up log alone is run again.
+    """
     run = sample_run.run_sample_requests
 
     def again(folder, warm, probes=(), *, features=False):
@@ -68,7 +71,10 @@ def one_run(monkeypatch, runs):
         key = tuple(file.read_bytes() for file in files)
         if key not in runs:
             runs[key] = run(folder, warm, probes, features=features)
-        return dataclasses.replace(runs[key], warm=runs[key].warm if warm else ())
+        replies = runs[key].warm
+        if [call.signature for call in warm] != [call.signature for call, _ in replies]:
+            replies = tuple(zip(warm, run_saved_model(folder, warm).results, strict=True))
+        return dataclasses.replace(runs[key], warm=replies)
 
     monkeypatch.setattr(sample_run, "run_sample_requests", again)
 
@@ -206,21 +212,38 @@ def test_a_graph_that_still_trains_is_found(tmp_path, layer):
     assert "inference only" in failed(folder)
 
 
-@pytest.mark.usefixtures("one_run")
-def test_the_network_that_was_exported_is_found_again_while_it_is_unchanged(tmp_path):
-    model = create_model("inception_v1", classes=6)
+@pytest.fixture(scope="module")
+def inception(tmp_path_factory) -> tuple[keras.Model, Path, Path]:
+    """An Inception with its weights file and its export, both of which were moved; features are exported too."""
+    base = tmp_path_factory.mktemp("inception")
+    model = create_model("inception_v1", classes=6, width_multiplier=0.1)
     ramps.fill(model)
-    (tmp_path / "project").mkdir()
-    weights = tmp_path / "project/v1.keras"
+    (base / "project").mkdir()
+    weights = base / "project/v1.keras"
     model.save(weights)
-    origin = metadata.Origin.from_files(weights, weights)
-    export(model, LABELS, tmp_path / "project/v1", Preprocessing(224), origin=origin)
-    (tmp_path / "project").rename(tmp_path / "moved")
-    folder = tmp_path / "moved/v1/1"
-    assert verdicts(folder)["Keras model"] is True
+    export(
+        *(model, LABELS, base / "project/v1", Preprocessing(224)),
+        origin=metadata.Origin.from_files(weights, weights),
+        features=True,
+    )
+    (base / "project").rename(base / "moved")
+    return model, weights, base / "moved/v1/1"
 
+
+@pytest.mark.usefixtures("one_run")
+def test_an_inception_with_its_features_passes_every_check_beside_the_file_it_is_of(inception):
+    *_, folder = inception
+    checks = verify(folder, labels=LABELS)
+    assert {check.name for check in checks if check.passed is not True} == set()
+    (signatures,) = (check for check in checks if check.name == "signatures")
+    assert "features" in signatures.detail
+
+
+@pytest.mark.usefixtures("one_run")
+def test_a_network_that_has_changed_since_its_export_is_not_compared_with(inception):
+    model, weights, folder = inception
     model.layers[-2].bias.assign_add(np.arange(6))
-    model.save(tmp_path / "moved/v1.keras")
+    model.save(folder.parents[1] / "v1.keras")
     (check,) = (check for check in verify(folder) if check.name == "Keras model")
     assert check.passed is None
     assert check.detail == f"{weights} does not exist or has changed since; name the run with --run"
@@ -327,6 +350,7 @@ def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
     assert failed(copy) == {"warm-up"}
 
 
+@pytest.mark.usefixtures("one_run")
 def test_a_warm_up_record_that_does_not_run_fails_its_check_alone(copy):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "serve"

@@ -303,7 +303,8 @@ ANSWERS = {
     "another crop in the metadata": (state(crop=0.9), "preprocessing"),
 }
 # fmt: on
-CHEAP = ("another scale", "variables exchanged")
+# The others are of checks that test_verify.py asks on each run.
+CHEAP = ("another scale",)
 
 
 def failures(folder) -> dict[str, str]:
