@@ -9,6 +9,7 @@ import functools
 import gc
 import os
 import re
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,10 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 # A test that imports NNCF itself would have it report to Intel, by a process at every later conversion.
 sys.modules.setdefault("openvino_telemetry", None)
+
+# A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Workers share the cores: with as many threads each as there are cores, they would wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:

@@ -23,7 +23,7 @@ from inception_tf.training.checkpoint import latest
 DEVICES = 4
 # What is compiled runs for milliseconds.
 FLAGS = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
-FLAGS += " --xla_llvm_disable_expensive_passes=true"
+FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 TIMEOUT_S = 900
 BACKENDS = [
     "jax",
