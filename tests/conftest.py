@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import gc
 import os
 import re
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from expected import EXPECTED
-from short_networks import REPEATED, shorten
+from short_networks import REPEATED, shorten_all
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,17 +114,11 @@ def test_data() -> Path:
 @contextlib.contextmanager
 def _short_networks(config, names):
     """In the default run and in this process, `names` without `REPEATED`; with --all at their full depth."""
-    from inception_tf import models
-
-    def shortened(make):
-        return functools.wraps(make)(lambda **switches: shorten(make(**switches)))
-
-    with pytest.MonkeyPatch.context() as patch:
-        for name in names if _is_default_run(config) else ():
-            make = shortened(models._VARIANTS[name])
-            patch.setitem(models._VARIANTS, name, make)
-            patch.setitem(models.NETWORKS, name, make())
+    take_back = shorten_all(names if _is_default_run(config) else ())
+    try:
         yield
+    finally:
+        take_back()
 
 
 SHORTENED = ("googlenet", "inception_v1", "inception", "bn_inception")

@@ -35,10 +35,9 @@ import numpy as np
 import ramps
 import tf_table
 import torch_file
-from short_networks import shorten
+from short_networks import shorten_all
 
 import inception_tf
-from inception_tf import models
 from inception_tf.classifiers import open_classifier
 from inception_tf.errors import USER_MISTAKE, UserError, explain_error
 from inception_tf.models import find_network
@@ -992,10 +991,7 @@ def flip(count: int, form: str, model, path: Path, expected: dict, source: str) 
 
 
 def open_models():
-    for name in ("inception_v1", "googlenet", "inception_v3"):
-        short = shorten(models.NETWORKS[name])
-        models.NETWORKS[name] = short
-        models._VARIANTS[name] = lambda short=short, **switches: short
+    shorten_all(["inception_v1", "googlenet", "inception_v3"])
     return small("inception_v1"), small("googlenet"), small("inception_v3")
 
 

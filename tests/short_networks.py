@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+
+from inception_tf import models
 
 # Of a network's steps those for which another one of the same kind stands in.
 BN_INCEPTION = r"Mixed_(3c|4[bcde]|5[ab])"
@@ -27,3 +30,19 @@ def shorten(network):
     kept = tuple(step for step in network.backbone if not gone.fullmatch(step[0]))
     auxiliaries = tuple(a for a in network.auxiliaries if a.after in dict(kept))
     return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
+
+
+def shorten_all(names=REPEATED):
+    """From now on this process builds `names` without `REPEATED`; returns a function that takes it back."""
+    before = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in names}
+
+    def shortened(make):
+        return functools.wraps(make)(lambda **switches: shorten(make(**switches)))
+
+    def take_back():
+        for name, (make, network) in before.items():
+            models._VARIANTS[name], models.NETWORKS[name] = make, network
+
+    for name, (make, network) in before.items():
+        models._VARIANTS[name], models.NETWORKS[name] = shortened(make), shorten(network)
+    return take_back

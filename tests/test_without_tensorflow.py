@@ -40,7 +40,7 @@ def test_networks_weights_and_commands_work_where_tensorflow_is_hidden(root, tmp
     folder = root / "tests" / "without_tensorflow"
     child = run(
         sys.executable,
-        [folder / "program.py", tmp_path, "googlenet", "inception_v2"],
+        [folder / "program.py", tmp_path, "--short", "googlenet", "inception_v2"],
         environment(root, folder, KERAS_BACKEND="openvino"),
     )
     assert child.returncode == 0, child.stderr

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import keras
-from short_networks import shorten
+from short_networks import shorten_all
 
-from inception_tf import cli, models
+from inception_tf import cli
 from inception_tf.training import train as training
 from inception_tf.training.recipes import read_recipe
 
@@ -36,12 +36,6 @@ class Killed(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def short_network() -> None:
-    models.NETWORKS["inception_v1"] = shorten(models.NETWORKS["inception_v1"])
-    make = models._VARIANTS["inception_v1"]
-    models._VARIANTS["inception_v1"] = lambda **switches: shorten(make(**switches))
-
-
 def main(folder: Path, killed_at: int | None = None) -> None:
     training.Recorder = partial(training.Recorder, save_every=0.0)
     config = read_recipe("digits").override(list(SETTINGS))
@@ -50,7 +44,7 @@ def main(folder: Path, killed_at: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    short_network()
+    shorten_all(["inception_v1"])
     if sys.argv[1] in cli.COMMANDS:
         sys.exit(cli.main(sys.argv[1:]))
     main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What has to work without TensorFlow, in one process: `program.py FOLDER NETWORK...` runs these networks forward."""
+"""What has to work without TensorFlow, in one process: `program.py FOLDER [--short] NETWORK...` runs these networks forward.
+
+With `--short` all networks have one module of each kind.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ import numpy as np
 import ramps
 import torch_file
 from safetensors.numpy import load_file
-from short_networks import shorten
+from short_networks import shorten, shorten_all
 
 import inception_tf
 from inception_tf import cli
@@ -147,7 +150,7 @@ def write_keras_h5(path, model):
                 group[name] = array
 
 
-def check_commands(folder):
+def check_lists():
     code, out, _ = command("models")
     assert (code, "23,851,784" in out) == (0, True)
     code, out, _ = command("summary", "inception_v1")
@@ -158,6 +161,9 @@ def check_commands(folder):
     assert re.search(r"^TensorFlow sees +(not installed|fails: ModuleNotFoundError)", out, re.M), (
         out
     )
+
+
+def check_commands(folder):
     model = inception_tf.InceptionV1(classes=10, torch_padding=True)
     source, target = folder / "googlenet.safetensors", folder / "v1.weights.h5"
     torch_file.write(source, torch_file.state_of(model, "inception_v1", torch_padding=True))
@@ -209,7 +215,11 @@ def check_way_back(folder, source, target):
 
 
 if __name__ == "__main__":
-    check_networks(sys.argv[2:])
-    check_weights(Path(sys.argv[1]))
-    check_commands(Path(sys.argv[1]))
+    _, folder, *forward = sys.argv
+    check_lists()
+    if "--short" in forward:
+        shorten_all()
+    check_networks(forward)
+    check_weights(Path(folder))
+    check_commands(Path(folder))
     assert "tensorflow" not in sys.modules
