@@ -159,7 +159,7 @@ def digits_run(pytestconfig, tmp_path_factory):
 
 @pytest.fixture
 def class_folders(tmp_path):
-    """A function that writes class folders of small PNG images: `class_folders(red=6, blue=6) -> Path`."""
+    """A function that writes class folders of small JPEG images: `class_folders(red=6, blue=6) -> Path`."""
     import tensorflow as tf
 
     def write(**counts):
@@ -168,7 +168,7 @@ def class_folders(tmp_path):
             (root / name).mkdir(parents=True)
             for number in range(count):
                 pixels = tf.cast(tf.fill((40, 30, 3), 40 * index + number), tf.uint8)
-                tf.io.write_file(str(root / name / f"{number}.png"), tf.io.encode_png(pixels))
+                tf.io.write_file(str(root / name / f"{number}.jpg"), tf.io.encode_jpeg(pixels))
         return root
 
     return write

@@ -8,14 +8,13 @@ import json
 import keras
 import numpy as np
 import pytest
+from small_runs import few_digits, only
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
 from inception_tf.run_folder import Run
 from inception_tf.training.best import best_row, is_over, take_best
 from inception_tf.training.train import train
-
-pytestmark = pytest.mark.usefixtures("short_networks")
 
 
 def rows(*accuracies):
@@ -63,17 +62,20 @@ class Spoil(keras.callbacks.Callback):
 SMALL = (
     *("model.name=googlenet", "model.size=32", "model.width_multiplier=0.05"),
     *("model.aux_logits=false", "training.steps_per_execution=1"),
-    *("data.batch_size=4", "data.box_area=null", "data.flip=false"),
+    *("data.name=digits", "data.batch_size=4", "data.box_area=null", "data.flip=false"),
     *("optimizer.learning_rate=1e-6", "optimizer.warmup_epochs=0", "training.epochs=4"),
     *("training.precision=float32", "training.keep=best"),
 )
 
 
-def test_the_result_is_the_best_epoch_after_a_stop_and_with_more_epochs_too(
-    class_folders, tmp_path
-):
-    name = f"data.name='folder:{class_folders(blue=8, red=8)}'"
-    config = Config().override([*SMALL, name])
+@pytest.fixture
+def small():
+    with few_digits(8, 8), only("googlenet", "Conv2d_1a_7x7"):
+        yield
+
+
+def test_the_result_is_the_best_epoch_after_a_stop_and_with_more_epochs_too(small, tmp_path):
+    config = Config().override(SMALL)
     spoil = Spoil()
     report = train(config, tmp_path / "run", callbacks=[spoil])
     result = report["result"]

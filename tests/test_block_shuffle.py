@@ -23,8 +23,8 @@ PLAIN = DataConfig(
 )
 
 
-def png(value):
-    return tf.io.encode_png(np.full((4, 4, 3), value, np.uint8)).numpy()
+def jpeg(value):
+    return tf.io.encode_jpeg(np.full((4, 4, 3), value, np.uint8)).numpy()
 
 
 @pytest.fixture
@@ -32,9 +32,9 @@ def split(tmp_path, monkeypatch):
     """Three files of 30 images, whose gray is their number; blocks of five records."""
     monkeypatch.setattr(sampling, "BLOCK", 5)
     for file in range(3):
-        rows = [(png(30 * file + n), n % 2) for n in range(30)]
+        rows = [(jpeg(30 * file + n), n % 2) for n in range(30)]
         write(tmp_path / f"train-{file}", rows)
-    write(tmp_path / "test-0", [(png(0), 0)])
+    write(tmp_path / "test-0", [(jpeg(0), 0)])
     return open_source(f"tfrecord:{tmp_path}/*").split("train")
 
 
@@ -67,7 +67,7 @@ def test_every_epoch_has_every_image_once_in_another_order(split):
 
 def test_records_are_those_of_their_indices(split):
     contents = {index: record for _, index, record in order(split)}
-    assert all(record == example(png(n), n % 30 % 2) for n, record in contents.items())
+    assert all(record == example(jpeg(n), n % 30 % 2) for n, record in contents.items())
 
 
 @pytest.mark.parametrize("start", [4, 11, 21])

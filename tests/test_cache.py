@@ -28,7 +28,7 @@ def _batches(split):
 @pytest.fixture
 def split(class_folders):
     folder = class_folders(blue=8, red=6)
-    (folder / "red" / "3.png").write_bytes(b"no image")
+    (folder / "red" / "3.jpg").write_bytes(b"no image")
     return open_source(f"folder:{folder}").split("all")
 
 

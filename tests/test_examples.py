@@ -47,7 +47,7 @@ def colored(tmp_path):
             folder.mkdir(parents=True)
             for number in range(count):
                 pixels = np.clip(random.normal(color, 20, (40, 30, 3)), 0, 255).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / f"{number}.png")
+                Image.fromarray(pixels).save(folder / f"{number}.jpg", quality=95)
     (tmp_path / "images" / "test" / "red" / "broken.png").write_bytes(b"broken")
     return tmp_path / "images"
 
@@ -208,7 +208,7 @@ def test_a_checkpoint_of_torch_comes_back(script, tmp_path):
 def test_a_server_is_asked_in_three_ways(script, tmp_path, colored):
     model = inception_tf.create_model("inception_v1", input_shape=(32, 32, 3), classes=3)
     folder = export(model, sorted(COLORS), tmp_path / "colors", Preprocessing(32))
-    image, broken = colored / "test" / "red" / "0.png", colored / "test" / "red" / "broken.png"
+    image, broken = colored / "test" / "red" / "0.jpg", colored / "test" / "red" / "broken.png"
     printed = printed_by(script, "serve_and_ask", folder, image, broken)
     for way in ("http", "grpc", "without this package"):
         part = printed.partition(f"{way}\n")[2].splitlines()[:2]

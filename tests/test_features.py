@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import inception_tf
 from inception_tf import UserError, cli
@@ -26,17 +27,20 @@ def classifier():
 
 @pytest.fixture
 def photos(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    for number, image in enumerate(pixels):
-        (tmp_path / f"{number}.png").write_bytes(tf.io.encode_png(image).numpy())
-    (tmp_path / "2.png").write_bytes(b"broken")
+    """A folder of JPEGs, of which the third is broken, and (5, 32, 32, 3) uint8 as Pillow decodes them."""
+    drawn = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    paths = [tmp_path / f"{number}.jpg" for number in range(5)]
+    for path, image in zip(paths, drawn, strict=True):
+        Image.fromarray(image).save(path)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in paths])
+    paths[2].write_bytes(b"broken")
     return tmp_path, pixels
 
 
 @pytest.mark.parametrize("endpoint", [None, "Mixed_3b", "PreLogits"])
 def test_features_are_the_mean_of_the_endpoint_without_bad_images(classifier, photos, endpoint):
     folder, pixels = photos
-    paths = [str(folder / f"{number}.png") for number in (3, 2, 0, 4)]
+    paths = [str(folder / f"{number}.jpg") for number in (3, 2, 0, 4)]
     found = extract_features(classifier, paths, endpoint, batch_size=2)
     assert found.paths == tuple(paths[i] for i in (0, 2, 3))
     assert found.skipped.keys() == {paths[1]}
@@ -51,7 +55,7 @@ def test_features_are_the_mean_of_the_endpoint_without_bad_images(classifier, ph
 def test_mirrored_images_have_features_of_their_own(classifier, photos):
     folder, pixels = photos
     endpoint = "Conv2d_1a_7x7"
-    found = extract_features(classifier, [str(folder / "0.png")], endpoint, mirrored=True).values
+    found = extract_features(classifier, [str(folder / "0.jpg")], endpoint, mirrored=True).values
     maps = feature_model(classifier.model, endpoint)
     plain, expected = (maps(x[None] / 127.5 - 1) for x in (pixels[0], pixels[0][:, ::-1]))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
@@ -69,14 +73,14 @@ def test_the_command_writes_paths_and_features(digits_run, photos, tmp_path, cap
     output = tmp_path / f"features.{ending}"
     words = ["features", str(digits_run), "--input", str(folder), "--output", str(output)]
     assert cli.main(words) == 2  # one image is broken
-    assert "2.png: not a" in capsys.readouterr().err
+    assert "2.jpg: not a" in capsys.readouterr().err
     if ending == "npz":
         with np.load(output) as table:
             paths, values = table["paths"].tolist(), table["features"]
     else:
         table = pyarrow.parquet.read_table(output).to_pydict()
         paths, values = table["path"], np.array(table["features"])
-    assert [path.rsplit("/")[-1] for path in paths] == ["0.png", "1.png", "3.png", "4.png"]
+    assert [path.rsplit("/")[-1] for path in paths] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
     assert values.shape[0] == 4
     assert values.std(0).max() > 0
 
@@ -88,7 +92,7 @@ def test_a_file_of_a_backbone_has_features_too(photos, tmp_path, capsys):
     backbone.save_weights(file)
     write_metadata(file, WeightsMetadata("inception_v1", {}, Preprocessing(32, None)))
     output = tmp_path / "features.npz"
-    words = ["features", str(file), "--input", str(folder / "[01].png"), "--output", str(output)]
+    words = ["features", str(file), "--input", str(folder / "[01].jpg"), "--output", str(output)]
     assert cli.main(words) == 0
     expected = backbone(pixels[:2] / 127.5 - 1, training=False).numpy().mean((1, 2))
     with np.load(output) as table:
@@ -105,12 +109,12 @@ class FeatureSignature(tf.Module):
         bad = tf.strings.length(image_bytes) < 8
 
         def color(data):
-            image = tf.io.decode_png(data, channels=3)
+            image = tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
             return tf.reduce_mean(tf.cast(image, tf.float32), (0, 1))
 
-        plain = tf.where(bad, tf.io.encode_png(tf.zeros((1, 1, 3), tf.uint8)), image_bytes)
+        plain = tf.where(bad, tf.io.encode_jpeg(tf.zeros((1, 1, 3), tf.uint8)), image_bytes)
         colors = tf.map_fn(color, plain, fn_output_signature=tf.float32)
-        return {"features": colors, "status": tf.where(bad, "not a PNG", "ok")}
+        return {"features": colors, "status": tf.where(bad, "not a JPEG", "ok")}
 
 
 def test_an_export_gives_the_features_of_its_signature(photos, tmp_path, capsys):
@@ -119,17 +123,17 @@ def test_an_export_gives_the_features_of_its_signature(photos, tmp_path, capsys)
     tf.saved_model.save(module, str(tmp_path / "export" / "3"), {"features": module.features})
     output = tmp_path / "features.npz"
     words = ["features", str(tmp_path / "export"), "--output", str(output), "--batch-size", "2"]
-    images = ["--input", str(folder), "--input", str(folder / "none.png")]
+    images = ["--input", str(folder), "--input", str(folder / "none.jpg")]
     assert cli.main([*words, *images]) == 2
     refused = capsys.readouterr().err
-    assert "2.png: not a PNG" in refused
-    assert "none.png: cannot be read: No such file or directory" in refused
+    assert "2.jpg: not a JPEG" in refused
+    assert "none.jpg: cannot be read: No such file or directory" in refused
     with np.load(output) as table:
         assert [path.rsplit("/")[-1] for path in table["paths"]] == [
-            f"{i}.png" for i in (0, 1, 3, 4)
+            f"{i}.jpg" for i in (0, 1, 3, 4)
         ]
         np.testing.assert_allclose(table["features"], pixels[[0, 1, 3, 4]].mean((1, 2)), rtol=1e-5)
-    assert cli.main([*words, "--input", str(folder / "2.png")]) == 2
+    assert cli.main([*words, "--input", str(folder / "2.jpg")]) == 2
     assert "none of the 1 images can be read" in capsys.readouterr().err
     assert cli.main([*words, *images, "--endpoint", "Mixed_5c"]) == 2
     assert "is an export, whose features were chosen when it was made" in capsys.readouterr().err
@@ -169,9 +173,9 @@ def test_an_export_without_features_names_the_option_that_adds_them(tmp_path, ca
 def test_what_cannot_be_done_is_one_sentence(classifier, photos, tmp_path):
     folder, _ = photos
     with pytest.raises(UserError, match="unknown endpoint 'Mixed_3z'; .*did you mean 'Mixed_3"):
-        extract_features(classifier, [str(folder / "0.png")], "Mixed_3z")
+        extract_features(classifier, [str(folder / "0.jpg")], "Mixed_3z")
     with pytest.raises(UserError, match="none of the 1 images can be read"):
-        extract_features(classifier, [str(folder / "2.png")])
-    found = extract_features(classifier, [str(folder / "0.png")])
+        extract_features(classifier, [str(folder / "2.jpg")])
+    found = extract_features(classifier, [str(folder / "0.jpg")])
     with pytest.raises(UserError, match="ends in neither .npz nor .parquet"):
         found.write(tmp_path / "features.csv")

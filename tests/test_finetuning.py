@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import pytest
+from small_runs import only
 
 import inception_tf
 from inception_tf import UserError
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+
+@pytest.fixture
+def tiny_network():
+    with only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
+        yield
 
 
+@pytest.mark.usefixtures("tiny_network")
 def test_a_folder_becomes_a_run_that_names_images(class_folders, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = class_folders(blue=8, red=8)
@@ -29,7 +35,7 @@ def test_a_folder_becomes_a_run_that_names_images(class_folders, tmp_path, monke
     config = run.config()
     assert (config.recipe, config.training.epochs, config.data.batch_size) == ("finetune", 1, 4)
     assert config.training.freeze_batch_norm
-    (answer,) = inception_tf.classifier(run).predict(folder / "red" / "0.png")
+    (answer,) = inception_tf.classifier(run).predict(folder / "red" / "0.jpg")
     assert {name for name, _ in answer.top} == {"blue", "red"}
     with pytest.raises(UserError, match="already holds a run"):
         inception_tf.finetune("inception_v1", f"folder:{folder}", weights=None, epochs=1)

@@ -68,7 +68,7 @@ def test_what_is_unchanged_may_be_resumed_wherever_it_lies(started, tmp_path, ca
 
 def test_other_pixels_are_refused_and_the_file_is_named(started):
     run, config, stored = started
-    image = folder_of(config) / "red" / "3.png"
+    image = folder_of(config) / "red" / "3.jpg"
     times = image.stat().st_atime_ns, image.stat().st_mtime_ns
     image.write_bytes(png(99))
     with pytest.raises(
@@ -85,15 +85,15 @@ def test_large_sets_are_compared_by_sizes_and_times(started, monkeypatch):
     monkeypatch.setattr(fingerprint, "HASHED_BYTES", 0)
     stored = make_fingerprint(run, make_plan(config))
     check(run, config, stored)
-    os.utime(folder_of(config) / "red" / "3.png")
-    with pytest.raises(UserError, match=r"has other pixels \(.*3\.png\)"):
+    os.utime(folder_of(config) / "red" / "3.jpg")
+    with pytest.raises(UserError, match=r"has other pixels \(.*3\.jpg\)"):
         check(run, config, stored)
 
 
 def test_renamed_images_are_another_order_and_refused(started):
     run, config, stored = started
     folder = folder_of(config) / "red"
-    (folder / "3.png").rename(folder / "z3.png")
+    (folder / "3.jpg").rename(folder / "z3.jpg")
     with pytest.raises(UserError, match="has other images, names or classes, or another order"):
         check(run, config, stored)
 
@@ -101,7 +101,7 @@ def test_renamed_images_are_another_order_and_refused(started):
 def test_an_image_more_is_refused_by_number(started):
     run, config, stored = started
     folder = folder_of(config) / "red"
-    shutil.copy(folder / "3.png", folder / "z.png")
+    shutil.copy(folder / "3.jpg", folder / "z.jpg")
     with pytest.raises(UserError, match="the train split of .* has 23 images and not 22"):
         check(run, config, stored)
 

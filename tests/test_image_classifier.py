@@ -28,16 +28,26 @@ def strongest():
     return keras.Model(image, keras.layers.Softmax()(keras.layers.Rescaling(9.0)(mean)))
 
 
+@pytest.fixture(scope="module")
+def by_color(strongest):
+    return inception_tf.classifier(strongest, labels=COLORS)
+
+
+@pytest.fixture(scope="module")
+def by_number(strongest):
+    return inception_tf.classifier(strongest)
+
+
 def picture(color, height=20, width=30):
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[..., color] = 250
     return pixels
 
 
-def test_arrays_and_paths_are_answered_alike_and_in_order(strongest, tmp_path):
+def test_arrays_and_paths_are_answered_alike_and_in_order(by_color, tmp_path):
     path = tmp_path / "blue.png"
     path.write_bytes(tf.io.encode_png(picture(2)).numpy())
-    found = inception_tf.classifier(strongest, labels=COLORS).predict(
+    found = by_color.predict(
         [picture(1), path, str(tmp_path / "none.png"), picture(0, 7, 5), picture(2)], top=2
     )
     assert [one.image for one in found] == [
@@ -51,9 +61,9 @@ def test_arrays_and_paths_are_answered_alike_and_in_order(strongest, tmp_path):
     assert len(found[0].top) == 2
 
 
-def test_a_pipe_a_device_and_a_folder_are_not_waited_for(strongest, tmp_path):
+def test_a_pipe_a_device_and_a_folder_are_not_waited_for(by_number, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    found = inception_tf.classifier(strongest).predict([tmp_path / "pipe", "/dev/zero", tmp_path])
+    found = by_number.predict([tmp_path / "pipe", "/dev/zero", tmp_path])
     assert [one.status for one in found] == [
         f"cannot be read: it is {kind}" for kind in ("a named pipe", "a device", "a folder")
     ]
@@ -62,14 +72,14 @@ def test_a_pipe_a_device_and_a_folder_are_not_waited_for(strongest, tmp_path):
 @pytest.mark.parametrize(
     "images", [picture(1), picture(1)[np.newaxis], np.stack([picture(1)] * 40), [picture(1)]]
 )
-def test_one_image_a_batch_and_a_list_are_taken(strongest, images):
-    found = inception_tf.classifier(strongest, labels=COLORS).predict(images)
+def test_one_image_a_batch_and_a_list_are_taken(by_color, images):
+    found = by_color.predict(images)
     assert {one.top[0][0] for one in found} == {"green"}
     assert len(found) == (1 if images is not None and np.ndim(images) == 3 else len(images))
 
 
-def test_gray_images_are_taken(strongest):
-    (flat, deep) = inception_tf.classifier(strongest).predict(
+def test_gray_images_are_taken(by_number):
+    (flat, deep) = by_number.predict(
         [np.full((9, 9), 80, np.uint8), np.full((9, 9, 1), 80, np.uint8)]
     )
     assert flat.top == deep.top
@@ -85,14 +95,14 @@ def test_gray_images_are_taken(strongest):
         np.zeros((0, 4, 3), np.uint8),
     ],
 )
-def test_an_array_that_is_no_image_is_one_sentence(strongest, image):
+def test_an_array_that_is_no_image_is_one_sentence(by_number, image):
     with pytest.raises(UserError, match=r"image 0 must be \(H, W, 3\), .*got \("):
-        inception_tf.classifier(strongest).predict([image])
+        by_number.predict([image])
 
 
-def test_a_model_of_ones_own_says_its_preprocessing(strongest):
+def test_a_model_of_ones_own_says_its_preprocessing(strongest, by_color):
     dark = np.full((16, 16, 3), (60, 70, 80), np.uint8)
-    own = inception_tf.classifier(strongest, labels=COLORS).predict(dark)[0]
+    own = by_color.predict(dark)[0]
     caffe = Preprocessing(16, None, "caffe")  # blue first
     other = inception_tf.classifier(strongest, labels=COLORS, preprocessing=caffe).predict(dark)[0]
     assert own.top[0][0] == "blue"
@@ -114,8 +124,8 @@ def test_what_does_not_fit_is_one_sentence(strongest):
 
 @pytest.mark.usefixtures("short_networks")
 def test_a_run_answers_as_the_command_does(digits_run, tmp_path):
-    path = tmp_path / "digit.png"
-    path.write_bytes(tf.io.encode_png(np.full((8, 8, 1), 99, np.uint8)).numpy())
+    path = tmp_path / "digit.jpg"
+    path.write_bytes(tf.io.encode_jpeg(np.full((8, 8, 1), 99, np.uint8)).numpy())
     expected = predict(digits_run, [str(path)])
     assert inception_tf.classifier(digits_run).predict(path) == expected
     assert inception_tf.classifier(Run(digits_run)).predict(path) == expected

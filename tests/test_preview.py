@@ -85,7 +85,7 @@ def test_what_cannot_be_read_is_passed_over(class_folders):
     from inception_tf.data.sources.open import open_source
 
     folder = class_folders(red=4, blue=4)
-    for name in ("red/0.png", "blue/1.png"):
+    for name in ("red/0.jpg", "blue/1.jpg"):
         (folder / name).write_bytes(b"no image")
     source = open_source(f"folder:{folder}")
     whole = source.split("all")
@@ -96,7 +96,7 @@ def test_without_a_readable_image_the_files_are_named(class_folders):
     from inception_tf.data.sources.open import open_source
 
     folder = class_folders(red=2, blue=2)
-    for path in folder.rglob("*.png"):
+    for path in folder.rglob("*.jpg"):
         path.write_bytes(b"no image")
     source = open_source(f"folder:{folder}")
     with pytest.raises(UserError, match=r"4 of 4 images cannot be read.*not a JPEG, PNG"):

@@ -28,7 +28,7 @@ STEPS = transforms.evaluation_steps(Preprocessing(8, None))
 def spoilt(class_folders):
     """40 good images whose gray says which one they are, and what was spoilt: {path: why}."""
     folder = class_folders(gray=40) / "gray"
-    paths = [str(folder / f"{number}.png") for number in range(40)]
+    paths = [str(folder / f"{number}.jpg") for number in range(40)]
     good = tf.io.read_file(paths[0]).numpy()
     reasons = {}
     for number, data, reason in (
@@ -145,7 +145,7 @@ def _replace_by_a_folder(path):
 def test_a_lost_file_is_no_damage_and_ends_the_pass(class_folders, monkeypatch, lose, sentence):
     monkeypatch.setattr(files, "RETRY_DELAYS_S", (0.01,))
     folder = class_folders(gray=8) / "gray"
-    paths = [folder / f"{number}.png" for number in range(8)]
+    paths = [folder / f"{number}.jpg" for number in range(8)]
     split = Split(np.array(list(map(str, paths))), np.arange(8) % 2)
     lose(paths[5])
     bad = BadImages(split, 0.5)
@@ -158,7 +158,7 @@ def test_a_lost_file_is_no_damage_and_ends_the_pass(class_folders, monkeypatch, 
 @pytest.mark.parametrize("kind", ["file", "records"])
 def test_a_file_that_a_share_loses_for_a_moment_is_read(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(files, "RETRY_DELAYS_S", (0.05,) * 400)
-    pixels = [tf.io.encode_png(np.full((8, 8, 3), n, np.uint8)).numpy() for n in range(6)]
+    pixels = [tf.io.encode_jpeg(np.full((8, 8, 3), n, np.uint8)).numpy() for n in range(6)]
     if kind == "records":
         from example_files import write
 
@@ -169,9 +169,9 @@ def test_a_file_that_a_share_loses_for_a_moment_is_read(tmp_path, monkeypatch, k
         split = open_source(f"tfrecord:{file}").split("test")
     else:
         for number, image in enumerate(pixels):
-            (tmp_path / f"{number}.png").write_bytes(image)
-        file = tmp_path / "3.png"
-        split = Split(np.array([f"{tmp_path}/{n}.png" for n in range(6)]), np.arange(6) % 2)
+            (tmp_path / f"{number}.jpg").write_bytes(image)
+        file = tmp_path / "3.jpg"
+        split = Split(np.array([f"{tmp_path}/{n}.jpg" for n in range(6)]), np.arange(6) % 2)
     bad = BadImages(split, 0.0)
     batches = pipeline.evaluation_batches(split, STEPS, batch_size=8, bad=bad)
     away = tmp_path / "away"

@@ -47,8 +47,8 @@ def test_a_folder_is_divided_by_its_files_alone(class_folders):
     files = sorted(str(number) for number in range(20)), sorted(str(number) for number in range(10))
     blue = [i for i in order if i < 20][:2]
     red = [i for i in order if i >= 20][:1]
-    expected = [["blue", f"{files[0][i]}.png"] for i in sorted(blue)]
-    assert held == expected + [["red", f"{files[1][i - 20]}.png"] for i in red]
+    expected = [["blue", f"{files[0][i]}.jpg"] for i in sorted(blue)]
+    assert held == expected + [["red", f"{files[1][i - 20]}.jpg"] for i in red]
 
 
 def test_a_folder_with_splits_keeps_them(test_data):
@@ -86,7 +86,7 @@ def test_images_without_labels_are_sent_to_predict(class_folders, tmp_path):
         UserError, match="found none, and 3 images outside of class folders; images"
     ):
         open_source(f"folder:{tmp_path / 'unsorted'}")
-    (tmp_path / "list.csv").write_text("path,width\nunsorted/0.png,40\n")
+    (tmp_path / "list.csv").write_text("path,width\nunsorted/0.jpg,40\n")
     with pytest.raises(UserError, match="images without labels are classified with inception-tf"):
         open_source(f"csv:{tmp_path}/list.csv")
 

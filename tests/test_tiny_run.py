@@ -3,30 +3,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from ctrl_c import CtrlC
+from small_runs import few_digits, only
 
-from inception_tf import models
 from inception_tf.config import Config
-from inception_tf.data.sources.open import open_source
 from inception_tf.run_folder import Run
-from inception_tf.training import checkpoint, plan
+from inception_tf.training import checkpoint
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.train import train
 
 STEM = "Conv2d_1a_7x7_conv/kernel"
-
-
-def few_digits(*_, **__):
-    """Of the digits 12 to train on and 4 to validate with; pixels, which need no reader."""
-    digits = open_source("digits")
-    splits = {"train": digits.split("train"), "validation": digits.split("test")}
-    numbers = {"train": range(12), "validation": range(4)}
-    few = {name: split.take(list(numbers[name])) for name, split in splits.items()}
-    return dataclasses.replace(digits, splits=few)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +29,7 @@ def runs(tmp_path_factory):
     )
     config = Config().override(settings)
     whole, stopped = folder / "whole", folder / "stopped"
-    network = models.NETWORKS["inception_v1"]
-    few = tuple(step for step in network.backbone if step[0] in (STEM[:13], "Mixed_3b"))
-    tiny = dataclasses.replace(network, backbone=few)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.NETWORKS, "inception_v1", tiny)
-        patch.setitem(models._VARIANTS, "inception_v1", lambda: tiny)
-        patch.setattr(plan, "open_source", few_digits)
+    with few_digits(12, 4), only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
         train(config, whole)
         with pytest.raises(Stopped):
             train(config, stopped, callbacks=[CtrlC(1, 1)])

@@ -135,7 +135,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_ends_with_the_same_weights(conf
 
     # Data that is not what it was is refused.
     folder = Path(config.data.name.removeprefix("folder:"))
-    shutil.copy(next(folder.glob("*/*.png")), folder / "blue" / "another.png")
+    shutil.copy(next(folder.glob("*/*.jpg")), folder / "blue" / "another.jpg")
     with pytest.raises(UserError, match=r"was trained on 20 images, and folder:.* has 21 now"):
         train(again, run.path, resumed=True)
     shutil.copytree(folder / "blue", folder / "green")
