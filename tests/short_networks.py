@@ -8,6 +8,7 @@ import functools
 import re
 
 from inception_tf import models
+from inception_tf.arch.spec import Fork
 
 # Of a network's steps those for which another one of the same kind stands in.
 BN_INCEPTION = r"Mixed_(3c|4[bcde]|5[ab])"
@@ -46,3 +47,15 @@ def shorten_all(names=REPEATED):
     for name, (make, network) in before.items():
         models._VARIANTS[name], models.NETWORKS[name] = shortened(make), shorten(network)
     return take_back
+
+
+def least(network):
+    """Of a short network one step of each kind, two modules, and of each module the first and the last branch."""
+    kept, kinds = [], []
+    for name, step in shorten(network).backbone:
+        kinds.append(type(step))
+        if isinstance(step, Fork):
+            step = Fork((step.branches[0], step.branches[-1]))
+        if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1):
+            kept.append((name, step))
+    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
@@ -21,15 +22,15 @@ ROUNDING = 2e-5  # of probabilities: sums in another order
 
 @dataclass(frozen=True)
 class Case:
-    """A network, narrow; `short`: with one module of each kind."""
+    """A network, narrow, and at full depth if there is no function that cuts it, as `short_networks` has two."""
 
     name: str
-    short: bool = True
+    cut: Callable[[Network], Network] | None = shorten
 
     @property
     def network(self) -> Network:
         network = NETWORKS[self.name]
-        network = shorten(network) if self.short else network
+        network = self.cut(network) if self.cut else network
         # The dropout between steps of the baselines would make two trainings differ.
         backbone = tuple(step for step in network.backbone if not isinstance(step[1], Dropout))
         return dataclasses.replace(network, backbone=backbone)

@@ -12,29 +12,28 @@ from pathlib import Path
 import keras
 import pytest
 from case import Case
+from short_networks import least, shorten
 from ways import WAYS
 
+from inception_tf.arch import spec
 from inception_tf.models import NETWORKS
 
 PAGE = Path(__file__).parents[2] / "docs" / "use-in-keras.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
-# In the default run one network with every kind of layer of the batch-normalized ones, the smallest of them for
-# what builds or calls many models, and for what depends on operations of Keras or on biases one with local response
-# normalization; all, and deep ones, in the slow run.
+# In the default run: few layers of each kind of a network that has all kinds of the batch-normalized ones, and for what
+# depends on operations of Keras or on biases of one with local response normalization; for threads, which meet only
+# where there is much to meet in, one module of each kind of the smallest.  All, and deep ones, in the slow run.
 USUAL, SMALLEST = "inception_v2", "inception_v1"
-MANY = {
-    "eager_threads",
-    "eager_training_threads",
-    "function_threads",
-    "predict_threads",
-    "two_on_one_input",
-}
 ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "spawned", "optimized", "recalibrated"}}
 
 
+def needs_many_layers(name: str) -> bool:
+    return WAYS[name].group == "threads"
+
+
 def marks(name: str, network: str) -> list:
-    usual = SMALLEST if name in MANY else USUAL
+    usual = SMALLEST if needs_many_layers(name) else USUAL
     return [] if network == usual or name in ALSO.get(network, ()) else [pytest.mark.slow]
 
 
@@ -54,12 +53,27 @@ def cleared(network: str) -> None:
 )
 def test_a_way_works_or_is_refused(network, name, request):
     cleared(network)
-    deep = WAYS[name].deep and request.config.option.markexpr != "not slow"
-    sentence = WAYS[name].call(Case(network, short=not deep))
+    if request.config.option.markexpr == "not slow":
+        cut = shorten if needs_many_layers(name) else least
+    else:
+        cut = None if WAYS[name].deep else shorten
+    sentence = WAYS[name].call(Case(network, cut))
     assert sentence is None or sentence.count("\n") == 0
     rows = {row[1]: row for row in table()}
     column = 2 + list(NETWORKS).index(network)
     assert rows[WAYS[name].title][column] == ("refused" if sentence else "yes")
+
+
+@pytest.mark.parametrize("network", [USUAL, *ALSO])
+def test_the_least_network_has_every_kind_of_step(network):
+    def kinds(table):
+        places = [place for name, step in table.backbone for place in spec.iter_layers(name, step)]
+        return {
+            (type(place.step), *(getattr(place.step, name, None) for name in ("kind", "padding")))
+            for place in places
+        }
+
+    assert kinds(least(NETWORKS[network])) == kinds(NETWORKS[network])
 
 
 def table() -> list[list[str]]:

@@ -13,6 +13,7 @@ def main(chosen: list[str]) -> None:
     # Here, for a spawned worker imports this file, and is to import nothing of the package.
     import keras
     from case import Case
+    from short_networks import shorten
     from test_ways import BEGIN, END, PAGE, table
     from ways import WAYS
 
@@ -30,7 +31,7 @@ def main(chosen: list[str]) -> None:
             for network in NETWORKS:
                 keras.backend.clear_session()
                 try:
-                    refused = listed.call(Case(network, short=not listed.deep))
+                    refused = listed.call(Case(network, None if listed.deep else shorten))
                     outcomes.append("refused" if refused else "yes")
                 except Exception as error:
                     print(listed.title, network, type(error).__name__, error, flush=True)
