@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every test of this folder that takes `network` runs once for each network of `list_models()`.
 
-What depends on the kinds of layers alone is marked `kinds`: by default it runs on `KINDS` only.
+By default what is marked `short` gets the networks with one module of each kind, and what depends on the kinds of layers
+alone, marked `kinds`, only the short ones of `KINDS`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import keras
 import pytest
 import ramps
 from expected import EXPECTED
+from short_networks import shorten
 
 import inception_tf
 from inception_tf.models import NETWORKS
+from inception_tf.nn.network import build_model
 
 CLASSES = 5
 # Together they have every kind of layer, which test_endpoints.py holds.
@@ -24,9 +27,16 @@ KINDS = ("googlenet", "inception_v2", "inception_resnet_v1")
 
 def pytest_generate_tests(metafunc):
     if "network" in metafunc.fixturenames:
-        fast = KINDS if metafunc.definition.get_closest_marker("kinds") else NETWORKS
+        marked = metafunc.definition.get_closest_marker
+        fast = KINDS if marked("kinds") else NETWORKS
+        is_default_run = metafunc.config.option.markexpr == "not slow"
+        cut = is_default_run and (marked("kinds") or marked("short"))
         networks = [
-            pytest.param(network, id=name, marks=() if name in fast else pytest.mark.slow)
+            pytest.param(
+                shorten(network) if cut else network,
+                id=name,
+                marks=() if name in fast else pytest.mark.slow,
+            )
             for name, network in NETWORKS.items()
         ]
         # The scope makes pytest finish one network before the next, so that few models are alive.
@@ -60,7 +70,7 @@ def full(network):
 
 @functools.lru_cache(maxsize=8)
 def _small(network, **arguments):
-    model = inception_tf.create_model(network.name, **arguments)
+    model = build_model(network, **arguments)
     ramps.fill(model)
     return model
 
@@ -84,8 +94,8 @@ def small(network):
 
 @pytest.fixture(scope="session")
 def kinds():
-    """The classes of layers in the networks of `KINDS`."""
-    models = (inception_tf.create_model(name, width_multiplier=0.1) for name in KINDS)
+    """The classes of layers in the short networks of `KINDS`."""
+    models = (build_model(shorten(NETWORKS[name]), width_multiplier=0.1) for name in KINDS)
     return {type(layer) for model in models for layer in model.layers}
 
 

@@ -8,6 +8,7 @@ from expected import EXPECTED
 
 import inception_tf
 from inception_tf.arch import counting, spec
+from inception_tf.nn.network import build_model
 
 CASES = {  # keyword arguments of `facts` → the field of a row
     "1000 classes": ({}, "total_1000", "params"),
@@ -59,13 +60,15 @@ def test_table_and_model_agree_step_by_step(network, full):
     assert_agree(full, counting.layer_costs(network, aux_logits=bool(network.auxiliaries)))
 
 
+@pytest.mark.short
 def test_table_and_model_agree_at_another_size_and_width(network):
     size = network.min_size + 56, network.min_size + 22
     arguments = {"classes": 5, "width_multiplier": 0.3, "aux_logits": bool(network.auxiliaries)}
-    model = inception_tf.create_model(network.name, input_shape=(*size, 3), **arguments)
+    model = build_model(network, input_shape=(*size, 3), **arguments)
     assert_agree(model, counting.layer_costs(network, size, **arguments))
 
 
+@pytest.mark.short
 def test_table_and_model_agree_at_the_least_size(network, small):
     least = network.min_size
     arguments = {"classes": 5, "width_multiplier": 0.25, "aux_logits": bool(network.auxiliaries)}
