@@ -23,7 +23,7 @@ from inception_tf.weights.registry import find_release
 from inception_tf.weights.release_of_file import identify_release
 
 pytestmark = pytest.mark.usefixtures("short_networks")
-SHORTENED = ("inception_v2", "inception_v3", "inception_resnet_v1")
+SHORTENED = ("inception_v1", "inception_v2", "inception_v3", "inception_resnet_v1")
 
 BATCH_NORM = ("beta", "moving_mean", "moving_variance")
 AVERAGE = "/ExponentialMovingAverage"
@@ -74,15 +74,15 @@ def test_output_says_how_to_build_the_model_and_that_line_runs(call, checkpoint,
     target = tmp_path / "v1.weights.h5"
     code, out, err = call("--model", "inception_v1", "--source", "slim", checkpoint[0], target)
     assert (code, err) == (0, "")
-    assert "230 arrays read, 230 used; 230 of the training state skipped (" in out
+    assert "62 arrays read, 62 used; 62 of the training state skipped (" in out
     assert "read the raw weights, not the moving averages (ema).\n" in out
     line = re.search(r"use it: (.*)", out)[1]
     assert line == (
         f"inception_tf.create_model('inception_v1', classes=1001, weights={str(target)!r})"
     )
     model = eval(line, {"inception_tf": inception_tf})
-    theirs = checkpoint[1]["InceptionV1/Mixed_5b/Branch_2/Conv2d_0a_3x3/weights"]
-    np.testing.assert_array_equal(model.get_layer("Mixed_5b_b2_1_conv").kernel, theirs)
+    theirs = checkpoint[1]["InceptionV1/Mixed_5c/Branch_2/Conv2d_0b_3x3/weights"]
+    np.testing.assert_array_equal(model.get_layer("Mixed_5c_b2_1_conv").kernel, theirs)
     assert read_metadata(target).preprocessing.size == 224
     assert os.listdir(tmp_path) == [target.name]
 
@@ -141,10 +141,10 @@ def test_body_alone_is_taken_when_asked(call, checkpoint, tmp_path):
     words = ("--model", "inception_v1", "--source", "slim", "--skip-head")
     code, out, _ = call(*words, checkpoint[0], target)
     assert code == 0
-    assert "228 used; 2 unused (InceptionV1/Logits/Conv2d_0c_1x1/" in out
+    assert "60 used; 2 unused (InceptionV1/Logits/Conv2d_0c_1x1/" in out
     assert "create_model('inception_v1', include_top=False, weights=" in out
     report = inception_tf.load_weights(inception_tf.InceptionV1(include_top=False), target)
-    assert len(report.used) == 228
+    assert len(report.used) == 60
 
 
 def test_variant_that_the_file_is_of_is_found(call, tmp_path):
