@@ -13,7 +13,7 @@ import numpy as np
 from inception_tf.host.files import check_content
 from inception_tf.weights.formats import hdf5, native
 from inception_tf.weights.formats.archive import check_member, member_chunks, open_archive
-from inception_tf.weights.formats.stored import NOTHING, damage_is, read_wanted
+from inception_tf.weights.formats.stored import damage_is, read_wanted
 
 __all__ = ["config_of_keras_file", "is_keras_applications", "read_keras_h5"]
 
@@ -82,12 +82,13 @@ def read_keras_h5(path: str, wanted: Container[str], limit: int | None) -> dict[
                 for weight, array in weights.items()
             }
             return read_wanted(stored, wanted)
+        numbered = native.numbered_arrays(file, path)
         head = _classifier_layer(config_of_keras_file(path))
-    numbered = native.read_native(path, NOTHING, limit)
-    counts = Counter(name.rsplit("/", 1)[0] for name in numbered)
-    names = {_renamed(_with_kind(name, counts), head): name for name in numbered}
-    arrays = native.read_native(path, {names[name] for name in names if name in wanted}, limit)
-    return {name: arrays[theirs] for name, theirs in names.items()}
+        counts = Counter(name.rsplit("/", 1)[0] for name in numbered)
+        stored = {
+            _renamed(_with_kind(name, counts), head): array for name, array in numbered.items()
+        }
+        return read_wanted(stored, wanted)
 
 
 def _named(layer: str, weight: str, head: str) -> str:

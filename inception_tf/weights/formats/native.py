@@ -34,6 +34,7 @@ __all__ = [
     "has_gamma",
     "layer_names",
     "native_names",
+    "numbered_arrays",
     "read_native",
     "whole_model_layers",
 ]
@@ -68,14 +69,27 @@ def read_native(path: str, wanted: Container[str], limit: int | None) -> dict[st
         ),
         hdf5.open_hdf5(path, limit) as file,
     ):
-        layers = _layers(file, path)
-        _check_names(path, [name for name, _ in layers])
-        stored = {
-            f"{layer}/{number}": array
-            for layer, arrays in layers
-            for number, array in arrays.items()
-        }
-        return read_wanted(stored, wanted)
+        return read_wanted(numbered_arrays(file, path), wanted)
+
+
+def numbered_arrays(file: h5py.File, path: str) -> dict[str, StoredArray]:
+    """The arrays of a file that Keras 3 wrote, by layer name.
+
+    Args:
+        file: The open file.
+        path: str. Its path, for errors.
+
+    Returns:
+        Layer and number of the variable in it, such as `Mixed_5b_b1_0_conv/0` → array.
+
+    Raises:
+        UserError: There are no layer names, or a name occurs twice.
+    """
+    layers = _layers(file, path)
+    _check_names(path, [name for name, _ in layers])
+    return {
+        f"{layer}/{number}": array for layer, arrays in layers for number, array in arrays.items()
+    }
 
 
 def _check_names(path: str, names: list[str]) -> None:
