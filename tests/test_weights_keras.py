@@ -17,10 +17,13 @@ from inception_tf.weights.convert import convert
 from inception_tf.weights.formats import keras_h5
 from inception_tf.weights.formats.stored import EVERYTHING
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = ("inception_v1",)
 SIDE, CLASSES = 75, 10
 # Largest difference by largest probability.  The same layers, but our batch normalization is one
 # operation and Keras' several; 1.6e-5 was measured, 244 layers deep and behind a softmax.
 TOLERANCE = 5e-5
+FILES = {"save_weights": "v3.weights.h5", "save": "v3.keras"}
 BUILDERS = {
     "inception_v3": keras.applications.InceptionV3,
     "inception_resnet_v2": keras.applications.InceptionResNetV2,
@@ -28,6 +31,7 @@ BUILDERS = {
 
 
 @functools.lru_cache(maxsize=2)
+@ramps.undrawn()
 def build(name, **arguments):
     """Keras' own network, weights by rule; shared, not to be changed."""
     arguments = {"input_shape": (SIDE, SIDE, 3), "weights": None, "classes": CLASSES} | arguments
@@ -49,6 +53,20 @@ def written(tmp_path_factory):
     return path, write(path, "inception_v3")
 
 
+@pytest.fixture(scope="module")
+def of_keras_3(tmp_path_factory):
+    """`of_keras_3(save, top)`: a file of Keras' Inception V3, and its model; not to be changed."""
+
+    @functools.cache
+    def write(save, top):
+        theirs = build("inception_v3", include_top=top)
+        path = tmp_path_factory.mktemp("keras") / FILES[save]
+        getattr(theirs, save)(path)
+        return path, theirs
+
+    return write
+
+
 def ours(name="inception_v3", **arguments):
     """Our network, of zeros; shared."""
     model = built(name, **arguments)
@@ -57,7 +75,8 @@ def ours(name="inception_v3", **arguments):
     return model
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=3)
+@ramps.undrawn()
 def built(name, **arguments):
     arguments = {"input_shape": (SIDE, SIDE, 3), "classes": CLASSES} | arguments
     return inception_tf.create_model(name, **arguments)
@@ -112,13 +131,18 @@ def test_names_inside_the_file_may_be_those_of_keras_2(tmp_path):
 # What a user saves with Keras 3
 
 
-@pytest.mark.parametrize("top", [True, False])
-@pytest.mark.parametrize("save", ["save_weights", "save"])
-def test_file_of_keras_3_fills_the_model_and_gives_the_same(tmp_path, save, top):
+@pytest.mark.parametrize(
+    ("save", "top"),
+    [
+        ("save_weights", True),
+        ("save", False),
+        pytest.param("save_weights", False, marks=pytest.mark.slow),
+        pytest.param("save", True, marks=pytest.mark.slow),
+    ],
+)
+def test_file_of_keras_3_fills_the_model_and_gives_the_same(of_keras_3, save, top):
     # Keras numbers the layers of a whole session: a model built before shifts them.
-    theirs = build("inception_v3", include_top=top)
-    path = tmp_path / ("v3.keras" if save == "save" else "v3.weights.h5")
-    getattr(theirs, save)(path)
+    path, theirs = of_keras_3(save, top)
     model = ours(include_top=top)
     report = inception_tf.load_weights(model, path)
     assert len(report.used) == len(report.read) == len(model.weights) == len(theirs.weights)
@@ -136,9 +160,9 @@ def test_file_of_keras_3_of_inception_resnet_v2_gives_the_same(tmp_path, top):
     assert_equal_outputs(model, theirs)
 
 
-def test_top_of_keras_3s_file_is_left_out_where_the_model_has_none(tmp_path):
-    build("inception_v3").save_weights(tmp_path / "v3.weights.h5")
-    report = inception_tf.load_weights(ours(include_top=False), tmp_path / "v3.weights.h5")
+def test_top_of_keras_3s_file_is_left_out_where_the_model_has_none(of_keras_3):
+    path, _ = of_keras_3("save_weights", True)
+    report = inception_tf.load_weights(ours(include_top=False), path)
     assert set(report.unused) == {"predictions/kernel", "predictions/bias"}
 
 
@@ -154,7 +178,7 @@ def test_converted_file_of_keras_3_builds_the_same_model(tmp_path):
 
 
 def test_own_file_with_a_layer_of_keras_name_stays_ones_own(tmp_path):
-    model = inception_tf.InceptionV1(include_top=False, width_multiplier=0.1)
+    model = ours("inception_v1", include_top=False, width_multiplier=0.1)
     more = keras.Model(model.input, keras.layers.Conv2D(2, 1, name="conv2d_1")(model.output))
     more.save_weights(tmp_path / "more.weights.h5")
     report = inception_tf.load_weights(model, tmp_path / "more.weights.h5", strict=False)
@@ -203,8 +227,9 @@ def test_truncated_file_is_refused(written, tmp_path, share):
 
 
 def test_network_that_keras_lacks_is_refused(written):
+    model = ours("inception_v1", include_top=False, width_multiplier=0.1)
     with pytest.raises(
         inception_tf.UserError,
         match=r"^model 'inception_v1' is not one of the networks of keras.applications; known",
     ):
-        inception_tf.load_weights(ours("inception_v1"), written[0])
+        inception_tf.load_weights(model, written[0])

@@ -8,9 +8,7 @@ alone, marked `kinds`, only the short ones of `KINDS`.
 from __future__ import annotations
 
 import functools
-from unittest import mock
 
-import keras
 import pytest
 import ramps
 from expected import EXPECTED
@@ -49,17 +47,9 @@ def row(network):
 
 
 @functools.lru_cache(maxsize=1)
+@ramps.undrawn()
 def _full(network):
-    # Asked for names, shapes and counts: zeros take no time to draw.
-    with (
-        mock.patch("keras.src.backend.random.truncated_normal", _zeros),
-        mock.patch("keras.src.backend.random.uniform", _zeros),
-    ):
-        return inception_tf.create_model(network.name, aux_logits=bool(network.auxiliaries))
-
-
-def _zeros(shape, *_, dtype, **__):
-    return keras.ops.zeros(shape, dtype)
+    return inception_tf.create_model(network.name, aux_logits=bool(network.auxiliaries))
 
 
 @pytest.fixture
@@ -69,6 +59,7 @@ def full(network):
 
 
 @functools.lru_cache(maxsize=8)
+@ramps.undrawn()
 def _small(network, **arguments):
     model = build_model(network, **arguments)
     ramps.fill(model)
