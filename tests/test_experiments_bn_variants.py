@@ -25,9 +25,11 @@ from inception_tf.experiments.variant_outcomes import (
     chance_bound,
     figure3_rows,
 )
+from inception_tf.experiments.variant_points import CurveRecorder
 from inception_tf.experiments.variant_report import write_report
 from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
+from inception_tf.training.plan import make_plan
 
 pytestmark = pytest.mark.usefixtures("short_networks")
 
@@ -141,6 +143,34 @@ def test_a_run_holds_the_rate_it_was_trained_with(pair):
     assert last == pytest.approx(
         {"inception": 0.015 * fall ** (2 / 8), "bn-x5": 0.075 * fall ** (88 / 59)}, rel=1e-4
     )
+
+
+def test_at_the_end_of_a_pass_it_is_what_fit_validates(pair):
+    points, history = (
+        {row["step"]: row for row in rows(pair / "bn-x5" / name)}
+        for name in ("points.csv", "history.csv")
+    )
+    point, end = points["88"], history["88"]
+    assert float(point["val_top1"]) == float(end["val_top1"])
+    assert float(point["learning_rate"]) == pytest.approx(float(end["learning_rate"]))
+    # fit's loss has the weights' penalty in it.
+    assert 0 < float(point["val_loss"]) <= float(end["val_loss"])
+
+
+def test_points_after_the_step_that_is_gone_on_from_are_measured_again(pair, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(pair / "bn-x5", out)
+    points = CurveRecorder(out, make_plan(Run(out).config()), every=30, max_images=1000)
+    points.set_params({"steps": 44})
+    points.on_train_begin()
+    points.on_epoch_begin(1)  # a process that was killed in the second pass
+    assert [row["step"] for row in points.rows] == ["30"]
+    points.set_params({"steps": 14})
+    points.on_epoch_begin(0)  # and one that was stopped after the measured step
+    assert [row["step"] for row in points.rows] == ["30"]
+    points.set_params({"steps": 20})
+    points.on_epoch_begin(0)  # and one that was stopped after 24 steps
+    assert points.rows == []
 
 
 def test_the_files_hold_all_points_and_a_row_a_variant(pair):

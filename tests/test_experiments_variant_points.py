@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 
 import numpy as np
 import pytest
@@ -50,19 +49,6 @@ def whole(tmp_path_factory):
     return out
 
 
-def test_at_the_end_of_a_pass_it_is_what_fit_validates(whole):
-    points, history = (
-        {row["step"]: row for row in rows(whole / name)} for name in ("points.csv", "history.csv")
-    )
-    assert list(points) == ["22", "44", "66", "88"]
-    for step in history:
-        assert float(points[step]["val_top1"]) == float(history[step]["val_top1"])
-        rate = float(history[step]["learning_rate"])
-        assert float(points[step]["learning_rate"]) == pytest.approx(rate)
-        # fit's loss has the weights' penalty in it.
-        assert 0 < float(points[step]["val_loss"]) <= float(history[step]["val_loss"])
-
-
 @pytest.mark.slow
 def test_measuring_changes_nothing_in_the_training(whole, tmp_path):
     train(CONFIG, tmp_path / "plain")
@@ -79,19 +65,6 @@ def test_a_stop_leaves_no_point_out_and_none_twice(whole, tmp_path, step):
     before = rows(tmp_path / "run" / "points.csv") if step > 21 else []
     assert [row["step"] for row in before] == ["22"] * (step > 21)
     assert run(tmp_path / "run", resumed=True) == rows(whole / "points.csv")
-
-
-def test_points_after_the_step_that_is_gone_on_from_are_measured_again(whole, tmp_path):
-    out = tmp_path / "run"
-    shutil.copytree(whole, out)
-    points = CurveRecorder(out, make_plan(CONFIG), every=22, max_images=1000)
-    points.set_params({"steps": 44})
-    points.on_train_begin()
-    points.on_epoch_begin(1)  # a process that was killed in the second pass
-    assert [row["step"] for row in points.rows] == ["22", "44"]
-    points.set_params({"steps": 30})
-    points.on_epoch_begin(0)  # and one that was stopped after 14 steps
-    assert points.rows == []
 
 
 def test_few_images_are_taken_at_even_distances():
