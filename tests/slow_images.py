@@ -55,6 +55,58 @@ def gif(before: bytes = b"", data: bytes = b"\x02\x44\x01\0") -> bytes:
     return screen + before + struct.pack("<BHHHHB", 0x2C, 0, 0, 1, 1, 0) + b"\x02" + data + b";"
 
 
+class Bits:
+    """A bit stream, each number's lowest bit first."""
+
+    def __init__(self):
+        self.number, self.count, self.content = 0, 0, bytearray()
+
+    def put(self, *pairs: tuple[int, int]) -> None:
+        """Each pair: a number, and its count of bits."""
+        for value, count in pairs:
+            self.number |= value << self.count
+            self.count += count
+            whole = self.count // 8
+            self.content += (self.number & ((1 << 8 * whole) - 1)).to_bytes(whole, "little")
+            self.number >>= 8 * whole
+            self.count -= 8 * whole
+
+
+def webp_of_codes(side: int = 1024) -> bytes:
+    """A lossless WebP with five Huffman codes for each 4x4 pixels; of 65,536 blocks each has its own.
+
+    RFC 9649, sections 3.4 to 3.7: no transform, a color cache of 2,048, blocks of 4x4.
+    """
+    stream, blocks, single = Bits(), (-(-side // 4)) ** 2, ((1, 4),)  # single: one symbol, 0
+    stream.put(
+        (0x2F, 8), (side - 1, 14), (side - 1, 14), (0, 4), (0, 1), (1, 1), (11, 4), (1, 1), (0, 3)
+    )
+    # The image of codes: its green and red are the number of a block's code, in eight bits each.
+    stream.put((0, 1))
+    eight, zero = (1, 3), (0, 3)
+    order = [
+        zero,
+        zero,
+        eight,
+        *[zero] * 8,
+        eight,
+    ]  # lengths of the codes of 17, 18, 0, 1 to 5, 16, 6, 7, 8
+    stream.put((0, 1), (8, 4), *order, (0, 1), *[(1, 1)] * 256, *[(0, 1)] * 24)
+    stream.put((0, 1), (8, 4), *[zero] * 11, eight, (0, 1))
+    stream.put(*single * 3)
+    reverse = [int(f"{byte:08b}"[::-1], 2) for byte in range(256)]
+    for block in range(blocks):
+        stream.put((reverse[block % 256], 8), (reverse[block // 256 % 256], 8))
+    # Green: 2,048 symbols of eleven bits, which take a table of 2,304 entries.
+    green = ((0, 1), (11, 4), *[zero] * 14, eight, (1, 1), (5, 3), (2046, 12))
+    for _ in range(min(blocks, 65_536)):
+        stream.put(*green, *single * 4)
+    stream.put(*[(0, 11)] * side**2, (0, 7))
+    content = bytes(stream.content) + bytes(len(stream.content) % 2)
+    body = b"WEBPVP8L" + struct.pack("<I", len(content)) + content
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def refused(scale: float = 1.0) -> dict[str, bytes]:
     """Files that take from a second to minutes, each by another way; a smaller scale makes smaller ones."""
 

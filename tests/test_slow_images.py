@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 
+import forked
 import pytest
 import slow_images
 import tensorflow as tf
@@ -73,6 +75,30 @@ def test_the_heaviest_images_take_no_longer_than_is_stated():
         spent = (time.process_time() - start) / max(1, megapixels)
         print(f"{name}: {spent:.3f} s per megapixel")
         assert spent < work.SECONDS_PER_MEGAPIXEL, name
+
+
+# Its own process: the most memory that it had is that of this image.
+READ_WEBP = """
+import resource, sys, time
+import slow_images, tensorflow as tf
+side = int(sys.argv[1])
+tf.io.decode_webp(slow_images.webp_of_codes(8))
+data = slow_images.webp_of_codes(side)
+before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+assert tf.io.decode_webp(data).shape == (1, side, side, 3)
+print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10)
+"""
+
+
+@pytest.mark.parametrize("side", [256, pytest.param(1024, marks=pytest.mark.slow)])
+def test_the_tables_of_a_webp_take_no_more_than_is_stated(root, side):
+    variables = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{root / 'tests'}"}
+    child = forked.run(["-c", READ_WEBP, side], env=variables)
+    assert child.returncode == 0, child.stderr
+    seconds, memory = map(float, child.stdout.split())
+    part = side**2 / 1024**2
+    assert 0.5 * part < memory / work.WEBP_TABLES < part  # half of it: the file does what it is for
+    assert seconds < 0.5 + part * work.WEBP_SECONDS
 
 
 def test_training_skips_them(tmp_path):

@@ -3,6 +3,9 @@
 
 A file of a few bytes can ask for any amount: each scan of a JPEG goes through all pixels, and each chunk of a PNG and
 block of a GIF takes a step here.  Within these limits an image takes at most `SECONDS_PER_MEGAPIXEL`.
+
+A lossless WebP is the exception: how many Huffman codes it has stands behind parts that only a decoder reads.  It has
+one for each 4x4 pixels at most, and 65,536, whose tables take `WEBP_TABLES` and `WEBP_SECONDS`.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ __all__ = [
     "SECONDS_PER_MEGAPIXEL",
     "TEXT_LIMIT",
     "TEXT_OF_CHUNK",
+    "WEBP_SECONDS",
+    "WEBP_TABLES",
     "block_limit",
     "chunk_limit",
     "has_few_scans",
@@ -37,6 +42,9 @@ BLOCKS, BLOCKS_PER_MEGAPIXEL = 1_000, 8_000
 # libpng unpacks the compressed text of a chunk to up to 8 MB, which is 1,032 times as much at most.
 TEXT_OF_CHUNK = 7_752  # bytes of one chunk that count
 TEXT_LIMIT = 8 * TEXT_OF_CHUNK
+
+# Bytes and seconds, beside those of its pixels; a smaller image has that part of it that it has of a megapixel.
+WEBP_TABLES, WEBP_SECONDS = 1 << 30, 2.0
 
 _AGAIN = "which would take long to read; save it again"
 MANY_SCANS = f"a JPEG with too many scans for its size, {_AGAIN}"
