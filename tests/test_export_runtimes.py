@@ -143,6 +143,10 @@ def test_predict_takes_such_a_folder_as_it_takes_a_run(exports, answers, images,
         for label, score in expected.top:
             assert scores[label] == pytest.approx(score, abs=0.3 if int8 else 1e-5)
     assert found.status == "not a JPEG, PNG, WebP, BMP or GIF image"
+
+
+def test_predict_takes_a_version_of_such_a_folder(exports, images):
+    folder, _ = exports["openvino", False]
     assert predict(folder, images[:1], top=1)[0].top[0][0] == "7"
 
 

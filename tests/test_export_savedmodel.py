@@ -126,11 +126,15 @@ def test_the_warm_up_log_covers_every_signature_at_each_batch_size(tmp_path, bat
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
-    """A network and its export in float32."""
-    model = create_model("inception_v1", input_shape=(64, 64, 3), classes=3, width_multiplier=0.25)
-    ramps.fill(model)
+    """A network with nearly all of its weights in a convolution, and its export in float32."""
+    images = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(64, 3, 4, activation="relu")(images)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(64, 5, 4)(x))
+    model = keras.Model(images, keras.layers.Dense(3, "softmax")(x), name="wide")
+    for weight in model.weights:
+        weight.assign(ramps.weight(weight.path, tuple(weight.shape)))
     to = tmp_path_factory.mktemp("wide")
-    return model, export(model, LABELS, to, Preprocessing(64), precision="float32")
+    return model, export(model, LABELS, to, Preprocessing(SIZE), precision="float32")
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -170,19 +170,20 @@ LONG = ("inception_v4", "inception_resnet_v1", "inception_resnet_v2")
         for variant in VARIANTS
     ],
 )
-def test_an_optimized_network_gives_the_same(name, switches):
+@pytest.mark.parametrize("merge", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_an_optimized_network_gives_the_same(name, switches, merge):
+    """Merged last: what is wrong before is wrong in the merged one too."""
     keras.utils.set_random_seed(0)
     side = max(models.variant(name, **switches).min_size, 64)
     top = not models.variant(name, **switches).backbone_only
     arguments = {"input_shape": (side, side, 3), "width_multiplier": 0.25, "include_top": top}
     model = trained(inception_tf.create_model(name, **arguments, **switches))
     theirs = np.asarray(model(images(side), training=False))
-    for merge in (False, True):
-        optimized = optimize_for_inference(model, merge=merge)
-        ours = np.asarray(optimized(images(side), training=False))
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 if top else 1e-3)
-        if name in WITHOUT_BATCH_NORM:  # nothing to fold; Xavier's probabilities are near 1 / 1000
-            np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    optimized = optimize_for_inference(model, merge=merge)
+    ours = np.asarray(optimized(images(side), training=False))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 if top else 1e-3)
+    if name in WITHOUT_BATCH_NORM:  # nothing to fold; Xavier's probabilities are near 1 / 1000
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert np.ptp(theirs) > (1e-6 if name in WITHOUT_BATCH_NORM else 1e-4)
 
 
