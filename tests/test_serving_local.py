@@ -171,7 +171,7 @@ def test_jpegs_posted_in_parallel_get_the_answers_of_the_savedmodel(address, flo
         return answers
 
     with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(ask, range(6)):
+        for answers in pool.map(ask, range(4)):
             compare(answers, expected)
 
 
@@ -184,7 +184,7 @@ def test_bad_images_among_good_ones_fail_alone(address, flowers, bad, expected):
             return client.predict(mine)
 
     with ThreadPoolExecutor(4) as pool:
-        answers = [answer for found in pool.map(ask, range(8)) for answer in found]
+        answers = [answer for found in pool.map(ask, range(4)) for answer in found]
     compare(answers, expected)
     assert {answer.status == "ok" for answer in answers} == {True, False}
 
