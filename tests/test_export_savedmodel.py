@@ -191,27 +191,6 @@ def test_weights_with_a_preprocessing_of_their_own_are_exported_with_it(tmp_path
     np.testing.assert_allclose(prepared, middle, atol=1e-2)  # of 255
 
 
-def test_beside_the_versions_lie_the_servers_settings_and_a_readme(tmp_path):
-    folder = export(tiny(), LABELS, tmp_path / "demo", Preprocessing(SIZE))
-    config = model_server_config_pb2.ModelServerConfig()
-    text_format.Parse((folder.parent / "model.config").read_text(), config)
-    (model,) = config.model_config_list.config
-    assert (model.name, model.base_path) == ("demo", "/models/demo")
-    assert (model.model_platform, model.model_version_policy.latest.num_versions) == (
-        "tensorflow",
-        1,
-    )
-
-    (folder.parent / "model.config").write_text("# edited by hand\n")
-    export(tiny(), LABELS, folder.parent, Preprocessing(SIZE))
-    assert (folder.parent / "model.config").read_text() == "# edited by hand\n"
-    readme = (folder.parent / "README.md").read_text()
-    for words in ("docker run", "MODEL_NAME=demo", "curl", "v1/models/demo:predict", "grpc"):
-        assert words in readme
-    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    compile(program, "README.md", "exec")
-
-
 def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
     weights = tmp_path / "w.weights.h5"
     weights.write_bytes(b"some weights")
@@ -235,15 +214,41 @@ def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
         metadata.read_metadata(folder)
 
 
-def test_versions_count_up_and_the_newest_is_found(tmp_path):
-    to = tmp_path / "new" / "demo"
-    model = tiny()
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory):
+    """Three exports to one folder, and what lay beside the first."""
+    to, model = tmp_path_factory.mktemp("versions") / "new" / "demo", tiny()
     first = export(model, LABELS, to, Preprocessing(SIZE))
+    beside = {path.name: path.read_text() for path in to.iterdir() if path.is_file()}
+    (to / "model.config").write_text("# edited by hand\n")
     tenth = export(model, LABELS, to, Preprocessing(SIZE), version=10)
-    next_one = export(model, LABELS, to, Preprocessing(SIZE, None))
-    assert [path.name for path in (first, tenth, next_one)] == ["1", "10", "11"]
-    assert newest_version(to) == next_one
-    assert newest_version(tenth) == tenth
+    return (first, tenth, export(model, LABELS, to, Preprocessing(SIZE, None))), beside
+
+
+def test_beside_the_versions_lie_the_servers_settings_and_a_readme(versions):
+    folders, beside = versions
+    config = model_server_config_pb2.ModelServerConfig()
+    text_format.Parse(beside["model.config"], config)
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("demo", "/models/demo")
+    assert (model.model_platform, model.model_version_policy.latest.num_versions) == (
+        "tensorflow",
+        1,
+    )
+    assert (folders[0].parent / "model.config").read_text() == "# edited by hand\n"
+    readme = beside["README.md"]
+    for words in ("docker run", "MODEL_NAME=demo", "curl", "v1/models/demo:predict", "grpc"):
+        assert words in readme
+    (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    compile(program, "README.md", "exec")
+
+
+def test_versions_count_up_and_the_newest_is_found(versions):
+    folders, _ = versions
+    to = folders[0].parent
+    assert [path.name for path in folders] == ["1", "10", "11"]
+    assert newest_version(to) == folders[2]
+    assert newest_version(folders[1]) == folders[1]
     assert sorted(path.name for path in to.iterdir()) == [
         *("1", "10", "11"),
         *("README.md", "model.config"),

@@ -38,14 +38,20 @@ def exported(tmp_path_factory):
     return export(model, LABELS, tmp_path_factory.mktemp("models") / "net", Preprocessing(16))
 
 
+@pytest.fixture(scope="module")
+def ask(exported):
+    """The model in TensorFlow's C++ session."""
+    return predict.open_model(exported)
+
+
 def jpeg(seed: int) -> bytes:
     pixels = np.random.default_rng(seed).integers(0, 256, (20, 24, 3), np.uint8)
     return tf.io.encode_jpeg(pixels).numpy()
 
 
-def test_both_ways_to_run_a_savedmodel_answer_alike(exported, monkeypatch):
+def test_both_ways_to_run_a_savedmodel_answer_alike(exported, ask, monkeypatch):
     data = [jpeg(0), b"no image", jpeg(1)]
-    found = predict.open_model(exported)(data, 2)
+    found = ask(data, 2)
 
     def none():
         raise c_api.NoLoaderError("this wheel has none")
@@ -65,8 +71,7 @@ def test_both_ways_to_run_a_savedmodel_answer_alike(exported, monkeypatch):
     assert found[1][1] == ()
 
 
-def test_threads_share_one_session(exported):
-    ask = predict.open_model(exported)
+def test_threads_share_one_session(ask):
     wanted = [ask([jpeg(seed)], 4) for seed in range(8)]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda seed: ask([jpeg(seed)], 4), range(8)))
