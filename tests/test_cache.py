@@ -9,6 +9,8 @@ import pytest
 from inception_tf.config import DataConfig
 from inception_tf.data import pipeline
 from inception_tf.data.cache import cache_decoded
+from inception_tf.data.decoding.transforms import evaluation_steps
+from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Split, open_source
 from inception_tf.errors import UserError
@@ -16,13 +18,15 @@ from inception_tf.errors import UserError
 BOXES = DataConfig(batch_size=6, box_area=(0.3, 1.0), flip=True, max_bad=0.5)
 
 
-def _training(split, bad=None):
-    return pipeline.training_batches(split, BOXES, size=16, classes=2, seed=3, epochs=2, bad=bad)
+def _training_images(split, bad):
+    data = pipeline.training_batches(split, BOXES, size=16, classes=2, seed=3, epochs=2, bad=bad)
+    return [x.numpy() for x, _ in data]
 
 
-def _batches(split):
-    bad = BadImages(split, 0.5)
-    return [x.numpy() for x, _ in _training(split, bad)], bad.reasons
+def _evaluation_images(split, bad):
+    steps = evaluation_steps(Preprocessing(16, None))
+    data = pipeline.evaluation_batches(split, steps, batch_size=8, bad=bad)
+    return np.concatenate([x for x, _ in data])
 
 
 @pytest.fixture
@@ -35,14 +39,18 @@ def split(class_folders):
 def test_a_cached_split_gives_the_same_batches_and_names_and_does_not_read_the_images_again(
     split, tmp_path
 ):
-    plain, reasons = _batches(split)
-    kept = {place: cache_decoded(split, place) for place in ("memory", str(tmp_path / "cache"))}
+    passes = {"memory": _training_images, str(tmp_path / "cache"): _evaluation_images}
+    plain, bad = {}, {place: BadImages(split, 0.5) for place in passes}
+    for place, images in passes.items():
+        plain[place] = images(split, bad[place])
+    kept = {place: cache_decoded(split, place) for place in passes}
     for path in split.images:
         open(path, "wb").close()
     for place, cached in kept.items():
-        ours, ours_reasons = _batches(cached)
-        np.testing.assert_array_equal(ours, plain, err_msg=place)
-        assert ours_reasons == reasons != {}, place
+        skipped = BadImages(cached, 0.5)
+        ours = passes[place](cached, skipped)
+        np.testing.assert_array_equal(ours, plain[place], err_msg=place)
+        assert skipped.reasons == bad[place].reasons != {}, place
 
 
 def test_a_file_is_used_again_until_an_image_changes(split, tmp_path):

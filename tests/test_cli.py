@@ -587,18 +587,18 @@ def test_an_evaluation_names_every_image_draws_its_mistakes_and_judges_each_clas
 
 
 def test_an_answer_is_explained_by_a_picture(call, run_folder, tmp_path):
-    for name in ("one/digit.png", "two/digit.png", "two/broken.png"):
+    for name in ("one/digit.jpg", "two/digit.jpg", "two/broken.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         drawn = np.zeros((8, 8, 1), np.uint8)
         drawn[1:7, 3:5] = 255
-        data = b"broken" if "broken" in name else tf.io.encode_png(drawn).numpy()
+        data = b"broken" if "broken" in name else tf.io.encode_jpeg(drawn).numpy()
         (tmp_path / name).write_bytes(data)
     heat = tmp_path / "heat"
     code, out, err = call("predict", run_folder, tmp_path, "--top", 1, "--explain", heat)
     assert code == 2, err  # one image is broken
-    assert "two/broken.png: not a" in err
+    assert "two/broken.jpg: not a" in err
     assert sorted(path.name for path in heat.iterdir()) == ["digit-2.png", "digit.png"]
-    assert out.count("digit.png") == 2
+    assert out.count("digit.jpg") == 2
     code, _, err = call(
         *("predict", run_folder, tmp_path / "one", "--explain", heat, "--endpoint", "Mixed_5z")
     )

@@ -87,8 +87,8 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
     assert dict(accuracy_metrics(doubtful))["top1"] != expected
 
 
-@pytest.mark.parametrize("crops", [10, 144])
-def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops):
+@pytest.mark.parametrize(("crops", "batch_sizes"), [(10, (1, 7, 32, 300)), (144, (7, 300))])
+def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_sizes):
     from inception_tf.data.decoding import transforms
     from inception_tf.evaluation.crops import crop_steps
 
@@ -100,7 +100,7 @@ def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops):
         for image in split.images
     ]
     expected = [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
-    for batch_size in (1, 7, 32, 300):
+    for batch_size in batch_sizes:
         found = predict_split(member, split, crops=crops, batch_size=batch_size).probabilities
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=str(batch_size))
 

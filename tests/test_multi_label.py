@@ -331,7 +331,7 @@ def run(attributes):
 
 def _train(attributes, out):
     words = ["train", "--model", "inception_v1", "--data", f"csv:{attributes}/list.csv"]
-    words += ["--recipe", "digits", "--precision", "float32", "--epochs", "2", "--out", str(out)]
+    words += ["--recipe", "digits", "--precision", "float32", "--epochs", "1", "--out", str(out)]
     assert cli.main([*words, *(word for one in SETTINGS for word in ("--set", one))]) == 0
 
 
