@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -29,6 +30,7 @@ VARIABLES = "variables/variables"
 LIMIT = 50_000_000
 
 
+@functools.cache
 def network(seed: int = 0) -> keras.Model:
     """Two convolutions of one shape, so that their variables can be exchanged."""
     images = keras.Input((SIZE, SIZE, 3))

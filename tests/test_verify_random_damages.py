@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
@@ -25,6 +26,7 @@ SIZE = 32
 LABELS = ("rose", "tulip", "lily")
 
 
+@functools.cache
 def network() -> keras.Model:
     images = keras.Input((SIZE, SIZE, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 5, 4)(images))

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 
 import keras
@@ -139,20 +139,20 @@ class Description:
         Returns:
             (N, size, size, 3) float32 pixels, zeros for an image that cannot be read, and (N,) statuses, of bytes.
         """
-        images, status = self._read(tf.constant(data, tf.string))
+        images, status = _reader(self.preprocessing)(tf.constant(data, tf.string))
         return images.numpy(), status.numpy()
 
-    @cached_property
-    def _read(self) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """The reader of an export's signatures, traced once: a second per request otherwise."""
-        size = self.preprocessing.size
-        images = keras.Input((size, size, 3))
-        unused = keras.Model(images, keras.layers.Flatten()(images))
-        with tempfile.TemporaryDirectory() as scratch:
-            write_labels(Path(scratch, LABELS), self.labels)
-            module = ServingModule(unused, f"{scratch}/{LABELS}", self.preprocessing, top=1)
-        encoded = tf.TensorSpec([None], tf.string)
-        return tf.function(lambda data: module.read_images(data), [encoded], autograph=False)
+
+@cache
+def _reader(preprocessing: Preprocessing) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """The reader of an export's signatures, traced once for all folders of one preprocessing: it takes a second."""
+    images = keras.Input((preprocessing.size, preprocessing.size, 3))
+    unused = keras.Model(images, keras.layers.Flatten()(images))
+    with tempfile.TemporaryDirectory() as scratch:
+        write_labels(Path(scratch, LABELS), ["unused"])
+        module = ServingModule(unused, f"{scratch}/{LABELS}", preprocessing, top=1)
+    encoded = tf.TensorSpec([None], tf.string)
+    return tf.function(lambda data: module.read_images(data), [encoded], autograph=False)
 
 
 def open_description(path: Path) -> Description:
