@@ -433,15 +433,14 @@ def test_an_export_verifies(call, saved_model):
 
 def test_predict_gives_the_same_from_run_and_saved_model(call, run_folder, saved_model, image):
     answers = []
-    for path in (run_folder, saved_model, saved_model / "1"):
+    for path in (run_folder, saved_model / "1"):
         code, out, err = call("predict", path, image, "--top", "3", "--json")
         assert (code, err) == (0, "")
         answers.append(json.loads(out)[0])
-    assert [len(answer["top"]) for answer in answers] == [3, 3, 3]
-    for answer in answers[1:]:
-        for one, other in zip(answers[0]["top"], answer["top"], strict=True):
-            assert one["label"] == other["label"]
-            assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+    assert [len(answer["top"]) for answer in answers] == [3, 3]
+    for one, other in zip(*(answer["top"] for answer in answers), strict=True):
+        assert one["label"] == other["label"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
 def test_what_is_no_image_is_named_and_the_others_are_answered(call, saved_model, image, tmp_path):

@@ -18,7 +18,7 @@ from inception_tf.data import pipeline
 from inception_tf.data.augmentation import distortions
 from inception_tf.data.decoding import images, transforms
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.data.sampling import steps_per_epoch
+from inception_tf.data.sampling import sample_order, steps_per_epoch
 from inception_tf.data.sources.open import Split, open_source
 from inception_tf.errors import UserError
 
@@ -42,6 +42,22 @@ def _order(split, start=0, epochs=2, seed=0, config=PLAIN):
     return [number for batch, _ in stream for number in _shown(batch)]
 
 
+def _indices(split, start=0, epochs=2, seed=0, config=PLAIN):
+    """Of the images that `_order` shows, without reading them."""
+    order = sample_order(split, config, seed, (0, 1), start=start, epochs=epochs)
+    _, indices = order.batch(20_000).get_single_element()
+    return indices.numpy().tolist()
+
+
+def test_the_stream_shows_the_images_of_the_order():
+    weak = dataclasses.replace(PLAIN, shuffle="weak")
+    for config in (PLAIN, weak):
+        split = _numbered(20)
+        assert _order(split, start=2, seed=1, config=config) == _indices(
+            split, start=2, seed=1, config=config
+        )
+
+
 def test_each_epoch_shows_whole_batches_of_distinct_images_in_another_order():
     order = _order(_numbered(10))
     first, second = order[:8], order[8:]
@@ -55,7 +71,7 @@ def test_no_two_images_keep_meeting_in_a_batch():
     Of 64 images in batches of 4 a pair meets in an epoch with probability 3/63: 9.5 times in 200
     epochs, standard deviation 3.0; over the 2,016 pairs the most that chance brings is about 20.
     """
-    order = np.array(_order(_numbered(64), epochs=200)).reshape(-1, 4)
+    order = np.array(_indices(_numbered(64), epochs=200)).reshape(-1, 4)
     meetings = np.zeros((64, 64), int)
     for batch in order:
         for a, b in itertools.combinations(sorted(batch), 2):
@@ -68,15 +84,15 @@ def test_no_two_images_keep_meeting_in_a_batch():
 
 def test_weakly_shuffled_the_same_images_form_a_batch_in_every_epoch():
     weak = dataclasses.replace(PLAIN, shuffle="weak")
-    order = np.array(_order(_numbered(64), epochs=20, config=weak)).reshape(20, 16, 4)
+    order = np.array(_indices(_numbered(64), epochs=20, config=weak)).reshape(20, 16, 4)
     batches = [[tuple(batch) for batch in epoch] for epoch in order]
     assert len({frozenset(epoch) for epoch in map(tuple, batches)}) == 1
     assert len({tuple(epoch) for epoch in batches}) == 20  # the batches in another order each time
     assert sorted(order[0].ravel()) == list(range(64))
     assert batches[0] != [tuple(range(start, start + 4)) for start in range(0, 64, 4)]
     split = _numbered(64)
-    later = _order(split, start=21, config=weak)
-    assert later == _order(split, config=weak)[21 * 4 :]
+    later = _indices(split, start=21, config=weak)
+    assert later == _indices(split, config=weak)[21 * 4 :]
 
 
 def test_balanced_every_class_is_drawn_equally_often_and_so_is_each_of_its_images():
@@ -84,14 +100,14 @@ def test_balanced_every_class_is_drawn_equally_often_and_so_is_each_of_its_image
     classes = np.array([0] * 48 + [3] * 9 + [1] * 3)  # of class 2 there is none
     split = Split(pixels, classes)
     balanced = dataclasses.replace(PLAIN, balance=True)
-    stream = pipeline.training_batches(
-        split, balanced, size=8, classes=4, seed=0, epochs=100, start=0
-    )
+    stream = pipeline.training_batches(split, balanced, size=8, classes=4, seed=0, epochs=5)
     images, labels = (
         np.concatenate(part) for part in zip(*stream.as_numpy_iterator(), strict=True)
     )
     numbers = ((images[:, 0, 0, 0] + 1) * 127.5).round().astype(int)
     np.testing.assert_array_equal(labels.argmax(1), classes[numbers])
+    assert numbers.tolist() == _indices(split, epochs=5, config=balanced)
+    numbers = np.array(_indices(split, epochs=100, config=balanced))
     assert len(numbers) == 6000
     by_class = np.bincount(classes[numbers], minlength=4)
     # Standard deviation of 2,000: 37.
@@ -100,11 +116,11 @@ def test_balanced_every_class_is_drawn_equally_often_and_so_is_each_of_its_image
     by_image = np.bincount(numbers, minlength=60)
     assert np.abs(by_image[57:] - 667).max() < 110
     assert by_image.min() > 15
-    assert _order(split, start=3, config=balanced) == _order(split, config=balanced)[12:]
+    assert _indices(split, start=3, config=balanced) == _indices(split, config=balanced)[12:]
 
 
 def test_another_seed_gives_another_order():
-    assert _order(_numbered(100), seed=1) != _order(_numbered(100), seed=2)
+    assert _indices(_numbered(100), seed=1) != _indices(_numbered(100), seed=2)
 
 
 def test_the_stream_goes_on_at_any_step_with_the_same_images():
