@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import keras
+import nbformat
 import numpy as np
 import parity
 import parity_torch
@@ -18,6 +19,7 @@ import torch_file
 import trained_v3
 from click.testing import CliRunner
 from PIL import Image
+from test_without_tensorflow import environment
 
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
@@ -229,7 +231,47 @@ def test_a_network_is_tuned_and_explained(script, tmp_path, colored, backbone):
             assert np.array(image).std() > 20
 
 
+def printed_in(notebook) -> str:
+    """What its cells print, and no picture."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert all(output.output_type != "error" for output in outputs)
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def test_the_notebook_shows_its_results(root):
+    file = root / "examples/digits.ipynb"
+    notebook = nbformat.read(file, 4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    pictures = [o for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
+    assert len(pictures) == 3
+    assert printed_in(notebook).count("%") == 12
+    assert file.stat().st_size < 200_000
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(root, tmp_path):
+    notebook = nbformat.read(root / "examples/digits.ipynb", 4)
+    stored = printed_in(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    nbformat.write(notebook, tmp_path / "empty.ipynb")
+    command = [sys.executable, "-m", "jupyter", "execute", "empty.ipynb", "--output=run"]
+    child = subprocess.run(
+        command, cwd=tmp_path, env=environment(root), capture_output=True, text=True, timeout=900
+    )
+    assert child.returncode == 0, child.stderr
+    printed = printed_in(nbformat.read(tmp_path / "run.ipynb", 4))
+    assert [line.split()[:3] for line in printed.splitlines()[1:6]] == [
+        line.split()[:3] for line in stored.splitlines()[1:6]
+    ]
+    trained, *_, neighbors = re.findall(r"([\d.]+)% of", printed)
+    assert min(float(trained), float(neighbors)) > 90
+
+
 def test_every_example_stands_on_its_page(root):
     page = (root / "examples/README.md").read_text("utf-8")
-    scripts = {path.name for path in (root / "examples").glob("*.py")} - {"folder_features.py"}
-    assert scripts == set(re.findall(r"^\| \[(\w+\.py)\]\(\1\) \|", page, re.M))
+    scripts = {path.name for path in (root / "examples").glob("*.[pi]*")} - {"folder_features.py"}
+    assert scripts == set(re.findall(r"^\| \[(\w+\.(?:py|ipynb))\]\(\1\) \|", page, re.M))
