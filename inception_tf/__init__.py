@@ -55,7 +55,7 @@ _MODULES = {
     "endpoints": "inception_tf.nn.network",
     "grad_cam": "inception_tf.inference.saliency",
     "list_models": "inception_tf.models",
-    "load_weights": "inception_tf.weights",
+    "load_weights": "inception_tf.weights.load",
     "optimize_for_inference": "inception_tf.inference.optimize",
 }
 

@@ -55,10 +55,10 @@ def _build(
     # Keras is imported on the first call, so that names and tables are available without it.
     with needs_backend():
         from inception_tf.nn.network import build_model
-        from inception_tf.weights import load_weights
         from inception_tf.weights.convert import file_switches
         from inception_tf.weights.download import fetch_release
         from inception_tf.weights.heads import NEW_HEAD
+        from inception_tf.weights.load import load_weights
         from inception_tf.weights.metadata import LAYER_ARGUMENTS
         from inception_tf.weights.registry import check_release_name, find_release, release_names
 

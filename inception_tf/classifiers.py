@@ -22,13 +22,13 @@ from inception_tf.keras_classifiers import read_keras_classifier
 from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS, gives_several_classes
 from inception_tf.run_folder import Run
-from inception_tf.weights import load_weights
 from inception_tf.weights.convert import convert
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.keras_model import is_whole_model
 from inception_tf.weights.heads import HeadError
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
+from inception_tf.weights.load import load_weights
 from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.recognize import describe_file, is_of_package
 from inception_tf.weights.sources import NATIVE, SOURCES

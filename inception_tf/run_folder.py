@@ -151,7 +151,7 @@ class Run:
                 f"{self.path} holds no finished model; finish the run with: inception-tf train --out {self.path} --resume"
             )
         from inception_tf.applications import create_model
-        from inception_tf.weights import load_weights
+        from inception_tf.weights.load import load_weights
 
         classes = len(self.labels())
         size = self.size()

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -202,6 +205,19 @@ def test_statistics_are_written_and_compared(same_network, real, tmp_path, capsy
     code, _, err = run(capsys, file, real, "--metrics", "kid")
     assert code == USER_MISTAKE
     assert "has a mean and a covariance, from which FID alone follows" in err
+
+
+def test_two_statistics_files_are_compared_without_keras(tmp_path):
+    """A process of its own: importing TensorFlow takes seconds, this tenths of one."""
+    for name in "ab":
+        features = np.random.default_rng(ord(name)).normal(size=(200, 8))
+        np.savez(tmp_path / name, mu=features.mean(0), sigma=np.cov(features.T))
+    program = "import sys; from inception_tf import cli; code = cli.main(sys.argv[1:]);"
+    program += " sys.exit(code or bool({'keras', 'tensorflow'} & set(sys.modules)))"
+    words = [sys.executable, "-c", program, "fid", "a.npz", "b.npz"]
+    child = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert child.returncode == 0, child.stderr
+    assert re.search(r"^FID \(8 features\): \d\.\d+$", child.stdout, re.M), child.stdout
 
 
 def test_statistics_of_others_and_of_other_taps_are_told(same_network, tmp_path):

@@ -11,12 +11,12 @@ import numpy as np
 from inception_tf.data.preprocessing import SCALES, Preprocessing, Scale
 from inception_tf.errors import UserError
 from inception_tf.models import find_network
-from inception_tf.weights import load_weights
 from inception_tf.weights.convert import check_layers, read_foreign_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.download import fetch_release
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
+from inception_tf.weights.load import load_weights
 from inception_tf.weights.metadata import layer_arguments, read_metadata
 from inception_tf.weights.registry import find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES

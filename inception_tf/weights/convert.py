@@ -21,13 +21,13 @@ from inception_tf.host.atomic_io import atomic_path
 from inception_tf.models import SCALE, find_network, variant
 from inception_tf.models import switches as switches_of
 from inception_tf.nn.network import LOGITS, build_model
-from inception_tf.weights import load_weights
 from inception_tf.weights.detect import check_weights_path, detect_source
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.gamma import has_gammas
 from inception_tf.weights.heads import HeadError, unsupported_head
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import class_count, network_limit
+from inception_tf.weights.load import load_weights
 from inception_tf.weights.metadata import LAYER_ARGUMENTS, WeightsMetadata, write_metadata
 from inception_tf.weights.recognize import describe_file, recognize_file
 from inception_tf.weights.registry import Release
