@@ -321,8 +321,8 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def run(attributes):
-    """A short training of one module, with all that a loss may have."""
+def run(attributes, digits_run):
+    """A short training of one module, with all that a loss may have; `digits_run` before it, of its whole network."""
     out = attributes / "run"
     with only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
         _train(attributes, out)
