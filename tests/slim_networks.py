@@ -65,7 +65,10 @@ def run(job: Job, path: str) -> None:
     module, function, settings = NAMES.get(job.network, default)
     module = importlib.import_module(f"tf_slim.nets.{module}")
     v1 = tf.compat.v1
-    with tf.Graph().as_default(), v1.Session() as session:
+    # Graphs that are run once: optimizing them takes longer than running them.
+    config = v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    with tf.Graph().as_default(), v1.Session(config=config) as session:
         images = v1.placeholder(tf.float32, (BATCH, job.size, job.size, 3))
         with tf_slim.arg_scope(getattr(module, settings)(weight_decay=WEIGHT_DECAY)):
             network = getattr(module, function)

@@ -72,14 +72,13 @@ def model(request, full):
     """By default with one module of each kind."""
     keras.utils.set_random_seed(0)
     network = NETWORKS[request.param]
-    yield build_model(
+    return build_model(
         network if full else shorten(network),
         classes=100,
         width_multiplier=0.1,
         weight_decay=1e-4,
         aux_logits=bool(network.auxiliaries),
     )
-    keras.backend.clear_session()
 
 
 @pytest.fixture(scope="module")

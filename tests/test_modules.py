@@ -74,11 +74,11 @@ def test_every_block_can_be_used_twice_without_a_name():
         (inception_tf.factorized_nxn, (4, 3)),
         (inception_tf.expanded_3x3, (4,)),
     ):
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)
         x = block(block(x, *arguments), *arguments)
         names = [layer.name for layer in keras.Model(image, x).layers]
         assert {block.__name__, f"{block.__name__}_1"} <= set(names)
-        keras.backend.clear_session()
+        keras.backend.clear_session(free_memory=False)
         assert _model(block, *arguments, side=8).layers[-1].name == block.__name__
 
 

@@ -54,16 +54,17 @@ def pair(request, folder: Path):
     if request.param in slim_networks.SLOW:
         run_slim(folder, request.param)
     theirs = np.load(folder / f"{request.param}.npz")
-    model = inception_tf.create_model(
-        job.network,
-        classes=job.classes,
-        aux_logits=bool(find_network(job.network).auxiliaries),
-        weight_decay=slim_networks.WEIGHT_DECAY,
-        width_multiplier=job.arguments.get("depth_multiplier", 1.0),
-    )
+    with ramps.undrawn():
+        model = inception_tf.create_model(
+            job.network,
+            classes=job.classes,
+            aux_logits=bool(find_network(job.network).auxiliaries),
+            weight_decay=slim_networks.WEIGHT_DECAY,
+            width_multiplier=job.arguments.get("depth_multiplier", 1.0),
+        )
     report = inception_tf.load_weights(model, folder / f"{request.param}.ckpt")
     yield theirs, model, report, job
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=request.param in slim_networks.SLOW)
 
 
 def ends_of(theirs) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import re
@@ -59,12 +60,16 @@ def with_leftovers(arrays):
     return arrays | slots | {STEP: np.int64(9)}
 
 
-def build(network, classes, has_auxiliary):
-    model = inception_tf.create_model(
-        network, classes=classes, width_multiplier=0.1, aux_logits=has_auxiliary
-    )
+def build(name, **arguments):
+    """A narrow network, weights by rule; one model for the same arguments."""
+    model = _built(name, **arguments)
     ramps.fill(model)
     return model
+
+
+@functools.cache
+def _built(name, **arguments):
+    return inception_tf.create_model(name, width_multiplier=0.1, **arguments)
 
 
 @pytest.fixture(scope="module", params=slim.NETWORKS_OF_SLIM)
@@ -72,8 +77,8 @@ def network(request, tmp_path_factory):
     """A narrow network's models for 1,000 classes, with and without auxiliary head, and three checkpoints."""
     name, folder = request.param, tmp_path_factory.mktemp("slim")
     has_auxiliary = name in WITH_AUXILIARY
-    whole = build(name, 1000, has_auxiliary)
-    plain = build(name, 1000, False) if has_auxiliary else whole
+    whole = build(name, aux_logits=has_auxiliary)
+    plain = build(name, aux_logits=False) if has_auxiliary else whole
     arrays = in_slims_names(whole, name)
     auxiliary = {key for key in arrays if "/AuxLogits/" in key}
     heads = {
@@ -87,8 +92,7 @@ def network(request, tmp_path_factory):
     save(folder / "1001.ckpt", with_leftovers(background))
     bare = {key: array for key, array in arrays.items() if key not in auxiliary}
     save(folder / "bare.ckpt", with_leftovers(bare))
-    yield SimpleNamespace(**locals())
-    keras.backend.clear_session()
+    return SimpleNamespace(**locals())
 
 
 def assert_loaded(model, path, **arguments):
@@ -172,7 +176,7 @@ def test_later_networks_give_the_logits_of_slims_layers(name, tmp_path):
 def trained(tmp_path_factory):
     """A narrow AlexNet after one step of RMSProp with slim's moving averages, and both sets of values."""
     path = tmp_path_factory.mktemp("trained") / "model.ckpt-1"
-    model = build("alexnet", 5, False)
+    model = build("alexnet", classes=5)
     arrays = in_slims_names(model, "alexnet")
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
@@ -201,7 +205,7 @@ def values(model) -> dict[str, np.ndarray]:
 
 def test_plain_values_are_taken_unless_averages_are_asked_for(trained):
     path, plain, _ = trained
-    model = build("alexnet", 5, False)
+    model = build("alexnet", classes=5)
     report = inception_tf.load_weights(model, path, source="slim")
     for name, array in values(model).items():
         np.testing.assert_array_equal(array, plain[name], err_msg=name)
@@ -212,7 +216,7 @@ def test_plain_values_are_taken_unless_averages_are_asked_for(trained):
 
 def test_each_moving_average_is_taken_under_its_own_name(trained):
     path, plain, shadows = trained
-    model = build("alexnet", 5, False)
+    model = build("alexnet", classes=5)
     report = inception_tf.load_weights(model, path, source="slim", ema=True)
     for name, array in values(model).items():
         np.testing.assert_array_equal(array, shadows[name], err_msg=name)
@@ -231,19 +235,19 @@ def test_a_missing_average_is_refused_by_name(trained):
     )
     with pytest.raises(inception_tf.UserError, match=f"^{re.escape(sentence)}$"):
         inception_tf.load_weights(
-            build("alexnet", 5, False), f"{path}-torn", source="slim", ema=True
+            build("alexnet", classes=5), f"{path}-torn", source="slim", ema=True
         )
 
 
 def test_a_checkpoint_without_averages_is_refused(tmp_path):
-    model = build("alexnet", 5, False)
+    model = build("alexnet", classes=5)
     save(tmp_path / "alexnet.ckpt", in_slims_names(model, "alexnet"))
     with pytest.raises(inception_tf.UserError, match="has no moving average of 16 of its 16"):
         inception_tf.load_weights(model, tmp_path / "alexnet.ckpt", ema=True)
 
 
 def test_averages_are_slims_alone(tmp_path):
-    model = build("alexnet", 5, False)
+    model = build("alexnet", classes=5)
     model.save_weights(tmp_path / "alexnet.weights.h5")
     sentence = (
         "only checkpoints of slim, torchvision, timm have moving averages beside the weights; omit ema for a file of"
@@ -284,7 +288,7 @@ def test_gammas_are_kept_by_a_model_that_has_them_and_folded_by_another(tmp_path
 
 
 def test_gamma_without_its_kernel_is_refused(tmp_path):
-    model = build("inception_v1", 5, False)
+    model = build("inception_v1", classes=5)
     arrays = in_slims_names(model, "inception_v1")
     save(tmp_path / "a.ckpt", arrays | {"InceptionV1/Extra/BatchNorm/gamma": np.ones(3)})
     with pytest.raises(inception_tf.UserError, match="no variable for 1 of the file's arrays"):
@@ -297,7 +301,7 @@ def test_gamma_without_its_kernel_is_refused(tmp_path):
 @pytest.fixture(scope="module")
 def facenet(tmp_path_factory):
     """A narrow Inception-ResNet v1 as facenet saves it: bottleneck, classifier of faces, centres."""
-    body = build_body()
+    body = build("inception_resnet_v1", include_top=False)
     arrays = {
         slim.slim_names(find_network("inception_resnet_v1"))[w.path]: w.numpy()
         for w in body.weights
@@ -316,21 +320,15 @@ def facenet(tmp_path_factory):
     return path, set(head)
 
 
-def build_body():
-    model = inception_tf.InceptionResNetV1(include_top=False, width_multiplier=0.1)
-    ramps.fill(model)
-    return model
-
-
 def test_body_is_filled_and_facenets_head_is_unused(facenet):
     path, head = facenet
-    report = assert_loaded(build_body(), path)
+    report = assert_loaded(build("inception_resnet_v1", include_top=False), path)
     assert set(report.unused) == head
     assert "centers" in report.training_state
 
 
 def test_facenets_head_is_refused_by_a_model_with_another(facenet):
-    model = inception_tf.InceptionResNetV1(width_multiplier=0.1, classes=5)
+    model = build("inception_resnet_v1", classes=5)
     sentence = (
         "the classifier in the file has another structure than this network's"
         " (InceptionResnetV1/Bottleneck/weights, InceptionResnetV1/Bottleneck/BatchNorm/beta,"

@@ -39,8 +39,8 @@ def marks(name: str, network: str) -> list:
 
 @functools.lru_cache(maxsize=1)
 def cleared(network: str) -> None:
-    """Keras' state, once for each network: it goes through all objects."""
-    keras.backend.clear_session()
+    """Keras' state, once for each network, without a walk through all objects."""
+    keras.backend.clear_session(free_memory=False)
 
 
 @pytest.mark.parametrize(
