@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
@@ -121,23 +119,6 @@ def test_a_user_who_hides_the_gpu_gets_no_hint(device_files, monkeypatch, hidden
 def test_a_user_who_chooses_a_gpu_gets_the_hint(device_files, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     assert devices.missing_gpu_hint(device_files("nvidia0"))
-
-
-def test_a_backend_without_support_for_gpus_gets_no_hint(device_files):
-    pytest.importorskip("openvino")
-    folder = device_files("nvidia0")
-    program = (
-        "from pathlib import Path; from inception_tf.host.devices import missing_gpu_hint;"
-        f"print(missing_gpu_hint(Path({str(folder)!r})))"
-    )
-    child = subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "KERAS_BACKEND": "openvino"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert child.stdout == "None\n"
 
 
 @pytest.mark.usefixtures("without_gpu")

@@ -77,11 +77,13 @@ def test_a_gpu_multiplies_in_tf32_unless_told_otherwise():
         tf.config.experimental.enable_tensor_float_32_execution(True)
 
 
-def test_keras_other_backends_have_no_gpu():
+def test_a_backend_without_support_for_gpus_has_none_and_gets_no_hint(tmp_path):
     pytest.importorskip("openvino")
+    (tmp_path / "nvidia0").touch()
     program = (
-        "from inception_tf.host import hardware as h;"
-        "print(h.sees_gpu(), h.uses_tf32(), h.device_name().startswith('CPU'))"
+        "from pathlib import Path; from inception_tf.host import devices as d, hardware as h;"
+        "print(h.sees_gpu(), h.uses_tf32(), h.device_name().startswith('CPU'));"
+        f"print(d.missing_gpu_hint(Path({str(tmp_path)!r})))"
     )
     child = subprocess.run(
         [sys.executable, "-c", program],
@@ -90,7 +92,7 @@ def test_keras_other_backends_have_no_gpu():
         text=True,
         check=True,
     )
-    assert child.stdout == "False False True\n"
+    assert child.stdout == "False False True\nNone\n"
 
 
 @pytest.mark.parametrize(

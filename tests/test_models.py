@@ -32,8 +32,12 @@ def layers(model, kind):
 # What the arguments do
 
 
+@pytest.mark.usefixtures("all_short")
 def test_model_takes_another_name():
-    assert inception_tf.InceptionV1(name="flowers", include_top=False).name == "flowers"
+    assert (
+        inception_tf.InceptionV1(name="flowers", include_top=False, width_multiplier=0.1).name
+        == "flowers"
+    )
 
 
 def test_builder_has_the_signature_of_keras_applications():
@@ -66,12 +70,15 @@ def test_every_builder_is_written_out_and_states_its_switches(name):
         assert stated.startswith(f'"{default}"' if isinstance(default, str) else str(default))
 
 
+@pytest.mark.usefixtures("all_short")
 def test_builder_equals_create_model():
-    ours = inception_tf.InceptionV1(input_shape=(64, 64, 3), classes=5)
-    theirs = inception_tf.create_model("inception_v1", input_shape=(64, 64, 3), classes=5)
+    arguments = {"input_shape": (64, 64, 3), "classes": 5, "width_multiplier": 0.1}
+    ours = inception_tf.InceptionV1(**arguments)
+    theirs = inception_tf.create_model("inception_v1", **arguments)
     assert ours.get_config() == theirs.get_config()
 
 
+@pytest.mark.usefixtures("all_short")
 def test_input_tensor_is_built_on():
     image = keras.Input((SIDE, SIDE, 1))
     model = build(input_tensor=keras.layers.Concatenate()([image] * 3), input_shape=None)
@@ -105,6 +112,7 @@ def test_googlenet_has_two_auxiliary_outputs():
     assert [aux.loss_weight for aux in find_network("googlenet").auxiliaries] == [0.3, 0.3]
 
 
+@pytest.mark.usefixtures("all_short")
 def test_max_pooling_takes_the_maximum_of_the_last_grid():
     grid, pooled = (build("inception_v1", include_top=False, pooling=p) for p in (None, "max"))
     ramps.fill(grid)
@@ -113,6 +121,7 @@ def test_max_pooling_takes_the_maximum_of_the_last_grid():
     np.testing.assert_allclose(pooled(images), np.max(grid(images), axis=(1, 2)), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("all_short")
 def test_classifier_without_activation_gives_logits():
     probabilities, logits = build("inception_v1"), build("inception_v1", classifier_activation=None)
     ramps.fill(probabilities)
@@ -134,6 +143,7 @@ def test_weight_decay_is_half_the_sum_of_squares_of_every_kernel():
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("all_short")
 def test_without_weight_decay_there_is_no_loss():
     assert build("inception_v1").losses == []
 
@@ -155,6 +165,7 @@ def test_width_multiplier_follows_slims_depth_rule(name, multiplier):
     }
 
 
+@pytest.mark.usefixtures("all_short")
 def test_batch_norm_dropout_and_activation_reach_their_layers():
     model = build(
         "inception_v1",
@@ -170,6 +181,7 @@ def test_batch_norm_dropout_and_activation_reach_their_layers():
     assert {a.activation.__name__ for a in activations} == {"gelu", "softmax"}
 
 
+@pytest.mark.usefixtures("all_short")
 def test_bfloat16_policy_gives_float32_probabilities():
     model = build("inception_v1", dtype="mixed_bfloat16")
     assert model.get_layer("Mixed_5c").output.dtype == "bfloat16"
@@ -288,14 +300,14 @@ def test_model_of_another_builder_has_no_endpoints():
         inception_tf.endpoints(other)
 
 
+@pytest.mark.usefixtures("all_short")
 def test_initial_weights_are_slims():
     """tf_slim/nets/inception_v1.py and inception_v3.py: stddev 0.01 in V1, He's rule in V3, its own in the auxiliary head."""
 
     def initializer(model, name):
         return model.get_layer(name).kernel_initializer
 
-    v1 = inception_tf.create_model("inception_v1", classes=5)
-    v3 = inception_tf.create_model("inception_v3", classes=5, aux_logits=True)
+    v1, v3 = build("inception_v1"), build("inception_v3", aux_logits=True)
     assert initializer(v1, "Mixed_3b_b1_1_conv").stddev == 0.01
     assert isinstance(initializer(v1, "Logits"), keras.initializers.HeNormal)
     assert isinstance(initializer(v3, "Mixed_5b_b1_1_conv"), keras.initializers.HeNormal)

@@ -18,8 +18,9 @@ seen = []
 
 @initialized_on_host
 def build(units):
-    keras.utils.set_random_seed(3)
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units), keras.layers.Dropout(0.5)])
+    kernel = keras.initializers.GlorotUniform(seed=3)  # keras.utils.set_random_seed imports TensorFlow
+    dense, dropout = keras.layers.Dense(units, kernel_initializer=kernel), keras.layers.Dropout(0.5, seed=3)
+    model = keras.Sequential([keras.Input((4,)), dense, dropout])
     seen.append({device for v in model.variables for device in v.value.devices()})
     return model
 

@@ -118,6 +118,7 @@ def test_a_scale_without_batch_normalization_is_refused(name):
         inception_tf.create_model(name, batch_norm_scale=True)
 
 
+@pytest.mark.usefixtures("all_short")
 def test_variants_weights_load_by_name(tmp_path):
     arguments = {"input_shape": (64, 64, 3), "width_multiplier": 0.1, "classes": 5}
     model = inception_tf.GoogLeNet(**arguments, batch_norm=True, lrn=False)
@@ -150,6 +151,7 @@ def test_the_bn_papers_networks_have_response_normalization_where_googlenet_has_
     ]
 
 
+@pytest.mark.usefixtures("all_short")
 def test_hidden_batch_norm_normalizes_each_feature_before_the_logits():
     # Ioffe and Szegedy 2015, section 4.2.3: not convolutional, on the last hidden layer.
     network = models.variant("bn_inception", hidden_batch_norm=True)
@@ -172,6 +174,7 @@ def test_hidden_batch_norm_normalizes_each_feature_before_the_logits():
     assert sum(row["params"] for row in rows) == counts(network)[0]
 
 
+@pytest.mark.usefixtures("all_short")
 def test_gain_multiplies_the_initial_weights_of_convolutions_alone():
     def deviations(**arguments):
         keras.utils.set_random_seed(0)
@@ -273,6 +276,7 @@ STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_3a_3x3", "Co
 STEM += ("Conv2d_4a_3x3", "MaxPool_5a_3x3", "Mixed_5b", "Mixed_6a", "PreAuxLogits")
 
 
+@pytest.mark.usefixtures("all_short")
 @pytest.mark.parametrize(
     ("chosen", "sides"),
     [

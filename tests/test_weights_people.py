@@ -24,6 +24,8 @@ from inception_tf.weights.names.keras_applications import keras_names
 from inception_tf.weights.names.torch import torch_names
 from inception_tf.weights.recognize import describe_file, has_layers_of, variants_with
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = ("inception_v1", "inception_v3")
 NARROW = {"width_multiplier": 0.1, "input_shape": (32, 32, 3)}
 
 
