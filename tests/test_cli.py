@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -78,14 +79,13 @@ def test_help_says_what_the_command_does_and_gives_a_line_to_paste(call, name):
 
 
 @pytest.mark.parametrize("name", ["", *sorted(cli.COMMANDS)])
-def test_help_answers_within_half_a_second(name):
+def test_help_takes_a_fraction_of_a_second(name):
+    """Processor time, which is the same while others have the cores."""
     command = [sys.executable, "-m", "inception_tf", *name.split(), "--help"]
-    times = []
-    while not times or (times[-1] >= 0.5 and len(times) < 3):  # others may have the cores
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 
 
 @pytest.mark.parametrize(
