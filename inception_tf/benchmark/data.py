@@ -13,6 +13,7 @@ import tensorflow as tf
 from inception_tf.config import Config, DataConfig
 from inception_tf.data import pipeline
 from inception_tf.data.loading import encoded_reader
+from inception_tf.data.tuning import untuned
 from inception_tf.errors import UserError
 from inception_tf.training.compile import compiled_model
 from inception_tf.training.plan import TrainingPlan, make_plan
@@ -128,7 +129,7 @@ def _stages(plan: TrainingPlan) -> dict[str, tf.data.Dataset]:
     read, count = encoded_reader(plan.train), len(plan.train)
     files = tf.data.Dataset.range(count).repeat()
     files = files.map(read, num_parallel_calls=tf.data.AUTOTUNE).batch(data.batch_size)
-    return {"read": files.prefetch(tf.data.AUTOTUNE)} | stages
+    return {"read": untuned(files.prefetch(tf.data.AUTOTUNE))} | stages
 
 
 def _rate(batches: tf.data.Dataset, batch_size: int, steps: int) -> float:

@@ -14,6 +14,7 @@ from inception_tf.data.fingerprint import fingerprint_split
 from inception_tf.data.loading import encoded_reader, serialize_pixels
 from inception_tf.data.sources.record_files import Record, read_records
 from inception_tf.data.sources.splits import Records, Split
+from inception_tf.data.tuning import untuned
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_path
 
@@ -67,15 +68,11 @@ def _cached(split: Split, images: np.ndarray | Records) -> Split:
 @tf.autograph.experimental.do_not_convert  # nothing to convert, and it would take seconds
 def _contents(split: Split) -> Iterator[bytes]:
     read = encoded_reader(split)
-    return (
-        tf.data.Dataset.range(len(split))
-        .map(
-            lambda index: serialize_pixels(read(index), split.bits),
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .prefetch(tf.data.AUTOTUNE)
-        .as_numpy_iterator()
+    contents = tf.data.Dataset.range(len(split)).map(
+        lambda index: serialize_pixels(read(index), split.bits),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
+    return untuned(contents.prefetch(tf.data.AUTOTUNE)).as_numpy_iterator()
 
 
 def _write(split: Split, file: Path) -> None:

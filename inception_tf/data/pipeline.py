@@ -28,6 +28,7 @@ from inception_tf.data.sampling import (
 from inception_tf.data.service import by_service
 from inception_tf.data.skipped import DAMAGED, EMPTY, BadImages
 from inception_tf.data.sources.splits import Split
+from inception_tf.data.tuning import untuned
 
 __all__ = ["evaluation_batches", "training_batches", "with_one_hot_labels"]
 
@@ -110,7 +111,7 @@ def training_batches(
         )
     # Keras needs the number of batches, which flat_map hides.
     left = tf.data.experimental.assert_cardinality(epochs * steps - start)
-    return batches.apply(left).prefetch(tf.data.AUTOTUNE)
+    return untuned(batches.apply(left).prefetch(tf.data.AUTOTUNE))
 
 
 def _readers(
@@ -196,7 +197,7 @@ def evaluation_batches(
         pixels, status = load(index, tf.zeros(2, tf.int64))
         return pixels, index, _is_readable(bad, index, status)
 
-    return (
+    return untuned(
         tf.data.Dataset.range(len(split) * worker // workers, len(split) * (worker + 1) // workers)
         .map(example, num_parallel_calls=tf.data.AUTOTUNE)
         .filter(lambda pixels, index, readable: readable)

@@ -140,13 +140,14 @@ def _of_records(split: Split) -> Iterator[bytes | None]:
 
     from inception_tf.data.decoding.images import with_fallback
     from inception_tf.data.loading import encoded_reader
+    from inception_tf.data.tuning import untuned
 
     read = encoded_reader(split)
     found = tf.data.Dataset.range(len(split)).map(
         lambda index: with_fallback(read, index, tf.constant("")),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    for content in found.prefetch(PART).as_numpy_iterator():
+    for content in untuned(found.prefetch(PART)).as_numpy_iterator():
         yield content or None
 
 
