@@ -40,12 +40,18 @@ from inception_tf.serving.explain import heat_of_image
 @one_sentence()
 def main(folder, picture, model, weights, epochs, size, out, images):
     data = f"folder:{folder}"
+    source = open_source(data)
     if not Path(out, "model.keras").exists():
         settings = [f"training.head_epochs={epochs // 3}"]
         inception_tf.finetune(
-            *(model, data), weights=weights, epochs=epochs, size=size, out=out, settings=settings
+            *(model, data),
+            weights=weights,
+            epochs=epochs,
+            size=size,
+            batch_size=min(32, len(source.splits["train"])),
+            out=out,
+            settings=settings,
         )
-    source = open_source(data)
     asked = some_of_each(source.split(), 1)
     chosen = np.linspace(0, len(asked.classes) - 1, min(images, len(asked.classes))).round()
     paths = [asked.images[i] for i in chosen.astype(int)]

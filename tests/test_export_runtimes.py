@@ -364,6 +364,6 @@ def test_bvlcs_googlenet_keeps_its_accuracy_on_imagenet(test_data, tmp_path, for
     source = Source("imagenet", named, splits, named=False)
     _, report = export_runtime(member, source, tmp_path, format=format, int8=int8)
     found = report.agreement
-    assert (found.images, found.top1_before) == (500, pytest.approx(0.796))
+    assert (found.images, found.top1_before) == (500, pytest.approx(0.792))
     assert found.same_top1 > (0.97 if int8 else 0.999)
     assert found.largest_difference < (0.3 if int8 else 1e-5)
