@@ -153,7 +153,7 @@ def test_a_file_that_claims_to_be_huge_is_refused_by_the_model(page, tmp_path):
     assert problem(page).endswith("20000x20000 pixels, at most 50000000 are read")
 
 
-def test_the_page_asks_nobody_but_its_server(page, running, flower):
+def test_the_page_sends_requests_to_its_server_alone(page, running, flower):
     wait(page, "document.querySelector('#image button')")
     drop(page, flower)
     bars(page)
@@ -179,7 +179,7 @@ def test_the_server_listens_on_loopback_alone(running):
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_the_server_asks_nobody_and_ends_cleanly(model, tmp_path, monkeypatch, end):
+def test_the_server_sends_no_request_and_ends_cleanly(model, tmp_path, monkeypatch, end):
     """Whoever would go to the network goes to a proxy here."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         for name in ("http_proxy", "https_proxy", "all_proxy"):
