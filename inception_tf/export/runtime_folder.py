@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import keras
@@ -143,7 +143,7 @@ class Description:
         return images.numpy(), status.numpy()
 
 
-@cache
+@lru_cache(maxsize=8)  # each keeps its graph
 def _reader(preprocessing: Preprocessing) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """The reader of an export's signatures, traced once for all folders of one preprocessing: it takes a second."""
     images = keras.Input((preprocessing.size, preprocessing.size, 3))

@@ -124,8 +124,7 @@ def pixel_batches(
         return
     bad = BadImages(images.split, 1.0)
     try:
-        batches = evaluation_batches(images.split, (step,), batch_size=batch_size, bad=bad)
-        for pixels, _ in batches:
+        for pixels, _ in evaluation_batches(images.split, (step,), batch_size=batch_size, bad=bad):
             yield pixels.numpy()
     except tf.errors.OpError as error:
         raise bad.failure() or error from error
