@@ -4,12 +4,13 @@
 Keras runs on JAX, or on torch where a row says so; neither TensorFlow nor internet access is needed.  Six
 parts run in this order, each with a fraction of --minutes; later parts get the time that a part does not use:
 
-    report      22 %  the documents' report: Inception V3, 100 steps of 32 images, in each precision
-    networks    22 %  the forward pass of all networks: batch 256, 32 and 1, bfloat16 and float16
-    train-step  18 %  forward, backward and the optimizer's update, with loss scaling in float16
-    peers       12 %  timm's and torchvision's networks on the same GPU, timed the same way
-    training    20 %  real trainings with `model.fit` in mixed_float16: handwritten digits, and photographs
+    report      20 %  the documents' report: Inception V3, 100 steps of 32 images, in each precision
+    train-step  20 %  forward, backward and the optimizer's update, with loss scaling in float16, and the same
+                      step in `model.fit` with a batch that is ready
+    peers        6 %  timm's and torchvision's networks on the same GPU, timed the same way
+    training    38 %  real trainings with `model.fit` in mixed_float16: handwritten digits, and photographs
                       (--photos) from the weights of a trained V3 (--weights)
+    networks    10 %  the forward pass of all networks: batch 256, 32 and 1, bfloat16 and float16
     memory       6 %  the peak GPU memory of V3
 
 Each part starts with what matters most and is saved when it ends: `accelerator.json` has every step,

@@ -321,6 +321,27 @@ def test_every_figure_beside_others_is_one_of_the_measured_tables(readme):
         assert row.removesuffix(" |") in measured, row
 
 
+def test_the_tables_of_the_card_are_those_of_the_command(readme, monkeypatch):
+    """`docs/results/h200.json` is the two commands' `accelerator.json`, with neither each step's time nor what was not run."""
+    monkeypatch.syspath_prepend(str(pages.ROOT / "benchmarks"))
+    from accelerator_parts.page import RENDER
+
+    text = pages.page("docs/performance.md").text.split("### On an NVIDIA H200")[1]
+    text = text.split("\n### ")[0]
+    runs = json.loads((pages.ROOT / "docs/results/h200.json").read_text("utf-8"))["runs"]
+    lines = set()
+    for run in runs:
+        assert run["command"] in re.sub(r" \\\n +", " ", text)
+        assert run["device"] == "NVIDIA H200"
+        assert "driver 580.159.04" in run["about"]
+        for name, part in run["parts"].items():
+            lines |= {line for line in RENDER[name](part["results"]) if line.startswith("|")}
+    assert {line for line in text.splitlines() if line.startswith("|")} == lines
+    [seconds] = re.findall(r"it takes ([\d.]+) s\]", readme.text)
+    [report] = runs[0]["parts"]["report"]["results"]
+    assert float(seconds) == round(report["timing"]["mean"], 4)
+
+
 def test_the_figures_of_the_picture_are_those_of_its_run(readme):
     run = json.loads((pages.ROOT / "docs/results/flowers.json").read_text("utf-8"))
     assert {"command", "date", "environment", "machine"} < set(run)

@@ -23,7 +23,6 @@ import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.sources.open import open_source
 from inception_tf.data.sources.splits import Split
-from inception_tf.export.parity import image_batches
 from inception_tf.models import find_network
 from inception_tf.nn.network import LOGITS
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
@@ -93,6 +92,9 @@ def build_original(arrays: dict[str, np.ndarray], **arguments) -> keras.Model:
 
 def photographs(folder: Path, split: str, per_class: int) -> tuple[np.ndarray, np.ndarray]:
     """The first images of each kind of `flowers12`, in the network's view: (N, 299, 299, 3) float32, and their kinds."""
+    # TensorFlow, which a machine with a GPU may lack.
+    from inception_tf.export.parity import image_batches
+
     batches = list(
         image_batches(_chosen(folder, split, per_class), PREPROCESSING, batch_size=40, max_bad=0.0)
     )

@@ -157,6 +157,24 @@ def _render_timings(results: list[dict]) -> list[str]:
     return _table(("network", "batch", "pixels", "precision", *RATES, "compiling, s"), rows)
 
 
+def _render_train_steps(results: list[dict]) -> list[str]:
+    rows = []
+    for r in results:
+        timing, batch = r["timing"], r["timing"]["batch_size"]
+        fit = timing["fit_seconds"]
+        rows.append(
+            (
+                *(timing[key] for key in ("model", "batch_size", "size", "precision")),
+                *_rates(timing, batch),
+                *((f"{batch / fit:,.0f}", f"{timing['median'] / fit:.2f}") if fit else ("", "")),
+                f"{timing['compile_seconds']:.1f}",
+            )
+        )
+    fitted = ("images / s of `fit`", "of the step's rate")
+    header = ("network", "batch", "pixels", "precision", *RATES, *fitted, "compiling, s")
+    return _table(header, rows)
+
+
 def _render_peers(results: list[dict]) -> list[str]:
     rows = []
     for r in results:
@@ -177,7 +195,12 @@ def _render_training(results: list[dict]) -> list[str]:
             (
                 *(r["model"], r["data"]),
                 *(r["epochs"], f"{t['accuracy'][-1]:.2%}", f"{best:.2%}", f"{t['seconds']:.0f}"),
-                *(f"{t['first_epoch']:.1f}", f"{t['epoch']:.2f}", f"{t['loss_scale']:.0f}"),
+                *(
+                    f"{t['first_epoch']:.1f}",
+                    f"{t['epoch']:.2f}",
+                    f"{t['images'] / t['epoch']:,.0f}",
+                ),
+                *(f"{t['input_rate']:,.0f}", f"{t['loss_scale']:.0f}"),
             )
         )
     header = (
@@ -189,6 +212,8 @@ def _render_training(results: list[dict]) -> list[str]:
         "s",
         "first epoch, s",
         "s per epoch",
+        "images / s",
+        "input alone",
         "loss scale",
     )
     return _table(header, rows)
@@ -214,7 +239,7 @@ def _render_memory(results: list[dict]) -> list[str]:
 RENDER = {
     "report": _render_report,
     "networks": _render_timings,
-    "train-step": _render_timings,
+    "train-step": _render_train_steps,
     "peers": _render_peers,
     "training": _render_training,
     "memory": _render_memory,

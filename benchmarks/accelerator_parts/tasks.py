@@ -80,13 +80,16 @@ def _time_all(tasks: list[dict], done: Callable) -> None:
 
     def save(number: int, timing, lines: list[str]) -> None:
         figures = dataclasses.replace(timing, peak=peaks[kind(number)]).as_dict()
-        done(number, timing=figures | {"lines": lines})
+        done(number, timing=figures | {"lines": lines, "fit_seconds": fitted.get(number)})
 
     measure_peaks()
-    timed = []
+    timed: list[tuple] = []
+    fitted: dict[int, float] = {}
     for numbers in _by_network(tasks):
-        for found in _time_network(numbers, tasks, done):
+        for *found, fit_seconds in _time_network(numbers, tasks, done):
             timed.append(found)
+            if fit_seconds:
+                fitted[found[0]] = fit_seconds
             save(*found)
     measure_peaks()
     for found in timed:
@@ -105,7 +108,11 @@ def _by_network(tasks: list[dict]) -> Iterator[list[int]]:
 
 
 def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iterator[tuple]:
-    """(number, Timing, lines of the report) of each task: built one after another, compiled side by side, timed one after another."""
+    """Builds the networks of tasks one after another, compiles them side by side, times them one after another.
+
+    Yields:
+        The task's number, its Timing, the lines of its report, and for a train-step the seconds of a step of `fit`.
+    """
     from inception_tf.applications import create_model
     from inception_tf.benchmark.case import Case
     from inception_tf.benchmark.run import time_prepared
@@ -118,7 +125,8 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
         try:
             if case.kind == "forward" and network is None:
                 network = create_model(case.model, input_shape=(case.size, case.size, 3))
-            prepared[number] = prepare(case, network)
+            # The forward pass of a train-step is one more program to compile.
+            prepared[number] = dataclasses.replace(prepare(case, network), forward=None)
         except Exception as error:
             done(number, error=_sentence(error))
         seconds[number] = time.perf_counter() - started
@@ -130,8 +138,6 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
         with _float32(bool(tasks[number].get("exact"))):
             prepared[number].step()
             seconds[number] += time.perf_counter() - started
-            if prepared[number].forward:
-                prepared[number].forward()
         _say(f"{title(tasks[number])}: compiled after {seconds[number]:.1f} s")
 
     with ThreadPoolExecutor(len(prepared) or 1) as pool:
@@ -140,15 +146,41 @@ def _time_network(numbers: list[int], tasks: list[dict], done: Callable) -> Iter
         try:
             compiled.result()
             lines: list[str] = []
+            trained, fitted = prepared[number].model, None
             with _float32(bool(tasks[number].get("exact"))):
                 timing = time_prepared(
                     cases[number], prepared.pop(number), seconds[number], lines.append
                 )
+            if trained:
+                fitted = _time_fit(trained(), cases[number])
             _say("\n".join(lines))
-            yield number, timing, lines
+            yield number, timing, lines, fitted
         except Exception as error:
             done(number, error=_sentence(error))
     _use_compilation_cache(True)
+
+
+def _time_fit(model, case) -> float:
+    """Seconds of a step of `model.fit` on a batch in the host's memory: of the second of two epochs."""
+    import keras
+    import numpy as np
+
+    shape = (case.batch_size, case.pixels, case.pixels, 3)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+    labels = np.eye(model.output["predictions"].shape[-1], dtype="float32")[: case.batch_size]
+    batch = images, dict.fromkeys(model.output, labels)
+
+    class Ready(keras.utils.PyDataset):
+        def __len__(self):
+            return case.steps
+
+        def __getitem__(self, number):
+            return batch
+
+    marks = []
+    mark = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: marks.append(time.perf_counter()))
+    model.fit(Ready(), epochs=2, callbacks=[mark], verbose=0)
+    return (marks[1] - marks[0]) / case.steps
 
 
 def _use_compilation_cache(use: bool) -> None:
@@ -157,8 +189,10 @@ def _use_compilation_cache(use: bool) -> None:
 
     if keras.backend.backend() == "jax":
         import jax
+        from jax.experimental.compilation_cache import compilation_cache
 
         jax.config.update("jax_enable_compilation_cache", use)
+        compilation_cache.reset_cache()  # a process decides once whether it uses the cache
 
 
 def _say(line: str) -> None:

@@ -176,7 +176,8 @@ def fit_arrays(
 
     Returns:
         `accuracy` and `loss` of each epoch, `seconds` in all, `first_epoch` and the median `epoch` of the others in
-        seconds, `loss_scale`, `images` of an epoch, and how many were `tested`.
+        seconds, `loss_scale`, `images` of an epoch, `input_rate` in images per second of the input alone, and how many
+        were `tested`.
     """
     import keras
     import numpy as np
@@ -239,6 +240,10 @@ def fit_arrays(
             verbose=0,
         )
     epochs = np.diff(marks)
+    started = time.perf_counter()
+    for number in range(min(steps, 10)):
+        batches[number]
+    input_seconds = (time.perf_counter() - started) / min(steps, 10)
     return {
         "accuracy": [found["val_top1"] for found in logs],
         "loss": [found["loss"] for found in logs],
@@ -247,5 +252,6 @@ def fit_arrays(
         "epoch": float(np.median(epochs[1:] if len(epochs) > 1 else epochs)),
         "loss_scale": float(keras.ops.convert_to_numpy(model.optimizer.dynamic_scale)),
         "images": steps * batch,
+        "input_rate": batch / input_seconds,
         "tested": len(tested[0]),
     }

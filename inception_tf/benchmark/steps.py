@@ -42,6 +42,9 @@ class Prepared:
     parameters: int
     backend: str
     forward: Callable[[], object] | None = None  # in training mode; of gradient steps
+    model: Callable[[], keras.Model] | None = (
+        None  # of a train-step: as compiled and trained so far
+    )
 
 
 def resolved(case: Case) -> Case:
@@ -113,10 +116,12 @@ def prepare(case: Case, network: keras.Model | None = None) -> Prepared:
         return _openvino(case)
     if case.kind == "forward":
         step, parameters, forward = _forward(case, network)
-    else:
-        make = {"forward-backward": _gradients, "train-step": _train_step}[case.kind]
-        step, parameters, forward = make(case)
-    return Prepared(step, parameters, _describe(case), forward)
+        return Prepared(step, parameters, _describe(case), forward)
+    if case.kind == "forward-backward":
+        step, parameters, forward = _gradients(case)
+        return Prepared(step, parameters, _describe(case), forward)
+    step, trained, forward = _train_step(case)
+    return Prepared(step, trained().count_params(), _describe(case), forward, trained)
 
 
 def trains_auxiliaries(case: Case) -> bool:
@@ -196,8 +201,8 @@ def _gradients(case: Case) -> tuple[Callable, int, Callable]:
     return lambda: call(images()), model.count_params(), lambda: forward(images())
 
 
-def _train_step(case: Case) -> tuple[Callable, int, Callable]:
-    """`train_on_batch` of the model as `train` compiles it: the step that `fit` runs."""
+def _train_step(case: Case) -> tuple[Callable, Callable[[], keras.Model], Callable]:
+    """The step that `fit` runs, of the model as `train` compiles it."""
     from inception_tf.training.compile import compiled_model
 
     images = _images(case)
@@ -212,13 +217,60 @@ def _train_step(case: Case) -> tuple[Callable, int, Callable]:
     classifier = keras.Model(model.inputs, model.output["predictions"])
     forward = passes.forward(classifier, case.compilation, training=True)
 
-    def step():
-        logs = model.train_on_batch(images(), targets, return_dict=True)
+    make = _jax_train_step if keras.backend.backend() == "jax" else _on_batch
+    return *make(model, lambda: (images(), targets)), lambda: forward(images())
+
+
+Trained = tuple[Callable[[], dict], Callable[[], keras.Model]]
+
+
+def _on_batch(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
+    """A step by `train_on_batch`, and what gives the model."""
+
+    def step() -> dict:
+        logs = model.train_on_batch(*batch(), return_dict=True)
         # The loss may arrive before a GPU has updated the last weight.
         passes.wait([variable.value for variable in model.trainable_variables])
         return logs
 
-    return step, model.count_params(), lambda: forward(images())
+    return step, lambda: model
+
+
+def _jax_train_step(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
+    """A step that keeps its state as `fit` does on JAX, and what gives the model that state.
+
+    `train_on_batch` copies it into every variable of the model after each step: 12 of the 36 ms of Inception V3
+    with 64 images on an H200.
+    """
+    state: tuple | None = None
+
+    def variables() -> tuple:
+        return (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        )
+
+    def step() -> dict:
+        nonlocal state
+        if state is None:
+            model.make_train_function()
+            state = tuple([variable.value for variable in some] for some in variables())
+        logs, state = model.train_function(state, iter([(*batch(), None)]))
+        passes.wait(state[0])
+        return {name: float(value) for name, value in logs.items()}
+
+    def trained() -> keras.Model:
+        nonlocal state
+        if state is not None:
+            for some, values in zip(variables(), state, strict=True):
+                for variable, value in zip(some, values, strict=True):
+                    variable.assign(value)
+            state = None
+        return model
+
+    return step, trained
 
 
 def model_plan(case: Case) -> ModelPlan:
