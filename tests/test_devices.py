@@ -165,3 +165,25 @@ def test_a_machine_without_nvidia_smi_has_none(monkeypatch, tmp_path):
 def test_a_framework_that_fails_harms_nobody(package, code, sentence):
     package("jax", code)
     assert devices.query_frameworks(["jax"]) == {"jax": {"error": sentence}}
+
+
+SEES_NONE = "class config:\n    list_physical_devices = staticmethod(lambda: [])"
+
+
+@pytest.mark.parametrize(
+    ("tensorflow", "expected"),
+    [
+        (SEES_NONE, {"devices": []}),
+        ("import os; os.abort()", {"error": "its process ended with SIGABRT"}),
+    ],
+)
+def test_keras_and_its_backend_fail_apart_though_they_share_a_process(
+    package, monkeypatch, tensorflow, expected
+):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    package("tensorflow", tensorflow)
+    package("keras", "raise RuntimeError('of another version')")
+    assert devices.query_frameworks(["keras", "tensorflow"]) == {
+        "tensorflow": expected,
+        "keras": {"error": "RuntimeError: of another version"},
+    }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ __all__ = [
     "has_nvidia_gpu",
     "missing_gpu_hint",
     "nvidia_driver",
+    "print_devices",
     "query_frameworks",
     "visible_devices",
 ]
@@ -41,34 +43,47 @@ GPU_SUPPORT = {
     "torch": ("torch", "a CUDA build of torch in place of this one", ()),
 }
 
-# Prints one line of JSON; what a framework prints before it is ignored.
-PROGRAM = "import json; from inception_tf.host import devices; print(json.dumps(devices.visible_devices({!r})))"
+# Prints a line of JSON for each; what a framework prints between them is ignored.
+PROGRAM = "from inception_tf.host import devices; devices.print_devices({!r})"
 
 
 def framework_devices() -> dict[str, dict | None]:
     """Asks Keras, TensorFlow, JAX and torch for their devices.
 
     All are queried at once, each in its own process: one that fails to import, or crashes, is reported and
-    affects no other.
+    affects no other.  Only Keras shares the process of its backend, which it imports anyway.
 
     Returns:
         `keras` and each of `FRAMEWORKS`, mapped to what `visible_devices` gives, to `{"error": sentence}`, or
         to None where it is not installed.
     """
-    return query_frameworks([name for name in ("keras", *FRAMEWORKS) if version_of(name)]) | {
-        name: None for name in ("keras", *FRAMEWORKS) if not version_of(name)
-    }
+    missing = [name for name in ("keras", *FRAMEWORKS) if not version_of(name)]
+    return query_frameworks(
+        [name for name in ("keras", *FRAMEWORKS) if name not in missing]
+    ) | dict.fromkeys(missing)
 
 
 def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
     """Calls `visible_devices` for several frameworks, each in its own process, all at the same time.
 
     Args:
-        names: keras, or any of `FRAMEWORKS`.
+        names: keras, or any of `FRAMEWORKS`; keras is queried behind its backend, in one process.
 
     Returns:
         Each name with the result, or with `{"error": sentence}` where its process failed.
     """
+    groups: list[tuple[str, ...]] = [(name,) for name in names]
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    together = ((backend,), ("keras",))
+    if backend != "keras" and all(group in groups for group in together):
+        groups = [(backend, "keras"), *(group for group in groups if group not in together)]
+    found = _query(groups)
+    # Keras' configuration file may name another backend than the one that their process ended at.
+    return found | _query([("keras",)] if "keras" in names and "keras" not in found else [])
+
+
+def _query(groups: Sequence[tuple[str, ...]]) -> dict[str, dict]:
+    """The answers to `visible_devices`, with a process for each group; a process that fails fails its first name."""
     # JAX would reserve three quarters of the memory of each GPU to list it, and TensorFlow logs to stderr.
     environment = {
         **os.environ,
@@ -76,8 +91,8 @@ def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     children = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", PROGRAM.format(name)],
+        names: subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(names)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -85,13 +100,27 @@ def query_frameworks(names: Sequence[str]) -> dict[str, dict]:
             text=True,
             errors="replace",
         )
-        for name in names
+        for names in groups
     }
     try:
-        return {name: _result(child) for name, child in children.items()}
+        return {
+            name: seen
+            for names, child in children.items()
+            for name, seen in _results(child, names).items()
+        }
     finally:
         for child in children.values():
             child.kill()
+
+
+def print_devices(names: Sequence[str]) -> None:
+    """Prints a line of JSON, name and `visible_devices`, for each framework, up to the first that fails.
+
+    Args:
+        names: keras, or any of `FRAMEWORKS`.
+    """
+    for name in names:
+        print(f"\n{json.dumps([name, visible_devices(name)])}", flush=True)
 
 
 def visible_devices(name: str) -> dict:
@@ -209,20 +238,31 @@ def _is_cuda_build() -> bool:
     return torch.version.cuda is not None
 
 
-def _result(child: subprocess.Popen) -> dict:
+def _results(child: subprocess.Popen, names: Sequence[str]) -> dict[str, dict]:
+    """What a process of `print_devices` gave, and for the first name that it gave nothing for, why."""
     try:
         out, err = child.communicate(timeout=TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return {"error": f"no result within {TIMEOUT_S} s"}
+        return {name: {"error": f"no result within {TIMEOUT_S} s"} for name in names}
+    found: dict[str, dict] = {}
+    for line in out.splitlines():
+        with contextlib.suppress(ValueError, TypeError):
+            name, seen = json.loads(line)
+            found[name] = seen
+    silent = [name for name in names if name not in found]
+    if silent:
+        found[silent[0]] = {"error": _failure(child.returncode, err)}
+    return found
+
+
+def _failure(code: int, err: str) -> str:
+    """Why a process gave no result."""
     lines = [line.strip() for line in err.splitlines() if line.strip()]
-    if child.returncode < 0:
-        return {"error": f"its process ended with {signal.Signals(-child.returncode).name}"}
-    if child.returncode:
-        return {"error": lines[-1] if lines else f"its process ended with {child.returncode}"}
-    try:
-        return json.loads(out.splitlines()[-1])
-    except (IndexError, ValueError):
-        return {"error": "its process gave no result"}
+    if code < 0:
+        return f"its process ended with {signal.Signals(-code).name}"
+    if code:
+        return lines[-1] if lines else f"its process ended with {code}"
+    return "its process gave no result"
 
 
 def _keras_devices() -> dict:
