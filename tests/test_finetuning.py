@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from small_runs import only
 
@@ -17,9 +19,14 @@ def tiny_network():
 
 
 @pytest.mark.usefixtures("tiny_network")
-def test_a_folder_becomes_a_run_that_names_images(class_folders, tmp_path, monkeypatch):
+def test_a_folder_becomes_a_run_that_names_images_and_those_it_could_not_read(
+    class_folders, tmp_path, monkeypatch, caplog
+):
     monkeypatch.chdir(tmp_path)
     folder = class_folders(blue=8, red=8)
+    broken = [folder / "red" / "3.jpg", folder / "blue" / "5.jpg"]
+    broken[0].write_bytes(b"no image at all")
+    broken[1].write_bytes(b"\x89PNG")
     keras_own = inception_tf.InceptionV1(classes=3, width_multiplier=0.1, input_shape=(32, 32, 3))
     keras_own.save_weights("theirs.weights.h5")
     run = inception_tf.finetune(
@@ -28,13 +35,17 @@ def test_a_folder_becomes_a_run_that_names_images(class_folders, tmp_path, monke
         epochs=1,
         batch_size=4,
         size=32,
-        settings=["model.width_multiplier=0.1", "training.head_epochs=0"],
+        settings=["model.width_multiplier=0.1", "training.head_epochs=0", "data.max_bad=0.2"],
         progress=False,
     )
     assert run.path.parts[-2:] == ("runs", "images")
     config = run.config()
     assert (config.recipe, config.training.epochs, config.data.batch_size) == ("finetune", 1, 4)
     assert config.training.freeze_batch_norm
+    reason = "not a JPEG, PNG, WebP, BMP or GIF image"
+    report = json.loads((run.path / "report.json").read_text())
+    assert report["skipped"] == {str(path): reason for path in broken}
+    assert all(f"skipped {path}: {reason}" in caplog.text for path in broken)
     (answer,) = inception_tf.classifier(run).predict(folder / "red" / "0.jpg")
     assert {name for name, _ in answer.top} == {"blue", "red"}
     with pytest.raises(UserError, match="already holds a run"):

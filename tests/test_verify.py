@@ -20,13 +20,14 @@ from tensorflow_serving.apis import prediction_log_pb2
 from inception_tf import UserError, create_model
 from inception_tf.data.decoding import images as pixels
 from inception_tf.data.decoding import transforms
+from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, signatures, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel import c_api
 from inception_tf.savedmodel.call import Call
-from inception_tf.verify import runtime_checks, sample_run
-from inception_tf.verify.check import CheckFailedError
+from inception_tf.verify import python_loader, runtime_checks, sample_run
+from inception_tf.verify.check import CheckFailedError, CheckSkippedError
 from inception_tf.verify.sample_run import SampleRun
 from inception_tf.verify.subprocess_loader import CallResult, run_saved_model
 from inception_tf.verify.verify import verify
@@ -49,8 +50,19 @@ def small_network(seed: int = 0, activation: str | None = "softmax") -> keras.Mo
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "sound"
-    return export(small_network(), LABELS, folder, Preprocessing(SIZE), top=len(LABELS))
+    """An export of a Keras file; its project, with both, was moved since."""
+    base = tmp_path_factory.mktemp("models")
+    weights = base / "project/net.keras"
+    weights.parent.mkdir()
+    small_network().save(weights)
+    export(
+        *(small_network(), LABELS, base / "project/sound", Preprocessing(SIZE, crop=None)),
+        top=len(LABELS),
+        origin=metadata.Origin.from_files(weights, weights),
+        keras_options=KerasOptions("unit"),
+    )
+    (base / "project").rename(base / "moved")
+    return base / "moved/sound/1"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +83,7 @@ def one_run(monkeypatch, runs):
         key = tuple(file.read_bytes() for file in files)
         if key not in runs:
             runs[key] = run(folder, warm, probes, features=features)
-        replies = runs[key].warm
+        replies = runs[key].warm if warm else ()
         if [call.signature for call in warm] != [call.signature for call, _ in replies]:
             replies = tuple(zip(warm, run_saved_model(folder, warm).results, strict=True))
         return dataclasses.replace(runs[key], warm=replies)
@@ -87,6 +99,16 @@ def static_checks_alone(monkeypatch):
         raise c_api.NoLoaderError("not needed in this test")
 
     monkeypatch.setattr(sample_run, "run_sample_requests", no_run)
+
+
+@pytest.fixture
+def not_in_python(monkeypatch):
+    """Without loading the export in Python: for what the other checks find."""
+
+    def skip(_):
+        raise CheckSkippedError("not needed in this test")
+
+    monkeypatch.setattr(python_loader, "load_in_python", skip)
 
 
 @pytest.fixture
@@ -123,7 +145,7 @@ def test_a_sound_model_passes_every_check_in_order_and_is_loaded_once(sound, mon
         return load(folder)
 
     monkeypatch.setattr(tf.saved_model, "load", counted)
-    found = verdicts(sound.parent, small_network())
+    found = {check.name: check.passed for check in verify(sound.parent, labels=LABELS)}
     assert list(found) == [
         "SavedModel",
         "metadata",
@@ -149,12 +171,11 @@ def test_a_sound_model_passes_every_check_in_order_and_is_loaded_once(sound, mon
         "one bad image",
         "warm-up",
     ]
-    # A Keras model has no labels.
-    assert {name for name, passed in found.items() if passed is not True} == {"run's labels"}
+    assert {name for name, passed in found.items() if passed is not True} == set()
     assert folders == [str(sound)]
 
 
-@pytest.mark.usefixtures("one_run")
+@pytest.mark.usefixtures("one_run", "not_in_python")
 def test_another_network_fails_the_comparison_alone(sound):
     assert failed(sound, small_network(seed=1)) == {"Keras model"}
 
@@ -212,41 +233,17 @@ def test_a_graph_that_still_trains_is_found(tmp_path, layer):
     assert "inference only" in failed(folder)
 
 
-@pytest.fixture(scope="module")
-def inception(tmp_path_factory) -> tuple[keras.Model, Path, Path]:
-    """An Inception with its weights file and its export, both of which were moved; features are exported too."""
-    base = tmp_path_factory.mktemp("inception")
-    model = create_model("inception_v1", classes=6, width_multiplier=0.1)
-    ramps.fill(model)
-    (base / "project").mkdir()
-    weights = base / "project/v1.keras"
-    model.save(weights)
-    export(
-        *(model, LABELS, base / "project/v1", Preprocessing(224)),
-        origin=metadata.Origin.from_files(weights, weights),
-        features=True,
-    )
-    (base / "project").rename(base / "moved")
-    return model, weights, base / "moved/v1/1"
-
-
-@pytest.mark.usefixtures("one_run")
-def test_an_inception_with_its_features_passes_every_check_beside_the_file_it_is_of(inception):
-    *_, folder = inception
-    checks = verify(folder, labels=LABELS)
-    assert {check.name for check in checks if check.passed is not True} == set()
-    (signatures,) = (check for check in checks if check.name == "signatures")
-    assert "features" in signatures.detail
-
-
-@pytest.mark.usefixtures("one_run")
-def test_a_network_that_has_changed_since_its_export_is_not_compared_with(inception):
-    model, weights, folder = inception
-    model.layers[-2].bias.assign_add(np.arange(6))
-    model.save(folder.parents[1] / "v1.keras")
-    (check,) = (check for check in verify(folder) if check.name == "Keras model")
+@pytest.mark.usefixtures("one_run", "not_in_python")
+def test_a_network_that_has_changed_since_its_export_is_not_compared_with(sound):
+    weights = sound.parents[1] / "net.keras"
+    before = weights.read_bytes()
+    small_network(seed=1).save(weights)
+    (check,) = (check for check in verify(sound) if check.name == "Keras model")
+    weights.write_bytes(before)
     assert check.passed is None
-    assert check.detail == f"{weights} does not exist or has changed since; name the run with --run"
+    assert check.detail.endswith(
+        "net.keras does not exist or has changed since; name the run with --run"
+    )
 
 
 def test_a_run_that_is_not_there_is_refused(sound):
@@ -254,7 +251,7 @@ def test_a_run_that_is_not_there_is_refused(sound):
         verify(sound, "runs/nope")
 
 
-@pytest.mark.usefixtures("one_run")
+@pytest.mark.usefixtures("one_run", "not_in_python")
 def test_a_network_of_another_size_fails_the_comparison(sound):
     other = create_model("inception_v1", input_shape=(64, 64, 3), classes=6, width_multiplier=0.1)
     (check,) = (check for check in verify(sound, other) if check.name == "Keras model")
@@ -264,7 +261,7 @@ def test_a_network_of_another_size_fails_the_comparison(sound):
     )
 
 
-@pytest.mark.usefixtures("one_run")
+@pytest.mark.usefixtures("one_run", "not_in_python")
 def test_a_wrong_number_of_labels_is_found(copy):
     with (copy / "assets/labels.txt").open("a") as file:
         file.write("one too many\n")
@@ -343,13 +340,13 @@ def test_each_of_several_faults_in_the_outputs_is_found(tmp_path, monkeypatch):
     assert "do not fit" in found["top classes"]
 
 
-@pytest.mark.usefixtures("one_run")
+@pytest.mark.usefixtures("one_run", "not_in_python")
 def test_an_unreadable_warm_up_log_fails_its_check_alone(copy):
     (copy / warmup.WARMUP_FILE).write_bytes(b"garbage")
     assert failed(copy) == {"warm-up"}
 
 
-@pytest.mark.usefixtures("one_run")
+@pytest.mark.usefixtures("one_run", "not_in_python")
 def test_a_warm_up_record_that_does_not_run_fails_its_check_alone(copy):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "serve"
