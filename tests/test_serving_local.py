@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 import forked
 import grpc
+import keras
 import numpy as np
 import psutil
 import pytest
@@ -38,7 +39,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from inception_tf import UserError, cli, create_model
+from inception_tf import UserError, cli
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import sample_requests
 from inception_tf.export.savedmodel import export
@@ -47,8 +48,6 @@ from inception_tf.serving.local_server import Batching, ServerAddresses, run_loc
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.cancellation import Cancellation
 from inception_tf.serving.local_server.model import LocalModel, ServedError
-
-pytestmark = pytest.mark.usefixtures("short_networks")
 
 LABELS = ("bluebell", "buttercup", "colts foot", "cowslip", "crocus", "daffodil", "Gänseblümchen")
 TOLERANCE = 1e-5  # of a probability: in a batch of another size the last bits differ
@@ -60,9 +59,9 @@ BATCHING = Batching(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    network = create_model(
-        "googlenet", input_shape=(64, 64, 3), classes=len(LABELS), width_multiplier=0.25
-    )
+    images = keras.Input((64, 64, 3))
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(16, 5, 4, name="conv")(images))
+    network = keras.Model(images, keras.layers.Dense(len(LABELS), "softmax", name="logits")(x))
     ramps.fill(network)
     to = tmp_path_factory.mktemp("saved_models") / "flowers"
     return export(network, LABELS, to, Preprocessing(64))

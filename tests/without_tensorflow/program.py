@@ -23,6 +23,7 @@ from short_networks import shorten, shorten_all
 
 import inception_tf
 from inception_tf import cli
+from inception_tf.host import devices, hardware
 from inception_tf.models import find_network
 from inception_tf.nn.network import build_model
 from inception_tf.weights.names import bvlc, keras_applications
@@ -54,9 +55,10 @@ def arrays_of(model) -> dict[str, np.ndarray]:
     return {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
 
 
-def assert_loads(path, model, **arguments):
-    """A new network of the same arguments takes every variable from the file."""
-    other = small(model.name, **arguments)
+def assert_loads(path, model, other):
+    """Another network of the same arguments takes every variable from the file."""
+    for weight in other.weights:
+        weight.assign(np.zeros(weight.shape, "float32"))
     inception_tf.load_weights(other, path)
     expected, found = arrays_of(model), arrays_of(other)
     assert expected.keys() == found.keys()
@@ -80,6 +82,16 @@ def command(*words) -> tuple[int, str, str]:
     return code, out.getvalue(), err.getvalue()
 
 
+def check_devices(folder):
+    """A backend without support for GPUs has none, and gets no hint beside a GPU."""
+    (folder / "dev").mkdir()
+    (folder / "dev" / "nvidia0").touch()
+    assert not hardware.sees_gpu()
+    assert not hardware.uses_tf32()
+    assert hardware.device_name().startswith("CPU")
+    assert devices.missing_gpu_hint(folder / "dev") is None
+
+
 def check_networks(forward):
     for name in inception_tf.list_models():
         if name not in forward:
@@ -100,25 +112,26 @@ def check_networks(forward):
 
 
 def check_weights(folder):
-    model = filled("inception_v3")
+    model, other = filled("inception_v3"), small("inception_v3")
     for name in ("own.weights.h5", "own.keras"):
         (model.save_weights if name.endswith(".h5") else model.save)(folder / name)
-        assert_loads(folder / name, model)
+        assert_loads(folder / name, model, other)
     write_keras_h5(folder / "inception_v3.h5", model)
-    assert_loads(folder / "inception_v3.h5", model)
+    assert_loads(folder / "inception_v3.h5", model, other)
     model = filled("googlenet")
     names, arrays = bvlc.bvlc_names(find_network("googlenet")), arrays_of(model)
     np.savez(folder / "bvlc.npz", **{names[path]: array for path, array in arrays.items()})
-    assert_loads(folder / "bvlc.npz", model)
+    assert_loads(folder / "bvlc.npz", model, small("googlenet"))
     model = filled("inception_v1", torch_padding=True)
+    other = small("inception_v1", torch_padding=True)
     state = torch_file.state_of(model, "inception_v1", torch_padding=True)
     torch_file.write(folder / "v1.safetensors", state)
-    assert_loads(folder / "v1.safetensors", model, torch_padding=True)
+    assert_loads(folder / "v1.safetensors", model, other)
     if importlib.util.find_spec("torch"):
         import torch
 
         torch.save({k: torch.tensor(array) for k, array in state.items()}, folder / "v1.pth")
-        assert_loads(folder / "v1.pth", model, torch_padding=True)
+        assert_loads(folder / "v1.pth", model, other)
     (folder / "v1.ckpt").touch()
     told = refusal(lambda: inception_tf.load_weights(model, folder / "v1.ckpt"))
     assert re.match(NEEDS.format(r"'.*v1\.ckpt', a TensorFlow 1 checkpoint,"), told), told
@@ -219,6 +232,8 @@ if __name__ == "__main__":
     check_lists()
     if "--short" in forward:
         shorten_all()
+    if keras.backend.backend() == "openvino":
+        check_devices(Path(folder))
     check_networks(forward)
     check_weights(Path(folder))
     check_commands(Path(folder))
