@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gain of fused batch normalization: one network with it and with Keras' layer, interleaved in one process.
+"""This package's batch normalization compared with Keras' layer: one network with each, interleaved in one process.
+
+On TensorFlow ours is one fused operation, on torch it keeps the variance of channels with a large mean, on JAX it is
+Keras' layer with the statistics in float32.
 
 The clock includes one call of the compiled training step (forward, backward, SGD with momentum) or of
 the forward pass, from a batch in memory to a number in Python.  Tracing and the first two calls are not
@@ -7,6 +10,7 @@ counted.  Every round runs all variants once; the table has the medians over the
 machine is measured before and after; an impossible figure is rejected, and no table is printed.
 
     python benchmarks/batch_norm.py --model inception_v3 --batch-size 8
+    KERAS_BACKEND=torch python benchmarks/batch_norm.py --model inception_v1 --size 96
 """
 
 from __future__ import annotations
@@ -21,15 +25,16 @@ from inception_tf.benchmark.plausibility import Peak
 
 CLASSES = 10
 PRECISIONS = ("float32", "mixed_bfloat16")
-HEAD = "| precision | what | Keras' layer, s | fused, s | ratio |\n|---|---|---|---|---|"
+HEAD = "| precision | what | Keras' layer, s | ours, s | ratio |\n|---|---|---|---|---|"
 
 
 def variants(name: str, size: int, batch: int):
     """`{(precision, what, layer): function}`, each a call that ends when its result is in Python."""
     import keras
-    import tensorflow as tf
+    import numpy as np
 
     from inception_tf import create_model
+    from inception_tf.benchmark import passes
     from inception_tf.nn.batch_norm import BatchNormalization
 
     def keras_own(layer):
@@ -38,23 +43,25 @@ def variants(name: str, size: int, batch: int):
             kind = keras.layers.BatchNormalization
         return kind.from_config(layer.get_config())
 
-    images = tf.random.stateless_uniform((batch, size, size, 3), (0, 0), -1, 1)
-    labels = tf.range(batch) % CLASSES
+    images = np.random.default_rng(0).uniform(-1, 1, (batch, size, size, 3)).astype("float32")
+    images = keras.ops.convert_to_tensor(images)
+    labels = keras.ops.convert_to_tensor(np.arange(batch, dtype="int32") % CLASSES)
+    backend = keras.backend.backend()
     calls = {}
     for precision in PRECISIONS:
         ours = create_model(name, classes=CLASSES, input_shape=(size, size, 3), dtype=precision)
         theirs = keras.models.clone_model(ours, clone_function=keras_own)
-        for layer, model in (("keras", theirs), ("fused", ours)):
+        for layer, model in (("keras", theirs), ("ours", ours)):
             model.compile(
                 keras.optimizers.SGD(0.01, momentum=0.9),
                 "sparse_categorical_crossentropy",
-                jit_compile=False,
+                jit_compile=backend == "jax",
             )
-            forward = tf.function(lambda x, model=model: model(x, training=False))
+            forward = passes.forward(model, "none" if backend == "torch" else "graph")
             calls[precision, "training step", layer] = lambda model=model: float(
                 model.train_on_batch(images, labels)
             )
-            calls[precision, "forward", layer] = lambda forward=forward: forward(images).numpy()
+            calls[precision, "forward", layer] = lambda forward=forward: forward(images)
     return calls
 
 
@@ -101,8 +108,8 @@ def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak])
     refuse_suspect(figures)
     lines = [HEAD]
     for precision, what, layer in found:
-        if layer == "fused":
-            theirs, ours = (found[precision, what, kind] for kind in ("keras", "fused"))
+        if layer == "ours":
+            theirs, ours = (found[precision, what, kind] for kind in ("keras", "ours"))
             lines.append(
                 f"| {precision} | {what} | {theirs:.4f} | {ours:.4f} | {theirs / ours:.2f} |"
             )
@@ -112,7 +119,7 @@ def page(model: str, size: int, batch: int, found: dict, peaks: dict[str, Peak])
 @click.command()
 @network_options(batch_size=8, rounds=7)
 def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
-    """Compare fused batch normalization with Keras' layer."""
+    """Compare this package's batch normalization with Keras' layer, on Keras' backend."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from inception_tf.host.hardware import device_name
     from inception_tf.models import find_network
@@ -124,7 +131,10 @@ def main(model: str, size: int | None, batch_size: int, rounds: int) -> None:
         after = limits()
         peaks = {precision: before[precision].better(after[precision]) for precision in PRECISIONS}
         table = page(model, size, batch_size, found, peaks)
-    click.echo(f"{model}, batch {batch_size}, {size} pixels, {rounds} rounds, {device_name()}\n")
+    import keras
+
+    where = f"{keras.backend.backend()}, {device_name()}"
+    click.echo(f"{model}, batch {batch_size}, {size} pixels, {rounds} rounds, {where}\n")
     click.echo(table)
 
 

@@ -148,14 +148,12 @@ def test_batch_norm_refuses_what_cannot_be(script):
     found = {
         (precision, what, layer): seconds
         for precision in peaks
-        for layer in ("keras", "fused")
+        for layer in ("keras", "ours")
         for what, seconds in (("training step", 0.3), ("forward", 0.1))
     }
     assert page("inception_v1", 64, 4, found, peaks).count("\n") == 5
-    found["float32", "training step", "fused"] = 0.12
-    with pytest.raises(
-        UserError, match=r"^training step, float32, fused is impossible: 1.20 times"
-    ):
+    found["float32", "training step", "ours"] = 0.12
+    with pytest.raises(UserError, match=r"^training step, float32, ours is impossible: 1.20 times"):
         page("inception_v1", 64, 4, found, peaks)
 
 
