@@ -51,13 +51,16 @@ def variants(name: str, size: int, batch: int):
     for precision in PRECISIONS:
         ours = create_model(name, classes=CLASSES, input_shape=(size, size, 3), dtype=precision)
         theirs = keras.models.clone_model(ours, clone_function=keras_own)
-        for layer, model in (("keras", theirs), ("ours", ours)):
+        models = {"keras": theirs, "ours": ours}
+        copies = {layer: keras.models.clone_model(model) for layer, model in models.items()}
+        for layer, model in models.items():
             model.compile(
                 keras.optimizers.SGD(0.01, momentum=0.9),
                 "sparse_categorical_crossentropy",
                 jit_compile=backend == "jax",
             )
-            forward = passes.forward(model, "none" if backend == "torch" else "graph")
+            # Of a copy: JAX's training step frees the weights that it was given.
+            forward = passes.forward(copies[layer], "none" if backend == "torch" else "graph")
             calls[precision, "training step", layer] = lambda model=model: float(
                 model.train_on_batch(images, labels)
             )

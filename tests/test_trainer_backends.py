@@ -196,6 +196,14 @@ def test_several_devices_have_the_statistics_of_all_and_the_weights_of_one(found
     assert max(facts["scores"].values()) <= 1e-5
 
 
+def test_the_step_that_is_timed_on_jax_changes_the_model_as_train_on_batch_does(found):
+    if found[0]["backend"] != "jax":
+        pytest.skip("of JAX")
+    facts = found[0]["timed"]
+    assert facts["losses"] == sorted(facts["losses"], reverse=True)
+    assert facts["distance"] == 0
+
+
 def test_torch_gets_batches_from_a_loader_that_is_one_ahead(found):
     if found[0]["backend"] != "torch":
         pytest.skip("of torch")

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import ramps
 
+from inception_tf.benchmark.steps import train_step_by_keras, train_step_on_jax
 from inception_tf.errors import UserError
 from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.host.hardware import Precision
@@ -327,6 +328,20 @@ def parallel(alone):
     return {"devices": devices.num_model_replicas, "distances": distances, "scores": apart}
 
 
+def timed(model, start):
+    """Three steps as `benchmark train-step` takes them: the furthest variable from those of `train_on_batch`."""
+    found = []
+    for make in (train_step_by_keras, train_step_on_jax):
+        put_back(start)
+        take, so_far = make(model, partial(batch, 0))
+        losses = [float(take()["loss"]) for _ in range(3)]
+        found.append(values(so_far()))
+    return {
+        "losses": losses,
+        "distance": max(float(np.abs(found[0][n] - found[1][n]).max()) for n in found[0]),
+    }
+
+
 def after_fit(model, callbacks):
     data = [batch(number) for number in range(STEPS)]
     x = np.concatenate([images for images, _ in data])
@@ -372,6 +387,7 @@ def main(folder: Path) -> None:
     if keras.backend.backend() == "jax":
         require(*JAX_ALONE)
         facts["parallel"] = parallel(plain)
+        facts["timed"] = timed(plain, starts[0])
     if keras.backend.backend() == "torch":
         facts["fed"] = fed()
     named = {f"{part}|{n}": value for part, found in arrays.items() for n, value in found.items()}

@@ -217,14 +217,14 @@ def _train_step(case: Case) -> tuple[Callable, Callable[[], keras.Model], Callab
     classifier = keras.Model(model.inputs, model.output["predictions"])
     forward = passes.forward(classifier, case.compilation, training=True)
 
-    make = _jax_train_step if keras.backend.backend() == "jax" else _on_batch
+    make = train_step_on_jax if keras.backend.backend() == "jax" else train_step_by_keras
     return *make(model, lambda: (images(), targets)), lambda: forward(images())
 
 
 Trained = tuple[Callable[[], dict], Callable[[], keras.Model]]
 
 
-def _on_batch(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
+def train_step_by_keras(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
     """A step by `train_on_batch`, and what gives the model."""
 
     def step() -> dict:
@@ -236,7 +236,7 @@ def _on_batch(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
     return step, lambda: model
 
 
-def _jax_train_step(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
+def train_step_on_jax(model: keras.Model, batch: Callable[[], tuple]) -> Trained:
     """A step that keeps its state as `fit` does on JAX, and what gives the model that state.
 
     `train_on_batch` copies it into every variable of the model after each step: 12 of the 36 ms of Inception V3

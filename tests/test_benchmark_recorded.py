@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a benchmark printed, kept beside its command, and the tables of the pages beside what was kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pages
+import pytest
+
+RESULTS = pages.ROOT / "docs" / "results"
+RECORDED = [path for path in sorted(RESULTS.glob("*.json")) if '"output"' in path.read_text()]
+
+
+def recorded(*words, file):
+    command = [sys.executable, pages.ROOT / "benchmarks/recorded.py", file, *words]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_what_a_script_prints_is_kept_with_its_command_and_the_versions(tmp_path):
+    child = recorded("growth.py", "--help", file=tmp_path / "growth.json")
+    assert child.returncode == 0, child.stderr
+    found = json.loads((tmp_path / "growth.json").read_text("utf-8"))
+    assert found["command"] == "python benchmarks/growth.py --help"
+    assert {"date", "seconds", "environment", "machine"} < set(found)
+    assert found["output"] == child.stdout.splitlines()
+    assert found["output"][0].startswith("Usage: growth.py")
+
+
+def test_a_script_that_fails_leaves_the_file_of_before(tmp_path):
+    (tmp_path / "growth.json").write_text("before")
+    assert recorded("growth.py", "--nonsense", file=tmp_path / "growth.json").returncode == 2
+    assert recorded("nonsense.py", file=tmp_path / "growth.json").returncode == 2
+    assert (tmp_path / "growth.json").read_text() == "before"
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_every_row_of_a_recorded_table_is_on_the_page_that_names_it(path):
+    found = json.loads(path.read_text("utf-8"))
+    texts = [page.text for page in pages.all_pages() if f"results/{path.name}" in page.text]
+    assert texts, f"no page names {path.name}"
+    rows = [line for line in found["output"] if line.startswith("|")] or found["output"]
+    assert rows
+    for text in texts:
+        words = re.sub(r" \\\n +", " ", text)
+        assert found["command"] in words
+        assert set(rows) <= {line.strip() for line in text.splitlines()}
