@@ -241,6 +241,12 @@ def test_beside_the_versions_lie_the_servers_settings_and_a_readme(versions):
         assert words in readme
     (program,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     compile(program, "README.md", "exec")
+    # What an image may ask for at most, and the exception beside it.
+    assert "| pixels | 50,000,000 |" in readme
+    assert "| memory | 12 bytes for each pixel |" in readme
+    assert "| 0.5 s for each megapixel" in readme
+    assert re.search(r"^\| Huffman .* lossless WebP.* \| 1 GiB and 2.0 s;", readme, re.M)
+    assert "4 images of a request are read at the same time" in readme
 
 
 def test_versions_count_up_and_the_newest_is_found(versions):

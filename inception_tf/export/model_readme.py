@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from inception_tf.data.decoding import work
 from inception_tf.export.metadata import ExportMetadata
+from inception_tf.export.signatures import BYTES_PER_PIXEL, PARALLEL_IMAGES
 
 __all__ = ["MODEL_CONFIG_FILE", "README_FILE", "write_model_readme"]
 
@@ -53,7 +55,18 @@ To choose versions or to serve several models, edit `{config}` and end the line 
 ```
 
 Each of `predictions` has `probabilities`, `top_classes`, `top_scores` and `status`: `ok`, or why this image was
-rejected; the other images of the request are classified all the same.  JPEG, PNG, still WebP, BMP and GIF (its first frame) are read, up to {pixels:,} pixels.{several}
+rejected; the other images of the request are classified all the same.{several}
+
+JPEG, PNG, still WebP, BMP and GIF (its first frame) are read.  Of one image:
+
+| | at most |
+| --- | --- |
+| pixels | {pixels:,} |
+| memory | {bytes} bytes for each pixel |
+| time of one core, of 2 GHz | {seconds} s for each megapixel, and for one of less |
+| Huffman tables of a lossless WebP, on top of both | {webp_memory} GiB and {webp_seconds} s; of less than a megapixel, that part of it |
+
+Files that ask for more are rejected.  {images} images of a request are read at the same time.
 
 ## Predict over gRPC
 
@@ -84,7 +97,7 @@ limits the size of a request.
 # Of a network whose classes are independent.
 _SEVERAL = """
 An image shows any number of classes: each probability is independent of the others, and a class is usually predicted
-where its own is at least 0.5."""
+where its probability is at least 0.5."""
 
 
 def write_model_readme(folder: Path, name: str, classes: int, metadata: ExportMetadata) -> None:
@@ -104,6 +117,11 @@ def write_model_readme(folder: Path, name: str, classes: int, metadata: ExportMe
         image=IMAGE,
         config=MODEL_CONFIG_FILE,
         pixels=metadata.pixel_limit,
+        bytes=BYTES_PER_PIXEL,
+        seconds=work.SECONDS_PER_MEGAPIXEL,
+        webp_memory=work.WEBP_TABLES >> 30,
+        webp_seconds=work.WEBP_SECONDS,
+        images=PARALLEL_IMAGES,
         several=_SEVERAL if metadata.multi_label else "",
     )
     (folder / README_FILE).write_text(text, encoding="utf-8")
