@@ -33,8 +33,20 @@ def shorten(network):
     return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
 
 
-def shorten_all(names=REPEATED):
-    """From now on this process builds `names` without `REPEATED`; returns a function that takes it back."""
+def least(network):
+    """Of a short network one step of each kind, two modules, and of each module the first and the last branch."""
+    kept, kinds = [], []
+    for name, step in shorten(network).backbone:
+        kinds.append(type(step))
+        if isinstance(step, Fork):
+            step = Fork((step.branches[0], step.branches[-1]))
+        if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1):
+            kept.append((name, step))
+    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=())
+
+
+def shorten_all(names=REPEATED, shorten=shorten):
+    """From now on this process builds `names` as `shorten` makes them; returns a function that takes it back."""
     before = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in names}
 
     def shortened(make):
@@ -47,15 +59,3 @@ def shorten_all(names=REPEATED):
     for name, (make, network) in before.items():
         models._VARIANTS[name], models.NETWORKS[name] = shortened(make), shorten(network)
     return take_back
-
-
-def least(network):
-    """Of a short network one step of each kind, two modules, and of each module the first and the last branch."""
-    kept, kinds = [], []
-    for name, step in shorten(network).backbone:
-        kinds.append(type(step))
-        if isinstance(step, Fork):
-            step = Fork((step.branches[0], step.branches[-1]))
-        if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1):
-            kept.append((name, step))
-    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=())
