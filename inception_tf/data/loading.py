@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 
@@ -102,10 +103,16 @@ def safe_loader(load: Callable, split: Split, finish: Callable) -> Callable:
 
 
 def _blank(finish: Callable) -> tf.Tensor:
-    spec = tf.function(finish, autograph=False).get_concrete_function(
+    spec = _result_spec(finish)
+    return tf.zeros(spec.shape, spec.dtype)
+
+
+@functools.lru_cache(maxsize=8)  # the loaders of a pipeline share a `finish`
+def _result_spec(finish: Callable) -> tf.TensorSpec:
+    function = tf.function(finish, autograph=False)
+    return function.get_concrete_function(
         tf.TensorSpec((None, None, 3), tf.uint8)
-    )
-    return tf.zeros(spec.structured_outputs.shape, spec.structured_outputs.dtype)
+    ).structured_outputs
 
 
 def _records_from(file: tf.Tensor, offset: tf.Tensor, length: tf.Tensor) -> tf.Tensor:

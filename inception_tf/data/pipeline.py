@@ -81,7 +81,7 @@ def training_batches(
     Raises:
         UserError: The split is smaller than a batch, or a setting needs a missing package or service.
     """
-    bad = None if config.service else bad or BadImages(split, config.max_bad)
+    bad = None if config.service or split.decoded else bad or BadImages(split, config.max_bad)
     steps = steps_per_epoch(split, config.batch_size)
     worker, workers = shard
     local_size = config.batch_size // workers
@@ -91,11 +91,13 @@ def training_batches(
         tf.TensorSpec((size, size, 3), tf.float32),
         tf.TensorSpec((classes,), tf.float32),
     )
+    # Pixels in memory cannot be damaged.
+    examples = _all_of(readers[0], specs) if split.decoded else _together(*readers, specs)
     order = block_order if config.shuffle == "block" else sample_order
     batches = (
         order(split, config, seed, shard, start=start, epochs=epochs)
         .batch(group, drop_remainder=True)
-        .map(_together(*readers, specs), num_parallel_calls=tf.data.AUTOTUNE)
+        .map(examples, num_parallel_calls=tf.data.AUTOTUNE)
     )
     if group < local_size:
         batches = batches.batch(local_size // group, drop_remainder=True)
@@ -189,7 +191,7 @@ def evaluation_batches(
         A data set of pixels (B, ...) float32 and indices into the split (B,) int64.
     """
     worker, workers = shard
-    bad = bad or BadImages(split)
+    bad = None if split.decoded else bad or BadImages(split)
     finish = partial(transforms.apply_steps, steps)
     load = _patient(safe_loader(image_loader(split, finish), split, finish), bad)
 
@@ -236,23 +238,22 @@ def _group(batch_size: int) -> int:
     return max(count for count in range(1, GROUP + 1) if batch_size % count == 0)
 
 
+def _all_of(example: Callable, specs: tuple[tf.TensorSpec, ...]) -> Callable:
+    """A function (positions (g,), indices (g,), ...) → examples (g, ...); specs: of one example."""
+    return lambda *items: tf.map_fn(lambda item: example(*item), items, fn_output_signature=specs)
+
+
 def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...]) -> Callable:
-    """A function (positions (g,), indices (g,), ...) → examples (g, ...) by `fast`, or by `careful` if one of them fails.
+    """What `_all_of` returns, by `fast`, or by `careful` if one of the examples fails.
 
     Error handling takes a third of a millisecond, so it is done once per group and not per image.
-    specs: of one example.
     """
-
-    def all_of(example):
-        return lambda *items: tf.map_fn(
-            lambda item: example(*item), items, fn_output_signature=specs
-        )
 
     def examples(*items):
         group = tf.data.Dataset.from_tensors(items)
         none = tuple(tf.zeros((0, *spec.shape), spec.dtype) for spec in specs)
         found = (
-            group.map(all_of(fast))
+            group.map(_all_of(fast, specs))
             .ignore_errors()
             .concatenate(tf.data.Dataset.from_tensors(none))
             .take(1)
@@ -262,7 +263,7 @@ def _together(fast: Callable, careful: Callable, specs: tuple[tf.TensorSpec, ...
         whole = tf.cond(
             tf.equal(tf.shape(found[0])[0], count),
             lambda: found,
-            lambda: prepared_when_called(all_of(careful))(*items),
+            lambda: prepared_when_called(_all_of(careful, specs))(*items),
         )
         return tuple(tf.ensure_shape(part, (count, *part.shape[1:])) for part in whole)
 
