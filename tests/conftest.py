@@ -143,6 +143,15 @@ def all_short(pytestconfig):
         yield
 
 
+@pytest.fixture
+def small_peak(monkeypatch):
+    """The machine's peak is measured by small operations, for what does not ask how high it is."""
+    from inception_tf.benchmark import peak
+
+    monkeypatch.setattr(peak, "SIDE", 256)
+    monkeypatch.setattr(peak, "IMAGES", 1)
+
+
 @pytest.fixture(scope="session")
 def digits_run(pytestconfig, tmp_path_factory):
     """A short training on the digits by the command: a run folder, one for all workers, not to be changed."""

@@ -7,8 +7,8 @@ import contextlib
 import dataclasses
 
 import pytest
+from short_networks import shorten_all
 
-from inception_tf import models
 from inception_tf.data.sources.open import open_source
 from inception_tf.training import plan
 
@@ -30,10 +30,15 @@ def few_digits(train: int, validation: int):
 @contextlib.contextmanager
 def only(name: str, *steps: str):
     """Within it, the network `name` has only these steps of its backbone, and no auxiliary classifier."""
-    network = models.NETWORKS[name]
-    kept = tuple(step for step in network.backbone if step[0] in steps)
-    tiny = dataclasses.replace(network, backbone=kept, auxiliaries=())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.NETWORKS, name, tiny)
-        patch.setitem(models._VARIANTS, name, lambda **_: tiny)
+    take_back = shorten_all(
+        [name],
+        lambda network: dataclasses.replace(
+            network,
+            backbone=tuple(step for step in network.backbone if step[0] in steps),
+            auxiliaries=(),
+        ),
+    )
+    try:
         yield
+    finally:
+        take_back()

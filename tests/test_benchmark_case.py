@@ -81,6 +81,7 @@ def test_each_way_of_running_is_timed(settings, words):
     assert figures["median"] > 0
 
 
+@pytest.mark.usefixtures("small_peak")
 def test_the_share_of_the_peak_is_of_what_this_process_measured():
     case = Case("inception_v1", batch_size=2, size=64, steps=3, precision="float32")
     figures = time_case(case, lambda line: None, peak=True).as_dict()

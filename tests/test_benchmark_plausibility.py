@@ -91,6 +91,7 @@ def test_what_writes_a_page_refuses_a_suspect_figure():
         refuse_suspect([("theirs", evidence(forward_seconds=0.7))])
 
 
+@pytest.mark.usefixtures("small_peak")
 def test_a_clock_that_leaves_the_gradients_out_is_suspect(monkeypatch, capsys, tmp_path):
     """The command itself, with a step that computes a forward pass alone, and one without statistics."""
     monkeypatch.setattr(

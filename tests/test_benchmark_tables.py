@@ -77,6 +77,7 @@ def test_a_picture_is_written(tmp_path):
     assert (tmp_path / "times.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("small_peak")
 def test_the_command_times_all_and_prints_one_table_last(tmp_path, capsys):
     words = "benchmark forward --model inception_v1 --model googlenet --batch-size 1 --size 64"
     words += " --steps 1 --precision float32"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from example_files import write
+from small_runs import only
 
 import inception_tf
 from inception_tf.classifiers import Classifier, open_classifier
@@ -35,6 +36,12 @@ SPLIT = Split(
     np.repeat(np.array([10, 250, 240], np.uint8), 48).reshape(3, 4, 4, 3), np.array([0, 1, 0])
 )
 SOURCE = Source("three", LABELS, {"test": SPLIT})
+
+
+@pytest.fixture
+def one_module():
+    with only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
+        yield
 
 
 def _member(weight, labels=LABELS, scale="unit", size=4):
@@ -87,7 +94,7 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
     assert dict(accuracy_metrics(doubtful))["top1"] != expected
 
 
-@pytest.mark.parametrize(("crops", "batch_sizes"), [(10, (1, 7, 32, 300)), (144, (7, 300))])
+@pytest.mark.parametrize(("crops", "batch_sizes"), [(10, (1, 7, 32, 300)), (144, (7,))])
 def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_sizes):
     from inception_tf.data.decoding import transforms
     from inception_tf.evaluation.crops import crop_steps
@@ -266,8 +273,9 @@ def test_members_with_and_without_a_background_are_averaged_over_the_classes_of_
     assert both.classes.tolist() == [0, 1]
 
 
+@pytest.mark.usefixtures("one_module")
 def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in_it(tmp_path):
-    model = inception_tf.create_model("inception_v1", classes=7, width_multiplier=1.0)
+    model = inception_tf.create_model("inception_v1", classes=7)
     path = tmp_path / "v1.weights.h5"
     model.save_weights(path)
     plain = open_classifier(str(path), "inception_v1")
@@ -283,6 +291,7 @@ def test_a_weights_file_is_evaluated_with_the_preprocessing_and_classes_noted_in
     np.testing.assert_allclose(noted.model(x), same(x), rtol=1e-5)
 
 
+@pytest.mark.usefixtures("one_module")
 def test_a_file_without_a_classifier_is_refused(tmp_path):
     path = tmp_path / "body.weights.h5"
     inception_tf.create_model("inception_v1", include_top=False).save_weights(path)

@@ -48,6 +48,14 @@ def data(folder):
     return bn_mnist.load_mnist(folder)
 
 
+@pytest.fixture(scope="module")
+def few(data):
+    """The images that the percentiles are measured on, and a tenth of those for testing."""
+    return mnist.BinaryMnist(
+        data.images[:6000], data.classes[:6000], data.test_images[:1000], data.test_classes[:1000]
+    )
+
+
 @pytest.fixture
 def call(capfd):
     def run(*words):
@@ -96,8 +104,8 @@ def rows(written):
 
 
 @pytest.fixture(scope="module")
-def traces(data):
-    return [sigmoids.train_network(data, SHORT, batch_norm, silent) for batch_norm in (False, True)]
+def traces(few):
+    return [sigmoids.train_network(few, SHORT, batch_norm, silent) for batch_norm in (False, True)]
 
 
 def test_mnist_is_whole_and_binary(data):
@@ -168,13 +176,13 @@ def test_the_command_tells_progress_apart_from_the_result(written):
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_same_seed_gives_the_same_numbers(data, traces, batch_norm):
-    again = sigmoids.train_network(data, SHORT, batch_norm, silent)
+def test_the_same_seed_gives_the_same_numbers(few, traces, batch_norm):
+    again = sigmoids.train_network(few, SHORT, batch_norm, silent)
     for field in dataclasses.fields(Trace):
         before = getattr(traces[batch_norm], field.name)
         np.testing.assert_array_equal(getattr(again, field.name), before, err_msg=field.name)
     different = dataclasses.replace(SHORT, steps=2, seed=1)
-    other = sigmoids.train_network(data, different, batch_norm, silent)
+    other = sigmoids.train_network(few, different, batch_norm, silent)
     assert (other.percentiles[0] != again.percentiles[0]).all()
     assert other.accuracy[-1] != again.accuracy[-1]
 
@@ -212,16 +220,16 @@ def test_each_pass_shows_every_image_once_and_the_seed_alone_decides_the_order()
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_measuring_leaves_no_trace(data, traces, batch_norm):
-    rarely = sigmoids.train_network(data, dataclasses.replace(SHORT, every=40), batch_norm, silent)
+def test_measuring_leaves_no_trace(few, traces, batch_norm):
+    rarely = sigmoids.train_network(few, dataclasses.replace(SHORT, every=40), batch_norm, silent)
     np.testing.assert_array_equal(rarely.percentiles[-1], traces[batch_norm].percentiles[-1])
     assert rarely.accuracy[-1] == traces[batch_norm].accuracy[-1]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_the_percentiles_are_those_of_the_network_written_out_in_numpy(data, traces, batch_norm):
+def test_the_percentiles_are_those_of_the_network_written_out_in_numpy(few, traces, batch_norm):
     model = sigmoids.build_network(SHORT, batch_norm)
-    batches = data.images[:6000].reshape(100, 60, 784).astype(np.float64)
+    batches = few.images[:6000].reshape(100, 60, 784).astype(np.float64)
     for number in range(1, 4):
         if number > 1:
             batches = 1 / (1 + np.exp(-batches))
@@ -238,12 +246,10 @@ def test_the_percentiles_are_those_of_the_network_written_out_in_numpy(data, tra
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
-def test_the_accuracy_of_the_first_moment_is_that_of_the_untrained_network(data, traces):
+def test_the_accuracy_of_the_first_moment_is_that_of_the_untrained_network(few, traces):
     for batch_norm, trace in enumerate(traces):
-        logits, _ = sigmoids.build_network(SHORT, bool(batch_norm))(
-            data.test_images, training=False
-        )
-        assert trace.accuracy[0] == np.mean(np.argmax(logits, axis=-1) == data.test_classes)
+        logits, _ = sigmoids.build_network(SHORT, bool(batch_norm))(few.test_images, training=False)
+        assert trace.accuracy[0] == np.mean(np.argmax(logits, axis=-1) == few.test_classes)
 
 
 def test_steps_to_an_accuracy_are_those_of_the_first_measurement_there():
@@ -318,12 +324,12 @@ def test_without_matplotlib_nothing_is_trained(folder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_that_runs_out_of_its_numbers_says_at_which_step(data):
+def test_a_network_that_runs_out_of_its_numbers_says_at_which_step(few):
     setting = dataclasses.replace(SHORT, learning_rate=1e38)
     with pytest.raises(
         UserError, match=r"without BN is no longer finite at step 20; use a learning"
     ):
-        sigmoids.train_network(data, setting, False, silent)
+        sigmoids.train_network(few, setting, False, silent)
 
 
 @pytest.mark.slow

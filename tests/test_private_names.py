@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import pkgutil
 import re
@@ -114,6 +115,7 @@ def imported(tree: ast.Module) -> set[str]:
     }
 
 
+@functools.cache
 def asked(tree: ast.Module) -> set[str]:
     """Names that a module takes from the tables, or checks there."""
     return {
