@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains networks on two virtual processors as on one: `PYTHONPATH=tests python tests/use/two_devices.py NETWORK...`.
+"""Trains networks on two virtual processors as on one: `PYTHONPATH=tests python tests/use/two_devices.py CUT NETWORK...`.
 
 For each network a model that is built, one that is cloned and one that is loaded inside MirroredStrategy's scope;
-each has to end with the weights and the statistics of one device.
+each has to end with the weights and the statistics of one device.  CUT is a function of `short_networks`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 
 import keras
 import numpy as np
+import short_networks
 import tensorflow as tf
 from case import Case, compiled
 
@@ -42,11 +43,11 @@ def trained(case: Case, how: str, strategy: tf.distribute.Strategy) -> dict[str,
     return {v.path: keras.ops.convert_to_numpy(v) for v in model.weights}
 
 
-def main(networks: list[str]) -> None:
+def main(cut: str, *networks: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for name in networks:
-        case = Case(name)
+        case = Case(name, getattr(short_networks, cut))
         alone = trained(case, "built", tf.distribute.get_strategy())
         for how in ("built", "cloned", "loaded"):
             two = tf.distribute.MirroredStrategy(
@@ -61,4 +62,4 @@ def main(networks: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])
