@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from importlib import metadata
 
 import pytest
+from small_runs import only
 
 from inception_tf.benchmark.case import KINDS, Case
 from inception_tf.benchmark.run import time_case
@@ -72,7 +74,10 @@ def test_each_way_of_running_is_timed(settings, words):
         **{"model": "googlenet", "batch_size": 2, "size": 32, "steps": 1, "precision": "float32"}
         | settings
     )
-    figures = time_case(case, lines.append).as_dict()
+    # A training step has auxiliary classifiers, too.
+    whole = case.kind == "train-step"
+    with nullcontext() if whole else only("googlenet", "Conv2d_1a_7x7", "Mixed_3a"):
+        figures = time_case(case, lines.append).as_dict()
     assert lines[0].endswith(words)
     assert figures["what"] == KINDS[case.kind]
     assert figures["compile_seconds"] > figures["median"]

@@ -85,7 +85,7 @@ def _random(operations):
 @functools.cache
 def _traced(distortion, *shapes):
     specs = [tf.TensorSpec(shape) for shape in shapes]
-    call = tf.function(lambda *arguments: distortion(*arguments))
+    call = tf.function(lambda *arguments: distortion(*arguments), autograph=False)  # as `pipeline`
     return call.get_concrete_function(*specs, tf.TensorSpec((2,), tf.int64))
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 
 import forked
@@ -25,8 +26,24 @@ from inception_tf.training.optim.skip_nonfinite import (
 NAN, INFINITE = float("nan"), float("inf")
 
 
-def network(dtype="float32", scaled=False, momentum=0.9):
-    """A compiled network with a normalization, averages, and steps that are left out."""
+def network(dtype="float32", scaled=False, momentum=0.9, number=0):
+    """A compiled network with a normalization, averages, and steps that are left out.
+
+    It is traced once: a second call of the same arguments gives it back as it was at first.
+    """
+    model, values = compiled(dtype, scaled, momentum, number)
+    for variable, value in zip(everything(model), values, strict=True):
+        variable.assign(value)
+    return model
+
+
+def everything(model):
+    return (*model.variables, *model.optimizer.variables)
+
+
+@functools.cache
+def compiled(dtype, scaled, momentum, number):
+    """A network and the values of its variables, the same for each `number`."""
     keras.utils.set_random_seed(0)
     image = keras.Input((2, 2, 3))
     x = keras.layers.Conv2D(4, 1, dtype=dtype)(image)
@@ -37,7 +54,8 @@ def network(dtype="float32", scaled=False, momentum=0.9):
     averages = MovingAverage(SGD(0.1, momentum=momentum), 0.9, statistics)
     optimizer = FiniteSteps(averages, scaled=scaled, statistics=statistics)
     model.compile(optimizer, "mse", jit_compile=False)
-    return model
+    optimizer.build(model.trainable_variables)
+    return model, [np.array(variable.value) for variable in everything(model)]
 
 
 def batch(number, spoiled=None):
@@ -50,8 +68,7 @@ def batch(number, spoiled=None):
 def state(model):
     """All that a good step changes."""
     counters = {"bad_steps", "skipped", "dynamic_scale", "step_counter"}
-    variables = (*model.variables, *model.optimizer.variables)
-    return [np.array(v.value) for v in variables if v.name not in counters]
+    return [np.array(v.value) for v in everything(model) if v.name not in counters]
 
 
 def assert_same(found, expected):
@@ -76,7 +93,7 @@ def test_a_step_on_an_image_that_is_not_finite_leaves_no_trace(dtype):
 
 
 def test_a_run_with_a_step_left_out_is_the_run_without_that_batch():
-    spoiled, clean = network(), network()
+    spoiled, clean = network(), network(number=1)
     for number in range(4):
         spoiled.train_on_batch(*batch(number, NAN if number == 2 else None))
         if number != 2:
@@ -85,7 +102,7 @@ def test_a_run_with_a_step_left_out_is_the_run_without_that_batch():
 
 
 def test_good_steps_are_those_of_the_optimizer_inside():
-    guarded, bare = network(), network()
+    guarded, bare = network(), network(number=2)
     bare.compile(bare.optimizer.inner_optimizer, "mse", jit_compile=False)
     for number in range(4):
         guarded.train_on_batch(*batch(number))
@@ -171,7 +188,6 @@ def test_a_rate_far_too_high_ends_the_run_with_finite_weights():
 
 def test_float16_is_told_to_try_float32():
     model = network("mixed_float16", scaled=True)
-    model.optimizer.build(model.trainable_variables)
     model.optimizer.dynamic_scale.assign(1.0)
     with pytest.raises(UserError, match="or training.precision=float32, and look for NaN"):
         fitted(model, [batch(0, NAN)], callbacks=[StopOnNonFinite(1)])
