@@ -152,22 +152,38 @@ def small_peak(monkeypatch):
     monkeypatch.setattr(peak, "IMAGES", 1)
 
 
+@contextlib.contextmanager
+def _made_once(pytestconfig, tmp_path_factory, name):
+    """`name` among the folders that all workers share, and whether it is to be made within, with short networks."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    made = base / f"{name}_made"
+    with open(base / f"{name}_lock", "w") as lock, _short_networks(pytestconfig, SHORTENED):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits until this one has made it
+        yield base / name / "digits", not made.exists()
+        made.touch()
+
+
 @pytest.fixture(scope="session")
 def digits_run(pytestconfig, tmp_path_factory):
     """A short training on the digits by the command: a run folder, one for all workers, not to be changed."""
     from inception_tf import cli
 
-    base = tmp_path_factory.getbasetemp()
-    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder, trained = base / "runs" / "digits", base / "digits_run_trained"
     words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
     words += " --set model.width_multiplier=0.25 --set training.epochs=3 --out"
-    short = _short_networks(pytestconfig, SHORTENED)
-    with open(base / "digits_run_lock", "w") as lock, short:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits until this one has trained
-        if not trained.exists():
-            assert cli.main([*words.split(), str(folder)]) == 0
-            trained.touch()
+    with _made_once(pytestconfig, tmp_path_factory, "runs") as (folder, to_make):
+        assert not to_make or cli.main([*words.split(), str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_export(pytestconfig, tmp_path_factory, digits_run):
+    """The SavedModel of `digits_run` with its features, by the command, one for all workers, not to be changed."""
+    from inception_tf import cli
+
+    words = ["export", str(digits_run), "--features", "--to"]
+    with _made_once(pytestconfig, tmp_path_factory, "saved_models") as (folder, to_make):
+        assert not to_make or cli.main([*words, str(folder)]) == 0
     return folder
 
 

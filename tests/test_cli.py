@@ -50,10 +50,8 @@ def run_folder(digits_run):
 
 
 @pytest.fixture(scope="module")
-def saved_model(run_folder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved_models") / "digits"
-    assert cli.main(["export", str(run_folder), "--features", "--to", str(folder)]) == 0
-    return folder
+def saved_model(digits_export):
+    return digits_export
 
 
 def test_an_export_records_the_switches_of_its_network(saved_model):

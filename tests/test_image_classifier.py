@@ -123,19 +123,15 @@ def test_what_does_not_fit_is_one_sentence(strongest):
 
 
 @pytest.mark.usefixtures("short_networks")
-def test_a_run_answers_as_the_command_does(digits_run, tmp_path):
-    path = tmp_path / "digit.jpg"
-    path.write_bytes(tf.io.encode_jpeg(np.full((8, 8, 1), 99, np.uint8)).numpy())
-    expected = predict(digits_run, [str(path)])
-    assert inception_tf.classifier(digits_run).predict(path) == expected
-    assert inception_tf.classifier(Run(digits_run)).predict(path) == expected
-
-
-@pytest.mark.usefixtures("short_networks")
-def test_a_run_draws_where_it_sees_its_answers(digits_run, strongest, tmp_path):
+def test_a_run_answers_as_the_command_does_and_draws_where_it_sees_its_answers(
+    digits_run, strongest, tmp_path
+):
     path = tmp_path / "blue.png"
     path.write_bytes(tf.io.encode_png(picture(2)).numpy())
+    expected = predict(digits_run, [str(path)])
+    assert inception_tf.classifier(digits_run).predict(path) == expected
     run = inception_tf.classifier(Run(digits_run))
+    assert run.predict(path) == expected
     (drawn,) = run.explain([path, tmp_path / "none.png"], tmp_path / "heat", "Mixed_3b")
     assert drawn == tmp_path / "heat" / "blue.png"
     assert drawn.read_bytes().startswith(b"\x89PNG")

@@ -32,16 +32,17 @@ BUILDERS = {
 
 @functools.lru_cache(maxsize=2)
 @ramps.undrawn()
-def build(name, **arguments):
+def build(name, top):
     """Keras' own network, weights by rule; shared, not to be changed."""
-    arguments = {"input_shape": (SIDE, SIDE, 3), "weights": None, "classes": CLASSES} | arguments
-    model = BUILDERS[name](**arguments)
+    model = BUILDERS[name](
+        include_top=top, input_shape=(SIDE, SIDE, 3), weights=None, classes=CLASSES
+    )
     ramps.fill(model)
     return model
 
 
-def write(path, name, **arguments):
-    model = build(name, **arguments)
+def write(path, name, top=True):
+    model = build(name, top)
     with h5py.File(path, "w") as file:
         legacy_h5_format.save_weights_to_hdf5_group(file, model)
     return model
@@ -59,7 +60,7 @@ def of_keras_3(tmp_path_factory):
 
     @functools.cache
     def write(save, top):
-        theirs = build("inception_v3", include_top=top)
+        theirs = build("inception_v3", top)
         path = tmp_path_factory.mktemp("keras") / FILES[save]
         getattr(theirs, save)(path)
         return path, theirs
@@ -69,7 +70,7 @@ def of_keras_3(tmp_path_factory):
 
 def ours(name="inception_v3", **arguments):
     """Our network, of zeros; shared."""
-    model = built(name, **arguments)
+    model = built(name, **{"include_top": True} | arguments)
     for weight in model.weights:
         weight.assign(keras.ops.zeros_like(weight))
     return model
@@ -107,7 +108,7 @@ def test_file_of_inception_resnet_v2_gives_the_same(tmp_path):
 
 
 def test_file_without_a_top_fills_a_model_without_one(tmp_path):
-    write(tmp_path / "notop.h5", "inception_v3", include_top=False)
+    write(tmp_path / "notop.h5", "inception_v3", top=False)
     model = ours(include_top=False)
     assert len(inception_tf.load_weights(model, tmp_path / "notop.h5").used) == len(model.weights)
 
@@ -152,7 +153,7 @@ def test_file_of_keras_3_fills_the_model_and_gives_the_same(of_keras_3, save, to
 @pytest.mark.slow
 @pytest.mark.parametrize("top", [True, False])
 def test_file_of_keras_3_of_inception_resnet_v2_gives_the_same(tmp_path, top):
-    theirs = build("inception_resnet_v2", include_top=top)
+    theirs = build("inception_resnet_v2", top)
     theirs.save_weights(tmp_path / "v2.weights.h5")
     model = ours("inception_resnet_v2", include_top=top)
     report = inception_tf.load_weights(model, tmp_path / "v2.weights.h5")
@@ -168,7 +169,7 @@ def test_top_of_keras_3s_file_is_left_out_where_the_model_has_none(of_keras_3):
 
 @pytest.mark.slow
 def test_converted_file_of_keras_3_builds_the_same_model(tmp_path):
-    theirs = build("inception_v3")
+    theirs = build("inception_v3", True)
     theirs.save_weights(tmp_path / "theirs.weights.h5")
     done = convert("inception_v3", "keras", tmp_path / "theirs.weights.h5")
     assert done.arguments == {"classes": CLASSES}
@@ -185,7 +186,7 @@ def test_own_file_with_a_layer_of_keras_name_stays_ones_own(tmp_path):
 
 
 def test_one_batch_normalization_with_gamma_is_refused(tmp_path):
-    theirs = build("inception_v3", include_top=False)
+    theirs = build("inception_v3", False)
     one = theirs.get_layer(theirs.layers[2].name)
     assert isinstance(one, keras.layers.BatchNormalization)
     theirs.save_weights(tmp_path / "gamma.weights.h5")
