@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -153,3 +154,16 @@ def test_a_recorder_puts_ctrl_c_back(tmp_path):
     assert signal.getsignal(signal.SIGINT) is not before[0]
     recorder.release_signals()
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_program_collects_garbage_rarely_and_a_call_from_a_program_as_before(monkeypatch, capfd):
+    before = gc.get_threshold()
+    try:
+        gc.set_threshold(700, 10, 10)
+        assert cli.main(["recipes"]) == 0
+        assert gc.get_threshold() == (700, 10, 10)
+        monkeypatch.setattr(sys, "argv", ["inception-tf", "recipes"])
+        assert cli.main() == 0
+        assert gc.get_threshold()[0] > 700
+    finally:
+        gc.set_threshold(*before)

@@ -21,7 +21,7 @@ from inception_tf.errors import (
     explain_error,
     printable,
 )
-from inception_tf.host.process_state import environment_variables
+from inception_tf.host.process_state import collect_garbage_rarely, environment_variables
 
 __all__ = ["COMMANDS", "main"]
 
@@ -102,7 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0, 1 for an internal error, 2 for a user's mistake, 130 after Ctrl-C.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process is this program's
+        collect_garbage_rarely()
+        arguments = sys.argv[1:]
+    arguments = list(arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
     if debug:

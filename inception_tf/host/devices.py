@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inception_tf.host.environment import version_of
+from inception_tf.host.process_state import collect_garbage_rarely
 
 __all__ = [
     "framework_devices",
@@ -114,11 +115,12 @@ def _query(groups: Sequence[tuple[str, ...]]) -> dict[str, dict]:
 
 
 def print_devices(names: Sequence[str]) -> None:
-    """Prints a line of JSON, name and `visible_devices`, for each framework, up to the first that fails.
+    """Prints a line of JSON, name and `visible_devices`, for each framework, up to the first that fails; a program.
 
     Args:
         names: keras, or any of `FRAMEWORKS`.
     """
+    collect_garbage_rarely()
     for name in names:
         print(f"\n{json.dumps([name, visible_devices(name)])}", flush=True)
 

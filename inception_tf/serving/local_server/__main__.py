@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from inception_tf.errors import UserError, explain_error, printable
 from inception_tf.host.atomic_io import atomic_write_text
+from inception_tf.host.process_state import collect_garbage_rarely
 from inception_tf.serving.local_server import Batching
 from inception_tf.serving.loopback import HOST, listen
 
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--ready", type=Path, help="file to write; the process then ends with its parent"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if arguments is None:  # the process is this program's
+        collect_garbage_rarely()
     debug = "--debug" in (sys.argv if arguments is None else arguments)
     try:
         _serve(parser.parse_args(arguments))
