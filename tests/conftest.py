@@ -19,6 +19,10 @@ from short_networks import REPEATED, shorten_all
 
 ROOT = Path(__file__).parents[1]
 
+# The modules that the tests import are a million objects, and a graph is tens of thousands, nearly all in use:
+# collecting as often as Python does takes a third of the time of the collection of the tests.
+gc.set_threshold(50_000, 20, 50)
+
 # As the command line sets it; TensorFlow reads it once, when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -84,7 +88,6 @@ def pytest_collection_finish(session):
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
     gc.collect()
     gc.freeze()  # the modules stay; no later collection walks through them
-    gc.set_threshold(50_000, 20, 50)  # a graph is tens of thousands of objects, nearly all in use
     if "keras" in sys.modules:
         import keras
 

@@ -20,10 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
+from inception_tf.host.process_state import environment_variables
+
 __all__ = ["Program", "run"]
 
+HERE = str(Path(__file__).parent)
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tensorflow"])
+CONTEXT.set_forkserver_preload(["tensorflow_imported"])
 
 
 class Program:
@@ -52,7 +55,11 @@ class Program:
         self._process = CONTEXT.Process(
             target=_become, args=(list(map(str, arguments)), *where), daemon=True
         )
-        self._process.start()
+        path = os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))
+        with environment_variables(
+            PYTHONPATH=path
+        ):  # the first one starts the process to fork from
+            self._process.start()
         self.pid, self.kill = self._process.pid, self._process.kill
 
     @property
@@ -90,6 +97,7 @@ def run(arguments: Sequence[str | Path], *, timeout: float = 300, **settings):
 
 def _become(arguments: list[str], files: Path, cwd: str, variables: dict[str, str]) -> None:
     """Makes this process the one that `python ARGUMENTS` would be."""
+    assert "tensorflow" in sys.modules, "what was to be imported before was not found"
     gc.freeze()
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         file = os.open(files / name, os.O_RDONLY if name == "stdin" else os.O_WRONLY | os.O_CREAT)
