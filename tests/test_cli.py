@@ -248,6 +248,7 @@ def test_a_full_disk_is_one_sentence(call, monkeypatch, error):
     assert err.startswith("inception-tf: the disk is full; free some space")
 
 
+@pytest.mark.usefixtures("small_peak")
 def test_a_place_that_cannot_be_written_is_named(call):
     words = "benchmark forward --model inception_v1 --size 32 --batch-size 1 --steps 1 --json"
     with only("inception_v1", "Conv2d_1a_7x7"):
