@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,15 +19,14 @@ from inception_tf.data.sources.splits import Split
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.plotting import new_figure
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 __all__ = ["Tile", "answer_tile", "draw_mosaic", "read_pixels"]
 
 PER_ROW = 6
-SIDE, LINE, GAP, TOP = (
-    2.0,
-    0.17,
-    0.12,
-    0.5,
-)  # inches: a tile, a line of text, between tiles, the title
+# Inches: a tile, a line of text, between tiles, between a tile and its text, the title.
+SIDE, LINE, GAP, ABOVE, TOP = 2.0, 0.17, 0.12, 4 / 72, 0.5
 LONGEST = 30  # characters of a line
 MOST_LINES = 6  # of a text, such as the many classes of a multi-label image; the rest is cut off
 
@@ -80,22 +80,16 @@ def draw_mosaic(tiles: Sequence[Tile], path: Path, title: str, what: str) -> Non
     height = SIDE + LINE * lines + GAP
     width, total = PER_ROW * (SIDE + GAP) + GAP, TOP + rows * height
     figure = new_figure(what, width, total)
-    # Places are known, and finding them would take most of the time.
+    # Places are known, and finding them would take most of the time; so would axes for each image.
     figure.set_layout_engine("none")
     figure.suptitle(title, y=1 - TOP / 2 / total, va="center", parse_math=False)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
     for number, (tile, text) in enumerate(zip(tiles, texts, strict=True)):
         row, column = divmod(number, PER_ROW)
         left = GAP + column * (SIDE + GAP)
-        low = total - TOP - (row + 1) * height + GAP
-        axes = figure.add_axes((left / width, low / total, SIDE / width, SIDE / total))
-        axes.imshow(np.clip(tile.pixels, 0, 1), interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        for side in axes.spines.values():
-            side.set(visible=tile.is_marked, linewidth=4, color="tab:red")
-        cross = "\u2717 " if tile.is_marked else ""
-        weight = "bold" if tile.is_marked else "normal"
-        shown = cross + "\n".join(text)
-        axes.set_title(shown, fontsize=8, weight=weight, parse_math=False, pad=4)
+        _draw_tile(axes, tile, text, left, total - TOP - (row + 1) * height + GAP)
+    axes.set(xlim=(0, width), ylim=(0, total))
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
@@ -125,6 +119,33 @@ def read_pixels(
         for pixels, places in batches
         for image, place in zip(pixels.numpy(), places.numpy(), strict=True)
     }
+
+
+def _draw_tile(axes: Axes, tile: Tile, text: list[str], left: float, low: float) -> None:
+    """Draws a tile in the square whose lower left corner is at these inches, and its text above the image."""
+    high, wide = (SIDE * side / max(tile.pixels.shape[:2]) for side in tile.pixels.shape[:2])
+    left, low = left + (SIDE - wide) / 2, low + (SIDE - high) / 2
+    right, top = left + wide, low + high
+    pixels = np.clip(tile.pixels, 0, 1)
+    axes.imshow(pixels, interpolation="nearest", extent=(left, right, low, top))
+    if tile.is_marked:
+        corners = [left, right, right, left, left], [low, low, top, top, low]
+        axes.plot(
+            *corners,
+            linewidth=4,
+            color="tab:red",
+            solid_joinstyle="miter",
+            solid_capstyle="projecting",
+        )
+    axes.text(
+        left + wide / 2,
+        top + ABOVE,
+        ("\u2717 " if tile.is_marked else "") + "\n".join(text),
+        fontsize=8,
+        weight="bold" if tile.is_marked else "normal",
+        horizontalalignment="center",
+        parse_math=False,
+    )
 
 
 def _wrapped(tile: Tile) -> list[str]:
