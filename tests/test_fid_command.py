@@ -24,7 +24,7 @@ from inception_tf import UserError, cli
 from inception_tf.cli.fid_tables import tool_table
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import USER_MISTAKE
-from inception_tf.generative import compute, fid
+from inception_tf.generative import compute, fid, survey
 from inception_tf.generative import network as network_module
 from inception_tf.generative import why as why_module
 from inception_tf.generative.images import open_images
@@ -350,6 +350,25 @@ def test_what_a_tool_lacks_and_wrong_options_are_one_sentence(same_network, made
     ):
         code, _, err = run(capsys, *arguments)
         assert (code, sentence in err) == (USER_MISTAKE, True), err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"weights": "nope.weights.h5"}, "there is no nope.weights.h5"),
+        ({"precision": "int8"}, "int8 is a precision of OpenVINO"),
+        ({"precision": "float8"}, "unknown precision 'float8'"),
+        ({"backend": "onnx"}, "unknown backend 'onnx'"),
+        ({}, "give at least 17 images, or --allow-singular"),
+        ({"features": "192"}, "give at least 20 images, take --features 64, or"),
+    ],
+)
+def test_what_is_refused_is_refused_before_an_image_is_read(opened, monkeypatch, wrong, sentence):
+    monkeypatch.setattr(survey, "survey_images", lambda *_: pytest.fail("images were read"))
+    few = pixels(1, 17 if "features" in wrong else 16)
+    given = {} if "weights" in wrong else {"opened": opened}
+    with pytest.raises(UserError, match=sentence):
+        compute(few, few, **{**SMALL, **given, **wrong})
 
 
 def test_weights_of_another_form_are_no_papers_numbers(same_network, real):

@@ -22,7 +22,7 @@ from inception_tf.generative.frechet import (
 from inception_tf.generative.metrics import inception_score, kernel_distance, precision_recall
 from inception_tf.generative.remarks import image_warnings, note_warnings
 from inception_tf.generative.results import Comparison, PrecisionError
-from inception_tf.generative.settings import Settings
+from inception_tf.generative.settings import TAPS, Settings
 from inception_tf.generative.sides import Side
 from inception_tf.generative.statistics import FeatureStatistics, Notes
 from inception_tf.host.progress import progress_bar
@@ -182,8 +182,12 @@ class _Run:
         with_images = [side for side in sides if side.images is not None]
         warnings: list[str] = []
         if with_images:
+            # Weights that are missing, and too few images, are known before any image is read.
+            from inception_tf.generative.network import check_keras
+
+            check_keras(settings.backend)
+            self._check_counts(sides, self.opened)
             warnings += self._look_at(first, second)
-            self._check_counts(sides)
             for side in with_images:
                 self._extract(side, settings.wanted(side is first))
         note = self.opened.note if with_images else None
@@ -248,12 +252,12 @@ class _Run:
             return []
         return [sentence_for_shared(shared, (first.name, second.name))]
 
-    def _check_counts(self, sides: list[Side]) -> None:
+    def _check_counts(self, sides: list[Side], opened: OpenedWeights) -> None:
         """Refuses what would be refused at the end, before the network runs."""
         settings = self.settings
         if "fid" not in settings.metrics:
             return
-        width = self.opened.widths([settings.tap])[settings.tap]
+        width = opened.widths([settings.tap])[settings.tap]
         for side in sides:
             if side.statistics is not None and side.statistics.features != width:
                 raise UserError(
@@ -267,10 +271,12 @@ class _Run:
                 and not settings.allow_singular
                 and len(sides) > 1
             ):
+                enough = [tap for tap in TAPS if opened.widths([tap])[tap] < count]
+                fewer = f" take --features {' or '.join(enough)}," if enough else ""
                 raise UserError(
                     f"{printable(side.name)} has {count:,} images, and FID of {width:,} features needs more than"
-                    f" that: their covariance is singular; give at least {width + 1:,} images, take --features"
-                    " 64, 192 or 768, or --allow-singular, for a distance that depends on the number of images"
+                    f" that: their covariance is singular; give at least {width + 1:,} images,{fewer}"
+                    " or --allow-singular, for a distance that depends on the number of images"
                 )
 
     def _extract(self, side: Side, wanted: Wanted) -> None:

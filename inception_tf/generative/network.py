@@ -14,6 +14,7 @@ import numpy as np
 from inception_tf.applications import create_model
 from inception_tf.classifiers import Classifier, open_classifier
 from inception_tf.errors import UserError, unknown
+from inception_tf.generative.settings import check_backend
 from inception_tf.inference.constant_graph import make_graph
 from inception_tf.inference.forward import compiled_forward
 from inception_tf.inference.optimize import optimize_for_inference
@@ -23,11 +24,10 @@ from inception_tf.weights.download import fetch_release
 from inception_tf.weights.registry import FID, find_release, release_names
 
 __all__ = [
-    "BACKENDS",
-    "PRECISIONS",
     "TAPS",
     "FeatureNetwork",
     "OpenedWeights",
+    "check_keras",
     "open_weights_for_features",
 ]
 
@@ -37,8 +37,6 @@ SIZE = 299  # pixels
 TAPS = {"64": "MaxPool_3a_3x3", "192": "MaxPool_5a_3x3", "768": "Mixed_6e", "2048": "Mixed_7c"}
 POOL = "2048"
 LOGITS_TAP, BIASED_TAP = "logits_unbiased", "logits"  # torch-fidelity's names
-BACKENDS = ("tensorflow", "openvino", "keras")
-PRECISIONS = ("float32", "bfloat16", "int8")
 CLASSES_2015 = 1008
 GAMMA = "gamma"
 
@@ -118,7 +116,8 @@ class OpenedWeights:
         if calibration is None and settings in self.compiled:
             return self.compiled[settings]
         widths = self.widths(taps)
-        _check(backend, precision)
+        check_backend(backend, precision)
+        check_keras(backend)
         wanted = {POOL if tap in (LOGITS_TAP, BIASED_TAP) else tap for tap in taps}
         pooled = [tap for tap in TAPS if tap in wanted]
         ends = endpoints(self.model)
@@ -243,6 +242,21 @@ def _pools_by_maximum(model: keras.Model) -> bool:
     return bool(last)
 
 
+def check_keras(backend: str) -> None:
+    """Checks that Keras' backend is the one that is asked for.
+
+    Args:
+        backend: Of `settings.BACKENDS`.
+
+    Raises:
+        UserError: It is TensorFlow, and Keras' is another.
+    """
+    if backend == "tensorflow" and keras.backend.backend() != "tensorflow":
+        raise UserError(
+            f"Keras' backend is {keras.backend.backend()}: give --backend keras to compute the features with it"
+        )
+
+
 def _digest(model: keras.Model) -> str:
     """SHA-256 of the weights by name; gammas of 1, which some files have and others do not, count as none."""
     digest = hashlib.sha256()
@@ -253,19 +267,6 @@ def _digest(model: keras.Model) -> str:
         digest.update(f"{variable.path} {values.shape}\n".encode())
         digest.update(values)
     return digest.hexdigest()
-
-
-def _check(backend: str, precision: str) -> None:
-    if backend not in BACKENDS:
-        raise unknown("backend", backend, BACKENDS)
-    if precision not in PRECISIONS:
-        raise unknown("precision", precision, PRECISIONS)
-    if precision == "int8" and backend != "openvino":
-        raise UserError("int8 is a precision of OpenVINO: give --backend openvino")
-    if backend == "tensorflow" and keras.backend.backend() != "tensorflow":
-        raise UserError(
-            f"Keras' backend is {keras.backend.backend()}: give --backend keras to compute the features with it"
-        )
 
 
 def _compiled(

@@ -12,10 +12,30 @@ from inception_tf.generative.conventions import TORCH_FIDELITY, Convention
 if TYPE_CHECKING:
     from inception_tf.generative.extract import Wanted
 
-__all__ = ["METRICS", "TAPS", "Settings"]
+__all__ = ["METRICS", "TAPS", "Settings", "check_backend"]
 
 METRICS = ("fid", "is", "kid", "prc")
 TAPS = ("64", "192", "768", "2048")
+BACKENDS = ("tensorflow", "openvino", "keras")
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def check_backend(backend: str, precision: str) -> None:
+    """Checks what computes the features, and in which precision.
+
+    Args:
+        backend: One of `BACKENDS`.
+        precision: One of `PRECISIONS`.
+
+    Raises:
+        UserError: One is unknown, or they do not go together.
+    """
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if precision == "int8" and backend != "openvino":
+        raise UserError("int8 is a precision of OpenVINO: give --backend openvino")
 
 
 @dataclass(frozen=True)
@@ -50,6 +70,7 @@ class Settings:
                 raise unknown("metric", metric, METRICS)
         if self.tap not in TAPS:
             raise unknown("tap", self.tap, TAPS)
+        check_backend(self.backend, self.precision)
         rules = {
             "is": self.convention.inception_score,
             "kid": self.convention.kernel,
