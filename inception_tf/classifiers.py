@@ -15,8 +15,6 @@ from inception_tf.applications import create_model
 from inception_tf.data.keras_options import SCALE_NAMES, KerasOptions
 from inception_tf.data.labels import has_background_output
 from inception_tf.data.preprocessing import Preprocessing, preprocessing_of_run
-from inception_tf.data.sources.open import open_source
-from inception_tf.data.sources.splits import Source
 from inception_tf.errors import UserError
 from inception_tf.keras_classifiers import read_keras_classifier
 from inception_tf.models import find_network
@@ -36,14 +34,12 @@ from inception_tf.weights.sources import NATIVE, SOURCES
 __all__ = [
     "Classifier",
     "open_classifier",
-    "open_data",
     "open_run",
     "open_weights",
 ]
 
 
 RGB = 3  # input channels
-OF_THE_NETWORK = ("multi_label", "label_separator")  # settings of `data` that a run's network keeps
 NOTHING_SAID = KerasOptions()
 
 
@@ -286,29 +282,3 @@ def open_run(path: str | Path) -> Classifier:
         config.data.multi_label,
         layers | switches,
     )
-
-
-def open_data(path: str, name: str | None = None, **reading: Any) -> Source:
-    """Opens a named data set, or the one that a run was trained on.
-
-    Args:
-        path: a run folder; only read where `name` is None.
-        name: a data set as `--data` takes it; None: the run's.
-        **reading: how it is read, as `DataConfig.reading` has it; what is missing: as the run does, or the default.
-
-    Returns:
-        The data source.
-
-    Raises:
-        UserError: `name` is None and `path` is a weights file, which has no data set.
-    """
-    run = Run(Path(path))
-    config = run.config().data if run.config_file.is_file() else None
-    if name:
-        # What the network tells apart decides what its data is.
-        kept = {} if config is None else {key: getattr(config, key) for key in OF_THE_NETWORK}
-        return open_source(name, **(kept | reading))
-    if Path(path).is_file():
-        raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
-    config = config or run.config().data  # its error, where there is no run
-    return open_source(config.name, **(config.reading() | reading))

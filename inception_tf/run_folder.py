@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from inception_tf.config import Config, read_yaml
 from inception_tf.data.labels import read_labels
+from inception_tf.data.sources.open import open_source
+from inception_tf.data.sources.splits import Source
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text
 from inception_tf.host.environment import environment
@@ -22,9 +24,10 @@ from inception_tf.ranges import ABOVE_0
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["Run"]
+__all__ = ["Run", "open_data"]
 
 BESIDE_SETTINGS = ("run", "environment")  # keys of config.yaml
+OF_THE_NETWORK = ("multi_label", "label_separator")  # settings of `data` that a run's network keeps
 
 
 @dataclass(frozen=True)
@@ -164,3 +167,29 @@ class Run:
         )
         load_weights(model, self.model_file)  # all of them, the classifier too
         return model
+
+
+def open_data(path: str, name: str | None = None, **reading: Any) -> Source:
+    """Opens a named data set, or the one that a run was trained on.
+
+    Args:
+        path: a run folder; only read where `name` is None.
+        name: a data set as `--data` takes it; None: the run's.
+        **reading: how it is read, as `DataConfig.reading` has it; what is missing: as the run does, or the default.
+
+    Returns:
+        The data source.
+
+    Raises:
+        UserError: `name` is None and `path` is a weights file, which has no data set.
+    """
+    run = Run(Path(path))
+    config = run.config().data if run.config_file.is_file() else None
+    if name:
+        # What the network tells apart decides what its data is.
+        kept = {} if config is None else {key: getattr(config, key) for key in OF_THE_NETWORK}
+        return open_source(name, **(kept | reading))
+    if Path(path).is_file():
+        raise UserError(f"{path} is a weights file; say with --data what to evaluate it on")
+    config = config or run.config().data  # its error, where there is no run
+    return open_source(config.name, **(config.reading() | reading))

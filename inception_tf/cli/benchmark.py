@@ -21,7 +21,7 @@ from inception_tf.cli.options import (
     source_options,
 )
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FILE, InputPath
+from inception_tf.cli.paths import DATA_NAME, INPUT_LABELS, OUTPUT_FILE, InputPath
 
 __all__ = ["command"]
 
@@ -259,7 +259,7 @@ def _compare(first: str, second: str) -> None:
 
 
 @command.command("data")
-@click.option("--data", default="digits", show_default=True, help="As for `train`.")
+@click.option("--data", type=DATA_NAME, default="digits", show_default=True, help="As for `train`.")
 @source_options()
 @click.option("--model", default="inception_v3", show_default=True)
 @click.option("--recipe", default="default", show_default=True, help="A recipe's name or a file.")
@@ -353,7 +353,7 @@ def start_up(path, image, runs, json_file):
     help="Names of the classes, for what has none of its own.",
 )
 @keras_options
-@click.option("--data", help="The images, as for evaluate.  [default: the run's]")
+@click.option("--data", type=DATA_NAME, help="The images, as for evaluate.  [default: the run's]")
 @source_options("labels")
 @click.option("--images", type=COUNT, default=200, show_default=True, help="Images to compare on.")
 @click.option(
@@ -372,10 +372,11 @@ def exports(path, model, labels, keras_model, data, reading, images, repeats, pl
     \b
     inception-tf benchmark exports runs/digits --plot exports.png
     """
-    from inception_tf.classifiers import open_classifier, open_data
+    from inception_tf.classifiers import open_classifier
     from inception_tf.cli.render import table
     from inception_tf.data.labels import read_class_names
     from inception_tf.host.atomic_io import atomic_write_text
+    from inception_tf.run_folder import open_data
     from inception_tf.serving import comparison
 
     found = open_classifier(path, model, keras_model)

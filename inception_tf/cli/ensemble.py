@@ -10,7 +10,7 @@ import click
 from inception_tf.cli.experiment_runs import train_with_bars
 from inception_tf.cli.options import COUNT, DATA, SEED
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FOLDER
+from inception_tf.cli.paths import DATA_NAME, OUTPUT_FOLDER
 
 __all__ = ["ensemble"]
 
@@ -19,7 +19,7 @@ __all__ = ["ensemble"]
 @click.option(
     "--out", required=True, type=OUTPUT_FOLDER, help="The folder for the files and the runs."
 )
-@click.option("--data", default="tfds:cifar10", show_default=True, help=DATA)
+@click.option("--data", type=DATA_NAME, default="tfds:cifar10", show_default=True, help=DATA)
 @click.option("--members", type=COUNT, default=6, show_default=True, help="Networks to train.")
 @click.option(
     "--steps",

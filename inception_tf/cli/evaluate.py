@@ -27,7 +27,7 @@ from inception_tf.cli.options import (
     source_options,
 )
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FILE
+from inception_tf.cli.paths import DATA_NAME, INPUT_WEIGHTS, OUTPUT_FILE
 
 if TYPE_CHECKING:
     from inception_tf.classifiers import Classifier
@@ -49,6 +49,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--data",
+    type=DATA_NAME,
     help=f"{DATA}  [default: the first run's]",
 )
 @source_options()
@@ -134,7 +135,12 @@ def command(
     \b
     inception-tf evaluate runs/digits --data digits
     """
-    from inception_tf.classifiers import open_data
+    _check(paths, fits, table_file)
+    from inception_tf.run_folder import open_data
+
+    # Before TensorFlow is imported.
+    source = open_data(paths[0], data, **reading)
+    chosen = source.split(split)
     from inception_tf.data.skipped import BadImages
     from inception_tf.evaluation import metrics, tables
     from inception_tf.evaluation.alignment import align_classes
@@ -146,9 +152,6 @@ def command(
     )
     from inception_tf.inference.prediction import THRESHOLD
 
-    _check(paths, fits, table_file)
-    source = open_data(paths[0], data, **reading)
-    chosen = source.split(split)
     several = chosen.targets is not None
     _check_single(several, fits, confusion, reliability, threshold)
     threshold = THRESHOLD if threshold is None else threshold
@@ -232,7 +235,6 @@ def _open(path, model, keras_model, labels, alone):
 def _check(paths, fits, table_file):
     """What is wrong with the options, before any work."""
     from inception_tf.errors import UserError
-    from inception_tf.evaluation.tables import FORMS
     from inception_tf.run_folder import Run
 
     runs = [Run(Path(path)) for path in paths]
@@ -246,7 +248,7 @@ def _check(paths, fits, table_file):
         )
     if fits and (len(paths) != 1 or not Path(paths[0]).is_dir()):
         raise UserError("--temperature is fitted for one run; give its folder alone")
-    if table_file and Path(table_file).suffix not in FORMS:
+    if table_file and Path(table_file).suffix not in (".csv", ".parquet"):
         raise UserError(
             f"{table_file} ends in neither .csv nor .parquet; its ending decides the format"
         )

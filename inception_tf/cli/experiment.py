@@ -11,7 +11,7 @@ from inception_tf.cli.ensemble import ensemble
 from inception_tf.cli.experiment_runs import train_with_bars
 from inception_tf.cli.options import DATA, SEED
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FOLDER
+from inception_tf.cli.paths import DATA_NAME, OUTPUT_FOLDER
 from inception_tf.cli.studies import add_studies
 
 __all__ = ["command"]
@@ -129,6 +129,7 @@ VARIANT_NAMES = (
 )
 @click.option(
     "--data",
+    type=DATA_NAME,
     default="tfds:cifar10",
     show_default=True,
     help=DATA,

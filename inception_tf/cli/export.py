@@ -11,7 +11,7 @@ import click
 
 from inception_tf.cli.options import SOURCE_OPTIONS, keras_options, source_options, top_option
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
+from inception_tf.cli.paths import DATA_NAME, INPUT_WEIGHTS, OUTPUT_FOLDER, InputPath
 from inception_tf.inference.runtimes import FORMATS
 
 __all__ = ["command"]
@@ -79,7 +79,9 @@ RUNTIME_OPTIONS: tuple[str, ...] = ("int8", "data", *READING, "images", "max_dro
     "--int8", is_flag=True, help="8-bit weights and feature maps, for litert, openvino and triton."
 )
 @click.option(
-    "--data", help="The data to compare predictions on, as for evaluate.  [default: the run's]"
+    "--data",
+    type=DATA_NAME,
+    help="The data to compare predictions on, as for evaluate.  [default: the run's]",
 )
 @source_options("labels")  # --labels names the network's classes
 @click.option(
@@ -169,9 +171,8 @@ def _saved_model(path, classifier, to, *, no_fold, max_pixels=None, **settings):
 
 
 def _for_runtime(path, classifier, to, *, format, int8, reading, data=None, **settings):
-    from inception_tf.classifiers import open_data
     from inception_tf.export.runtimes import export_runtime
-    from inception_tf.run_folder import Run
+    from inception_tf.run_folder import Run, open_data
 
     if Path(path).is_dir() and not data:
         settings["max_bad"] = Run(Path(path)).config().data.max_bad

@@ -18,7 +18,7 @@ from inception_tf.cli.fid_tables import (
 )
 from inception_tf.cli.options import AS_JSON, batch_size_option
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FILE
+from inception_tf.cli.paths import OUTPUT_FILE, WEIGHTS_NAME
 from inception_tf.errors import OUR_FAILURE, USER_MISTAKE, UserError, printable
 from inception_tf.generative.conventions import CONVENTIONS, TORCH_FIDELITY
 from inception_tf.generative.settings import METRICS, TAPS
@@ -74,6 +74,7 @@ class ImagesPath(click.ParamType):
 )
 @click.option(
     "--weights",
+    type=WEIGHTS_NAME,
     default="fid_2015",
     show_default=True,
     metavar="NAME|FILE",

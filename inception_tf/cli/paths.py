@@ -10,14 +10,18 @@ from pathlib import Path
 import click
 
 from inception_tf.errors import UserError
+from inception_tf.host.files import check_new_folder
 
 __all__ = [
+    "DATA_NAME",
     "INPUT_LABELS",
     "INPUT_SAVED_MODEL",
     "INPUT_WEIGHTS",
     "InputPath",
+    "NEW_FOLDER",
     "OUTPUT_FILE",
     "OUTPUT_FOLDER",
+    "WEIGHTS_NAME",
 ]
 
 # A server's, without http:// or grpc://, or with another spelling of that: a port or TensorFlow Serving's path shows it.
@@ -25,6 +29,7 @@ ADDRESS = re.compile(
     r"(?:(?P<scheme>https?|grpcs?):)?/*(?P<rest>(?:\[[0-9a-f:.]+\]|[\w.-]+)(?::\d+(?:/|$)|(?::\d+)?/v1/models/).*)",
     re.IGNORECASE,
 )
+PATH = re.compile(r"[/\\]|\.\w+$")  # in weights that are no release's name
 PART = re.compile(r"\.(index|meta|data-\d+-of-\d+)$")  # a file of a TF1 checkpoint
 
 
@@ -61,13 +66,33 @@ class InputPath(click.ParamType):
         return value
 
 
+class _WeightsName(InputPath):
+    """A release, or the path of weights, which its ending or a folder shows, and which must exist."""
+
+    def convert(self, value, param, ctx):
+        return super().convert(value, param, ctx) if PATH.search(value) else value
+
+
+class _DataName(click.ParamType):
+    """A name of data: one of its kinds, and where it has a path, something is there."""
+
+    name = "text"
+
+    def convert(self, value, param, ctx):
+        from inception_tf.data.sources.names import check_source_name
+
+        check_source_name(value)
+        return value
+
+
 class _Output(click.ParamType):
     """A path to write to: its folder exists, or can be created, and is writable."""
 
     name = "path"
 
-    def __init__(self, *, folder: bool):
+    def __init__(self, *, folder: bool, new: bool = False):
         self.folder = folder
+        self.new = new
 
     def convert(self, value, param, ctx):
         path = Path(value)
@@ -79,14 +104,19 @@ class _Output(click.ParamType):
             raise UserError(
                 f"cannot write {value}: there is no folder {path.parent}; create it first"
             )
+        if self.new:
+            check_new_folder(path)
         there = next(p for p in (path, *path.absolute().parents) if p.is_dir())
         if not os.access(there, os.W_OK | os.X_OK):
             raise UserError(f"cannot write {value}: the folder {there} is not writable")
         return value
 
 
+DATA_NAME = _DataName()
 INPUT_LABELS = InputPath("a file with one class name per line")
 INPUT_WEIGHTS = InputPath("a run folder or a weights file")
 INPUT_SAVED_MODEL = InputPath("saved_models/NAME or saved_models/NAME/VERSION")
 OUTPUT_FILE = _Output(folder=False)
+NEW_FOLDER = _Output(folder=True, new=True)
 OUTPUT_FOLDER = _Output(folder=True)
+WEIGHTS_NAME = _WeightsName("a release, such as imagenet, or a weights file")

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +14,9 @@ from inception_tf.cli.options import AS_JSON, keras_options, top_option
 from inception_tf.cli.output import echo
 from inception_tf.cli.paths import INPUT_LABELS, OUTPUT_FOLDER, InputPath
 from inception_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from inception_tf.inference.prediction import Prediction
 
 __all__ = ["command"]
 
@@ -98,8 +103,6 @@ def command(
     inception-tf predict http://localhost:8501/v1/models/digits digit.png
     inception-tf predict http://localhost:8000/v2/models/digits digit.png --export saved_models/digits-triton
     """
-    from inception_tf.cli.render import table
-    from inception_tf.data.skipped import OK
     from inception_tf.data.sources.images import find_images
     from inception_tf.serving.client.address import is_address
 
@@ -113,6 +116,16 @@ def command(
         top = None
     if is_address(path):
         _refuse(explain or model or labels or keras_model.given(), "a server", path)
+    elif is_file or explain:
+        _refuse_export(path)
+    else:
+        _refuse(model or labels or keras_model.given(), "a folder with its own names", path)
+        _check_folder(Path(path))
+    if not any(map(os.path.lexists, files)):  # no network needs to be opened to say so
+        from inception_tf.inference.prediction import Prediction, read_image
+
+        return _report([Prediction(file, read_image(file)[1], ()) for file in files], as_json)
+    if is_address(path):
         from inception_tf.serving import Client
 
         with Client(path, timeout=timeout, export=exported) as client:
@@ -124,10 +137,17 @@ def command(
             path, files, top, threshold, model, labels, keras_model, explain, endpoint
         )
     else:
-        _refuse(model or labels or keras_model.given(), "a folder with its own names", path)
         from inception_tf.serving.predict import predict
 
         predictions = predict(path, files, top, threshold)
+    return _report(predictions, as_json)
+
+
+def _report(predictions: list[Prediction], as_json: bool) -> int:
+    """Prints what was answered, and what was refused; gives the exit code."""
+    from inception_tf.cli.render import table
+    from inception_tf.data.skipped import OK
+
     if as_json:
         echo(json.dumps([prediction.as_dict() for prediction in predictions], indent=2))
     else:
@@ -155,11 +175,6 @@ def _predict_in_process(
     from inception_tf.inference.prediction import THRESHOLD
     from inception_tf.serving.image_classifier import ImageClassifier, function_of
 
-    if Path(path).is_dir() and not (Path(path) / "config.yaml").is_file():
-        raise UserError(
-            f"{path} is an export, which has no gradients to explain it by; give --explain the run or the weights that"
-            " it was made of"
-        )
     found = open_classifier(path, model, keras_model)
     for note in found.notes:
         echo(note, err=True)
@@ -175,6 +190,23 @@ def _predict_in_process(
         explain(found, predictions, Path(explained), endpoint)
         echo(f"inception-tf: heat maps are in {explained}", err=True)
     return [prediction.above(threshold) for prediction in predictions]
+
+
+def _refuse_export(path: str) -> None:
+    if Path(path).is_dir() and not (Path(path) / "config.yaml").is_file():
+        raise UserError(
+            f"{path} is an export, which has no gradients to explain it by; give --explain the run or the weights that"
+            " it was made of"
+        )
+
+
+def _check_folder(path: Path) -> None:
+    """Refuses a folder that is neither a run nor an export, by the names of its files."""
+    from inception_tf.run_folder import Run
+    from inception_tf.savedmodel.versions import find_runtime_folder, newest_version
+
+    if not Run(path).config_file.is_file() and find_runtime_folder(path) is None:
+        newest_version(path)
 
 
 def _refuse(given: object, what: str, path: str) -> None:

@@ -9,7 +9,7 @@ import click
 
 from inception_tf.cli.options import COUNT, DATA, source_options
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FOLDER, InputPath
+from inception_tf.cli.paths import DATA_NAME, NEW_FOLDER, InputPath
 
 __all__ = ["command"]
 
@@ -18,13 +18,14 @@ __all__ = ["command"]
 @click.argument("path", metavar="RUN", type=InputPath("a run folder"))
 @click.option(
     "--data",
+    type=DATA_NAME,
     required=True,
     help=f"The images: {DATA}  Labels are not used; a folder needs no class folders.",
 )
 @click.option(
     "--batches", required=True, type=COUNT, help="Batches to compute the statistics over."
 )
-@click.option("--to", required=True, type=OUTPUT_FOLDER, metavar="NEW", help="The new run folder.")
+@click.option("--to", required=True, type=NEW_FOLDER, metavar="NEW", help="The new run folder.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=2),
@@ -46,9 +47,8 @@ def command(path, data, batches, to, batch_size, split, reading):
     needs_tensorflow_backend("recalibrate")
     from inception_tf.host.progress import progress_bar
     from inception_tf.run_folder import Run
-    from inception_tf.training.recalibrated_run import check_new_folder, recalibrate_run
+    from inception_tf.training.recalibrated_run import recalibrate_run
 
-    check_new_folder(Path(to))
     run = Run(Path(path))
     size = batch_size or run.config().data.batch_size
     with progress_bar(batches * size, path, leave=False, delay=1) as bar:  # not over an error

@@ -9,7 +9,7 @@ import click
 
 from inception_tf.cli.options import COUNT, DATA
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FOLDER
+from inception_tf.cli.paths import DATA_NAME, OUTPUT_FOLDER
 from inception_tf.experiments.catalog import EXPERIMENTS, Experiment, StudySettings
 
 __all__ = ["add_studies"]
@@ -42,7 +42,7 @@ def _command(experiment: Experiment) -> click.Command:
         help=HELP.format(shows=experiment.shows, source=experiment.source, name=experiment.name),
     )
     @click.option("--out", required=True, type=OUTPUT_FOLDER, help="The folder for the files.")
-    @click.option("--data", default=default.data, show_default=True, help=DATA)
+    @click.option("--data", type=DATA_NAME, default=default.data, show_default=True, help=DATA)
     @click.option(
         "--steps",
         type=COUNT,

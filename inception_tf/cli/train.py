@@ -10,7 +10,7 @@ import click
 
 from inception_tf.cli.options import DATA, SETTINGS, source_options
 from inception_tf.cli.output import echo
-from inception_tf.cli.paths import OUTPUT_FOLDER
+from inception_tf.cli.paths import DATA_NAME, OUTPUT_FOLDER, WEIGHTS_NAME
 
 if TYPE_CHECKING:
     from inception_tf.config import Config
@@ -25,10 +25,11 @@ TRIVIAL = 5  # classes
     "--model",
     help="The network's name; `inception-tf models` lists them.  [default: the recipe's, or inception_v3]",
 )
-@click.option("--data", help=DATA)
+@click.option("--data", type=DATA_NAME, help=DATA)
 @source_options()
 @click.option(
     "--weights",
+    type=WEIGHTS_NAME,
     metavar="NAME|FILE",
     help="Weights to start from: a release, such as imagenet, or a file.",
 )
@@ -80,6 +81,8 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
     out = out or default_run_folder(data)
     words |= reading
     config = resolve_config(model, data, recipe, out, settings, resumed=resumed, **words)
+    if not (resumed and is_started(out)):
+        _check_names(config)
     if recalibrate_bn:
         config = config.override([f"training.recalibrate_batch_norm={recalibrate_bn}"])
     if dry_run:
@@ -114,6 +117,17 @@ def command(model, data, reading, recipe, out, settings, recalibrate_bn, dry_run
         echo(f"images of the evaluation: {Preprocessing(**report['preprocessing'])}")
     echo(f"evaluate it: inception-tf evaluate {out} --data {config.data.name}")
     echo(f"serve it:    inception-tf export {out} --to saved_models/{Path(out).name}")
+
+
+def _check_names(config: Config) -> None:
+    """Refuses data and weights that are not there, wherever they are named, before TensorFlow is imported."""
+    from inception_tf.data.sources.names import check_source_name
+    from inception_tf.weights.registry import check_release_name
+
+    check_source_name(config.data.name)
+    if config.model.weights:
+        check_release_name(config.model.name, config.model.weights)
+        WEIGHTS_NAME.convert(config.model.weights, None, None)
 
 
 def _outcome(report: dict) -> str:

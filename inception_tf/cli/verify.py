@@ -37,6 +37,9 @@ def command(path, run, labels):
     """
     from inception_tf.cli.render import table
     from inception_tf.data.labels import read_class_names
+    from inception_tf.savedmodel.versions import newest_version
+
+    newest_version(path)  # before TensorFlow is imported
     from inception_tf.verify.verify import NOT_COVERED, verify
 
     checks = verify(path, run, read_class_names(labels) if labels else None)

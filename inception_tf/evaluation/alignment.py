@@ -10,7 +10,7 @@ from inception_tf.classifiers import Classifier
 from inception_tf.data.labels import has_background_row
 from inception_tf.data.sources.splits import Source, Split
 from inception_tf.errors import UserError
-from inception_tf.weights.names.torch import FID_CLASSES
+from inception_tf.weights.registry import FID_CLASSES
 
 __all__ = ["Alignment", "align_classes"]
 

@@ -21,7 +21,7 @@ from inception_tf.inference.optimize import optimize_for_inference
 from inception_tf.inference.runtimes import openvino
 from inception_tf.nn.network import LOGITS, endpoints
 from inception_tf.weights.download import fetch_release
-from inception_tf.weights.registry import FID, find_release, release_names
+from inception_tf.weights.registry import FID, check_release_name, find_release, release_names
 
 __all__ = [
     "TAPS",
@@ -202,6 +202,7 @@ def open_weights_for_features(weights: str = FID) -> OpenedWeights:
     Raises:
         UserError: There is no such file, it cannot be read, or it is of another network.
     """
+    check_release_name(NETWORK, weights)
     path = weights
     if weights in release_names(NETWORK):
         path = str(fetch_release(find_release(NETWORK, weights)))

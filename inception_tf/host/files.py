@@ -18,6 +18,7 @@ __all__ = [
     "TEXT_LIMIT",
     "cache_folder",
     "check_content",
+    "check_new_folder",
     "check_no_pointer",
     "kind_of_file",
     "not_regular",
@@ -141,6 +142,19 @@ def check_content(path: str | os.PathLike[str], missing: str = "") -> None:
         raise UserError(missing)
     with open_regular(path) as file:
         check_no_pointer(path, file.read(len(LFS)))
+
+
+def check_new_folder(to: Path) -> None:
+    """Checks that a folder does not exist yet, or is empty.
+
+    Args:
+        to: the folder.
+
+    Raises:
+        UserError: there is something in it.
+    """
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"{to} exists already; give --to a new folder")
 
 
 def read_text(path: str | os.PathLike[str], limit: int = TEXT_LIMIT) -> str:

@@ -18,7 +18,7 @@ from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.load import load_weights
 from inception_tf.weights.metadata import layer_arguments, read_metadata
-from inception_tf.weights.registry import find_release, release_names
+from inception_tf.weights.registry import check_release_name, find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
 
 __all__ = ["load_pretrained", "preprocessing_of_weights", "take_unit_scale"]
@@ -37,8 +37,9 @@ def load_pretrained(
         new_head: leave the classifiers at their initialization.
 
     Raises:
-        UserError: the weights do not fit the network or its switches.
+        UserError: there are no such weights, or they do not fit the network or its switches.
     """
+    check_release_name(network, weights)
     switches = layer_arguments(structure)[1]
     if weights in release_names(network):
         release = find_release(network, weights)
@@ -63,6 +64,7 @@ def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None
     Raises:
         UserError: the file is missing, or of no known format.
     """
+    check_release_name(network, weights)
     if weights in release_names(network):
         return find_release(network, weights).preprocessing
     path = local_file(weights)

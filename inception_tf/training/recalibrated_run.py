@@ -27,12 +27,13 @@ from inception_tf.data.sources.splits import ALL, SPLIT_SEED, Split
 from inception_tf.errors import UserError
 from inception_tf.host.atomic_io import atomic_write_text, remove_unfinished, temporary_folder
 from inception_tf.host.environment import environment
+from inception_tf.host.files import check_new_folder
 from inception_tf.host.locks import lock_folder
 from inception_tf.run_folder import Run
 from inception_tf.training.optim.recalibrate import recalibrate
 from inception_tf.weights.metadata import read_metadata, write_metadata
 
-__all__ = ["check_new_folder", "open_images", "recalibrate_run"]
+__all__ = ["open_images", "recalibrate_run"]
 
 FOLDER = "folder:"
 
@@ -105,19 +106,6 @@ def recalibrate_run(
         }
         _publish(run, config, model, report, to)
     return report
-
-
-def check_new_folder(to: Path) -> None:
-    """Checks that a folder does not exist yet, or is empty.
-
-    Args:
-        to: the folder.
-
-    Raises:
-        UserError: there is something in it.
-    """
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to} exists already; give --to a new folder")
 
 
 def open_images(

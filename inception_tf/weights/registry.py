@@ -14,9 +14,9 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import UserError, did_you_mean, unknown
 from inception_tf.host.files import cache_folder
 from inception_tf.models import SCALE
-from inception_tf.weights.names.torch import FID_CLASSES
 
 __all__ = [
+    "FID_CLASSES",
     "RELEASES",
     "Release",
     "cached_file",
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 FID = "fid_2015"
+FID_CLASSES = 1008  # of Google's graph of 2015-12-05
 IMAGENET = "imagenet"  # another name of a network's first release in the table
 
 

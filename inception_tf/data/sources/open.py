@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from inception_tf.data.labels import check_class_names, read_class_names
+from inception_tf.data.sources.names import KINDS, unknown_source
 from inception_tf.data.sources.source_warnings import class_warnings, file_warnings
 from inception_tf.data.sources.splits import SPLIT_SEED, Source, Split
-from inception_tf.errors import UserError, missing_package, printable, unknown
+from inception_tf.errors import UserError, missing_package, printable
 
 __all__ = ["KINDS", "Source", "Split", "inspect_source", "open_source", "with_absolute_path"]
 
-KINDS = ("digits", "tfds:NAME[/VERSION]", "folder:PATH", "tfrecord:GLOB", "csv:FILE")
 SEPARATOR = "|"  # between labels, as pandas' `Series.str.get_dummies` has it
 DIGITS_TEST = 360  # images, of 1,797
 
@@ -172,9 +172,7 @@ def _open(
         from inception_tf.data.sources.tfds import open_tfds
 
         return _with_names(open_tfds(name, rest, split_names=split_names), names)
-    if not rest and Path(name).is_dir():
-        raise UserError(f"unknown data '{name}'; a folder is given as folder:{name}")
-    raise unknown("data", name, KINDS)
+    raise unknown_source(name)
 
 
 def _with_names(source: Source, names: tuple[str, ...] | None) -> Source:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from inception_tf.data.labels import has_background_row, names_by_class, read_class_names
+from inception_tf.data.sources.names import no_records
 from inception_tf.data.sources.record_examples import parse_keys
 from inception_tf.data.sources.record_index import RecordIndex, index_records
 from inception_tf.data.sources.source_warnings import counted, listed
@@ -242,7 +243,7 @@ def find_record_files(pattern: str) -> tuple[tuple[str, ...], dict[str, str]]:
         return files, unread
     found = [f"{printable(file)} ({kind})" for file, kind in list(unread.items())[:LISTED]]
     beside = f": {', '.join(found)}{', ...' if len(unread) > LISTED else ''}" if found else ""
-    raise UserError(f"no file matches {pattern}{beside}; give tfrecord:GLOB, in quotes")
+    raise no_records(pattern, beside)
 
 
 def _assign_files(

@@ -14,13 +14,13 @@ from inception_tf.arch.spec import Branch, LayerSpec, Network
 from inception_tf.errors import unknown
 from inception_tf.models import NETWORKS
 from inception_tf.nn.network import LOGITS
+from inception_tf.weights.registry import FID_CLASSES
 
 if TYPE_CHECKING:
     import numpy as np
 
 __all__ = [
     "COUNTER",
-    "FID_CLASSES",
     "NETWORKS_OF_TORCH",
     "TorchNames",
     "flatten",
@@ -28,7 +28,6 @@ __all__ = [
     "torch_variants",
 ]
 
-FID_CLASSES = 1008  # of Google's graph of 2015-12-05
 COUNTER = ".num_batches_tracked"  # of a batch normalization: batches seen in training, no weight
 CADENE = "last_linear"  # the classifier in Cadene's pretrained-models.pytorch
 FLATTENED = re.compile(r"aux\d\.fc1\.weight")  # the dense kernels over a flattened feature map
