@@ -29,7 +29,8 @@ def photograph():
 def _many(distortion, image, count=400):
     """(count, H, W, 3), the image distorted from as many seeds."""
     seeds = tf.stack([tf.range(count), tf.range(count) + 7], axis=1)
-    return tf.map_fn(lambda seed: distortion(image, seed), seeds, tf.float32).numpy()
+    graph = tf.function(lambda seeds: tf.map_fn(lambda s: distortion(image, s), seeds, tf.float32))
+    return graph(seeds).numpy()
 
 
 @pytest.fixture(scope="module")

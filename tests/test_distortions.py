@@ -22,7 +22,8 @@ def _boxes(box, shape, count=2000):
         begin, size = box.sample(shape, seed)
         return tf.concat([begin[:2], size[:2]], axis=0)
 
-    return tf.map_fn(one, seeds, fn_output_signature=tf.int32).numpy()
+    graph = tf.function(lambda seeds: tf.map_fn(one, seeds, fn_output_signature=tf.int32))
+    return graph(seeds).numpy()
 
 
 @pytest.mark.parametrize("shape", [(375, 500, 3), (500, 333, 3)])
