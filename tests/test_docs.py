@@ -344,6 +344,20 @@ def test_the_tables_of_the_card_are_those_of_the_command(readme, monkeypatch):
     assert float(seconds) == round(report["timing"]["mean"], 4)
 
 
+def test_the_errors_of_the_ensembles_are_those_of_the_experiment():
+    found = json.loads((pages.ROOT / "docs/results/ensemble.json").read_text("utf-8"))
+    text = pages.page("docs/ensemble.md").text
+    assert found["command"] in text
+    rows = text.split("| models | crops | ensembles |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) == len(found["errors"]) == 12
+    for row, error in zip(rows, found["errors"], strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        told = [float(part) for cell in cells[3:] for part in cell.split(" ± ")]
+        expected = [error[f"top{k}_{what}"] for k in (1, 5) for what in ("error", "spread")]
+        assert cells[:3] == [str(error[key]) for key in ("models", "crops", "ensembles")]
+        assert told == pytest.approx([100 * x for x in expected if x], abs=0.006)
+
+
 def test_the_figures_of_the_picture_are_those_of_its_run(readme):
     run = json.loads((pages.ROOT / "docs/results/flowers.json").read_text("utf-8"))
     assert {"command", "date", "environment", "machine"} < set(run)
