@@ -162,13 +162,12 @@ def test_gammas_of_one_are_left_out_without_a_warning(state, tmp_path):
 
 
 def test_gamma_of_another_shape_than_its_mean_is_refused(state, tmp_path):
+    models = [ours(batch_norm_scale=scale) for scale in (True, False)]
     for gamma in (np.ones((), np.float32), np.ones(3, np.float32), np.ones((16, 1), np.float32)):
         write(tmp_path / "odd.safetensors", state | {"conv1.bn.weight": gamma})
-        for scale in (True, False):
+        for model in models:
             with pytest.raises(inception_tf.UserError, match="Conv2d_1a_7x7_bn/gamma"):
-                inception_tf.load_weights(
-                    ours(batch_norm_scale=scale), tmp_path / "odd.safetensors"
-                )
+                inception_tf.load_weights(model, tmp_path / "odd.safetensors")
 
 
 def test_half_precision_is_read(tmp_path):
