@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 def test_a_finished_run_predicts_as_before_and_trains_fused(folder):
     classifier = open_classifier(str(folder / "finished"))
     assert classifier.labels == tuple("0123456789")
-    found = classifier.model.predict(RAMP, verbose=0)
+    found = classifier.model(RAMP, training=False)
     np.testing.assert_allclose(found, np.load(folder / "finished.npy"), atol=1e-5)
     norms = [x for x in classifier.model.layers if isinstance(x, keras.layers.BatchNormalization)]
     assert {type(norm) for norm in norms} == {BatchNormalization}
@@ -44,7 +44,7 @@ def test_a_finished_run_predicts_as_before_and_trains_fused(folder):
 
 def test_a_stopped_run_is_resumed_to_the_same_result(folder, capfd):
     assert cli.main(["train", "--out", str(folder / "unfinished"), "--resume"]) == 0
-    found = open_classifier(str(folder / "unfinished")).model.predict(RAMP, verbose=0)
+    found = open_classifier(str(folder / "unfinished")).model(RAMP, training=False)
     np.testing.assert_allclose(found, np.load(folder / "resumed.npy"), atol=1e-5)
 
 
@@ -53,12 +53,12 @@ def test_a_weights_file_is_loaded_in_full(folder):
         "inception_v1", classes=10, input_shape=(32, 32, 3), width_multiplier=0.0625
     )
     inception_tf.load_weights(model, folder / "inception_v1.weights.h5")
-    found = model.predict(RAMP, verbose=0)
+    found = model(RAMP, training=False)
     np.testing.assert_allclose(found, np.load(folder / "inception_v1.npy"), atol=1e-6)
 
 
 def test_a_saved_model_of_keras_loads(folder):
-    found = keras.saving.load_model(folder / "googlenet.keras").predict(RAMP, verbose=0)
+    found = keras.saving.load_model(folder / "googlenet.keras")(RAMP, training=False)
     np.testing.assert_allclose(found, np.load(folder / "googlenet.npy"), atol=1e-6)
 
 
