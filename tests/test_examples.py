@@ -66,11 +66,11 @@ def backbone(tmp_path_factory):
 
 
 def test_a_few_images_of_each_class_are_enough_for_colors(script, colored, backbone, pytestconfig):
-    words = [str(colored), backbone, "--per-class", "2", "--endpoint", "MaxPool_3a_3x3"]
+    words = [str(colored), backbone, "--per-class", "2", "--endpoint", "MaxPool_2a_3x3"]
     words += [] if pytestconfig.option.markexpr != "not slow" else ["--no-random"]
     result = CliRunner().invoke(script("few_images").main, words)
     assert result.exit_code == 0, result.output
-    assert "6 training and 6 test images of 3 classes, 192 features of each" in result.stdout
+    assert "6 training and 6 test images of 3 classes, 64 features of each" in result.stdout
     for way in ("plain", "whitened"):
         assert re.search(rf"weights.h5 +{way} +100.0% +100.0%\n", result.stdout), result.stdout
         row = rf"random weights +{way} +\d+\.\d% +\d+\.\d%\n"
