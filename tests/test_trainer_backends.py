@@ -35,7 +35,9 @@ def interpreter(backend, needs_tensorflow=False):
     """A Python with the backend; skips where there is none."""
     if importlib.util.find_spec(backend):
         return sys.executable
-    if needs_tensorflow or INTERPRETER not in os.environ:
+    if needs_tensorflow:
+        pytest.skip(f"{backend} is not installed beside TensorFlow")
+    if INTERPRETER not in os.environ:
         pytest.skip(f"{backend} is not installed here, and {INTERPRETER} is not set")
     return os.environ[INTERPRETER]
 

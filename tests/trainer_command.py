@@ -16,7 +16,6 @@ import keras
 from short_networks import shorten_all
 
 from inception_tf import cli
-from inception_tf.training import train as training
 from inception_tf.training.recipes import read_recipe
 
 SETTINGS = ("model.name=inception_v1", "model.size=32", "model.width_multiplier=0.1")
@@ -37,6 +36,9 @@ class Killed(keras.callbacks.Callback):
 
 
 def main(folder: Path, killed_at: int | None = None) -> None:
+    # Only here: timing a step needs no TensorFlow.
+    from inception_tf.training import train as training
+
     training.Recorder = partial(training.Recorder, save_every=0.0)
     config = read_recipe("digits").override(list(SETTINGS))
     callbacks = [] if killed_at is None else [Killed(killed_at)]
