@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from short_networks import shorten_all
 
 from inception_tf.config import Config
 from inception_tf.errors import UserError
@@ -186,7 +187,16 @@ def test_the_optimizer_of_2015_is_tensorflow_1s_with_averages_of_all_that_moves(
     assert model.output.keys() == {"predictions", "aux_predictions"}
 
 
+@pytest.fixture
+def one_module_of_each_kind():
+    """What a recipe sets is the same at any depth."""
+    take_back = shorten_all()
+    yield
+    take_back()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_module_of_each_kind")
 @pytest.mark.parametrize("name", [n for n in list_recipes() if n != "digits"])
 def test_every_recipe_trains(name, class_folders, tmp_path):
     folder = class_folders(blue=8, red=8)
