@@ -68,8 +68,9 @@ def refusal(call: Callable[[], object]) -> str:
 # Threads
 
 
+@functools.lru_cache(maxsize=1)
 def copies(case) -> list[keras.Model]:
-    """A network built, loaded and cloned, with the same weights, and one nested in another model."""
+    """A network built, loaded and cloned, with the same weights, and one nested in another model; not to be changed."""
     model = case.model()
     clone = keras.models.clone_model(model)
     clone.set_weights(model.get_weights())
