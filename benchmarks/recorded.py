@@ -10,6 +10,7 @@ A table of the documentation is copied from such a file, and a test compares the
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def shown(program: str, arguments: list[str]) -> str:
             kind = "PYTHON" if Path(word).name.startswith("python") else Path(word).name
             words[place] = kind
     name = program if program == "inception-tf" else f"python benchmarks/{program}"
-    return shlex.join([*name.split(), *words])
+    backend = os.environ.get("KERAS_BACKEND")
+    chosen = [f"KERAS_BACKEND={backend}"] if backend else []
+    return " ".join([*chosen, name, shlex.join(words)])
 
 
 @click.command(context_settings=PASSES)
