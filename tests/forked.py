@@ -20,8 +20,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from inception_tf.host.process_state import environment_variables
-
 __all__ = ["Program", "run"]
 
 HERE = str(Path(__file__).parent)
@@ -55,6 +53,9 @@ class Program:
         self._process = CONTEXT.Process(
             target=_become, args=(list(map(str, arguments)), *where), daemon=True
         )
+        # Not above: a child imports this module, and may have to show that it does without the package.
+        from inception_tf.host.process_state import environment_variables
+
         path = os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))
         with environment_variables(
             PYTHONPATH=path
