@@ -190,12 +190,17 @@ def check_commands(folder):
     assert (code, "needs TensorFlow" in err) == (2, True), err
     labels = folder / "labels.txt"
     labels.write_text("".join(f"class {number}\n" for number in range(10)))
+    # What is not there is refused before TensorFlow is asked for.
+    exported, image = folder / "exported", folder / "image.png"
+    exported.mkdir()
+    for path in (exported / "saved_model.pb", image):
+        path.touch()
     for words in (
         ("train", "--model", "inception_v1", "--data", "digits", "--out", folder / "run"),
         ("evaluate", folder, "--data", "digits"),
         ("export", target, "--model", "inception_v1", "--labels", labels, "--to", folder / "saved"),
-        ("verify", folder),
-        ("predict", folder, "image.png"),
+        ("verify", exported),
+        ("predict", exported, image),
         ("experiment", "bn-mnist", "--out", folder / "mnist"),
         ("benchmark", "data", "--data", "digits", "--model", "inception_v1"),
     ):
