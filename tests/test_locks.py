@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +102,27 @@ def test_of_many_that_come_and_go_one_is_inside_at_a_time(tmp_path):
         thread.join()
     assert max(most) == 1
     assert len(entered) >= 4
+
+
+def test_a_folder_that_is_removed_while_it_is_made_is_made_again(tmp_path, monkeypatch):
+    made = []
+
+    def mkdir(path, *arguments, **options):
+        made.append(path)
+        if len(made) == 1:  # as pathlib, where the folder is there first, and gone when it looks
+            raise FileExistsError(path)
+        os.makedirs(path, exist_ok=True)
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    with lock_folder(tmp_path / "run", "trains into"):
+        assert len(made) == 2
+
+
+def test_a_file_in_place_of_the_folder_is_no_reason_to_try_again(tmp_path):
+    (tmp_path / "run").touch()
+    with pytest.raises(FileExistsError), lock_folder(tmp_path / "run", "trains into"):
+        pass
+    (tmp_path / "run").unlink()
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError), lock_folder(tmp_path / "run", "trains into"):
+        pass

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,16 +57,28 @@ def lock_folder(folder: Path, work: str) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _is_in_the_way(folder: Path) -> bool:
+    """Whether something that is no folder has its name."""
+    try:
+        return not stat.S_ISDIR(os.lstat(folder).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[IO[str] | None]:
     """The file, locked, or None where another process has the lock."""
     import fcntl
 
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except FileNotFoundError:  # who made the folder has just removed it again
+            continue
+        except FileExistsError:  # it was there, and gone when `mkdir` looked at what it is
+            if _is_in_the_way(path.parent):
+                raise
             continue
         with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
             try:
