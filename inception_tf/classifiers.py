@@ -27,7 +27,7 @@ from inception_tf.weights.heads import HeadError
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import network_limit
 from inception_tf.weights.load import load_weights
-from inception_tf.weights.metadata import layer_arguments, read_metadata
+from inception_tf.weights.metadata import layer_arguments, stored_metadata
 from inception_tf.weights.recognize import describe_file, is_of_package
 from inception_tf.weights.sources import NATIVE, SOURCES
 
@@ -154,7 +154,7 @@ def open_classifier(
 
 def _open_keras(path: str, options: KerasOptions) -> Classifier:
     """A model of Keras' own layers, whatever network it is."""
-    stored = read_metadata(path).preprocessing
+    stored = stored_metadata(path).preprocessing
     if stored and options.scale and SCALE_NAMES.get(options.scale) != stored.scale:
         raise UserError(
             f"'{path}' says that its pixels are scaled as '{stored.scale}', and --scale says {options.scale}"

@@ -17,7 +17,7 @@ from inception_tf.weights.download import fetch_release
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.limits import model_limit
 from inception_tf.weights.load import load_weights
-from inception_tf.weights.metadata import layer_arguments, read_metadata
+from inception_tf.weights.metadata import layer_arguments, read_metadata, stored_metadata
 from inception_tf.weights.registry import check_release_name, find_release, release_names
 from inception_tf.weights.sources import NATIVE, SOURCES
 
@@ -71,7 +71,7 @@ def preprocessing_of_weights(network: str, weights: str) -> Preprocessing | None
     check_weights_path(path)
     source = detect_source(path, SOURCES)
     if source == NATIVE:
-        return read_metadata(path).preprocessing
+        return stored_metadata(path).preprocessing
     return read_foreign_weights(network, source, weights).preprocessing
 
 

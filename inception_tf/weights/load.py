@@ -18,7 +18,7 @@ from inception_tf.weights.gamma import FOLDED
 from inception_tf.weights.hub import local_file
 from inception_tf.weights.identify import network_of_layers
 from inception_tf.weights.limits import model_limit
-from inception_tf.weights.metadata import layer_arguments, read_metadata
+from inception_tf.weights.metadata import layer_arguments, stored_metadata
 from inception_tf.weights.recognize import has_layers_of
 from inception_tf.weights.release_of_file import without_scale
 from inception_tf.weights.sources import NATIVE, SOURCES, check_ema, check_network
@@ -118,10 +118,10 @@ def load_weights(
 
 def _native_note(model: keras.Model, path: str) -> tuple[str, ...]:
     """A note for the report if a model is another variant than this project's file says, whose arrays fit all the same."""
-    stored = read_metadata(path)
+    stored = stored_metadata(path)  # gammas have a note of their own
     if stored.network is None:
         return ()
-    switches = without_scale(layer_arguments(stored.switches)[1])  # gammas have a note of their own
+    switches = without_scale(layer_arguments(stored.switches)[1])
     of_network = network_of_layers({layer.name for layer in model.layers}, [stored.network])
     if of_network is None or has_layers_of(model, variant(stored.network, **switches)):
         return ()

@@ -31,6 +31,7 @@ __all__ = [
     "WeightsMetadata",
     "layer_arguments",
     "read_metadata",
+    "stored_metadata",
     "write_metadata",
 ]
 
@@ -131,6 +132,23 @@ def read_metadata(path: str | Path) -> WeightsMetadata:
     Raises:
         UserError: The file has something else in its place, or a value that is not allowed.
     """
+    stored = stored_metadata(path)
+    gammas = {SCALE: True} if native.has_gamma(os.fspath(path)) else {}
+    return dataclasses.replace(stored, switches={**stored.switches, **gammas})
+
+
+def stored_metadata(path: str | Path) -> WeightsMetadata:
+    """What `write_metadata` stored in a weights file, whose arrays are not looked at.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What it stored; nothing of a file of another project.
+
+    Raises:
+        UserError: As in `read_metadata`.
+    """
     path = os.fspath(path)
     check_content(path)
     values = _values(path)
@@ -140,8 +158,7 @@ def read_metadata(path: str | Path) -> WeightsMetadata:
     prepared = values.get(PREPROCESSING)
     preprocessing = None if prepared is None else _preprocessing(path, prepared)
     _check_switches(path, name, switches)
-    gammas = {SCALE: True} if native.has_gamma(path) else {}
-    return WeightsMetadata(name, switches | gammas, preprocessing)
+    return WeightsMetadata(name, switches, preprocessing)
 
 
 def _preprocessing(path: str, values: Mapping[str, Any]) -> Preprocessing:

@@ -23,7 +23,7 @@ from inception_tf.weights.formats import hdf5, keras_h5
 from inception_tf.weights.formats.native import read_native
 from inception_tf.weights.formats.stored import NOTHING
 from inception_tf.weights.limits import class_count, network_limit
-from inception_tf.weights.metadata import layer_arguments, read_metadata
+from inception_tf.weights.metadata import layer_arguments, read_metadata, stored_metadata
 from inception_tf.weights.width import activation_of_config, same_filters, width_of_kernels
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def describe_file(
     _check_width(path, variant(found, **chosen), layers.get("width_multiplier", 1.0), arrays)
     head = [arrays[f"{LOGITS}/{number}"] for number in (1, 0) if f"{LOGITS}/{number}" in arrays]
     first = arrays.get(f"{network.backbone[0][0]}_conv/0")
-    stored = read_metadata(path).preprocessing
+    stored = stored_metadata(path).preprocessing
     why = "as the file says" if stored else "the file does not say; slim's are assumed"
     return FileDescription(
         found,
