@@ -26,6 +26,9 @@ WEBP_LOSSLESS = (
 )
 WEBP_LOSSY = "UklGRkYAAABXRUJQVlA4IDoAAAAQAgCdASoIAAYAAsBMJbACdLoAAwi4u7HwAP7xqGbVoawEBNeT+zRpoFmotHcmv+b+VP38ATPxLIAA"
 JPEG_SIDE, PNG_SIDE = 65_535, 2**31 - 1  # pixels that a header can state
+# What files that take long to read have many of: scans of a JPEG, chunks of a PNG and its compressed texts.
+LONG = {b"\xff\xda": 100, b"abCd": 100, b"zTXt": 8}
+ALPHA = (4, 6)  # color types of a PNG
 SIDES_TRIED = 5_000  # heights, for the smallest area above a limit
 
 
@@ -38,15 +41,31 @@ class Prepared:
 
 
 @cache
-def probe_images(pixel_limit: int) -> tuple[bytes, ...]:
+def probe_images(pixel_limit: int, *, all_kinds: bool = True) -> tuple[bytes, ...]:
     """Generates image files.
 
     Args:
         pixel_limit: Height x width of the largest image that the export reads; two files have a header just above it.
+        all_kinds: False for an export of inception_tf 0.1, which reads JPEG and PNG alone, and whatever time they take.
 
     Returns:
         The content of each: first those to read, then those to refuse.
     """
+    found = _images(pixel_limit)
+    return found if all_kinds else tuple(item for item in found if _is_of_0_1(item))
+
+
+def _is_of_0_1(item: bytes) -> bool:
+    """Whether exports of inception_tf 0.1 give an image today's status: an ordinary JPEG or PNG, or nothing."""
+    takes_long = any(item.count(part) > most for part, most in LONG.items())
+    # It ignored the orientation of a PNG, and showed the colors of transparent pixels.
+    is_png = item.startswith(b"\x89PNG")
+    read_otherwise = is_png and (item[25] in ALPHA or b"tRNS" in item or b"eXIf" in item)
+    is_kind = is_png or item.startswith(b"\xff\xd8\xff") or not item
+    return is_kind and not (takes_long or read_otherwise)
+
+
+def _images(pixel_limit: int) -> tuple[bytes, ...]:
     plain = _tiles(64, 96, 3)
     turned = _tiles(72, 56, 3)
     truncated = _jpeg(plain)
@@ -96,12 +115,15 @@ def probe_arrays() -> tuple[np.ndarray, ...]:
 
 
 @cache
-def prepare_probes(preprocessing: Preprocessing, pixel_limit: int) -> Prepared:
+def prepare_probes(
+    preprocessing: Preprocessing, pixel_limit: int, *, all_kinds: bool = True
+) -> Prepared:
     """Reads `probe_images(pixel_limit)` as the metadata of an export say that it does, outside of its graph.
 
     Args:
         preprocessing: Size, crop and scale.
         pixel_limit: Height x width of the largest image that is read.
+        all_kinds: As for `probe_images`.
 
     Returns:
         Statuses and pixels.
@@ -125,7 +147,8 @@ def prepare_probes(preprocessing: Preprocessing, pixel_limit: int) -> Prepared:
         return images.with_fallback(decoded, item, (blank, images.DAMAGED))
 
     with tf.device("/CPU:0"):
-        found = [read(tf.constant(item)) for item in probe_images(pixel_limit)]
+        probes = probe_images(pixel_limit, all_kinds=all_kinds)
+        found = [read(tf.constant(item)) for item in probes]
     statuses = tuple(status.numpy().decode() for _, status in found)
     return Prepared(statuses, np.stack([pixels.numpy() for pixels, _ in found]))
 

@@ -189,7 +189,13 @@ def _running(
     known: the signatures are the contract's, so that outputs can be read.
     """
     runs: list[SampleRun] = []
-    probes = probe_images.probe_images(exported.pixel_limit) if exported and known else ()
+    # An export without a record of its contents is of inception_tf 0.1.
+    reads_all = exported is not None and exported.contents is not None
+    probes = (
+        probe_images.probe_images(exported.pixel_limit, all_kinds=reads_all)
+        if exported and known
+        else ()
+    )
 
     def run() -> str:
         warm = warmup.read_warmup(folder) if log.passed else ()
@@ -213,7 +219,9 @@ def _running(
 
     def prepared() -> Prepared:
         assert exported is not None  # of_probes has looked
-        return probe_images.prepare_probes(exported.preprocessing, exported.pixel_limit)
+        return probe_images.prepare_probes(
+            exported.preprocessing, exported.pixel_limit, all_kinds=reads_all
+        )
 
     def preprocessing() -> Any:
         return exported and exported.preprocessing
