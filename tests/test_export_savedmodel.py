@@ -224,7 +224,7 @@ def versions(tmp_path_factory):
     first = export(model, LABELS, to, Preprocessing(SIZE))
     beside = {path.name: path.read_text() for path in to.iterdir() if path.is_file()}
     (to / "model.config").write_text("# edited by hand\n")
-    tenth = Path(shutil.copytree(first, to / "10"))
+    tenth = export(model, LABELS, to, Preprocessing(SIZE), version=10)
     return (first, tenth, export(model, LABELS, to, Preprocessing(SIZE, None))), beside
 
 
