@@ -358,6 +358,21 @@ def test_the_errors_of_the_ensembles_are_those_of_the_experiment():
         assert told == pytest.approx([100 * x for x in expected if x], abs=0.006)
 
 
+def test_fid_of_full_rank_and_in_lower_precisions_is_that_of_its_file():
+    found = json.loads((pages.ROOT / "docs/results/fid-2048.json").read_text("utf-8"))
+    text = pages.page("docs/fid.md").text
+    exact, *lower = found["here"]
+    tool = found["torch-fidelity"]["frechet_inception_distance"]
+    assert f"| FID | {exact['fid']:.7f} | {tool:.7f} | {abs(exact['fid'] / tool - 1):.1e} |" in text
+    for one in lower:
+        error = one["precision_error"]
+        told = abs(error["fid"] - error["fid_float32"]) / one["fid"]
+        off = 100 * (one["fid"] / exact["fid"] - 1)
+        assert f"{one['precision']} | {one['fid']:.5f} | {off:.1f} % | {told:.0%}" in text.replace(
+            " % |\n", "% |\n"
+        )
+
+
 def test_the_figures_of_the_picture_are_those_of_its_run(readme):
     run = json.loads((pages.ROOT / "docs/results/flowers.json").read_text("utf-8"))
     assert {"command", "date", "environment", "machine"} < set(run)

@@ -21,9 +21,10 @@ from PIL import Image
 
 import inception_tf
 from inception_tf import UserError, cli
-from inception_tf.cli.fid_tables import tool_table
+from inception_tf.cli.fid_tables import comparison_lines, tool_table
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.errors import USER_MISTAKE
+from inception_tf.generative import comparison as comparison_module
 from inception_tf.generative import compute, fid, survey
 from inception_tf.generative import network as network_module
 from inception_tf.generative import why as why_module
@@ -426,3 +427,19 @@ def test_openvino_has_the_same_features_within_its_precision(opened, precision):
     assert error.fid_float32 == pytest.approx(exact.fid, rel=1e-5)
     assert 1e-6 < error.relative < 0.2
     assert found.fid == pytest.approx(error.fid, rel=1e-3)
+
+
+def test_the_error_of_a_precision_is_told_as_a_fraction_of_the_distance_of_all_images(
+    same_network, monkeypatch
+):
+    monkeypatch.setattr(comparison_module, "CHECKED", WIDTH + 1)
+    found = compute(pixels(1, 40), pixels(2, 40), precision="bfloat16", **SMALL)
+    error = found.precision_error
+    assert error.images == WIDTH + 1
+    assert error.absolute == abs(error.fid - error.fid_float32) > 0
+    assert error.relative == error.absolute / found.fid
+    # Few images are further apart, by chance.
+    assert error.fid > 1.2 * found.fid
+    told = "\n".join(comparison_lines(found))
+    assert f"by {error.absolute:.2g}, {error.relative:.0%} of the FID below" in told
+    assert found.as_json()["precision_error"]["relative"] == error.relative

@@ -41,7 +41,7 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
         error = found.precision_error
         yield (
             f"{found.precision} changes FID of {error.images} images of each set from {error.fid_float32:.6g} to"
-            f" {error.fid:.6g}, by {error.relative:.2%}"
+            f" {error.fid:.6g}: by {error.absolute:.2g}, {error.relative:.0%} of the FID below"
         )
 
 

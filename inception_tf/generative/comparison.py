@@ -201,7 +201,7 @@ class _Run:
         results = self._metrics(first, second)
         lower = None
         if settings.precision != "float32" and "fid" in settings.metrics and len(with_images) == 2:
-            lower = self._precision_error(first, with_images[1])
+            lower = self._precision_error(first, with_images[1], results["fid"])
         statistics = None
         if "fid" in settings.metrics:
             statistics = first.of_tap(settings.tap)
@@ -337,7 +337,7 @@ class _Run:
         few = first_images(side.images, count)
         return list(pixel_batches(few, self.step, self.settings.batch_size, {}))
 
-    def _precision_error(self, first: Side, second: Side) -> PrecisionError:
+    def _precision_error(self, first: Side, second: Side, of_all: float) -> PrecisionError:
         """FID of some images of both sets in float32 and in the lower precision."""
         tap = self.settings.tap
         batches = [self._some(side, CHECKED) for side in (first, second)]
@@ -351,7 +351,9 @@ class _Run:
                     statistics.update(network(one)[tap])
                 pair.append(statistics)
             found.append(frechet_distance(*pair, allow_singular=True))
-        return PrecisionError(min(sum(map(len, one)) for one in batches), *found)
+        few = min(sum(map(len, one)) for one in batches)
+        exact, rounded = found
+        return PrecisionError(few, exact, rounded, of_all)
 
     def _metrics(self, first: Side, second: Side | None) -> dict[str, Any]:
         settings, convention = self.settings, self.settings.convention

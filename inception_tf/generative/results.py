@@ -36,16 +36,25 @@ class SetReport:
 
 @dataclass(frozen=True)
 class PrecisionError:
-    """What a precision below float32 does to FID, measured on images of the two sets."""
+    """What a precision below float32 does to FID, measured on some images of the two sets."""
 
     images: int  # of each set
     fid_float32: float
     fid: float
+    fid_of_all: float  # of all images, in the lower precision
+
+    @property
+    def absolute(self) -> float:
+        """The distance between both."""
+        return abs(self.fid - self.fid_float32)
 
     @property
     def relative(self) -> float:
-        """The difference as a fraction of FID in float32."""
-        return abs(self.fid - self.fid_float32) / max(abs(self.fid_float32), 1e-12)
+        """That distance as a fraction of FID of all images.
+
+        FID of few images is mostly the bias of their number, of which the error is a small fraction.
+        """
+        return self.absolute / max(abs(self.fid_of_all), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,7 @@ class Comparison:
                 found[key] = dataclasses.asdict(part)
         if self.precision_error is not None:
             found["precision_error"] = dataclasses.asdict(self.precision_error) | {
-                "relative": self.precision_error.relative
+                "absolute": self.precision_error.absolute,
+                "relative": self.precision_error.relative,
             }
         return found | {"warnings": list(self.warnings)}
