@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 from short_networks import shorten_all
+from test_variants import VARIANTS
 
-from inception_tf.config import Config
+from inception_tf.config import Config, quoted
 from inception_tf.errors import UserError
 from inception_tf.run_folder import Run
 from inception_tf.training.compile import compiled_model
@@ -225,6 +226,14 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "switches"), [*VARIANTS, ("inception_resnet_v2", {"residual_scale": 1})]
+)
+def test_every_switch_that_a_network_takes_can_be_set_in_a_recipe(name, switches):
+    config = Config().override([f"model.name={name}", f"model.switches={quoted(switches)}"])
+    assert dict(make_plan(config).config.model.switches) == switches
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         (
@@ -235,6 +244,18 @@ def test_a_recipe_says_which_network_it_is_for_or_leaves_it_open(tmp_path):
         (
             ["model.name=inception", "model.switches={lrn: 3}"],
             "must be a value such as False, got 3",
+        ),
+        (
+            ["model.name=inception", "model.switches={initial_deviation: small}"],
+            "must be a value such as 0.01, got 'small'",
+        ),
+        (
+            ["model.name=inception", "model.switches={initial_deviation: true}"],
+            "must be a value such as 0.01, got True",
+        ),
+        (
+            ["model.name=inception", "model.switches={initial_deviation: -1}"],
+            "initial_deviation must be above 0, got -1",
         ),
         (["model.switches=3"], "model.switches must be a mapping such as {lrn: true}, got 3"),
         (["training.head_epochs=30"], "training.head_epochs must be below training.epochs, 30"),

@@ -124,7 +124,7 @@ def _switches(model, settings):
     """The switches that are given as SWITCH=VALUE, with values of the type that each has."""
     import yaml
 
-    from inception_tf.models import switches, variant
+    from inception_tf.models import switches, variant, wrong_switch
 
     known, found = switches(model), {}
     for setting in settings:
@@ -137,9 +137,10 @@ def _switches(model, settings):
             value = yaml.safe_load(text)
         except yaml.YAMLError:
             value = None  # refused below
-        if type(value) is not type(known[name]):
+        example = wrong_switch(model, name, value)
+        if example is not None:
             raise UserError(
-                f"--set {name} must be a value such as {str(known[name]).lower()}, got '{text}'"
+                f"--set {name} must be a value such as {str(example).lower()}, got '{text}'"
             )
         found[name] = value
     variant(model, **found)

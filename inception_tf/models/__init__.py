@@ -17,7 +17,16 @@ from inception_tf.models.inception_resnet import inception_resnet_v1, inception_
 from inception_tf.models.inception_v3 import inception_v3
 from inception_tf.models.inception_v4 import inception_v4
 
-__all__ = ["NETWORKS", "SCALE", "find_network", "list_models", "switches", "variant"]
+__all__ = [
+    "NETWORKS",
+    "SCALE",
+    "find_network",
+    "list_models",
+    "switches",
+    "variant",
+    "wrong_switch",
+]
+
 
 _FAMILY: tuple[Callable[..., Network], ...] = (
     googlenet,
@@ -35,6 +44,7 @@ _FAMILY: tuple[Callable[..., Network], ...] = (
 _VARIANTS = {make.__name__: make for make in _FAMILY}
 
 # Of all networks: a gamma in every batch normalization, as torch's have it and slim's and Keras' do not.
+NUMBER = 0.01  # of a switch that is none unless it is set
 SCALE = "batch_norm_scale"
 
 NETWORKS: dict[str, Network] = {name: make() for name, make in _VARIANTS.items()}
@@ -110,3 +120,23 @@ def switches(name: str) -> dict[str, object]:
     find_network(name)
     parameters = inspect.signature(_VARIANTS[name]).parameters.values()
     return {parameter.name: parameter.default for parameter in parameters} | {SCALE: False}
+
+
+def wrong_switch(name: str, switch: str, value: object) -> object | None:
+    """Tells a switch's value of another type; its range is checked by `variant`.
+
+    Args:
+        name: One of `list_models()`.
+        switch: A key of `switches(name)`.
+        value: The value.
+
+    Returns:
+        A value of the right type, for an error's text; None where the value has it.
+    """
+    default = switches(name)[switch]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if default is None:  # a number, or none
+        return None if value is None or is_number else NUMBER
+    if isinstance(default, float):
+        return None if is_number else default
+    return None if type(value) is type(default) else default

@@ -18,7 +18,7 @@ from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError, unknown
 from inception_tf.host.hardware import resolve_precision
-from inception_tf.models import switches, variant
+from inception_tf.models import switches, variant, wrong_switch
 from inception_tf.training.losses import class_weights
 from inception_tf.training.model_plan import ModelPlan
 from inception_tf.training.phases import phases_of
@@ -150,9 +150,10 @@ def _check_switches(config: Config) -> None:
     for switch, value in config.model.switches.items():
         if switch not in known:
             raise unknown(f"switch of {config.model.name}", switch, known)
-        if type(value) is not type(known[switch]):
+        example = wrong_switch(config.model.name, switch, value)
+        if example is not None:
             raise UserError(
-                f"model.switches.{switch} must be a value such as {known[switch]!r}, got {value!r}"
+                f"model.switches.{switch} must be a value such as {example!r}, got {value!r}"
             )
 
 
