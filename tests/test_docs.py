@@ -358,6 +358,25 @@ def test_the_errors_of_the_ensembles_are_those_of_the_experiment():
         assert told == pytest.approx([100 * x for x in expected if x], abs=0.006)
 
 
+def test_the_table_of_the_variants_is_that_of_the_experiment():
+    found = json.loads((pages.ROOT / "docs/results/bn-variants.json").read_text("utf-8"))
+    text = pages.page("docs/bn-variants.md").text
+    assert found["command"] in re.sub(r" \\\n +", " ", text)
+    rows = text.split("| variant | learning rate |")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(rows) == len(found["figure3"]) == 7
+    for row, one in zip(rows, found["figure3"], strict=True):
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        fewer = one["times_fewer_steps"]
+        assert cells[0] == f"`{one['variant']}`"
+        assert float(cells[1]) == one["learning_rate"]
+        assert cells[2:4] == [
+            str(one["steps_to_baseline_best"] or "–"),
+            f"{fewer:.1f}" if fewer else "–",
+        ]
+        assert float(cells[4].rstrip(" %")) == pytest.approx(100 * one["best_accuracy"], abs=0.051)
+        assert cells[5:7] == [str(one["best_step"]), one["outcome"]]
+
+
 def test_fid_of_full_rank_and_in_lower_precisions_is_that_of_its_file():
     found = json.loads((pages.ROOT / "docs/results/fid-2048.json").read_text("utf-8"))
     text = pages.page("docs/fid.md").text
