@@ -248,10 +248,13 @@ def _check(paths, fits, table_file):
         )
     if fits and (len(paths) != 1 or not Path(paths[0]).is_dir()):
         raise UserError("--temperature is fitted for one run; give its folder alone")
-    if table_file and Path(table_file).suffix not in (".csv", ".parquet"):
-        raise UserError(
-            f"{table_file} ends in neither .csv nor .parquet; its ending decides the format"
-        )
+    if table_file:
+        from inception_tf.evaluation.tables import FORMS
+
+        if Path(table_file).suffix not in FORMS:
+            raise UserError(
+                f"{table_file} ends in neither .csv nor .parquet; its ending decides the format"
+            )
 
 
 def _check_single(several, fits, confusion, reliability, threshold):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from inception_tf.data.sources.file_checks import check_file
-from inception_tf.data.sources.names import missing_folder, no_folder
+from inception_tf.data.sources.names import no_folder
 from inception_tf.data.sources.split_names import assign_splits
 from inception_tf.errors import UserError, printable
 
@@ -184,8 +184,8 @@ def _scan(folder: str) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except FileNotFoundError as error:
-        raise missing_folder(shown) from error
+        raise no_folder(shown, is_file=False) from error
     except NotADirectoryError as error:
-        raise no_folder(shown) from error
+        raise no_folder(shown, is_file=True) from error
     except OSError as error:
         raise UserError(f"cannot read folder {shown}: {error.strerror}") from error

@@ -11,7 +11,6 @@ from inception_tf.errors import UserError, printable, unknown
 __all__ = [
     "KINDS",
     "check_source_name",
-    "missing_folder",
     "no_folder",
     "no_records",
     "unknown_source",
@@ -35,10 +34,8 @@ def check_source_name(name: str) -> None:
         raise unknown_source(name)
     path = os.path.expanduser(rest)
     there = os.path.lexists(path)
-    if kind == "folder" and not there:
-        raise missing_folder(printable(path))
-    if kind == "folder" and os.path.isfile(path):
-        raise no_folder(printable(path))
+    if kind == "folder" and (not there or os.path.isfile(path)):
+        raise no_folder(printable(path), is_file=there)
     if kind == "csv" and not there:
         raise UserError(f"{printable(path)} is missing")
     if kind == "tfrecord" and not there and not glob.glob(path):
@@ -59,28 +56,18 @@ def unknown_source(name: str) -> UserError:
     return unknown("data", name, KINDS)
 
 
-def missing_folder(path: str) -> UserError:
-    """The error of `folder:` where nothing is.
+def no_folder(path: str, *, is_file: bool) -> UserError:
+    """The error of `folder:` where no folder is.
 
     Args:
-        path: The folder, as it is shown.
+        path: What was named, as it is shown.
+        is_file: A file is there, and not nothing.
 
     Returns:
         The error, to be raised.
     """
-    return UserError(f"there is no folder {path}; give folder:PATH with one folder per class")
-
-
-def no_folder(path: str) -> UserError:
-    """The error of `folder:` where a file is.
-
-    Args:
-        path: The file, as it is shown.
-
-    Returns:
-        The error, to be raised.
-    """
-    return UserError(f"{path} is a file; give folder:PATH with one folder per class")
+    what = f"{path} is a file" if is_file else f"there is no folder {path}"
+    return UserError(f"{what}; give folder:PATH with one folder per class")
 
 
 def no_records(pattern: str, beside: str = "") -> UserError:
