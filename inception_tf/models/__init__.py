@@ -134,9 +134,7 @@ def wrong_switch(name: str, switch: str, value: object) -> object | None:
         A value of the right type, for an error's text; None where the value has it.
     """
     default = switches(name)[switch]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if default is None:  # a number, or none
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return None if value is None or is_number else NUMBER
-    if isinstance(default, float):
-        return None if is_number else default
     return None if type(value) is type(default) else default
