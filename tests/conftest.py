@@ -17,6 +17,8 @@ import pytest
 from expected import EXPECTED
 from short_networks import REPEATED, shorten_all
 
+from inception_tf.host.after_import import after_import
+
 ROOT = Path(__file__).parents[1]
 
 # The modules that the tests import are a million objects, and a graph is tens of thousands, nearly all in use:
@@ -51,6 +53,22 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def _is_default_run(config) -> bool:
     return config.option.markexpr == "not slow"
+
+
+def pytest_configure(config):
+    """Without TensorFlow's graph optimizers, up to a third of the time of a file; slow tests and child processes have them.
+
+    At once: a module that computes something while it is collected starts TensorFlow's runtime, which then keeps them
+    for functions within functions.
+    """
+
+    def switch_off():
+        import tensorflow as tf
+
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+    if _is_default_run(config):
+        after_import("tensorflow", switch_off)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -96,9 +114,6 @@ def pytest_collection_finish(session):
             import tensorflow as tf
 
             tf.debugging.disable_traceback_filtering()
-            if _is_default_run(session.config):
-                # Up to a tenth of the time of a file; the slow tests and child processes have it.
-                tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")
