@@ -18,6 +18,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 SIZE = (900, 960)  # pixels
 PATIENCE = 120  # seconds for the page to answer
+LOOK_EVERY = 0.05  # seconds
 # Chromium's own traffic is off; what is left is the page's.
 SWITCHES = (
     "--headless=new",
@@ -74,7 +75,8 @@ def demo(*words) -> Iterator[tuple[str, subprocess.Popen]]:
 
 def wait(driver: webdriver.Chrome, script: str):
     """What a line of JavaScript gives, once that is something."""
-    return WebDriverWait(driver, PATIENCE).until(lambda d: d.execute_script(f"return {script}"))
+    waiting = WebDriverWait(driver, PATIENCE, LOOK_EVERY)
+    return waiting.until(lambda d: d.execute_script(f"return {script}"))
 
 
 def drop(driver: webdriver.Chrome, *paths: Path) -> None:

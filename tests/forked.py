@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ __all__ = ["Program", "run"]
 HERE = str(Path(__file__).parent)
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tensorflow_imported"])
+STARTING = threading.Lock()
 
 
 class Program:
@@ -57,11 +59,11 @@ class Program:
         from inception_tf.host.process_state import environment_variables
 
         path = os.pathsep.join(filter(None, (HERE, os.environ.get("PYTHONPATH"))))
-        with environment_variables(
-            PYTHONPATH=path
-        ):  # the first one starts the process to fork from
+        # The first one starts the process to fork from.
+        with STARTING, environment_variables(PYTHONPATH=path):
             self._process.start()
         self.pid, self.kill = self._process.pid, self._process.kill
+        self.terminate = self._process.terminate
 
     @property
     def returncode(self) -> int | None:

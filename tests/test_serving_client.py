@@ -28,7 +28,7 @@ from tensorflow_serving.apis import (
 from inception_tf import UserError, cli
 from inception_tf.data.skipped import OK
 from inception_tf.serving import Client
-from inception_tf.serving.client import client, http
+from inception_tf.serving.client import client, http, rpc_channel
 
 
 def willing(number, body):
@@ -46,7 +46,7 @@ def test_answers_come_in_the_order_asked_whichever_request_ends_first():
     images = [str(i).encode() for i in range(40)]
 
     def slow_at_first(number, body):
-        time.sleep(0.2 if number % 3 == 0 else 0)
+        time.sleep(0.05 if number % 3 == 0 else 0)
         return 200, answered(body)
 
     with serving(slow_at_first) as (fake, address), Client(address, batch_size=3) as asked:
@@ -64,7 +64,7 @@ def test_as_many_requests_as_asked_for_are_on_their_way():
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.1)
+        time.sleep(0.05)
         with lock:
             now[0] -= 1
         return willing(number, body)
@@ -73,7 +73,7 @@ def test_as_many_requests_as_asked_for_are_on_their_way():
         for parallel in (1, 3):
             most[0] = 0
             with Client(address, batch_size=1, parallel=parallel) as asked:
-                asked.predict([b"x"] * 9)
+                asked.predict([b"x"] * 6)
             assert most == [parallel]
 
 
@@ -173,6 +173,15 @@ def test_one_client_serves_several_threads():
 # Tries and time.
 
 
+@pytest.fixture
+def short_pauses(monkeypatch):
+    """Between the tries of a request."""
+    for setting in ("BACKOFF", "JITTER"):
+        monkeypatch.setattr(http, setting, 0.01)
+    monkeypatch.setattr(rpc_channel, "BACKOFF", 0.01)
+
+
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("code", [429, 503])
 def test_an_overloaded_server_is_asked_again(code):
     def script(number, body):
@@ -575,6 +584,7 @@ def test_grpc_asks_the_model_and_version_of_its_address_in_order():
     assert last.version_label == "new"
 
 
+@pytest.mark.usefixtures("short_pauses")
 @pytest.mark.parametrize("status", ["UNAVAILABLE", "RESOURCE_EXHAUSTED"])
 def test_grpc_asks_an_overloaded_server_again_also_with_large_requests(status):
     def script(number, _):

@@ -10,13 +10,10 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,10 +38,10 @@ from tensorflow_serving.apis import (
 
 from inception_tf import UserError, cli
 from inception_tf.data.preprocessing import Preprocessing
-from inception_tf.export import sample_requests
+from inception_tf.export import sample_requests, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
-from inception_tf.serving.local_server import Batching, ServerAddresses, run_local_server
+from inception_tf.serving.local_server import Batching, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.cancellation import Cancellation
 from inception_tf.serving.local_server.model import LocalModel, ServedError
@@ -68,27 +65,29 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def servers(folder):
+def cold(folder, tmp_path_factory) -> Path:
+    """The same without its warm-up, whose requests wait for others to join them, and prepare every signature."""
+    to = tmp_path_factory.mktemp("cold") / "1"
+    log = shutil.ignore_patterns(Path(warmup.WARMUP_FILE).name)
+    return Path(shutil.copytree(folder, to, ignore=log))
+
+
+def forked_server(command, env, **_):
+    """The server's process as `run_local_server` starts it, forked from one that has imported TensorFlow."""
+    return forked.Program(command[1:], env=env)
+
+
+@pytest.fixture(scope="module")
+def servers(folder, cold):
+    starting = (
+        run_local_server(folder, "flowers"),
+        run_local_server(cold, "flowers", BATCHING),
+    )
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        starting = (run_local_server(folder, "flowers"), batching_server(folder))
-        yield list(pool.map(stack.enter_context, starting))
-
-
-@contextlib.contextmanager
-def batching_server(folder):
-    """The same program with batching, in a process that has TensorFlow imported already."""
-    with tempfile.TemporaryDirectory() as scratch:
-        ready = Path(scratch, "ready.json")
-        words = [folder, "flowers", "--ready", ready, "--batching", json.dumps(asdict(BATCHING))]
-        program = forked.Program(["-m", local_server.__name__.rpartition(".")[0], *words])
-        try:
-            while not ready.exists():
-                assert program.poll() is None, program.communicate()
-                time.sleep(0.05)
-            yield ServerAddresses(**json.loads(ready.read_text()))
-        finally:
-            program.send_signal(signal.SIGTERM)
-            program.wait(20)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(subprocess, "Popen", forked_server)
+            started = list(pool.map(stack.enter_context, starting))
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -473,8 +472,8 @@ def test_versions_labels_and_other_calls_are_refused_as_the_server_refuses_them(
 
 
 @pytest.fixture(scope="module")
-def joining(folder) -> LocalModel:
-    return LocalModel(folder, "flowers", Batching(max_batch_size=8, batch_timeout_micros=500_000))
+def joining(cold) -> LocalModel:
+    return LocalModel(cold, "flowers", Batching(max_batch_size=8, batch_timeout_micros=500_000))
 
 
 def test_requests_at_the_same_time_run_as_one_batch(joining, flowers):
@@ -525,7 +524,7 @@ def test_a_full_queue_is_503_and_clients_that_try_again_get_through(batched, flo
 
 
 def seconds_of_servers() -> float:
-    times = [child.cpu_times() for child in psutil.Process().children()]
+    times = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
     return sum(time.user + time.system for time in times)
 
 

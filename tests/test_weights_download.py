@@ -53,7 +53,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         half = len(server.content) // 2
         self.wfile.write(server.content[:half])
         if fault == "slow":
-            time.sleep(0.5)
+            time.sleep(0.1)
         if fault != "torn":
             self.wfile.write(server.content[half:])
 
@@ -78,7 +78,7 @@ def published(tmp_path_factory):
 @pytest.fixture
 def server(published):
     server = _Server(published[0].read_bytes())
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield server
     server.shutdown()

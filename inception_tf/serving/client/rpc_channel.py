@@ -19,6 +19,10 @@ except ImportError as error:
 __all__ = ["RpcChannel"]
 
 RETRY_LIMIT = 4  # gRPC makes no more than five tries
+BACKOFF, BACKOFF_LIMIT = (
+    0.25,
+    8.0,
+)  # seconds before the first retry, doubled for each further one, and at most
 TOO_LARGE = ("larger than max", 413)  # gRPC's words for a message over the server's limit
 
 
@@ -74,8 +78,8 @@ class RpcChannel:
 def _options(retries: int, request_bytes: int) -> list[tuple[str, object]]:
     policy = {
         "maxAttempts": min(retries, RETRY_LIMIT) + 1,
-        "initialBackoff": "0.25s",
-        "maxBackoff": "8s",
+        "initialBackoff": f"{BACKOFF}s",
+        "maxBackoff": f"{BACKOFF_LIMIT}s",
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED"],
     }
