@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,7 +20,6 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from inception_tf import UserError, create_model
 from inception_tf.data.decoding import images as pixels
-from inception_tf.data.decoding import transforms
 from inception_tf.data.keras_options import KerasOptions
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, signatures, warmup
@@ -186,9 +186,35 @@ def test_a_missing_label_file_does_not_load(copy):
     assert (found["labels"], found["C++ loader"], found["Python loader"]) == (False, False, None)
 
 
-def test_missing_variables_load_but_do_not_run(copy):
-    (copy / "variables/variables.index").unlink()
-    found = {check.name: check for check in verify(copy)}
+class NoPictures(tf.Module):
+    """The names of the signatures and of their inputs, without a graph that reads images."""
+
+    def __init__(self):
+        super().__init__()
+        self.scores = tf.Variable([0.5, 0.5])
+
+    def signatures(self, *names):
+        inputs = {
+            name: tf.TensorSpec(None, dtype, key)
+            for name, (taken, _) in signatures.CONTRACT.items()
+            for key, (dtype, _) in taken.items()
+        }
+        return {
+            name: tf.function(lambda _: {"probabilities": self.scores + 0.0}, [inputs[name]])
+            for name in names
+        }
+
+
+def save_without_pictures(folder: Path, *names: str) -> Path:
+    module = NoPictures()
+    tf.saved_model.save(module, str(folder), module.signatures(*names))
+    return folder
+
+
+def test_missing_variables_load_but_do_not_run(tmp_path):
+    folder = save_without_pictures(tmp_path / "1", *signatures.CONTRACT)
+    (folder / "variables/variables.index").unlink()
+    found = {check.name: check for check in verify(folder)}
     assert "Could not find variable" in found["C++ loader"].detail
     assert found["C++ loader"].passed is False
     assert found["probabilities"].passed is None
@@ -293,9 +319,11 @@ def test_a_signature_that_is_not_the_contracts_is_found(copy, change):
     assert failed(copy) == {"signatures"}
 
 
-def test_a_missing_signature_fails_in_the_loader_too(copy):
-    edit(copy, drop_classify)
-    assert failed(copy) == {"signatures", "C++ loader"}
+def test_a_missing_signature_fails_in_the_loader_too(tmp_path):
+    folder = save_without_pictures(tmp_path / "1", "serving_default", "image_tensor")
+    found = {check.name: check for check in verify(folder)}
+    assert (found["signatures"].passed, found["C++ loader"].passed) == (False, False)
+    assert found["C++ loader"].detail.startswith("classify: no signature 'classify'; there are: ")
 
 
 @pytest.mark.usefixtures("static_checks_alone")
@@ -317,24 +345,32 @@ def exchange_outputs(graph):
 
 
 def test_each_of_several_faults_in_the_outputs_is_found(tmp_path, monkeypatch):
-    """Logits, names in another order, a bad image that fails its batch, and a tensor of another output."""
+    """Logits, names in another order, bad images named good, a tensor of another output, and another scale."""
     answer = signatures.ServingModule._classified
 
     def turned(self, images, status):
         found = answer(self, images, status)
         return found | {"top_classes": found["top_classes"][:, ::-1]}
 
-    def read_one(self, item, unpack):
-        return transforms.apply_steps(self._steps, pixels.decode(unpack(item))), pixels.OK
+    read_one = signatures.ServingModule._read_one
+
+    def named_good(self, item, unpack):
+        image, _ = read_one(self, item, unpack)
+        return image, tf.constant(pixels.OK)
 
     monkeypatch.setattr(signatures.ServingModule, "_classified", turned)
-    monkeypatch.setattr(signatures.ServingModule, "_read_one", read_one)
+    monkeypatch.setattr(signatures.ServingModule, "_read_one", named_good)
     network = small_network(activation=None)
-    folder = export(network, LABELS, tmp_path, Preprocessing(SIZE), top=len(LABELS))
+    preprocessing = Preprocessing(SIZE, crop=None, scale="torch")
+    folder = export(network, LABELS, tmp_path, preprocessing, top=len(LABELS))
     edit(folder, exchange_outputs)
+    values = metadata.read_values(folder)
+    values["preprocessing"]["scale"] = "unit"
+    (folder / metadata.METADATA_FILE).write_text(json.dumps(values))
     found = {check.name: check.detail for check in verify(folder) if check.passed is False}
     assert set(found) - RECORDED == {
-        *("probabilities", "top classes", "Python loader", "one bad image")
+        *("probabilities", "top classes", "statuses", "Python loader", "preprocessing"),
+        "one bad image",
     }
     assert "export a network that ends in softmax" in found["probabilities"]
     assert "do not fit" in found["top classes"]
@@ -374,6 +410,14 @@ def test_what_cannot_be_checked_here_is_named_and_not_passed(sound, monkeypatch)
     assert {name for name, check in found.items() if check.passed is None} == undone
     assert found["C++ loader"].detail.startswith("the installed TensorFlow has no lib")
     assert "pip install" in found["warm-up"].detail
+
+
+def test_a_bad_image_that_fails_its_batch_is_found():
+    call = Call("image_tensor", {})
+    clean = ((call, CallResult({"probabilities": np.ones((5, 2))})),)
+    failed = ((call, CallResult({}, "no JPEG")),)
+    with pytest.raises(CheckFailedError, match="bad images fail the whole call: no JPEG"):
+        runtime_checks.bad_image_fails_alone(SampleRun((), clean, failed, ()))
 
 
 def answered(call: Call, **outputs) -> SampleRun:

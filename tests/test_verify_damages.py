@@ -305,8 +305,6 @@ ANSWERS = {
     "another crop in the metadata": (state(crop=0.9), "preprocessing"),
 }
 # fmt: on
-# The others are of checks that test_verify.py asks on each run.
-CHEAP = ("another scale",)
 
 
 def failures(folder) -> dict[str, str]:
@@ -358,9 +356,8 @@ def test_a_damage_in_the_files_is_noticed_by_its_sum_and_without(copy, name):
     assert "metadata" not in found
 
 
-@pytest.mark.parametrize(
-    "name", [n if n in CHEAP else pytest.param(n, marks=pytest.mark.slow) for n in ANSWERS]
-)
+@pytest.mark.slow  # test_verify.py asks the same checks on each run
+@pytest.mark.parametrize("name", ANSWERS)
 def test_a_damage_of_the_answers_is_noticed_after_the_sums_were_recomputed(copy, name):
     damage, check = ANSWERS[name]
     damage(copy)
