@@ -28,8 +28,8 @@ NETWORKS = {
     "googlenet": {"batch_norm": True},
 }
 
-# Hundreds of layers, each of them copied; Inception-ResNet v2 has every kind of them.
-SLOW = dict.fromkeys(("inception_v4", "inception_resnet_v1"), pytest.mark.slow)
+# Of the others the convolutions and normalizations are folded where they are optimized, below.
+FOLDED = ("bn_inception", "inception_v3")
 
 # {network: {switch: a value other than its default}}
 SWITCHES = {
@@ -77,7 +77,8 @@ def images(side):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=SLOW.get(name, ())) for name in NETWORKS]
+    "name",
+    [n if n in FOLDED else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS],
 )
 def test_a_folded_network_gives_the_same_without_batch_normalization(name):
     keras.utils.set_random_seed(0)
@@ -155,8 +156,11 @@ VARIANTS = [
 ]
 
 
-# Hundreds of layers, each of them copied twice.
+# Hundreds of layers, each of them copied twice; without switches also what has the layers of another variant here
+# (VGG-16 those of AlexNet), and Inception V3, whose outputs are compared with its projections below.
 LONG = ("inception_v4", "inception_resnet_v1", "inception_resnet_v2")
+ALIKE = ("inception", "inception_v1", "bn_inception", "inception_v3", "vgg16")
+PLAIN = [(name, {}) for name in ALIKE]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +169,7 @@ LONG = ("inception_v4", "inception_resnet_v1", "inception_resnet_v2")
         pytest.param(
             *variant,
             id="-".join((variant[0], *variant[1])),
-            marks=[pytest.mark.slow] if variant[0] in LONG else [],
+            marks=[pytest.mark.slow] if variant[0] in LONG or variant in PLAIN else [],
         )
         for variant in VARIANTS
     ],
@@ -185,6 +189,12 @@ def test_an_optimized_network_gives_the_same(name, switches, merge):
     if name in WITHOUT_BATCH_NORM:  # nothing to fold; Xavier's probabilities are near 1 / 1000
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     assert np.ptp(theirs) > (1e-6 if name in WITHOUT_BATCH_NORM else 1e-4)
+
+
+def assert_alike(optimized, model, side):
+    ours, theirs = (np.asarray(m(images(side), training=False)) for m in (optimized, model))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+    assert np.ptp(theirs) > 1e-4
 
 
 def test_every_switch_is_optimized():
@@ -215,13 +225,16 @@ def test_projections_come_before_average_pools_and_activations_lie_in_convolutio
     one = merged.get_layer("Mixed_5b_b0_0_conv_merged")
     together = ("Mixed_5b_b0_0_conv", "Mixed_5b_b1_0_conv", "Mixed_5b_b2_0_conv")
     assert one.filters == sum(model.get_layer(name).filters for name in together)
+    assert_alike(merged, model, 96)
 
 
 def test_the_scale_of_a_residual_lies_in_its_convolution():
     arguments = {"input_shape": (96, 96, 3), "width_multiplier": 0.1}
     model = trained(inception_tf.create_model("inception_resnet_v2", **arguments))
     assert "Rescaling" in kinds(model)
-    assert "Rescaling" not in kinds(optimize_for_inference(model))
+    optimized = optimize_for_inference(model)
+    assert not {"Rescaling", "BatchNormalization"} & set(kinds(optimized))
+    assert_alike(optimized, model, 96)
 
 
 def test_a_pool_that_others_read_too_and_one_with_a_stride_stay_where_they_are():
@@ -299,7 +312,10 @@ def test_models_inside_a_model_are_optimized_too(form, precision):
         assert len(convolutions) == 2  # one of them called twice
 
 
-@pytest.mark.parametrize("name", ["inception_v1", "googlenet", "inception_resnet_v1"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("inception_v1", marks=pytest.mark.slow), "googlenet", "inception_resnet_v1"],
+)
 def test_a_network_as_the_base_of_a_classifier_is_optimized(name):
     base = trained(
         inception_tf.create_model(
