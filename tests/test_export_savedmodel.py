@@ -19,7 +19,7 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from inception_tf import UserError, create_model
+from inception_tf import UserError
 from inception_tf.cli import explain
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import metadata, sample_requests, warmup
@@ -27,8 +27,6 @@ from inception_tf.export import savedmodel as exporter
 from inception_tf.export.savedmodel import export
 from inception_tf.savedmodel.versions import newest_version, publish_version
 from inception_tf.verify import runtime_checks
-
-pytestmark = pytest.mark.usefixtures("short_networks")
 
 SIZE = 64
 LABELS = ("tabby cat", "crane", "Ärmel")
@@ -65,19 +63,17 @@ def test_a_version_folder_holds_labels_and_warm_up_beside_the_model(folder):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A network with auxiliary classifiers, batch normalization and an optimizer, and its exports, folded or not."""
-    keras.utils.set_random_seed(0)
-    model = create_model(
-        "googlenet",
-        input_shape=(SIZE, SIZE, 3),
-        classes=3,
-        width_multiplier=0.1,
-        aux_logits=True,
-        batch_norm=True,
-    )
-    for weight in model.weights:
-        if "moving_mean" in weight.path:
-            weight.assign(keras.random.normal(weight.shape, stddev=0.2))
+    """A network with an auxiliary classifier, batch normalization and an optimizer, and its exports, folded or not."""
+    images = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 5, 4, use_bias=False)(images)
+    x = keras.layers.ReLU()(keras.layers.BatchNormalization(scale=False)(x))
+    x = keras.layers.GlobalMaxPooling2D()(x)
+    heads = {
+        "predictions": keras.layers.Dense(3, "softmax", name="Logits")(x),
+        "aux_predictions": keras.layers.Dense(3, "softmax", name="AuxLogits")(x),
+    }
+    model = keras.Model(images, heads)
+    ramps.fill(model)
     model.compile("adam", "categorical_crossentropy", jit_compile=True)
     model.optimizer.build(model.trainable_variables)
     to = tmp_path_factory.mktemp("trained")
@@ -116,10 +112,8 @@ def test_a_folded_export_answers_as_one_with_batch_normalization(trained):
 
 
 @pytest.mark.parametrize("batches", [(1, 4, 8), (2,)])
-def test_the_warm_up_log_covers_every_signature_at_each_batch_size(folder, tmp_path, batches):
-    if batches != exporter.WARM_UP:
-        folder = export(tiny(), LABELS, tmp_path, Preprocessing(SIZE), warm_up=batches)
-    calls = warmup.read_warmup(folder)
+def test_the_warm_up_log_covers_every_signature_at_each_batch_size(folder, described, batches):
+    calls = warmup.read_warmup(folder if batches == exporter.WARM_UP else described[0])
     found = {(call.signature, len(*call.inputs.values())) for call in calls}
     names = ("serving_default", "image_tensor", "classify")
     assert found == {(name, batch) for name in names for batch in batches}
@@ -155,23 +149,42 @@ def test_half_the_precision_is_half_the_size_and_answers_nearly_the_same(wide, t
     assert 0 < difference < runtime_checks.ROUNDING[precision]
 
 
-def test_a_network_trained_in_mixed_precision_is_exported_in_float32(tmp_path):
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """The export of a network trained in mixed precision on images as Caffe has them, loaded, and the same in float32."""
+
     def network(dtype):
-        images = keras.Input((32, 32, 3))
+        images = keras.Input((48, 48, 3))
         x = keras.layers.Conv2D(8, 5, 4, activation="relu", name="conv", dtype=dtype)(images)
         x = keras.layers.GlobalAveragePooling2D(dtype=dtype)(x)
         head = keras.layers.Dense(3, "softmax", name="head", dtype=dtype)
-        return keras.Model(images, head(x), name="small")
-
-    mixed, plain = network("mixed_bfloat16"), network("float32")
-    for model in (mixed, plain):
+        model = keras.Model(images, head(x), name="small")
         ramps.fill(model)
-    folder = export(mixed, LABELS, tmp_path, Preprocessing(32))
+        return model
+
+    preprocessing = Preprocessing(48, scale="caffe", stored=56)
+    folder = export(
+        network("mixed_bfloat16"), LABELS, tmp_path_factory.mktemp("mixed"), preprocessing
+    )
+    return tf.saved_model.load(folder), network("float32")
+
+
+def test_a_network_trained_in_mixed_precision_is_exported_in_float32(mixed):
+    served, plain = mixed
     images = tf.constant(sample_requests.sample_images(2))
-    served = tf.saved_model.load(folder)
     answer = served.signatures["image_tensor"](images=images)["probabilities"]
     assert answer.dtype == tf.float32
     np.testing.assert_allclose(answer, plain(served.prepare(images), training=False), atol=1e-5)
+
+
+def test_weights_with_a_preprocessing_of_their_own_are_exported_with_it(mixed):
+    seen, _ = mixed
+    images = tf.cast(
+        tf.random.stateless_uniform((2, 90, 120, 3), (1, 2), 0, 256, tf.int32), "uint8"
+    )
+    prepared = seen.prepare(images)
+    middle = tf.image.resize(images, (56, 56))[:, 4:52, 4:52, ::-1] - (104.0, 117.0, 123.0)
+    np.testing.assert_allclose(prepared, middle, atol=1e-2)  # of 255
 
 
 def test_an_untrained_network_is_warned_of_and_exported(tmp_path):
@@ -182,50 +195,48 @@ def test_an_untrained_network_is_warned_of_and_exported(tmp_path):
     assert (folder / "saved_model.pb").is_file()
 
 
-def test_weights_with_a_preprocessing_of_their_own_are_exported_with_it(tmp_path):
-    seen = tf.saved_model.load(
-        export(tiny(), LABELS, tmp_path, Preprocessing(48, scale="caffe", stored=56))
-    )
-    images = tf.cast(
-        tf.random.stateless_uniform((2, 90, 120, 3), (1, 2), 0, 256, tf.int32), "uint8"
-    )
-    prepared = seen.prepare(images)
-    middle = tf.image.resize(images, (56, 56))[:, 4:52, 4:52, ::-1] - (104.0, 117.0, 123.0)
-    np.testing.assert_allclose(prepared, middle, atol=1e-2)  # of 255
-
-
-def test_an_export_says_how_and_from_what_it_was_made(tmp_path):
-    weights = tmp_path / "w.weights.h5"
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """An export with every argument that is recorded, the origin that it was told and the weights file of it."""
+    base = tmp_path_factory.mktemp("described")
+    weights = base / "w.weights.h5"
     weights.write_bytes(b"some weights")
     origin = metadata.Origin.from_files("runs/demo", weights)
-    preprocessing = Preprocessing(SIZE, None)
     folder = export(
-        *(tiny(), LABELS, tmp_path / "demo", preprocessing),
+        *(tiny(), LABELS, base / "demo", Preprocessing(SIZE, None)),
+        version=7,
+        warm_up=(2,),
         pixel_limit=10**6,
         origin=origin,
         switches={"last_pool": "max"},
     )
+    return folder, origin, weights
+
+
+def test_an_export_says_how_and_from_what_it_was_made(described, tmp_path):
+    folder, origin, weights = described
     found = metadata.read_metadata(folder)
     assert found.switches == {"last_pool": "max"}
-    assert (found.network, found.preprocessing, found.pixel_limit) == ("tiny", preprocessing, 10**6)
+    assert (found.network, found.pixel_limit) == ("tiny", 10**6)
+    assert found.preprocessing == Preprocessing(SIZE, None)
     assert found.origin == dataclasses.replace(origin, exported_to=str(folder.parent))
     assert found.origin.is_unchanged()
     weights.write_bytes(b"others")
     assert not found.origin.is_unchanged()
-    (folder / metadata.METADATA_FILE).write_text("{}")
+    (tmp_path / metadata.METADATA_FILE).parent.mkdir()
+    (tmp_path / metadata.METADATA_FILE).write_text("{}")
     with pytest.raises(UserError, match=r"export\.json is not what export writes"):
-        metadata.read_metadata(folder)
+        metadata.read_metadata(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def versions(tmp_path_factory):
+def versions(folder, tmp_path_factory):
     """The first export to a folder, a version of another number, the next export, and what lay beside the first."""
-    to, model = tmp_path_factory.mktemp("versions") / "new" / "demo", tiny()
-    first = export(model, LABELS, to, Preprocessing(SIZE))
+    to = Path(shutil.copytree(folder.parent, tmp_path_factory.mktemp("versions") / "new/demo"))
     beside = {path.name: path.read_text() for path in to.iterdir() if path.is_file()}
     (to / "model.config").write_text("# edited by hand\n")
-    tenth = export(model, LABELS, to, Preprocessing(SIZE), version=10)
-    return (first, tenth, export(model, LABELS, to, Preprocessing(SIZE, None))), beside
+    shutil.copytree(folder, to / "10")
+    return (to / "1", to / "10", export(tiny(), LABELS, to, Preprocessing(SIZE, None))), beside
 
 
 def test_beside_the_versions_lie_the_servers_settings_and_a_readme(versions):
@@ -252,7 +263,8 @@ def test_beside_the_versions_lie_the_servers_settings_and_a_readme(versions):
     assert "4 images of a request are read at the same time" in readme
 
 
-def test_versions_count_up_and_the_newest_is_found(versions):
+def test_versions_count_up_and_the_newest_is_found(versions, described):
+    assert described[0].name == "7"  # as asked for
     folders, _ = versions
     to = folders[0].parent
     assert [path.name for path in folders] == ["1", "10", "11"]

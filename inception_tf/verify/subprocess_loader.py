@@ -36,6 +36,7 @@ class CallResult:
 
     outputs: dict[str, np.ndarray]
     error: str = ""
+    peak: int = 0  # bytes that the process has held by its end, as in `LoaderResult`
 
 
 class LoaderResult(NamedTuple):
@@ -74,7 +75,11 @@ def run_saved_model(
     if "error" in plan:
         raise LoaderError(plan["error"])
     results = tuple(
-        CallResult({name: tensors[i] for name, i in result["outputs"].items()}, result["error"])
+        CallResult(
+            {name: tensors[i] for name, i in result["outputs"].items()},
+            result["error"],
+            result["peak"],
+        )
         for result in plan["results"]
     )
     return LoaderResult(results, plan["peak"])
@@ -164,14 +169,15 @@ def _main(request: str, response: str) -> None:
 
 def _run_task(session: Session, task: dict, tensors: dict[int, np.ndarray], pack: _Pack) -> dict:
     if "error" in task:
-        return {"outputs": {}, "error": task["error"]}
+        return {"outputs": {}, "error": task["error"], "peak": peak_memory()}
     feeds = {name: tensors[number] for name, number in task["feeds"].items()}
     names = list(task["fetches"])
     try:
         arrays = session.run(feeds, [task["fetches"][name] for name in names])
     except LoaderError as error:
-        return {"outputs": {}, "error": str(error)}
-    return {"outputs": dict(zip(names, map(pack.add, arrays), strict=True)), "error": ""}
+        return {"outputs": {}, "error": str(error), "peak": peak_memory()}
+    outputs = dict(zip(names, map(pack.add, arrays), strict=True))
+    return {"outputs": outputs, "error": "", "peak": peak_memory()}
 
 
 if __name__ == "__main__":
