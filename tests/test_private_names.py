@@ -136,6 +136,12 @@ def test_every_private_name_is_there(table):
         table.require(*(name for name in table.names if name not in keras_internals.JAX_ALONE))
 
 
+def test_no_variable_is_made_to_look_for_keras_names(monkeypatch):
+    """It would initialize TensorFlow's devices, which the program that imports this package may want to set first."""
+    monkeypatch.setattr(keras.Variable, "__init__", lambda *_, **__: pytest.fail("a variable"))
+    keras_internals.require(*keras_internals.KERAS.names)
+
+
 def remove(owner, name: str, monkeypatch) -> None:
     """Takes a name off a module, or off a class and the classes that it comes from."""
     for kind in getattr(owner, "__mro__", (owner,)):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from inspect import unwrap
 from typing import Any
 
 from inception_tf.errors import UserError
@@ -72,7 +73,7 @@ class PrivateNames:
         one = self.names[name]
         try:
             owner = pkgutil.resolve_name(one.owner)
-            if one.set_by and name in getattr(owner, one.set_by).__code__.co_names:
+            if one.set_by and name in unwrap(getattr(owner, one.set_by)).__code__.co_names:
                 return None
             return getattr(owner() if one.on_instances else owner, name)
         except (ImportError, AttributeError) as error:

@@ -16,6 +16,9 @@ TENSORFLOW_ALONE = ("_all_reduce_sum_gradients", "_maybe_symbolic_build")
 JAX_ALONE = ("_update_metrics_variables",)
 
 _ADAM, _LOSS_SCALE = "keras.optimizers.Adam", "keras.optimizers.LossScaleOptimizer"
+_OPTIMIZER = (
+    "keras.optimizers.Optimizer"  # an instance would be a variable, and initialize the devices
+)
 _BATCH_NORM = "keras.layers.BatchNormalization"
 KERAS = PrivateNames(
     "keras>=3.15,<3.16",
@@ -25,7 +28,7 @@ KERAS = PrivateNames(
         PrivateName(_ADAM, "_get_variable_index", "Adam's step in one operation"),
         PrivateName(_ADAM, "_momentums", "Adam's step in one operation", set_by="build"),
         PrivateName(_ADAM, "_velocities", "Adam's step in one operation", set_by="build"),
-        PrivateName(_ADAM, "_trainable_variables", "moving averages", on_instances=True),
+        PrivateName(_OPTIMIZER, "_trainable_variables", "moving averages", set_by="build"),
         PrivateName(_LOSS_SCALE, "_stateful_handle_finite_grads", "skipping bad steps"),
         PrivateName(_LOSS_SCALE, "_stateful_handle_non_finite_grads", "skipping bad steps"),
         PrivateName(_BATCH_NORM, "_moments", "statistics over all replicas"),
