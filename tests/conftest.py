@@ -66,6 +66,14 @@ def pytest_configure(config):
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        # Nor does tf.data search for a faster form of each pipeline, a quarter of a second.
+        made = tf.data.Options.__init__
+
+        def plain(self):
+            made(self)
+            self.experimental_optimization.apply_default_optimizations = False
+
+        tf.data.Options.__init__ = plain
 
     if _is_default_run(config):
         after_import("tensorflow", switch_off)
