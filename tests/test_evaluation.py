@@ -27,6 +27,7 @@ from inception_tf.evaluation.metrics import (
     predict_split,
     wilson_interval,
 )
+from inception_tf.inference.forward import compiled_forward
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
 pytestmark = pytest.mark.usefixtures("short_networks")
@@ -40,7 +41,7 @@ SOURCE = Source("three", LABELS, {"test": SPLIT})
 
 @pytest.fixture
 def one_module():
-    with only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
+    with only("inception_v1", "Conv2d_1a_7x7"):
         yield
 
 
@@ -129,6 +130,18 @@ def test_equal_crops_pass_through_the_network_once(monkeypatch, shape, distinct)
     images = np.random.default_rng(0).integers(0, 255, (2, *shape, 3), np.uint8)
     predict_split(_member(3.0, size=14), Split(images, np.array([0, 1])), crops=144)
     assert seen == [*[32] * (distinct // 32), distinct % 32] * 2
+
+
+def test_one_graph_is_made_for_batches_of_all_sizes():
+    traced = []
+    image = keras.Input((4, 4, 3))
+    sums = keras.layers.Lambda(lambda x: traced.append(x.shape) or keras.ops.sum(x, (1, 2)))(image)
+    forward = compiled_forward(keras.Model(image, sums))
+    traced.clear()
+    pixels = np.arange(144, dtype=np.float32).reshape(3, 4, 4, 3)
+    for count in (3, 2, 1):
+        np.testing.assert_allclose(forward(pixels[:count]), pixels[:count].sum((1, 2)))
+    assert len(traced) == 1
 
 
 def test_progress_hears_of_every_image():

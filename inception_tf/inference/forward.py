@@ -29,7 +29,14 @@ def _tensorflow(network: keras.Model) -> Callable:
     import tensorflow as tf
 
     call = tf.function(lambda images: network(images, training=False), autograph=False)
-    return lambda images: call(tf.convert_to_tensor(images))
+
+    def forward(images):
+        images = tf.convert_to_tensor(images)
+        # One graph for all batches: the last of a data set is smaller.
+        spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
+        return call.get_concrete_function(spec)(images)
+
+    return forward
 
 
 def _jax(network: keras.Model) -> Callable:
