@@ -13,8 +13,8 @@ from inception_tf.arch.spec import Fork
 # Of a network's steps those for which another one of the same kind stands in.
 BN_INCEPTION = r"Mixed_(3c|4[bcde]|5[ab])"
 REPEATED = {
-    "googlenet": r"Mixed_(3[bc]|4[cdef]|5b)",  # auxiliary classifiers follow 4b and 4e
-    "inception_v1": r"Mixed_(3c|4.|5b)",
+    "googlenet": r"Mixed_(3[bc]|4[cdef]|5[bc])",  # auxiliary classifiers follow 4b and 4e
+    "inception_v1": r"Mixed_(3.|4.|5b)",
     "inception": BN_INCEPTION,
     "bn_inception": BN_INCEPTION,
     "inception_v2": BN_INCEPTION,

@@ -311,8 +311,8 @@ def test_summary_prints_table_1(call):
     code, out, _ = call("summary", "inception_v1", "--format", "json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
-    assert rows["Mixed_3b"]["output size"] == "28x28x256"
-    assert (rows["Mixed_3b"]["#3x3 reduce"], rows["Mixed_3b"]["#3x3"]) == (96, 128)
+    assert rows["Mixed_5c"]["output size"] == "7x7x1024"
+    assert (rows["Mixed_5c"]["#3x3 reduce"], rows["Mixed_5c"]["#3x3"]) == (192, 384)
     assert rows["Conv2d_2c_3x3"]["depth"] == 2
     code, out, _ = call("summary", "inception_v3", "--format", "markdown")
     assert "| inception | Mixed_7c |  | 8x8x2048 | 3 |" in out

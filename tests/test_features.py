@@ -37,7 +37,7 @@ def photos(tmp_path):
     return tmp_path, pixels
 
 
-@pytest.mark.parametrize("endpoint", [None, "Mixed_3b", "PreLogits"])
+@pytest.mark.parametrize("endpoint", [None, "Mixed_5c", "PreLogits"])
 def test_features_are_the_mean_of_the_endpoint(classifier, endpoint):
     images = np.random.default_rng(1).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     ends = inception_tf.endpoints(classifier.model)
@@ -51,10 +51,10 @@ def test_features_are_the_mean_of_the_endpoint(classifier, endpoint):
 def test_features_come_in_the_order_of_the_paths_without_bad_images(classifier, photos):
     folder, pixels = photos
     paths = [str(folder / f"{number}.jpg") for number in (3, 2, 0, 4)]
-    found = extract_features(classifier, paths, "Mixed_3b", batch_size=2)
+    found = extract_features(classifier, paths, "Mixed_5c", batch_size=2)
     assert found.paths == tuple(paths[i] for i in (0, 2, 3))
     assert found.skipped.keys() == {paths[1]}
-    expected = feature_model(classifier.model, "Mixed_3b")(pixels[[3, 0, 4]] / 127.5 - 1)
+    expected = feature_model(classifier.model, "Mixed_5c")(pixels[[3, 0, 4]] / 127.5 - 1)
     np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
     assert found.values.dtype == np.float32
 
@@ -174,8 +174,8 @@ def test_an_export_without_features_names_the_option_that_adds_them(tmp_path, ca
 
 def test_what_cannot_be_done_is_one_sentence(classifier, photos, tmp_path):
     folder, _ = photos
-    with pytest.raises(UserError, match="unknown endpoint 'Mixed_3z'; .*did you mean 'Mixed_3"):
-        extract_features(classifier, [str(folder / "0.jpg")], "Mixed_3z")
+    with pytest.raises(UserError, match="unknown endpoint 'Mixed_5z'; .*did you mean 'Mixed_5"):
+        extract_features(classifier, [str(folder / "0.jpg")], "Mixed_5z")
     with pytest.raises(UserError, match="none of the 1 images can be read"):
         extract_features(classifier, [str(folder / "2.jpg")])
     with pytest.raises(UserError, match="ends in neither .npz nor .parquet"):

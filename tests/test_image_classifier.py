@@ -132,7 +132,7 @@ def test_a_run_answers_as_the_command_does_and_draws_where_it_sees_its_answers(
     assert inception_tf.classifier(digits_run).predict(path) == expected
     run = inception_tf.classifier(Run(digits_run))
     assert run.predict(path) == expected
-    (drawn,) = run.explain([path, tmp_path / "none.png"], tmp_path / "heat", "Mixed_3b")
+    (drawn,) = run.explain([path, tmp_path / "none.png"], tmp_path / "heat", "Conv2d_2c_3x3")
     assert drawn == tmp_path / "heat" / "blue.png"
     assert drawn.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="explain takes paths of image files, got ndarray"):

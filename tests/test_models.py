@@ -308,7 +308,7 @@ def test_initial_weights_are_slims():
         return model.get_layer(name).kernel_initializer
 
     v1, v3 = build("inception_v1"), build("inception_v3", aux_logits=True)
-    assert initializer(v1, "Mixed_3b_b1_1_conv").stddev == 0.01
+    assert initializer(v1, "Mixed_5c_b1_1_conv").stddev == 0.01
     assert isinstance(initializer(v1, "Logits"), keras.initializers.HeNormal)
     assert isinstance(initializer(v3, "Mixed_5b_b1_1_conv"), keras.initializers.HeNormal)
     assert initializer(v3, "AuxLogits_Conv2d_2a_5x5_conv").stddev == 0.01

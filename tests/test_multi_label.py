@@ -324,7 +324,7 @@ SETTINGS = (
 def run(attributes, digits_run):
     """A short training of one module, with all that a loss may have; `digits_run` before it, of its whole network."""
     out = attributes / "run"
-    with only("inception_v1", "Conv2d_1a_7x7", "Mixed_3b"):
+    with only("inception_v1", "Conv2d_1a_7x7"):
         _train(attributes, out)
         yield out
 

@@ -196,7 +196,7 @@ def test_every_precision_keeps_logits_in_float32():
         plan = make_plan(Config().override([*SMALL, f"training.precision={precision}"]))
         model = compiled_model(plan)
         assert model.output["predictions"].dtype == "float32"
-        assert model.get_layer("Mixed_3b_b0_0_conv").compute_dtype == precision.removeprefix(
+        assert model.get_layer("Conv2d_2b_1x1_conv").compute_dtype == precision.removeprefix(
             "mixed_"
         )
         assert model.optimizer.scaled == (precision == "mixed_float16")
