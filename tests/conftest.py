@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cheap_layers
 import pytest
 from expected import EXPECTED
 from short_networks import REPEATED, shorten_all
@@ -35,6 +36,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 
 # A test that imports NNCF itself would have it report to Intel, by a process at every later conversion.
 sys.modules.setdefault("openvino_telemetry", None)
+
+# TensorFlow imports JAX where it finds it, which is half a second; only processes of their own use it.
+sys.modules.setdefault("jax", None)  # until the tests are collected
 
 # A shell has its background jobs ignore Ctrl-C, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -114,6 +118,8 @@ def pytest_collection_finish(session):
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
     gc.collect()
     gc.freeze()  # the modules stay; no later collection walks through them
+    if sys.modules.get("jax", "") is None:
+        del sys.modules["jax"]
     if "keras" in sys.modules:
         import keras
 
@@ -122,6 +128,19 @@ def pytest_collection_finish(session):
             import tensorflow as tf
 
             tf.debugging.disable_traceback_filtering()
+            if _is_default_run(session.config):
+                cheap_layers.install()
+                _share_kernels_of_variables()
+
+
+def _share_kernels_of_variables():
+    """TensorFlow keeps an operation's kernel by its attributes, and the name for messages is one: none is used twice."""
+    from tensorflow.python.ops import gen_resource_variable_ops
+
+    create = gen_resource_variable_ops.var_handle_op
+    gen_resource_variable_ops.var_handle_op = lambda *words, debug_name="", **settings: create(
+        *words, **settings
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,13 @@ TensorFlow 2.20 once `tf_keras.legacy_tf_layers` exists, which later tf_keras ke
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 import os
 import sys
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import ramps
@@ -33,9 +36,10 @@ JOBS = {
     "inception_v3": Job("inception_v3", 299, 1001, 1, {}),
     "inception_v3_narrow": Job("inception_v3", 299, 10, 2, {"depth_multiplier": 0.25}),
     "alexnet": Job("alexnet", 224, 1000, 2, {}),
+    "alexnet_narrow": Job("alexnet", 224, 10, 2, {"depth_multiplier": 0.25}),
     "vgg16": Job("vgg16", 224, 1000, 2, {}),
 }
-SLOW = {"inception_v2", "inception_v3", "vgg16"}  # V1 is full-size in every run
+SLOW = {"inception_v2", "inception_v3", "alexnet", "vgg16"}  # V1 is full-size in every run
 NAMES = {  # module, function, settings
     "alexnet": ("alexnet", "alexnet_v2", "alexnet_v2_arg_scope"),
     "vgg16": ("vgg", "vgg_16", "vgg_arg_scope"),
@@ -57,6 +61,20 @@ def load_slim():
     return tf_slim
 
 
+@contextlib.contextmanager
+def narrow(module, multiplier: float, classes: int):
+    """slim's AlexNet has no `depth_multiplier`: every convolution but the classifier's gets that many channels."""
+    conv2d = module.layers.conv2d
+
+    @functools.wraps(conv2d)  # slim finds the arguments of a scope by an attribute of the function
+    def narrower(inputs, channels, *sizes, **settings):
+        channels = channels if channels == classes else int(multiplier * channels)
+        return conv2d(inputs, channels, *sizes, **settings)
+
+    with mock.patch.object(module.layers, "conv2d", narrower):
+        yield
+
+
 def run(job: Job, path: str) -> None:
     import tensorflow as tf
 
@@ -71,8 +89,12 @@ def run(job: Job, path: str) -> None:
     with tf.Graph().as_default(), v1.Session(config=config) as session:
         images = v1.placeholder(tf.float32, (BATCH, job.size, job.size, 3))
         with tf_slim.arg_scope(getattr(module, settings)(weight_decay=WEIGHT_DECAY)):
-            network = getattr(module, function)
-            _, ends = network(images, num_classes=job.classes, is_training=False, **job.arguments)
+            network, arguments = getattr(module, function), dict(job.arguments)
+            narrowed = contextlib.nullcontext()
+            if job.network == "alexnet" and arguments:
+                narrowed = narrow(module, arguments.pop("depth_multiplier"), job.classes)
+            with narrowed:
+                _, ends = network(images, num_classes=job.classes, is_training=False, **arguments)
         variables = v1.global_variables()
         # In one run: each run of other operations optimizes the whole graph anew.
         starts = [variable.initializer for variable in variables]

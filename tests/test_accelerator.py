@@ -99,9 +99,9 @@ def test_a_process_that_takes_too_long_is_ended_and_keeps_what_it_wrote(
     slow.write_text('#!/bin/sh\necho \'{"task": 0, "memory": 1}\' >"$5"\nexec sleep 60\n')
     slow.chmod(0o755)
     monkeypatch.setattr(processes.sys, "executable", str(slow))
-    monkeypatch.setattr(processes, "GRACE_S", 1)
+    monkeypatch.setattr(processes, "GRACE_S", 0.5)
     started = time.monotonic()
-    found, over, _ = processes.run_child({"backend": "jax", "tasks": []}, started + 5, options)
+    found, over, _ = processes.run_child({"backend": "jax", "tasks": []}, started + 1, options)
     assert (found, over) == ({0: {"memory": 1}}, True)
     assert time.monotonic() - started < 45
 

@@ -13,16 +13,17 @@ from inception_tf.models import NETWORKS
 SCRIPT = Path(__file__).parent / "two_devices.py"
 
 
-def run(cut, networks) -> None:
-    child = forked.run([SCRIPT, cut, *networks], timeout=1200)
+def run(cut, ways, networks) -> None:
+    child = forked.run([SCRIPT, cut, ways, *networks], timeout=1200)
     assert child.returncode == 0, child.stderr[-2000:]
     assert child.stdout.split() == list(networks)
 
 
 def test_two_devices_train_as_one():
-    run("least", ["inception_v1"])
+    # A clone is made of a configuration, as what is loaded is.
+    run("least", "built,loaded", ["inception_v1"])
 
 
 @pytest.mark.slow
 def test_two_devices_train_every_network_as_one():
-    run("shorten", NETWORKS)
+    run("shorten", "built,cloned,loaded", NETWORKS)

@@ -28,7 +28,7 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 USUAL, SMALLEST = "inception_v2", "inception_v1"
 LEAST = ("inception", "bn_inception", "inception_v2", "inception_resnet_v1")
 DEEP = (SMALLEST, "inception_v3", "inception_resnet_v2")
-ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "spawned", "optimized", "recalibrated"}}
+ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "optimized", "recalibrated"}}
 
 
 def needs_many_layers(name: str) -> bool:

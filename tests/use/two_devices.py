@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains networks on two virtual processors as on one: `PYTHONPATH=tests python tests/use/two_devices.py CUT NETWORK...`.
+"""Trains networks on two virtual processors as on one: `PYTHONPATH=tests python tests/use/two_devices.py CUT HOW NETWORK...`.
 
-For each network a model that is built, one that is cloned and one that is loaded inside MirroredStrategy's scope;
-each has to end with the weights and the statistics of one device.  CUT is a function of `short_networks`.
+For each network a model that is built, one that is cloned and one that is loaded inside MirroredStrategy's scope,
+or of these what HOW names, with commas; each has to end with the weights and the statistics of one device.  CUT is a
+function of `short_networks`.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ def trained(case: Case, how: str, strategy: tf.distribute.Strategy) -> dict[str,
     return {v.path: keras.ops.convert_to_numpy(v) for v in model.weights}
 
 
-def main(cut: str, *networks: str) -> None:
+def main(cut: str, ways: str, *networks: str) -> None:
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     for name in networks:
         case = Case(name, getattr(short_networks, cut))
         alone = trained(case, "built", tf.distribute.get_strategy())
-        for how in ("built", "cloned", "loaded"):
+        for how in ways.split(","):
             two = tf.distribute.MirroredStrategy(
                 ["CPU:0", "CPU:1"],
                 cross_device_ops=tf.distribute.HierarchicalCopyAllReduce(),
