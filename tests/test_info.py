@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from importlib import metadata
 
+import forked
 import keras
 import pytest
 import tensorflow as tf
@@ -37,6 +39,7 @@ def broken_torch(tmp_path_factory):
 
 def test_json_tells_versions_machine_and_devices(capfd, monkeypatch, broken_torch):
     monkeypatch.syspath_prepend(broken_torch)
+    monkeypatch.setattr(subprocess, "Popen", forked.popen)
     path = filter(None, (str(broken_torch), os.environ.get("PYTHONPATH")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path))
     found = json.loads(call(capfd, "--json"))

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 PROGRAM = """
+import gc; gc.disable()  # a fifth of the time of these imports
 import jax, keras, numpy
 from inception_tf.nn.placement import initialized_on_host
 

@@ -72,11 +72,6 @@ def cold(folder, tmp_path_factory) -> Path:
     return Path(shutil.copytree(folder, to, ignore=log))
 
 
-def forked_server(command, env, **_):
-    """The server's process as `run_local_server` starts it, forked from one that has imported TensorFlow."""
-    return forked.Program(command[1:], env=env)
-
-
 @pytest.fixture(scope="module")
 def servers(folder, cold):
     starting = (
@@ -85,7 +80,7 @@ def servers(folder, cold):
     )
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(2) as pool:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(subprocess, "Popen", forked_server)
+            patch.setattr(subprocess, "Popen", forked.popen)
             started = list(pool.map(stack.enter_context, starting))
         yield started
 
