@@ -26,6 +26,7 @@ import psutil
 import pyarrow.parquet
 import pytest
 import ramps
+from no_pictures import save_without_pictures
 
 from inception_tf import UserError, cli
 from inception_tf.data.preprocessing import Preprocessing
@@ -568,9 +569,10 @@ def test_a_call_that_is_killed_goes_on_to_the_same_files(model, photos, tmp_path
     assert contents(out) == contents(whole)
 
 
-def test_ctrl_c_ends_in_one_sentence(model, photos, tmp_path):
+def test_ctrl_c_ends_in_one_sentence(photos, tmp_path):
+    model = save_without_pictures(tmp_path / "model", LABELS)
     words = (model, "--input", f"{photos(1000)}/*", "--output", tmp_path / "p.jsonl")
-    with call(*words, "--shard-size", "5") as started:
+    with call(*words, "--shard-size", "1") as started:
         until(lambda: list(tmp_path.glob("p-0*")))
         started.send_signal(signal.SIGINT)
         _, err = started.communicate(timeout=60)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from no_pictures import save_without_pictures
 
 from inception_tf import UserError
 from inception_tf.data.preprocessing import Preprocessing
@@ -100,9 +101,8 @@ def test_a_first_answer_does_not_wait_for_tensorflows_python(exported, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_damaged_variables_are_one_sentence(exported, tmp_path, damage, capfd):
-    folder = tmp_path / "1"
-    shutil.copytree(exported, folder)
+def test_damaged_variables_are_one_sentence(tmp_path, damage, capfd):
+    folder = save_without_pictures(tmp_path / "1", LABELS)
     (data,) = (folder / "variables").glob("variables.data*")
     if damage == "truncated":
         data.write_bytes(data.read_bytes()[:100])
@@ -163,11 +163,9 @@ def test_other_values_beside_another_runtimes_file_are_a_sentence(tmp_path, fiel
             predict.open_model(tmp_path)
 
 
-def test_labels_that_are_not_as_many_as_the_classes_are_named(exported, tmp_path):
-    folder = tmp_path / "1"
-    shutil.copytree(exported, folder)
-    (folder / "assets/labels.txt").write_text("a\nb\n", encoding="utf-8")
-    with pytest.raises(UserError, match="gives 4 probabilities for [23] labels; export it again"):
+def test_labels_that_are_not_as_many_as_the_classes_are_named(tmp_path):
+    folder = save_without_pictures(tmp_path / "1", ("a", "b"), classes=4)
+    with pytest.raises(UserError, match="gives 4 probabilities for 2 labels; export it again"):
         predict.open_model(folder)([jpeg(0)], 1)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import ramps
 import tensorflow as tf
+from no_pictures import save_without_pictures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -186,33 +187,8 @@ def test_a_missing_label_file_does_not_load(copy):
     assert (found["labels"], found["C++ loader"], found["Python loader"]) == (False, False, None)
 
 
-class NoPictures(tf.Module):
-    """The names of the signatures and of their inputs, without a graph that reads images."""
-
-    def __init__(self):
-        super().__init__()
-        self.scores = tf.Variable([0.5, 0.5])
-
-    def signatures(self, *names):
-        inputs = {
-            name: tf.TensorSpec(None, dtype, key)
-            for name, (taken, _) in signatures.CONTRACT.items()
-            for key, (dtype, _) in taken.items()
-        }
-        return {
-            name: tf.function(lambda _: {"probabilities": self.scores + 0.0}, [inputs[name]])
-            for name in names
-        }
-
-
-def save_without_pictures(folder: Path, *names: str) -> Path:
-    module = NoPictures()
-    tf.saved_model.save(module, str(folder), module.signatures(*names))
-    return folder
-
-
 def test_missing_variables_load_but_do_not_run(tmp_path):
-    folder = save_without_pictures(tmp_path / "1", *signatures.CONTRACT)
+    folder = save_without_pictures(tmp_path / "1", LABELS)
     (folder / "variables/variables.index").unlink()
     found = {check.name: check for check in verify(folder)}
     assert "Could not find variable" in found["C++ loader"].detail
@@ -320,7 +296,7 @@ def test_a_signature_that_is_not_the_contracts_is_found(copy, change):
 
 
 def test_a_missing_signature_fails_in_the_loader_too(tmp_path):
-    folder = save_without_pictures(tmp_path / "1", "serving_default", "image_tensor")
+    folder = save_without_pictures(tmp_path / "1", LABELS, ("serving_default", "image_tensor"))
     found = {check.name: check for check in verify(folder)}
     assert (found["signatures"].passed, found["C++ loader"].passed) == (False, False)
     assert found["C++ loader"].detail.startswith("classify: no signature 'classify'; there are: ")
