@@ -35,7 +35,7 @@ import numpy as np
 import ramps
 import tf_table
 import torch_file
-from short_networks import shorten_all
+from short_networks import least, shorten_all
 
 import inception_tf
 from inception_tf.classifiers import open_classifier
@@ -991,7 +991,7 @@ def flip(count: int, form: str, model, path: Path, expected: dict, source: str) 
 
 
 def open_models():
-    shorten_all(["inception_v1", "googlenet", "inception_v3"])
+    shorten_all(["inception_v1", "googlenet", "inception_v3"], least)
     return small("inception_v1"), small("googlenet"), small("inception_v3")
 
 

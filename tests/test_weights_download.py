@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import ramps
 import tensorflow as tf
+from small_runs import only
 
 import inception_tf
 from inception_tf.data.preprocessing import Preprocessing
@@ -28,7 +29,15 @@ from inception_tf.weights.metadata import read_metadata
 from inception_tf.weights.names import bvlc, slim
 from inception_tf.weights.registry import RELEASES, Release, find_release, release_names
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("short_networks", "shorter_network")
+SHORTENED = ("googlenet",)
+
+
+@pytest.fixture(scope="module")
+def shorter_network():
+    """Releases are those of any network; each is converted by a model of it."""
+    with only("inception_v1", "Conv2d_1a_7x7", "Mixed_5c"):
+        yield
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -62,7 +71,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published(shorter_network, tmp_path_factory):
     """A network's checkpoint as slim publishes them, one file for 1,001 classes, and the outputs it gives."""
     model = inception_tf.create_model("inception_v1", input_shape=(32, 32, 3), classes=1001)
     ramps.fill(model)
