@@ -103,9 +103,10 @@ def test_every_network_has_a_last_feature_map_at_any_size(name):
         assert heat.max() == pytest.approx(1)
 
 
+@pytest.mark.usefixtures("all_short")
 @pytest.mark.parametrize(
     ("endpoint", "sentence"),
-    [("Mixed_5z", "did you mean 'Mixed_5c'?"), ("Logits", "has no height and width to show")],
+    [("Mixed_4bz", "did you mean 'Mixed_4b'?"), ("Logits", "has no height and width to show")],
 )
 def test_what_cannot_be_shown_is_one_sentence(endpoint, sentence):
     model = inception_tf.GoogLeNet(classes=3, width_multiplier=0.05, input_shape=(32, 32, 3))
