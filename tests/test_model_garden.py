@@ -19,15 +19,14 @@ from inception_tf.errors import UserError
 SIZE = 32
 # Their operations are those of v0 and of RandAugment, too.
 REPEATED = ("reduced_cifar10", "reduced_imagenet", "simple", "svhn")
+# Made when they are asked for: the first one imports the Model Garden.
 OF_AN_IMAGE = (
-    model_garden.RandAugment(2, 9.0),
-    model_garden.RandomErasing(1.0),
-    *map(model_garden.AutoAugment, AUTOAUGMENT_POLICIES),
+    (model_garden.RandAugment, 2, 9.0),
+    (model_garden.RandomErasing, 1.0),
+    *((model_garden.AutoAugment, policy) for policy in AUTOAUGMENT_POLICIES),
 )
-OF_A_BATCH = (
-    model_garden.MixupAndCutmix(0.2, 0.0),
-    model_garden.MixupAndCutmix(0.0, 1.0),
-    model_garden.MixupAndCutmix(0.2, 1.0),
+OF_A_BATCH = tuple(
+    (model_garden.MixupAndCutmix, *pair) for pair in ((0.2, 0.0), (0.0, 1.0), (0.2, 1.0))
 )
 # What a second process computes, too: the first pixels of a stream in parallel, as a hash.
 STREAM = f"""
@@ -82,8 +81,15 @@ def _random(operations):
     return {name for name in operations if "Random" in name or "Multinomial" in name}
 
 
+def _title(distortion):
+    kind, *settings = distortion
+    return "-".join((kind.__name__, *map(str, settings)))
+
+
 @functools.cache
-def _traced(distortion, *shapes):
+def _traced(made, *shapes):
+    kind, *settings = made
+    distortion = kind(*settings)
     specs = [tf.TensorSpec(shape) for shape in shapes]
     call = tf.function(lambda *arguments: distortion(*arguments), autograph=False)  # as `pipeline`
     return call.get_concrete_function(*specs, tf.TensorSpec((2,), tf.int64))
@@ -94,8 +100,8 @@ def _traced(distortion, *shapes):
     params=[
         pytest.param(
             distortion,
-            id=str(distortion),
-            marks=pytest.mark.slow if getattr(distortion, "policy", None) in REPEATED else (),
+            id=_title(distortion),
+            marks=pytest.mark.slow if distortion[1] in REPEATED else (),
         )
         for distortion in OF_AN_IMAGE
     ],
@@ -104,7 +110,7 @@ def of_an_image(request):
     return _traced(request.param, (SIZE, SIZE, 3))
 
 
-@pytest.fixture(scope="module", params=OF_A_BATCH, ids=str)
+@pytest.fixture(scope="module", params=OF_A_BATCH, ids=_title)
 def of_a_batch(request):
     return _traced(request.param, (None, SIZE, SIZE, 3), (None, 4))
 
@@ -220,7 +226,7 @@ def test_cutmix_shares_labels_by_the_area_that_is_seen(batch):
 
 
 def test_with_both_alphas_some_batches_are_mixed_up_and_others_cut(batch):
-    mix = _traced(model_garden.MixupAndCutmix(1.0, 1.0), (None, SIZE, SIZE, 3), (None, 4))
+    mix = _traced((model_garden.MixupAndCutmix, 1.0, 1.0), (None, SIZE, SIZE, 3), (None, 4))
     levels = set(range(0, 300, 50))
     cut = [
         set(np.unique(mix(*batch, tf.constant([seed, 0], tf.int64))[0])) <= levels
@@ -231,7 +237,7 @@ def test_with_both_alphas_some_batches_are_mixed_up_and_others_cut(batch):
 
 def test_erasing_leaves_all_but_one_rectangle_and_fills_it_with_noise():
     image = tf.fill((SIZE, SIZE, 3), 40.0)
-    erase = _traced(model_garden.RandomErasing(1.0), (SIZE, SIZE, 3))
+    erase = _traced((model_garden.RandomErasing, 1.0), (SIZE, SIZE, 3))
     shares, noise = [], []
     for seed in range(60):
         pixels = erase(image, tf.constant([seed, 0], tf.int64)).numpy()

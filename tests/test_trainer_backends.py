@@ -46,9 +46,11 @@ def run(root, backend, *words, needs_tensorflow=False, devices=1):
     flags = "" if needs_tensorflow else FLAGS
     if devices > 1:
         flags = f"--xla_force_host_platform_device_count={devices}"
+    # Keras imports TensorFlow for itself, where it finds it.
+    hidden = () if needs_tensorflow else (root / "tests" / "without_tensorflow",)
     return subprocess.run(
         [interpreter(backend, needs_tensorflow), *map(str, words)],
-        env=environment(root, KERAS_BACKEND=backend, XLA_FLAGS=flags),
+        env=environment(root, *hidden, KERAS_BACKEND=backend, XLA_FLAGS=flags),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

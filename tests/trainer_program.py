@@ -252,7 +252,6 @@ def fitted(model):
         "keys": sorted(more),
         "ended": ended,
         "steps": steps,
-        "tensorflow": "tensorflow" in sys.modules,
     }
 
 
