@@ -435,7 +435,7 @@ def test_the_error_of_a_precision_is_told_as_a_fraction_of_the_distance_of_all_i
     monkeypatch.setattr(comparison_module, "CHECKED", WIDTH + 1)
     found = compute(pixels(1, 40), pixels(2, 40), precision="bfloat16", **SMALL)
     error = found.precision_error
-    assert error.images == WIDTH + 1
+    assert (error.images, error.sets) == (WIDTH + 1, 2)
     assert error.absolute == abs(error.fid - error.fid_float32) > 0
     assert error.relative == error.absolute / found.fid
     # Few images are further apart, by chance.
@@ -443,3 +443,16 @@ def test_the_error_of_a_precision_is_told_as_a_fraction_of_the_distance_of_all_i
     told = "\n".join(comparison_lines(found))
     assert f"by {error.absolute:.2g}, {error.relative:.0%} of the FID below" in told
     assert found.as_json()["precision_error"]["relative"] == error.relative
+
+
+def test_the_error_of_a_precision_is_measured_against_a_file_of_statistics_too(same_network, real):
+    found = compute(pixels(1), real, precision="bfloat16", **SMALL)
+    error = found.precision_error
+    assert (error.images, error.sets) == (COUNT, 1)
+    exact = compute(pixels(1), real, **SMALL)
+    assert exact.precision_error is None
+    assert error.fid_float32 == pytest.approx(exact.fid, rel=1e-6)
+    assert error.fid == pytest.approx(found.fid, rel=1e-6)
+    assert f"changes FID of {COUNT} images from" in "\n".join(comparison_lines(found))
+    other = compute(real, pixels(1), precision="bfloat16", **SMALL).precision_error
+    assert other.fid == pytest.approx(error.fid, rel=1e-6)

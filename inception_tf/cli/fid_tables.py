@@ -39,8 +39,9 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
             yield from _side_lines(letter, side)
     if found.precision_error is not None:
         error = found.precision_error
+        of = f"{error.images} images" + (" of each set" if error.sets == 2 else "")
         yield (
-            f"{found.precision} changes FID of {error.images} images of each set from {error.fid_float32:.6g} to"
+            f"{found.precision} changes FID of {of} from {error.fid_float32:.6g} to"
             f" {error.fid:.6g}: by {error.absolute:.2g}, {error.relative:.0%} of the FID below"
         )
 

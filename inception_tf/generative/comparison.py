@@ -200,8 +200,8 @@ class _Run:
             )
         results = self._metrics(first, second)
         lower = None
-        if settings.precision != "float32" and "fid" in settings.metrics and len(with_images) == 2:
-            lower = self._precision_error(first, with_images[1], results["fid"])
+        if settings.precision != "float32" and "fid" in results and with_images:
+            lower = self._precision_error(sides, results["fid"])
         statistics = None
         if "fid" in settings.metrics:
             statistics = first.of_tap(settings.tap)
@@ -337,23 +337,23 @@ class _Run:
         few = first_images(side.images, count)
         return list(pixel_batches(few, self.step, self.settings.batch_size, {}))
 
-    def _precision_error(self, first: Side, second: Side, of_all: float) -> PrecisionError:
-        """FID of some images of both sets in float32 and in the lower precision."""
+    def _precision_error(self, sides: list[Side], of_all: float) -> PrecisionError:
+        """FID of some images in float32 and in the lower precision; a file of statistics is as it is in both."""
         tap = self.settings.tap
-        batches = [self._some(side, CHECKED) for side in (first, second)]
+        batches = [None if side.images is None else self._some(side, CHECKED) for side in sides]
+        calibrated = next(side for side in sides if side.images is not None)
         found = []
         for precision in ("float32", self.settings.precision):
-            network = self._network((tap,), precision, first)
+            network = self._network((tap,), precision, calibrated)
             pair = []
-            for pixels in batches:
-                statistics = FeatureStatistics()
-                for one in pixels:
+            for side, pixels in zip(sides, batches, strict=True):
+                statistics = FeatureStatistics() if pixels is not None else side.of_tap(tap)
+                for one in pixels or ():
                     statistics.update(network(one)[tap])
                 pair.append(statistics)
             found.append(frechet_distance(*pair, allow_singular=True))
-        few = min(sum(map(len, one)) for one in batches)
-        exact, rounded = found
-        return PrecisionError(few, exact, rounded, of_all)
+        counts = [sum(map(len, one)) for one in batches if one is not None]
+        return PrecisionError(min(counts), len(counts), *found, of_all)
 
     def _metrics(self, first: Side, second: Side | None) -> dict[str, Any]:
         settings, convention = self.settings, self.settings.convention

@@ -36,9 +36,10 @@ class SetReport:
 
 @dataclass(frozen=True)
 class PrecisionError:
-    """What a precision below float32 does to FID, measured on some images of the two sets."""
+    """What a precision below float32 does to FID, measured on some images of the sets."""
 
     images: int  # of each set
+    sets: int  # 1 where the other set is statistics from a file
     fid_float32: float
     fid: float
     fid_of_all: float  # of all images, in the lower precision
