@@ -353,7 +353,8 @@ class _Run:
                 pair.append(statistics)
             found.append(frechet_distance(*pair, allow_singular=True))
         counts = [sum(map(len, one)) for one in batches if one is not None]
-        return PrecisionError(min(counts), len(counts), *found, of_all)
+        exact, rounded = found
+        return PrecisionError(min(counts), len(counts), exact, rounded, of_all)
 
     def _metrics(self, first: Side, second: Side | None) -> dict[str, Any]:
         settings, convention = self.settings, self.settings.convention
