@@ -99,7 +99,7 @@ def test_a_clock_that_leaves_the_gradients_out_is_suspect(monkeypatch, capsys, t
         "gradients",
         lambda model, how: steps.passes.forward(model, how),
     )
-    words = "benchmark forward-backward --model inception_v1 --size 96 --batch-size 4 --steps 5"
+    words = "benchmark forward-backward --model inception_v1 --size 64 --batch-size 4 --steps 20"
     file = tmp_path / "times.json"
     assert cli.main([*words.split(), "--precision", "float32", "--json", str(file)]) == 0
     (found,) = json.loads(file.read_text())
