@@ -68,11 +68,11 @@ def make_preview(
     stream = {"size": size, "classes": count, "seed": seed, "epochs": VERSIONS}
     training = np.empty((count, VERSIONS, size, size, 3), np.float32)
     label_weights = np.empty((count, VERSIONS, count), np.float32)
-    batches = zip(
-        pipeline.training_batches(subset, mixing, **stream),
-        pipeline.training_batches(subset, plain, **stream),
-        strict=True,
-    )
+    shown = pipeline.training_batches(subset, mixing, **stream)
+    if mixing == plain:
+        batches = ((batch, batch) for batch in shown)
+    else:
+        batches = zip(shown, pipeline.training_batches(subset, plain, **stream), strict=True)
     for version, ((pixels, mixed), (_, one_hot)) in enumerate(batches):
         # The order does not depend on the mixing: the plain stream tells which image is which.
         rows = one_hot.numpy().argmax(axis=1)
