@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import keras
 import numpy as np
@@ -30,11 +31,14 @@ def _tensorflow(network: keras.Model) -> Callable:
 
     call = tf.function(lambda images: network(images, training=False), autograph=False)
 
+    @cache
+    def graph(shape, dtype):
+        # One for all batches: the last of a data set is smaller.
+        return call.get_concrete_function(tf.TensorSpec((None, *shape), dtype))
+
     def forward(images):
         images = tf.convert_to_tensor(images)
-        # One graph for all batches: the last of a data set is smaller.
-        spec = tf.TensorSpec((None, *images.shape[1:]), images.dtype)
-        return call.get_concrete_function(spec)(images)
+        return graph(tuple(images.shape[1:]), images.dtype)(images)
 
     return forward
 
