@@ -15,6 +15,7 @@ import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -413,3 +414,20 @@ def test_an_error_of_this_worker_is_not_laid_on_another():
     error = tf.errors.InternalError(None, None, "/job:worker/task:0/device:GPU:0: cuDNN failed")
     with pytest.raises(tf.errors.InternalError), team.watched(lambda: 7):
         raise error
+
+
+def test_fit_opens_the_data_once():
+    opened = []
+
+    def batches():
+        opened.append(len(opened))
+        yield from [(np.ones((2, 3)), np.ones((2, 1)))] * 6
+
+    specs = tuple(tf.TensorSpec((2, width), tf.float32) for width in (3, 1))
+    data = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    data = data.apply(tf.data.experimental.assert_cardinality(6))
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(Team().distribute(data, 2), steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
+    assert opened == [0]
+    assert model.optimizer.iterations == 6
