@@ -70,9 +70,10 @@ def test_records_are_those_of_their_indices(split):
     assert all(record == example(jpeg(n), n % 30 % 2) for n, record in contents.items())
 
 
-@pytest.mark.parametrize("start", [4, 11, 21])
-def test_from_any_step_the_rest_is_the_same(split, start):
-    assert order(split, start) == order(split)[start * 8 :]
+def test_from_any_step_the_rest_is_the_same(split):
+    whole = order(split)
+    for start in (4, 11, 21):
+        assert order(split, start) == whole[start * 8 :], start
 
 
 def test_workers_share_each_batch(split):

@@ -12,11 +12,13 @@ from small_runs import only
 
 import inception_tf
 from inception_tf.classifiers import Classifier, open_classifier
+from inception_tf.data.decoding import transforms
 from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.data.skipped import BadImages
 from inception_tf.data.sources.open import Source, Split, open_source
 from inception_tf.errors import UserError
 from inception_tf.evaluation.alignment import align_classes
+from inception_tf.evaluation.crops import crop_steps
 from inception_tf.evaluation.metrics import (
     Predictions,
     accuracy_metrics,
@@ -95,21 +97,20 @@ def test_an_ensemble_averages_probabilities_of_networks_of_other_sizes():
     assert dict(accuracy_metrics(doubtful))["top1"] != expected
 
 
-@pytest.mark.parametrize(("crops", "batch_sizes"), [(10, (1, 7, 32, 300)), (144, (7,))])
-def test_probabilities_are_averaged_over_the_crops_after_the_softmax(crops, batch_sizes):
-    from inception_tf.data.decoding import transforms
-    from inception_tf.evaluation.crops import crop_steps
+def _averaged(member, images, crops):
+    """The mean over all crops of an image, one image after the other."""
+    steps = crop_steps(member.preprocessing, crops)
+    views = (transforms.apply_steps(steps, image) for image in images)
+    return [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
 
+
+def test_probabilities_are_averaged_over_the_crops_after_the_softmax():
     rng = np.random.default_rng(0)
     split = Split(rng.integers(0, 255, (3, 12, 20, 3), np.uint8), np.array([0, 1, 0]))
     member = _member(3.0)
-    views = [
-        transforms.apply_steps(crop_steps(member.preprocessing, crops), image)
-        for image in split.images
-    ]
-    expected = [keras.ops.convert_to_numpy(member.model(batch)).mean(axis=0) for batch in views]
-    for batch_size in batch_sizes:
-        found = predict_split(member, split, crops=crops, batch_size=batch_size).probabilities
+    expected = _averaged(member, split.images, 10)
+    for batch_size in (1, 7, 32, 300):
+        found = predict_split(member, split, crops=10, batch_size=batch_size).probabilities
         np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=str(batch_size))
 
 
@@ -128,8 +129,11 @@ def test_equal_crops_pass_through_the_network_once(monkeypatch, shape, distinct)
 
     monkeypatch.setattr(metrics, "compiled_forward", counted)
     images = np.random.default_rng(0).integers(0, 255, (2, *shape, 3), np.uint8)
-    predict_split(_member(3.0, size=14), Split(images, np.array([0, 1])), crops=144)
-    assert seen == [*[32] * (distinct // 32), distinct % 32] * 2
+    member = _member(3.0, size=14)
+    found = predict_split(member, Split(images, np.array([0, 1])), crops=144, batch_size=25)
+    assert seen == [*[25] * (distinct // 25), distinct % 25] * 2
+    expected = _averaged(member, images[1:], 144)
+    np.testing.assert_allclose(found.probabilities[1:], expected, rtol=1e-5)
 
 
 def test_one_graph_is_made_for_batches_of_all_sizes():

@@ -18,7 +18,7 @@ from inception_tf.errors import UserError
 from inception_tf.experiments import arrays, loop, study
 from inception_tf.experiments.catalog import EXPERIMENTS, Experiment, StudySettings
 from inception_tf.experiments.page import Column, report_page, table_cells
-from inception_tf.experiments.study import Study, Summary, mean_and_spread, run_study
+from inception_tf.experiments.study import Study, Summary, mean_and_spread, run_study, seeds_of
 
 SETTING = StudySettings("digits", steps=7, seeds=2)
 DIGITS = {"train": 1437, "test": 360}
@@ -73,6 +73,11 @@ def test_a_stopped_experiment_resumes_at_the_trial_that_was_under_way(run, tmp_p
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"figure.png", "report.json", "settings.json", "table.md", "trials"}
     assert run({"a": stopped, "b": stopped})["rows"] == report["rows"]  # nothing is computed again
+
+
+def test_each_kind_is_trained_with_each_seed():
+    trials = [("a.0", "a", 0), ("b.0", "b", 0), ("a.1", "a", 1), ("b.1", "b", 1)]
+    assert seeds_of(SETTING, ["a", "b"]) == trials
 
 
 def test_a_killed_trial_leaves_nothing_behind(run, tmp_path):

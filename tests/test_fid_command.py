@@ -35,6 +35,8 @@ from inception_tf.generative.survey import shared_images, survey_images
 from inception_tf.generative.why import compare_tools, tool_differences
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = ("inception_v3",)
 WIDTH = 16  # features of the tap 64 of the narrow network
 COUNT = WIDTH + 3
 NARROW = {"last_pool": "max", "width_multiplier": 0.1}

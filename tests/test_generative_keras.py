@@ -22,6 +22,8 @@ from inception_tf.generative import (
 from inception_tf.generative.network import open_weights_for_features
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+SHORTENED = ("inception_v3",)
 WIDTH, SIDE = 6, 8
 
 

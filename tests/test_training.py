@@ -159,6 +159,7 @@ def test_one_process_at_a_time_trains_into_a_folder(config, tmp_path, resumed):
     assert not (run.path / LOCK_FILE).exists()
 
 
+@pytest.mark.usefixtures("all_short")
 def test_the_auxiliary_classifier_counts_with_its_weight_and_is_dropped_from_the_result():
     plan = make_plan(
         Config().override(
