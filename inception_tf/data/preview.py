@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,6 +70,7 @@ def make_preview(
     training = np.empty((count, VERSIONS, size, size, 3), np.float32)
     label_weights = np.empty((count, VERSIONS, count), np.float32)
     shown = pipeline.training_batches(subset, mixing, **stream)
+    batches: Iterable[tuple[Any, Any]]
     if mixing == plain:
         batches = ((batch, batch) for batch in shown)
     else:
