@@ -260,13 +260,11 @@ def test_answers_that_are_no_numbers_are_an_error(digits, tmp_path):
 
 
 def test_equal_scores_are_no_answer_and_a_won_image_is_a_negative_drop():
-    class Uniform:
-        @staticmethod
-        def predict_on_batch(pixels):
-            return np.full((len(pixels), 2), 0.5, np.float32)
+    def uniform(pixels, training):
+        return np.full((len(pixels), 2), 0.5, np.float32)
 
     batches = [(np.zeros((3, 4, 4, 3), np.float32), np.array([0, 0, 1]))]
-    found = compare_outputs(Uniform, lambda pixels: np.array([[0.9, 0.1]] * 3, np.float32), batches)
+    found = compare_outputs(uniform, lambda pixels: np.array([[0.9, 0.1]] * 3, np.float32), batches)
     assert (found.images, found.top1_before, found.same_top1) == (3, 0, 1)
     assert found.top1_after == found.same_top1 * 2 / 3 == -found.drop
     assert found.largest_difference == pytest.approx(0.4)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from inception_tf import UserError, cli
+from inception_tf.cli.export import command as export_command
 from inception_tf.serving import comparison
 
 
@@ -56,7 +57,11 @@ def test_each_format_is_measured_on_the_same_images(model, tmp_path, monkeypatch
 
 def test_every_format_is_listed(model):
     names = [name for name, _ in comparison._formats(None, None, None)]
-    assert {"saved_model", "onnx", "openvino", "openvino int8", "litert", "litert int8"} < {*names}
+    choices = next(one for one in export_command.params if one.name == "format").type.choices
+    assert {name.split()[0] for name in names} == {choice.replace("-", "_") for choice in choices}
+    assert {name for name in names if name.endswith("int8")} == {
+        *("openvino int8", "litert int8", "triton int8")
+    }
 
 
 def test_the_plot_names_each_bar(tmp_path):

@@ -57,7 +57,8 @@ def compare_outputs(
     """
     before, after, classes = [], [], []
     for pixels, truth in batches:
-        before.append(keras.ops.convert_to_numpy(model.predict_on_batch(pixels)))
+        # Not `predict_on_batch`, whose graph TensorFlow warns of when several models are compared.
+        before.append(keras.ops.convert_to_numpy(model(pixels, training=False)))
         after.append(converted(pixels))
         classes.append(truth)
     old, new, truth = (np.concatenate(parts) for parts in (before, after, classes))

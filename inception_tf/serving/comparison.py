@@ -24,6 +24,7 @@ from inception_tf.evaluation.metrics import in_top
 from inception_tf.export.parity import sample_split
 from inception_tf.export.runtimes import export_runtime
 from inception_tf.export.savedmodel import export
+from inception_tf.export.server_files import TRITON
 from inception_tf.host.atomic_io import atomic_path
 from inception_tf.host.hardware import processor_name
 from inception_tf.host.plotting import new_figure
@@ -195,9 +196,9 @@ def _formats(
         ("saved_model", saved_model("float32")),
         ("saved_model bfloat16", saved_model("bfloat16")),
     ]
-    for name in runtimes.FORMATS:
+    for name in (*runtimes.FORMATS, TRITON):
         found.append((name, runtime(name, False)))
-        if runtimes.find_runtime(name).INT8:
+        if name == TRITON or runtimes.find_runtime(name).INT8:
             found.append((f"{name} int8", runtime(name, True)))
     return found
 
