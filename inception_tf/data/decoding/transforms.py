@@ -140,7 +140,7 @@ def resize(image: tf.Tensor, sides: tuple[int, int], resampling: Resampling) -> 
         )
         return tf.cast(found, tf.float32)
 
-    if resampling.antialias:
+    if resampling.antialias or image.dtype == tf.float32:
         return _clipped(resized(image), resampling)
     # The kernel is twice as fast on float32 as on uint8, with equal results; for a huge image the
     # copy would need four times the memory.
