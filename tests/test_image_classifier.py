@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_one_sentence(strongest):
 
 @pytest.mark.usefixtures("short_networks")
 def test_a_run_answers_as_the_command_does_and_draws_where_it_sees_its_answers(
-    digits_run, strongest, tmp_path
+    digits_run, strongest, tmp_path, monkeypatch
 ):
     path = tmp_path / "blue.png"
     path.write_bytes(tf.io.encode_png(picture(2)).numpy())
@@ -137,6 +137,7 @@ def test_a_run_answers_as_the_command_does_and_draws_where_it_sees_its_answers(
     assert drawn.read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="explain takes paths of image files, got ndarray"):
         run.explain([picture(0)], tmp_path)
+    monkeypatch.setattr(ImageClassifier, "predict", lambda *_, **__: pytest.fail("work before it"))
     with pytest.raises(UserError, match="unknown endpoint 'Mixed_9'"):
         run.explain(path, tmp_path, "Mixed_9")
     export = ImageClassifier(lambda data, top: [])

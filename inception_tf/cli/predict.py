@@ -183,6 +183,10 @@ def _predict_in_process(
         threshold = THRESHOLD
     # The best class is explained, whatever its probability.
     best = top or (TOP if threshold is None else found.classes)
+    if explained:
+        from inception_tf.inference.saliency import choose_endpoint
+
+        endpoint = choose_endpoint(found.model, endpoint)
     predictions = ImageClassifier(function_of(found, names)).predict(files, best)
     if explained:
         from inception_tf.serving.explain import explain

@@ -119,13 +119,16 @@ class ImageClassifier:
             raise UserError(
                 "an export has no gradients to explain its answers by; open the run or the weights that it was made of"
             )
+        from inception_tf.inference.saliency import choose_endpoint
         from inception_tf.serving.explain import explain
 
         paths = [images] if isinstance(images, str | os.PathLike) else list(images)
         for path in paths:
             if not isinstance(path, str | os.PathLike):
                 raise UserError(f"explain takes paths of image files, got {type(path).__name__}")
-        return explain(self._network(), self.predict(paths, top=1), Path(folder), endpoint)
+        network = self._network()
+        endpoint = choose_endpoint(network.model, endpoint)
+        return explain(network, self.predict(paths, top=1), Path(folder), endpoint)
 
 
 def classifier(
