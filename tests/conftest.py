@@ -19,12 +19,13 @@ from expected import EXPECTED
 from short_networks import REPEATED, shorten_all
 
 from inception_tf.host.after_import import after_import
+from inception_tf.host.process_state import collect_garbage_rarely
 
 ROOT = Path(__file__).parents[1]
 
 # The modules that the tests import are a million objects, and a graph is tens of thousands, nearly all in use:
 # collecting as often as Python does takes a third of the time of the collection of the tests.
-gc.set_threshold(50_000, 20, 50)
+collect_garbage_rarely()
 
 # As the command line sets it; TensorFlow reads it once, when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -9,4 +9,5 @@ sys.modules["jax"] = None  # type: ignore[assignment]
 import tensorflow  # noqa: E402, F401
 
 del sys.modules["jax"]
+gc.freeze()  # nor is there one at the end
 gc.enable()

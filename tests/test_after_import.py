@@ -59,7 +59,7 @@ def test_a_saved_network_loads_fused_in_either_order_of_imports(order, tmp_path)
     output = BatchNormalization()(LocalResponseNormalization()(image))
     keras.Model(image, output).save(tmp_path / "net.keras")
     program = (
-        f"import gc; gc.disable()\nimport {order}\n"
+        f"import atexit, gc; gc.disable(); atexit.register(gc.freeze)\nimport {order}\n"
         "loaded = keras.saving.load_model('net.keras').layers[1:]\n"
         "modules = [type(layer).__module__.removeprefix('inception_tf.nn.') for layer in loaded]\n"
         "assert modules == ['local_response_norm', 'batch_norm'], modules\n"

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import gc; gc.disable()  # a fifth of the time of these imports
+from inception_tf.host.process_state import collect_garbage_rarely; collect_garbage_rarely()
 import jax, keras, numpy
 from inception_tf.nn.placement import initialized_on_host
 

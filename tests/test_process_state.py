@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 
@@ -40,6 +41,21 @@ def unchanged():
     assert after == before
     assert [os.fstat(number)[:3] for number in (1, 2)] == [stream[:3] for stream in streams]
     assert sys.argv == arguments
+
+
+def test_a_programs_objects_are_not_walked_through_at_its_end_unless_it_is_a_library():
+    program = (
+        "import sys; from inception_tf.host.process_state import collect_garbage_rarely\n"
+        "class InACycle:\n"
+        "    def __del__(self): print('collected')\n"
+        "one = InACycle(); one.one = one; del one\n"
+        "if len(sys.argv) > 1: collect_garbage_rarely()\n"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", program, *words], capture_output=True, check=True)
+        for words in ([], ["as a program"])
+    ]
+    assert [child.stdout for child in said] == [b"collected\n", b""]
 
 
 def test_environment_variables_are_put_back_after_a_failure(monkeypatch):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -14,12 +15,13 @@ __all__ = ["collect_garbage_rarely", "environment_variables", "signal_handler"]
 
 
 def collect_garbage_rarely() -> None:
-    """Lets Python look for unreachable cycles rarely; for the start of a program, never for a library.
+    """Lets Python look for unreachable cycles rarely, and not at its end; for the start of a program, never for a library.
 
     The import of TensorFlow makes half a million objects that stay.  Walking through them again and again is a fifth
-    of its time.
+    of its time, and the walks at the end of the program take another second.
     """
     gc.set_threshold(50_000, 20, 50)
+    atexit.register(gc.freeze)  # after what is registered later
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 
+from inception_tf.host.process_state import collect_garbage_rarely
 from inception_tf.serving.batch.beam_internals import BEAM
 
 __all__ = ["main"]
@@ -18,6 +19,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Works until the runner ends the connection; nothing is printed."""
+    collect_garbage_rarely()
     logging.basicConfig(handlers=[logging.NullHandler()])  # before Beam's own, which prints
     work = BEAM.get("main")
     with open(os.devnull, "w") as sys.stderr:
