@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+import ramps
 import tensorflow as tf
 
 import inception_tf
@@ -23,7 +24,8 @@ SOME = 130
 
 @pytest.fixture(scope="module")
 def model(test_data):
-    model = inception_tf.GoogLeNet(classifier_activation=None)
+    with ramps.undrawn():
+        model = inception_tf.GoogLeNet(classifier_activation=None)
     report = inception_tf.load_weights(model, test_data / WEIGHTS)
     assert len(report.used) == len(report.read) == 116
     assert (report.unused, report.missing, report.mismatched) == ((), (), ())
