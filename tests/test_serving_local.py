@@ -28,6 +28,7 @@ import requests
 import slow_images
 import tensorflow as tf
 from google.protobuf import any_pb2
+from no_pictures import save_without_pictures
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -464,6 +465,14 @@ def test_versions_labels_and_other_calls_are_refused_as_the_server_refuses_them(
 
 
 # Batching.
+
+
+def test_the_requests_of_the_warm_up_are_run_first(folder, tmp_path):
+    model = save_without_pictures(tmp_path / "1", LABELS, ("image_tensor",))
+    (model / "assets.extra").mkdir()
+    shutil.copy(folder / warmup.WARMUP_FILE, model / warmup.WARMUP_FILE)
+    with pytest.raises(ServedError, match='Serving signature key "serving_default" not found'):
+        LocalModel(model, "flowers", None)
 
 
 @pytest.fixture(scope="module")

@@ -394,6 +394,8 @@ def test_a_bad_image_that_fails_its_batch_is_found():
     failed = ((call, CallResult({}, "no JPEG")),)
     with pytest.raises(CheckFailedError, match="bad images fail the whole call: no JPEG"):
         runtime_checks.bad_image_fails_alone(SampleRun((), clean, failed, ()))
+    with pytest.raises(CheckSkippedError, match="image_tensor did not run: no JPEG"):
+        runtime_checks.as_in_python(SampleRun(failed, clean, failed, ()), None)
 
 
 def answered(call: Call, **outputs) -> SampleRun:
