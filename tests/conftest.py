@@ -49,6 +49,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    gc.disable()  # until the tests are collected: none of what is imported is garbage
     # A core for each: with more, threads that meet a tf.data function at the same time all prepare it.
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -117,7 +118,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish(session):
     """Before the first test: what makes hundreds of small networks cheap, and changes none of them."""
-    gc.collect()
+    gc.enable()
     gc.freeze()  # the modules stay; no later collection walks through them
     if sys.modules.get("jax", "") is None:
         del sys.modules["jax"]
