@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -27,15 +28,32 @@ def jpeg(value):
     return tf.io.encode_jpeg(np.full((4, 4, 3), value, np.uint8)).numpy()
 
 
-@pytest.fixture
-def split(tmp_path, monkeypatch):
-    """Three files of 30 images, whose gray is their number; blocks of five records."""
-    monkeypatch.setattr(sampling, "BLOCK", 5)
+@pytest.fixture(scope="module", autouse=True)
+def blocks_of_five():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampling, "BLOCK", 5)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three files of 30 images, whose gray is their number."""
+    folder = tmp_path_factory.mktemp("records")
     for file in range(3):
         rows = [(jpeg(30 * file + n), n % 2) for n in range(30)]
-        write(tmp_path / f"train-{file}", rows)
-    write(tmp_path / "test-0", [(jpeg(0), 0)])
-    return open_source(f"tfrecord:{tmp_path}/*").split("train")
+        write(folder / f"train-{file}", rows)
+    write(folder / "test-0", [(jpeg(0), 0)])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split(folder):
+    return open_source(f"tfrecord:{folder}/*").split("train")
+
+
+@pytest.fixture(scope="module")
+def whole(split):
+    return order(split)
 
 
 def order(split, start=0, shard=(0, 1), config=PLAIN, epochs=EPOCHS):
@@ -50,11 +68,10 @@ def gray(split, start=0, bad=None):
     return [np.round((x[:, 0, 0, 0].numpy() + 1) * 127.5).astype(int) for x, _ in data]
 
 
-def test_every_epoch_has_every_image_once_in_another_order(split):
-    found = order(split)
+def test_every_epoch_has_every_image_once_in_another_order(whole):
     steps = COUNT // 8
-    assert [position for position, _, _ in found] == list(range(EPOCHS * steps * 8))
-    epochs = np.array([index for _, index, _ in found]).reshape(EPOCHS, -1)
+    assert [position for position, _, _ in whole] == list(range(EPOCHS * steps * 8))
+    epochs = np.array([index for _, index, _ in whole]).reshape(EPOCHS, -1)
     for epoch in epochs:
         assert len(set(epoch)) == steps * 8
         # The images of a window are those of whole blocks, but for the two at its ends.
@@ -65,27 +82,27 @@ def test_every_epoch_has_every_image_once_in_another_order(split):
     assert np.any(epochs[0] != epochs[1])
 
 
-def test_records_are_those_of_their_indices(split):
-    contents = {index: record for _, index, record in order(split)}
+def test_records_are_those_of_their_indices(whole):
+    contents = {index: record for _, index, record in whole}
     assert all(record == example(jpeg(n), n % 30 % 2) for n, record in contents.items())
 
 
-def test_from_any_step_the_rest_is_the_same(split):
-    whole = order(split)
+def test_from_any_step_the_rest_is_the_same(split, whole):
     for start in (4, 11, 21):
         assert order(split, start) == whole[start * 8 :], start
 
 
-def test_workers_share_each_batch(split):
-    whole = order(split)
+def test_workers_share_each_batch(split, whole):
     parts = [order(split, shard=(worker, 2)) for worker in range(2)]
     for step in range(22):
         batch = whole[step * 8 : step * 8 + 8]
         assert batch == parts[0][step * 4 : step * 4 + 4] + parts[1][step * 4 : step * 4 + 4]
 
 
-def test_batches_are_those_of_the_order_and_damage_is_replaced(split):
-    expected = np.array([index for _, index, _ in order(split)]).reshape(-1, 8)
+def test_batches_are_those_of_the_order_and_damage_is_replaced(folder, whole, tmp_path):
+    expected = np.array([index for _, index, _ in whole]).reshape(-1, 8)
+    copy = shutil.copytree(folder, tmp_path / "damaged")
+    split = open_source(f"tfrecord:{copy}/*").split("train")
     file = split.path(37)
     offset = int(split.images.locations[37, 2])
     with open(file, "r+b") as stream:  # a byte of a record in the middle of its block
