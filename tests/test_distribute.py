@@ -15,7 +15,6 @@ import time
 from contextlib import ExitStack
 from types import SimpleNamespace
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -414,20 +413,3 @@ def test_an_error_of_this_worker_is_not_laid_on_another():
     error = tf.errors.InternalError(None, None, "/job:worker/task:0/device:GPU:0: cuDNN failed")
     with pytest.raises(tf.errors.InternalError), team.watched(lambda: 7):
         raise error
-
-
-def test_fit_opens_the_data_once(monkeypatch):
-    opened, opens = [], tf.data.Dataset.__iter__
-
-    def counted(data):
-        opened.append(data)
-        return opens(data)
-
-    monkeypatch.setattr(tf.data.Dataset, "__iter__", counted)
-    data = tf.data.Dataset.from_tensors((np.ones((2, 3)), np.ones((2, 1)))).repeat(6)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
-    data = Team().distribute(data, 2)
-    model.fit(data, steps_per_epoch=3, epochs=2, shuffle=False, verbose=0)
-    assert len(opened) == 1
-    assert model.optimizer.iterations == 6

@@ -191,9 +191,6 @@ class Team:
             A (distributed) dataset.
         """
         if self.replicas == 1 or self.jax_devices:
-            if keras.backend.backend() == "tensorflow":
-                # One more, which is not read: Keras opens a data set again as soon as it has read the last batch.
-                return batches.concatenate(batches.take(1))
             return _prefetched(batches)
         each = batch_size // self.replicas
         parts = batches.rebatch(each, drop_remainder=True)
