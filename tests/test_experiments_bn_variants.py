@@ -60,7 +60,8 @@ def run(out, setting=TINY, names=PAIR, callbacks=()):
     wanted = {name: plan.configs[name] for name in names}
     with only("inception", *STEPS), only("bn_inception", *STEPS):
         train_runs(wanted, out, setting, before=before, after=lambda: write_report(plan, out))
-    write_report(plan, out)
+    if not trained:
+        write_report(plan, out)
     return trained
 
 
