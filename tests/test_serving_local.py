@@ -42,6 +42,7 @@ from inception_tf.data.preprocessing import Preprocessing
 from inception_tf.export import sample_requests, warmup
 from inception_tf.export.savedmodel import export
 from inception_tf.serving import Client
+from inception_tf.serving.client import http
 from inception_tf.serving.local_server import Batching, run_local_server
 from inception_tf.serving.local_server import __main__ as local_server
 from inception_tf.serving.local_server.cancellation import Cancellation
@@ -84,6 +85,15 @@ def servers(folder, cold):
             patch.setattr(subprocess, "Popen", forked.popen)
             started = list(pool.map(stack.enter_context, starting))
         yield started
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_pauses():
+    """Between the tries of a request: the queue of `BATCHING` is empty again in milliseconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for setting in ("BACKOFF", "JITTER"):
+            patch.setattr(http, setting, 0.02)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +169,7 @@ def test_jpegs_posted_in_parallel_get_the_answers_of_the_savedmodel(address, flo
 
     def ask(number):
         mine = random.Random(number).sample(flowers, 10)
-        with Client(address, batch_size=4, parallel=2, retries=4) as client:
+        with Client(address, batch_size=4, parallel=2, retries=8) as client:
             answers = client.predict(mine)
         assert [answer.image for answer in answers] == [str(path) for path in mine]
         return answers
@@ -174,7 +184,7 @@ def test_bad_images_among_good_ones_fail_alone(address, flowers, bad, expected):
 
     def ask(number):
         mine = random.Random(number).sample([*flowers[:20], *bad[:20]], 12)
-        with Client(address, batch_size=1 + number % 4, parallel=2, retries=4) as client:
+        with Client(address, batch_size=1 + number % 4, parallel=2, retries=8) as client:
             return client.predict(mine)
 
     with ThreadPoolExecutor(4) as pool:
@@ -547,7 +557,7 @@ def test_a_client_that_gives_up_ends_its_computation_and_no_other(plain, flowers
     assert answer.status == "ok"
     spent, last = seconds_of_servers() - before, 0.0
     while spent > last + 0.05 and spent < 5:
-        time.sleep(0.5)
+        time.sleep(0.2)
         spent, last = seconds_of_servers() - before, spent
     assert spent < 5
 
