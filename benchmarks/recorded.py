@@ -35,9 +35,11 @@ def shown(program: str, arguments: list[str]) -> str:
     """The command as a reader types it, with placeholders for paths of interpreters and checkouts."""
     words = list(arguments)
     for place, word in enumerate(words):
-        if Path(word).is_absolute():
-            kind = "PYTHON" if Path(word).name.startswith("python") else Path(word).name
-            words[place] = kind
+        # Of `folder:PATH` too, but not of `http://HOST`.
+        prefix, colon, path = word.rpartition(":")
+        if Path(path).is_absolute() and not path.startswith("//"):
+            name = Path(path).name
+            words[place] = prefix + colon + ("PYTHON" if name.startswith("python") else name)
     name = program if program == "inception-tf" else f"python benchmarks/{program}"
     backend = os.environ.get("KERAS_BACKEND")
     chosen = [f"KERAS_BACKEND={backend}"] if backend else []

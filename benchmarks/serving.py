@@ -196,10 +196,10 @@ def main(model, size, rounds, requests, each, also, exported):
             f"{model} at {size}x{size}, {JPEGS} JPEGs of 500x375 and"
             f" {sum(map(len, images)) / JPEGS / 1000:.0f} kB, {each} a request, {os.cpu_count()} cores"
         )
-        exported = export_network(Path(temporary), model, size)
+        served = export_network(Path(temporary), model, size)
         with (
-            run_local_server(exported) as plain,
-            run_local_server(exported, batching=Batching(**BATCHING)) as batched,
+            run_local_server(served) as plain,
+            run_local_server(served, batching=Batching(**BATCHING)) as batched,
         ):
             with Client(plain.grpc, batch_size=1) as client:
                 clean = client.predict(images)

@@ -30,6 +30,22 @@ def test_what_a_script_prints_is_kept_with_its_command_and_the_versions(tmp_path
     assert found["output"][0].startswith("Usage: growth.py")
 
 
+def test_a_command_is_kept_without_paths_of_the_machine(monkeypatch):
+    monkeypatch.syspath_prepend(str(pages.ROOT / "benchmarks"))
+    from recorded import shown
+
+    words = [
+        "/env/bin/python3",
+        "folder:/data/flowers",
+        "http://host/v1/x",
+        "http://host:80/v1",
+        "a",
+    ]
+    assert shown("fid.py", words) == (
+        "python benchmarks/fid.py PYTHON folder:flowers http://host/v1/x http://host:80/v1 a"
+    )
+
+
 def test_a_script_that_fails_leaves_the_file_of_before(tmp_path):
     (tmp_path / "growth.json").write_text("before")
     assert recorded("growth.py", "--nonsense", file=tmp_path / "growth.json").returncode == 2
