@@ -21,7 +21,7 @@ def collect_garbage_rarely() -> None:
     of its time, and the walks at the end of the program take another second.
     """
     gc.set_threshold(50_000, 20, 50)
-    atexit.register(gc.freeze)  # after what is registered later
+    atexit.register(gc.freeze)  # runs last: exit functions are called in reverse order
 
 
 @contextlib.contextmanager

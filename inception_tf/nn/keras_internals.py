@@ -16,9 +16,8 @@ TENSORFLOW_ALONE = ("_all_reduce_sum_gradients", "_maybe_symbolic_build")
 JAX_ALONE = ("_update_metrics_variables",)
 
 _ADAM, _LOSS_SCALE = "keras.optimizers.Adam", "keras.optimizers.LossScaleOptimizer"
-_OPTIMIZER = (
-    "keras.optimizers.Optimizer"  # an instance would be a variable, and initialize the devices
-)
+# Of the class: an instance would create variables, and with them initialize the devices.
+_OPTIMIZER = "keras.optimizers.Optimizer"
 _BATCH_NORM = "keras.layers.BatchNormalization"
 KERAS = PrivateNames(
     "keras>=3.15,<3.16",

@@ -19,10 +19,8 @@ except ImportError as error:
 __all__ = ["RpcChannel"]
 
 RETRY_LIMIT = 4  # gRPC makes no more than five tries
-BACKOFF, BACKOFF_LIMIT = (
-    0.25,
-    8.0,
-)  # seconds before the first retry, doubled for each further one, and at most
+# Seconds before the first retry, doubled for each further one, and at most.
+BACKOFF, BACKOFF_LIMIT = 0.25, 8.0
 TOO_LARGE = ("larger than max", 413)  # gRPC's words for a message over the server's limit
 
 
