@@ -61,8 +61,13 @@ def _is_default_run(config) -> bool:
     return config.option.markexpr == "not slow"
 
 
+def _has_shortcuts(config) -> bool:
+    """Whether this process omits what takes time and changes no result: `--all` runs the default tests without that."""
+    return config.option.markexpr in ("not slow", "slow and not alone")
+
+
 def pytest_configure(config):
-    """Without TensorFlow's graph optimizers, up to a third of the time of a file; slow tests and child processes have them.
+    """Without TensorFlow's graph optimizers, up to a third of the time of a file; child processes have them.
 
     At once: a module that computes something while it is collected starts TensorFlow's runtime, which then keeps them
     for functions within functions.
@@ -81,7 +86,7 @@ def pytest_configure(config):
 
         tf.data.Options.__init__ = plain
 
-    if _is_default_run(config):
+    if _has_shortcuts(config):
         after_import("tensorflow", switch_off)
 
 
@@ -130,7 +135,7 @@ def pytest_collection_finish(session):
             import tensorflow as tf
 
             tf.debugging.disable_traceback_filtering()
-            if _is_default_run(session.config):
+            if _has_shortcuts(session.config):
                 cheap_layers.install()
                 _share_kernels_of_variables()
 
@@ -164,9 +169,9 @@ def test_data() -> Path:
 
 
 @contextlib.contextmanager
-def _short_networks(config, names):
+def _short_networks(config, names, always=False):
     """In the default run and in this process, `names` without `REPEATED`; with --all at their full depth."""
-    take_back = shorten_all(names if _is_default_run(config) else ())
+    take_back = shorten_all(names if always or _is_default_run(config) else ())
     try:
         yield
     finally:
@@ -180,6 +185,13 @@ SHORTENED = ("googlenet", "inception_v1", "inception", "bn_inception")
 def short_networks(request):
     """The module's `SHORTENED` networks with one module of each kind, for what is the same at any depth."""
     with _short_networks(request.config, getattr(request.module, "SHORTENED", SHORTENED)):
+        yield
+
+
+@pytest.fixture(scope="module")
+def always_short(request):
+    """As `short_networks`, with --all too: for what takes a step for each layer, or a training for each case."""
+    with _short_networks(request.config, SHORTENED, always=True):
         yield
 
 

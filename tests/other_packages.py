@@ -15,18 +15,18 @@ import pytest
 
 HERE = Path(__file__).parent
 INTERPRETER = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
+NO_TORCH = f"{INTERPRETER} is not set: the Python of an environment with torch and timm"
 
 
 def of_torch(folder, images, lines):
     """The logits of torch's networks, of the lines that load them."""
-    python = os.environ.get(INTERPRETER)
-    if not python:
-        pytest.skip(f"{INTERPRETER} is not set: the Python of an environment with torch and timm")
+    if INTERPRETER not in os.environ:
+        pytest.skip(NO_TORCH)
     np.save(folder / "images.npy", images)
     (folder / "lines.json").write_text(json.dumps(lines))
     names = [str(folder / name) for name in ("images.npy", "lines.json", "out.npz")]
     script = str(HERE / "torch_restore.py")
-    subprocess.run([python, script, *names], check=True, timeout=900)
+    subprocess.run([os.environ[INTERPRETER], script, *names], check=True, timeout=900)
     return np.load(folder / "out.npz")
 
 
@@ -42,6 +42,8 @@ def of_slim(folder, images, path, name, classes, *options):
     return np.load(folder / "out.npy").reshape(len(images), -1)
 
 
+# For what has nothing to ask without them.
+has_torch = pytest.mark.skipif(INTERPRETER not in os.environ, reason=NO_TORCH)
 has_slim = pytest.mark.skipif(
     not (importlib.util.find_spec("tf_slim") and importlib.util.find_spec("tf_keras")),
     reason="needs tf_slim and tf_keras, the oracle: install the development extra",

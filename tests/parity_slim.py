@@ -80,9 +80,10 @@ def run(name: str, job: Job, folder: str) -> None:
         loss = sum(f * one for f, one in zip((1.0, *job.auxiliaries), losses, strict=True))
         weights, variables = v1.trainable_variables(), v1.global_variables()
         gradients = tf.gradients(loss, weights)
-        session.run(v1.global_variables_initializer())
-        for variable in variables:
-            variable.load(ramps.weight(variable.op.name, tuple(variable.shape)), session)
+        # In one run: each run of other operations prepares the whole graph again.
+        starts = [variable.initializer for variable in variables]
+        values = [ramps.weight(v.op.name, tuple(v.shape)) for v in variables]
+        session.run(starts, {s.inputs[1]: w for s, w in zip(starts, values, strict=True)})
         v1.train.Saver().save(session, os.path.join(folder, f"{name}.ckpt"), write_meta_graph=False)
         feed = {images: x}
         found = {f"{EVAL}0": session.run(evaluated, feed)}

@@ -8,6 +8,7 @@ import functools
 import re
 
 from inception_tf import models
+from inception_tf.arch import spec
 from inception_tf.arch.spec import Fork
 
 # Of a network's steps those for which another one of the same kind stands in.
@@ -35,14 +36,21 @@ def shorten(network):
 
 def least(network):
     """Of a short network one step of each kind, two modules, and of each module the first and the last branch."""
-    kept, kinds = [], []
+    kept, kinds, seen = [], [], set()
     for name, step in shorten(network).backbone:
         kinds.append(type(step))
+        whole = {kind_of(place.step) for place in spec.iter_layers(name, step)}
         if isinstance(step, Fork):
             step = Fork((step.branches[0], step.branches[-1]))
-        if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1):
+        if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1) or whole - seen:
             kept.append((name, step))
+            seen |= {kind_of(place.step) for place in spec.iter_layers(name, step)}
     return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=())
+
+
+def kind_of(step) -> tuple:
+    """What distinguishes a step from others: its class, and of a pooling or a convolution how it pools and pads."""
+    return type(step), getattr(step, "kind", None), getattr(step, "padding", None)
 
 
 def shorten_all(names=REPEATED, shorten=shorten):

@@ -15,7 +15,7 @@ from inception_tf import create_model
 from inception_tf.benchmark import passes
 
 OTHER_PYTHON = "INCEPTION_TF_PYTHON_WITHOUT_TENSORFLOW"
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("always_short")
 IMAGES = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype="float32").reshape(2, 32, 32, 3)
 
 

@@ -53,14 +53,46 @@ def test_a_script_that_fails_leaves_the_file_of_before(tmp_path):
     assert (tmp_path / "growth.json").read_text() == "before"
 
 
+def table_of(output):
+    """The rows of a recorded table: those of Markdown, or else from the head of `benchmark`'s table on, or all lines."""
+    head = next((place for place, line in enumerate(output) if line.startswith("model  ")), 0)
+    return [line for line in output if line.startswith("|")] or output[head:]
+
+
+def joined(text):
+    """A page's text with commands that go over several lines in one."""
+    return re.sub(r" \\\n +", " ", text)
+
+
 @pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
 def test_every_row_of_a_recorded_table_is_on_the_page_that_names_it(path):
     found = json.loads(path.read_text("utf-8"))
     texts = [page.text for page in pages.all_pages() if f"results/{path.name}" in page.text]
     assert texts, f"no page names {path.name}"
-    rows = [line for line in found["output"] if line.startswith("|")] or found["output"]
+    rows = table_of(found["output"])
     assert rows
     for text in texts:
-        words = re.sub(r" \\\n +", " ", text)
-        assert found["command"] in words
+        assert found["command"] in joined(text)
         assert set(rows) <= {line.strip() for line in text.splitlines()}
+
+
+COMMAND = re.compile(r"    ((?:[A-Z_]+=\S+ )*(?:python benchmarks/|inception-tf benchmark ).*)")
+
+
+def test_the_table_below_a_benchmarks_command_is_a_recorded_one():
+    kept = {json.loads(path.read_text("utf-8"))["command"]: path.name for path in RECORDED}
+    checked = 0
+    for page in pages.all_pages():
+        command = None
+        for line in joined(page.text).splitlines():
+            if call := COMMAND.fullmatch(line):
+                command = call[1]
+            elif line.startswith("#"):
+                command = None
+            elif command and line.startswith("| "):
+                # Of the card, whose results test_docs.py compares, and of examples without figures.
+                if "accelerator.py" not in command:
+                    assert f"results/{kept.get(command)}" in page.text, (page.name, command)
+                    checked += 1
+                command = None
+    assert checked > 10

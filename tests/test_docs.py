@@ -242,11 +242,11 @@ def test_the_first_python_example_is_ten_lines_and_runs_as_printed():
 
 @pytest.mark.slow
 def test_the_quick_starts_run_as_printed(readme, test_data, tmp_path):
-    """On forty photographs of two flowers, with random weights where the cache would have those of ImageNet."""
+    """On sixteen photographs of two flowers, with random weights where the cache would have those of ImageNet."""
     photos = sorted((test_data / "flowers12" / "train").iterdir())[:2]
     for folder in photos:
         (tmp_path / "photos" / folder.name).mkdir(parents=True)
-        for image in sorted(folder.iterdir())[:20]:
+        for image in sorted(folder.iterdir())[:8]:
             shutil.copy(image, tmp_path / "photos" / folder.name)
     shutil.copy(
         next((test_data / "flowers12" / "test" / photos[0].name).iterdir()), tmp_path / "new.jpg"

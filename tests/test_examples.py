@@ -139,7 +139,12 @@ def test_a_mistake_is_one_sentence(script, name, tmp_path, backbone):
 def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_path):
     weights = tmp_path / "v3.weights.h5"
     trained_v3.save_backbone(weights, trained_v3.read_arrays(test_data / trained_v3.FILE))
-    flowers, endpoint = str(test_data / "flowers12"), ("--endpoint", "Mixed_6e")
+    flowers, endpoint = str(tmp_path / "flowers12"), ("--endpoint", "Mixed_6e")
+    for split, count in (("train", 16), ("test", 8)):
+        for kind in (test_data / "flowers12" / split).iterdir():
+            (tmp_path / "flowers12" / split / kind.name).mkdir(parents=True)
+            for image in sorted(kind.iterdir())[:count]:
+                (tmp_path / "flowers12" / split / kind.name / image.name).symlink_to(image)
     environment = os.environ | {"PYTHONPATH": str(root)}
 
     def run(name, *words):
@@ -149,13 +154,11 @@ def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_p
         ).stdout
 
     found = run("few_images.py")
-    assert "96 training and 240 test images of 12 classes, 768 features of each" in found
+    assert "96 training and 96 test images of 12 classes, 768 features of each" in found
     figures = [line.split()[-2:] for line in found.splitlines()[2:]]
     plain, whitened, _, random = ([float(figure.rstrip("%")) for figure in row] for row in figures)
-    assert plain[0] >= 75
-    assert plain[1] >= 79
-    assert whitened[0] >= 80
-    assert whitened[1] >= 88
+    assert min(plain) >= 85
+    assert min(whitened) >= 95  # neighboring photographs often show the same plant
     assert max(random) < min(whitened) - 15
     same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "12", "--neighbors", "3")
     assert int(same.partition("%")[0]) >= 70

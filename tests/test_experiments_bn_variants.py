@@ -32,7 +32,7 @@ from inception_tf.run_folder import Run
 from inception_tf.training.callbacks import Stopped
 from inception_tf.training.plan import make_plan
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("always_short")
 
 # 44 steps a pass over the embedded digits.
 TINY = RunSettings(

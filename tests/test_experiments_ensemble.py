@@ -19,7 +19,7 @@ from inception_tf.experiments.ensemble import (
 )
 from inception_tf.experiments.short_runs import RunSettings
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("always_short")
 
 TINY = RunSettings(
     "digits", steps=1, size=32, width=0.05, rate_factor=1.0, every=30, validation_images=12

@@ -56,11 +56,14 @@ def test_the_scales_are_one_and_the_ends_of_what_the_paper_recommends():
 
 
 @pytest.mark.slow
-def test_the_command_trains_and_draws(tmp_path):
+def test_the_command_trains_and_draws(tmp_path, capfd):
     out = tmp_path / "residual"
     words = ["experiment", "residual", "--data", "digits", "--steps", "2", "--seeds", "1"]
     assert cli.main([*words, "--out", str(out)]) == 0
     report = json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert len(report["rows"]) == 2 * len(KINDS)
+    assert len(list((out / "trials").iterdir())) == len(report["rows"])
+    printed = capfd.readouterr().out
+    assert all(statement in printed for statement in report["holds"])
     assert all(0 <= row["accuracy"] <= 1 for row in report["rows"] if not row["diverged"])
     assert (out / "figure.png").stat().st_size > 1000

@@ -16,8 +16,7 @@ from inception_tf.serving.predict import in_process, open_network
 
 pytestmark = pytest.mark.slow  # converters take minutes for hundreds of layers
 
-APPLICATIONS = {
-    "InceptionV3": (75, "unit"),
+APPLICATIONS = {  # beside a trained InceptionV3
     "InceptionResNetV2": (75, "unit"),
     "ResNet50": (32, "caffe"),
     "MobileNetV2": (32, "unit"),

@@ -24,7 +24,7 @@ from inception_tf.training.pretrained import load_pretrained, take_unit_scale
 from inception_tf.training.train import train
 from inception_tf.weights.metadata import WeightsMetadata, write_metadata
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("always_short")
 
 SHAPE = {"input_shape": (32, 32, 3), "width_multiplier": 0.1}
 SMALL = (

@@ -25,7 +25,7 @@ from inception_tf.training.optim.optimizers import make_schedule
 from inception_tf.training.plan import make_plan
 from inception_tf.training.train import train
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("always_short")
 
 SMALL = (
     "model.name=inception_v1",

@@ -13,7 +13,7 @@ import parity_torch
 import pytest
 import ramps
 import torch_file
-from other_packages import has_slim, of_slim, of_torch
+from other_packages import has_slim, has_torch, of_slim, of_torch
 from safetensors.numpy import load_file
 
 import inception_tf
@@ -170,6 +170,7 @@ def sent(capsys, run, project, target):
 
 
 @pytest.mark.slow
+@has_torch
 def test_a_run_goes_to_timm(tmp_path, class_folders, capsys):
     data = class_folders(red=8, green=8, blue=8)
     run, model = trained(tmp_path, data, count_padding=True, batch_norm_scale=True)
@@ -239,6 +240,7 @@ def test_slim_restores_what_is_written_for_it(name, switches, tmp_path):
 
 
 @pytest.mark.slow
+@has_torch
 def test_torchvision_and_timm_load_what_is_written_for_them(tmp_path):
     images, lines, expected = ramps.images(2, 299, 299, 3), {}, {}
     for number, (target, name, switches, aux_logits) in enumerate([

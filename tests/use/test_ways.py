@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import pytest
 from case import Case
-from short_networks import least, shorten
+from short_networks import kind_of, least, shorten
 from ways import WAYS
 
 from inception_tf.arch import spec
@@ -23,11 +23,9 @@ BEGIN, END = "<!-- table -->", "<!-- end of table -->"
 
 # In the default run: few layers of each kind of a network that has all kinds of the batch-normalized ones, and for what
 # depends on operations of Keras or on biases of one with local response normalization; for threads, which meet only
-# where there is much to meet in, one module of each kind of the smallest.  All in the slow run: few layers of the
-# networks that differ from another one in details, and three at full depth in the ways marked deep.
+# where there is much to meet in, one module of each kind of the smallest.  All in the slow run, and the smallest at
+# full depth in the ways marked deep.
 USUAL, SMALLEST = "inception_v2", "inception_v1"
-LEAST = ("inception", "bn_inception", "inception_v2", "inception_resnet_v1")
-DEEP = (SMALLEST, "inception_v3", "inception_resnet_v2")
 ALSO = {"googlenet": {"keras_file", "hdf5_file", "pickled", "optimized", "recalibrated"}}
 
 
@@ -56,12 +54,9 @@ def cleared(network: str) -> None:
 )
 def test_a_way_works_or_is_refused(network, name, request):
     cleared(network)
-    if WAYS[name].deep and network in DEEP and request.config.option.markexpr != "not slow":
+    cut = shorten if needs_many_layers(name) else least
+    if WAYS[name].deep and network == SMALLEST and request.config.option.markexpr != "not slow":
         cut = None
-    elif needs_many_layers(name):
-        cut = shorten
-    else:
-        cut = least if network in LEAST or request.config.option.markexpr == "not slow" else shorten
     sentence = WAYS[name].call(Case(network, cut))
     assert sentence is None or sentence.count("\n") == 0
     rows = {row[1]: row for row in table()}
@@ -69,14 +64,11 @@ def test_a_way_works_or_is_refused(network, name, request):
     assert rows[WAYS[name].title][column] == ("refused" if sentence else "yes")
 
 
-@pytest.mark.parametrize("network", [*LEAST, *ALSO])
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_least_network_has_every_kind_of_step(network):
     def kinds(table):
         places = [place for name, step in table.backbone for place in spec.iter_layers(name, step)]
-        return {
-            (type(place.step), *(getattr(place.step, name, None) for name in ("kind", "padding")))
-            for place in places
-        }
+        return {kind_of(place.step) for place in places}
 
     assert kinds(least(NETWORKS[network])) == kinds(NETWORKS[network])
 
