@@ -62,7 +62,7 @@ def _is_default_run(config) -> bool:
 
 
 def _has_shortcuts(config) -> bool:
-    """Whether this process omits what takes time and changes no result: `--all` runs the default tests without that."""
+    """Whether this process omits what takes time and changes no result; `scripts/test deep` does not."""
     return config.option.markexpr in ("not slow", "slow and not alone")
 
 
@@ -140,6 +140,25 @@ def pytest_collection_finish(session):
                 _share_kernels_of_variables()
 
 
+_collected_at = 4 << 30  # bytes
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Models are unreachable cycles: where they take gigabytes, as at full depth, they are collected after all."""
+    global _collected_at
+    if _resident_bytes() > _collected_at:
+        gc.collect()
+        _collected_at = max(_collected_at, _resident_bytes() + (1 << 30))
+
+
+def _resident_bytes() -> int:
+    """The memory of this process; 0 where the system does not tell."""
+    statistics = Path("/proc/self/statm")
+    if not statistics.exists():
+        return 0
+    return int(statistics.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def _share_kernels_of_variables():
     """TensorFlow keeps an operation's kernel by its attributes, and the name for messages is one: none is used twice."""
     from tensorflow.python.ops import gen_resource_variable_ops
@@ -170,7 +189,7 @@ def test_data() -> Path:
 
 @contextlib.contextmanager
 def _short_networks(config, names, always=False):
-    """In the default run and in this process, `names` without `REPEATED`; with --all at their full depth."""
+    """In the default run and in this process, `names` without `REPEATED`; elsewhere at their full depth."""
     take_back = shorten_all(names if always or _is_default_run(config) else ())
     try:
         yield
@@ -190,7 +209,7 @@ def short_networks(request):
 
 @pytest.fixture(scope="module")
 def always_short(request):
-    """As `short_networks`, with --all too: for what takes a step for each layer, or a training for each case."""
+    """As `short_networks`, in the slow run too: for what takes a step for each layer, or a training for each case."""
     with _short_networks(request.config, SHORTENED, always=True):
         yield
 

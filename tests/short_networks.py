@@ -35,7 +35,12 @@ def shorten(network):
 
 
 def least(network):
-    """Of a short network one step of each kind, two modules, and of each module the first and the last branch."""
+    """Of a short network one step of each kind, two modules, and of each module the first and the last branch.
+
+    AlexNet and VGG-16 stay as they are: behind fewer layers their first fully connected one would have more to do.
+    """
+    if not any(isinstance(step, Fork) for _, step in network.backbone):
+        return network
     kept, kinds, seen = [], [], set()
     for name, step in shorten(network).backbone:
         kinds.append(type(step))

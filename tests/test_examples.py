@@ -141,7 +141,7 @@ def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_p
     trained_v3.save_backbone(weights, trained_v3.read_arrays(test_data / trained_v3.FILE))
     flowers, endpoint = str(tmp_path / "flowers12"), ("--endpoint", "Mixed_6e")
     for split, count in (("train", 16), ("test", 8)):
-        for kind in (test_data / "flowers12" / split).iterdir():
+        for kind in sorted((test_data / "flowers12" / split).iterdir())[::2]:
             (tmp_path / "flowers12" / split / kind.name).mkdir(parents=True)
             for image in sorted(kind.iterdir())[:count]:
                 (tmp_path / "flowers12" / split / kind.name / image.name).symlink_to(image)
@@ -154,13 +154,13 @@ def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_p
         ).stdout
 
     found = run("few_images.py")
-    assert "96 training and 96 test images of 12 classes, 768 features of each" in found
+    assert "48 training and 48 test images of 6 classes, 768 features of each" in found
     figures = [line.split()[-2:] for line in found.splitlines()[2:]]
     plain, whitened, _, random = ([float(figure.rstrip("%")) for figure in row] for row in figures)
     assert min(plain) >= 85
     assert min(whitened) >= 95  # neighboring photographs often show the same plant
     assert max(random) < min(whitened) - 15
-    same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "12", "--neighbors", "3")
+    same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "6", "--neighbors", "3")
     assert int(same.partition("%")[0]) >= 70
 
 

@@ -174,8 +174,7 @@ PLAIN = [(name, {}) for name in ALIKE]
         for variant in VARIANTS
     ],
 )
-@pytest.mark.parametrize("merge", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_an_optimized_network_gives_the_same(name, switches, merge):
+def test_an_optimized_network_gives_the_same(name, switches):
     """Merged last: what is wrong before is wrong in the merged one too."""
     keras.utils.set_random_seed(0)
     side = max(models.variant(name, **switches).min_size, 64)
@@ -183,7 +182,7 @@ def test_an_optimized_network_gives_the_same(name, switches, merge):
     arguments = {"input_shape": (side, side, 3), "width_multiplier": 0.25, "include_top": top}
     model = trained(inception_tf.create_model(name, **arguments, **switches))
     theirs = np.asarray(model(images(side), training=False))
-    optimized = optimize_for_inference(model, merge=merge)
+    optimized = optimize_for_inference(model, merge=True)
     ours = np.asarray(optimized(images(side), training=False))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 if top else 1e-3)
     if name in WITHOUT_BATCH_NORM:  # nothing to fold; Xavier's probabilities are near 1 / 1000

@@ -200,8 +200,13 @@ def test_a_run_goes_to_keras_and_slim_where_training_differs(tmp_path, class_fol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [".weights.h5", ".h5", ".keras"])
-@pytest.mark.parametrize("name", ["inception_v3", "inception_resnet_v2"])
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        *(("inception_v3", ending) for ending in (".weights.h5", ".h5", ".keras")),
+        ("inception_resnet_v2", ".weights.h5"),
+    ],
+)
 def test_keras_applications_loads_what_is_written_for_it(name, ending, tmp_path):
     images = ramps.images(2, 299, 299, 3)
     has_gammas = ending == ".weights.h5"

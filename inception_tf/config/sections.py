@@ -349,7 +349,7 @@ class TrainingConfig:
     )
     steps_per_execution: int = setting(
         1,
-        "steps per call into TensorFlow; more helps where steps are short",
+        "steps per call into TensorFlow, a divisor of those of an epoch; more helps where steps are short",
         "steps",
         within=AT_LEAST_1,
     )

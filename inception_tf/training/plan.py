@@ -126,6 +126,7 @@ def make_plan(config: Config) -> TrainingPlan:
     size = config.model.size or network.size
     steps = steps_per_epoch(train, data.batch_size)
     _check_accumulation(config, steps)
+    _check_steps_per_execution(config, steps)
     return TrainingPlan(
         config,
         network,
@@ -174,6 +175,16 @@ def _check_weight_decay(config: Config) -> None:
         raise UserError(
             f"optimizer.weight_decay {optimizer.weight_decay} is of {DECAYING}, and {optimizer.name} does not use it; take"
             f" optimizer.name={DECAYING}, or model.weight_decay, which is slim's L2, for any optimizer"
+        )
+
+
+def _check_steps_per_execution(config: Config, steps: int) -> None:
+    """Keras runs whole calls: the last one of an epoch would train on images of the next."""
+    together = config.training.steps_per_execution
+    if steps % together:
+        less = max(number for number in range(1, together) if steps % number == 0)
+        raise UserError(
+            f"training.steps_per_execution {together} does not divide the {steps} steps of an epoch; take {less}"
         )
 
 
