@@ -270,7 +270,7 @@ def test_the_quick_starts_run_as_printed(readme, test_data, tmp_path):
     run = {"env": environment, "cwd": tmp_path, "check": True, "text": True}
     subprocess.run([sys.executable, "-c", weights], **run)
     tune, serve, time = readme.blocks("bash")
-    tune = tune.replace("--epochs 10", "--epochs 5")  # its ten are minutes
+    tune = tune.replace("--epochs 10", "--epochs 5 --size 150")  # its ten at 299 are minutes
     for script in (tune, serve):
         subprocess.run(["bash", "-e", "-c", script], **run)
     # Two steps: its hundred are four minutes of one core.
