@@ -248,7 +248,10 @@ def run(network, path: str) -> None:
         session.run(starts, {s.inputs[1]: w for s, w in zip(starts, weights, strict=True)})
         # What slim's trainer leaves beside each variable, whichever optimizer it had; here beside some.
         kinds = ("ExponentialMovingAverage", "Momentum", "RMSProp", "RMSProp_1")
-        extras = ["global_step", *(f"{v.op.name}/{kind}" for v in variables[::20] for kind in kinds)]
+        extras = [
+            "global_step",
+            *(f"{v.op.name}/{kind}" for v in variables[::20] for kind in kinds),
+        ]
         extras = [v1.get_variable(name, initializer=np.zeros(2, np.float32)) for name in extras]
         session.run(v1.variables_initializer(extras))
         v1.train.Saver(variables + extras).save(session, f"{path}.ckpt", write_meta_graph=False)

@@ -33,7 +33,9 @@ def test_more_steps_for_an_update_than_there_are_would_train_nothing():
 def test_calls_of_several_steps_fill_an_epoch(together, less):
     """Of 44 steps of an epoch, calls of three would train 45, the last on images of the next."""
     config = Config().override(["model.size=32", "data.batch_size=32"])
-    sentence = f"steps_per_execution {together} does not divide the 44 steps of an epoch; take {less}"
+    sentence = (
+        f"steps_per_execution {together} does not divide the 44 steps of an epoch; take {less}"
+    )
     with pytest.raises(UserError, match=sentence):
         make_plan(config.override([f"training.steps_per_execution={together}"]))
     assert make_plan(config.override([f"training.steps_per_execution={less}"])).steps == 44

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import functools
 import os
 import sys
@@ -249,3 +250,31 @@ def test_talk_before_an_error_is_told(capfd):
     with pytest.raises(RuntimeError):
         fail()
     assert capfd.readouterr() == ("", "what went wrong\n")
+
+
+@pytest.fixture
+def few_layers():
+    images = keras.Input((8, 8, 3), name="images")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(images)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.MaxPooling2D()(x))
+    return keras.Model(images, keras.layers.Dense(2, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_onnx_copies_the_graph_only_where_an_optimization_fails(
+    few_layers, fails, monkeypatch, tmp_path
+):
+    """tf2onnx would copy all weights before each of its optimizations, 8 GB for Inception V3."""
+    optimizer = pytest.importorskip("tf2onnx.optimizer")
+    copied, deep_copy = [], copy.deepcopy
+    monkeypatch.setattr(
+        copy, "deepcopy", lambda value, *memo: copied.append(value) or deep_copy(value, *memo)
+    )
+    if fails:
+        monkeypatch.setattr(optimizer.TransposeOptimizer, "optimize", lambda *_: 1 / 0)
+    runtime = runtimes.find_runtime("onnx")
+    runtime.write_model(few_layers, tmp_path)
+    assert any(type(value).__name__ == "Graph" for value in copied) == fails
+    pixels = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
+    answers = runtime.load_model(tmp_path)(pixels)
+    np.testing.assert_allclose(answers, few_layers(pixels), atol=1e-6)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -35,6 +36,9 @@ OPSET = 18  # the newest that tf2onnx 1.17 writes
 BATCH = "N"  # the name of the first dimension
 # ONNX Runtime reports each session to Microsoft, on Linux as well, unless this is set when it is imported.
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+# Unless it is FALSE, tf2onnx copies the graph with all weights before each of its dozens of optimizations, to go back
+# where one fails; the copies are cycles, which Python collects late: 10 GB for Inception V3.
+COPIES = "TF2ONNX_CATCH_ERRORS"
 
 
 def check_installed(int8: bool = False) -> None:
@@ -58,13 +62,19 @@ def to_onnx(model: keras.Model) -> onnx.ModelProto:
     network = keras.Model(network.inputs, {OUTPUT_NAME: network.output})
     with tempfile.TemporaryDirectory() as scratch, silence():
         path = Path(scratch, FILES[0])
-        network.export(
+        export = functools.partial(
+            network.export,
             str(path),
             format="onnx",
             verbose=False,
             input_signature=[input_spec(network)],
             opset_version=OPSET,
         )
+        try:
+            with environment_variables(**{COPIES: "FALSE"}):
+                export()
+        except Exception:  # whatever an optimization fails with: then without it
+            export()
         converted = onnx.load(path)
     for value in (*converted.graph.input, *converted.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
