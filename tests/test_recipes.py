@@ -190,7 +190,7 @@ def test_the_optimizer_of_2015_is_tensorflow_1s_with_averages_of_all_that_moves(
 
 @pytest.fixture
 def few_layers_of_each_kind():
-    """What a recipe sets is the same at any depth."""
+    """What a recipe sets is the same at any depth; GoogLeNet's needs the modules before its auxiliary classifiers."""
     take_back = shorten_all(
         shorten=lambda network: (shorten if network.name == "googlenet" else least)(network)
     )

@@ -36,8 +36,8 @@ OPSET = 18  # the newest that tf2onnx 1.17 writes
 BATCH = "N"  # the name of the first dimension
 # ONNX Runtime reports each session to Microsoft, on Linux as well, unless this is set when it is imported.
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-# Unless it is FALSE, tf2onnx copies the graph with all weights before each of its dozens of optimizations, to go back
-# where one fails; the copies are cycles, which Python collects late: 10 GB for Inception V3.
+# Unless it is set, tf2onnx copies the graph with all weights before each of its dozens of optimizations, to go back
+# where one fails; the copies are cycles, which Python collects late: 4 GB more for Inception V3.
 COPIES = "TF2ONNX_CATCH_ERRORS"
 
 
