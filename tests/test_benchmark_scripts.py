@@ -18,7 +18,18 @@ from inception_tf.inference.prediction import Prediction
 
 SCRIPTS = (
     *("accelerator", "backends", "batch_norm", "convolutions", "data", "fid", "growth"),
-    *("mlperf", "peers", "recorded", "records", "roofline", "serving", "soak", "step", "training"),
+    *(
+        "mlperf",
+        "peers",
+        "recorded",
+        "records",
+        "roofline",
+        "serving",
+        "shuffling",
+        "soak",
+        "step",
+        "training",
+    ),
 )
 PEAK = Peak(100e9, 10e9)
 OPERATIONS = 2 * 17_120_466_624 * 4  # of a training step of Inception V3 on four images
@@ -205,3 +216,20 @@ def test_mlperfs_generator_asks_for_every_query_and_a_failure_ends_it(script, sc
     )
     with pytest.raises(click.ClickException, match="requests failed: the server is gone"):
         mlperf.run_scenario(generator, Echo(fails=True), images, scenario, 2, **settings)
+
+
+def test_a_block_shuffle_mixes_sorted_records_less_than_a_permutation(
+    script, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    words = ["--records", "3000", "--classes", "30", "--batches", "40"]
+    result = CliRunner().invoke(script("shuffling").main, words, catch_exceptions=False)
+    rows = [line.strip("| ").split(" | ") for line in result.output.splitlines()[2:]]
+    classes = {name: float(several) for name, several, _ in rows}
+    near = {name: float(part.rstrip("%")) for name, _, part in rows}
+    small = "`block`, `shuffle_images=512`"
+    # By chance: 30 * (1 - (29 / 30) ** 32), and 64 records on either side of 3,000.
+    assert classes["`full`"] == pytest.approx(19.9, abs=0.5)
+    assert near["`full`"] == pytest.approx(4.3, abs=0.4)
+    assert classes[small] < 12
+    assert near[small] > 10
