@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One training step of a network here and of the network of another project that its weights came from.
 
-`PYTHONPATH=tests python tests/parity.py --torch-python PYTHON` compares all of them, and writes the table of docs/parity.md;
+`python tests/parity.py --torch-python PYTHON` compares all of them, and writes the table of docs/parity.md;
 with `--only` the rows of some, and keeps the others.  The Python has torch, torchvision and timm; tf_slim and tf_keras are
 in the environment that runs this.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What folding, 16 bits, int8 and other runtimes change in the answers of a trained Inception V3.
 
-    PYTHONPATH=tests python tests/trained_drops.py TEST_DATA
+    python tests/trained_drops.py TEST_DATA
 
 writes the table of docs/parity.md.  TEST_DATA has `weights/inception_v3_transfer_u8.npz` and `flowers12`.
 """

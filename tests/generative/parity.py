@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """FID and its relatives here and in each tool, of the same weights and images: the table of docs/fid.md.
 
-    PYTHONPATH=tests:tests/generative python tests/generative/parity.py --tools-python PYTHON [--trained FILE.npz] [--write]
+    python tests/generative/parity.py --tools-python PYTHON [--trained FILE.npz] [--write]
 
 PYTHON has torch and the four tools.  The weights follow the rule of `tests/fid/weights.py`, in the form of the published file;
 with `--trained` they are those of `inception_v3_transfer_u8.npz` of the test data, under a classifier by the rule.
