@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a script of this folder or of the tests, or `inception-tf`, and keeps what it printed, with command, versions, date.
+"""Runs a script of the project, or `inception-tf`, and keeps what it printed beside the command, versions and date.
 
 A table of the documentation is copied from such a file, and a test compares them.
 
@@ -41,10 +41,9 @@ def script(program: str) -> Path:
 
 def words_of(program: str) -> list[str]:
     """How a program is started: a script, or a module's command."""
-    return [
-        sys.executable,
-        *(["-m", "inception_tf"] if program == "inception-tf" else [str(script(program))]),
-    ]
+    if program == "inception-tf":
+        return [sys.executable, "-m", "inception_tf"]
+    return [sys.executable, str(script(program))]
 
 
 def shown(program: str, arguments: list[str]) -> str:
@@ -79,8 +78,12 @@ def of_report(file: Path) -> dict:
 
 
 @click.command(context_settings=PASSES)
-@click.option("--run", type=click.Path(path_type=Path), help="The folder that a training writes.")
-@click.option("--json", "report", type=click.Path(path_type=Path), help="A report, likewise.")
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    help="The folder that a training writes: its scores are kept.",
+)
+@click.option("--json", "report", type=click.Path(path_type=Path), help="A JSON report, likewise.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("program")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -100,6 +100,11 @@ def test_a_script_that_fails_leaves_the_file_of_before(tmp_path):
     assert (tmp_path / "growth.json").read_text() == "before"
 
 
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_no_path_of_the_machine_is_in_what_is_kept(path):
+    assert re.findall(r"""(?:^|[\s"':=])/\w[^\s"']*""", path.read_text("utf-8")) == []
+
+
 def table_of(output):
     """The rows of a recorded table: those of Markdown, or else from the head of `benchmark`'s table on, or all lines."""
     head = next((place for place, line in enumerate(output) if line.startswith("model  ")), 0)
