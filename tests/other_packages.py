@@ -7,9 +7,9 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -34,11 +34,8 @@ def of_slim(folder, images, path, name, classes, *options):
     """The logits of tf_slim's network restored from a checkpoint."""
     np.save(folder / "images.npy", images)
     words = [path, name, classes, folder / "images.npy", folder / "out.npy", *options]
-    subprocess.run(
-        [sys.executable, "-W", "ignore", *map(str, (HERE / "slim_restore.py", *words))],
-        check=True,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+    child = forked.run([HERE / "slim_restore.py", *words])
+    assert child.returncode == 0, child.stderr
     return np.load(folder / "out.npy").reshape(len(images), -1)
 
 

@@ -134,7 +134,7 @@ def killed_inside_a_save(process, folder):
     """SIGKILL once an unfinished checkpoint stands beside the others; False where none was left."""
     unfinished = (folder / "checkpoints").glob
     wait_for_a_save(process, folder)
-    wait_for(process, lambda: any(unfinished(".step-*")))  # without a pause: a save is short
+    wait_for(process, lambda: any(unfinished(".step-*")), pause=0.001)  # a save is short
     process.kill()
     process.wait()
     return any(unfinished(".step-*"))
@@ -175,7 +175,6 @@ def test_a_small_run_that_is_killed_ends_as_one_never_stopped(tmp_path):
     assert_same_end(stopped, whole)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_small_run_that_is_killed_again_and_again_ends_as_one_never_stopped(tmp_path):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -193,7 +192,6 @@ def test_a_small_run_that_is_killed_again_and_again_ends_as_one_never_stopped(tm
     assert_same_end(stopped, whole)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_the_command_that_is_killed_ends_with_the_model_of_one_never_stopped(
     class_folders, tmp_path
@@ -203,11 +201,7 @@ def test_the_command_that_is_killed_ends_with_the_model_of_one_never_stopped(
     def start(out, *options):
         settings = [f"--set={key}={value}" for key, value in TINY.items()]
         new = ["--model", "inception_v1", "--data", f"folder:{images}", *settings]
-        return subprocess.Popen(
-            [*TRAIN, "--out", str(out), *(options or new)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        return forked.popen([*TRAIN, "--out", str(out), *(options or new)])
 
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert start(whole).wait(PATIENCE) == 0
@@ -365,7 +359,6 @@ def limited(folder, most):
     )
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_one_sentence_and_the_run_goes_on_later(
     class_folders, tmp_path
@@ -373,9 +366,8 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_the_run_goes_on_later
     out, images = tmp_path / "run", class_folders(blue=14, red=12)
     settings = [f"--set={key}={value}" for key, value in TINY.items()]
     train = [*TRAIN, "--out", str(out)]
-    first = subprocess.Popen(
-        [*train, "--model", "inception_v1", "--data", f"folder:{images}", *settings],
-        stderr=subprocess.DEVNULL,
+    first = forked.popen(
+        [*train, "--model", "inception_v1", "--data", f"folder:{images}", *settings]
     )
     assert killed_after(first, out, 0)
     before = resume.latest(out / "checkpoints")
@@ -388,7 +380,7 @@ def test_a_file_that_cannot_be_written_is_one_sentence_and_the_run_goes_on_later
     assert full.stderr.splitlines()[-1].endswith(": File too large")
     assert resume.latest(out / "checkpoints") == before
     assert not list((out / "checkpoints").glob(".step-*"))
-    subprocess.run([*train, "--resume"], check=True, capture_output=True, timeout=PATIENCE)
+    assert forked.popen([*train, "--resume"]).wait(PATIENCE) == 0
     assert (out / "model.keras").is_file()
 
 

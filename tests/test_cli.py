@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -258,16 +259,11 @@ def test_a_place_that_cannot_be_written_is_named(call):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_resume_goes_on(call, run_folder, tmp_path):
+def test_ctrl_c_saves_and_resume_goes_on(call, root, always_short, tmp_path):
     """The real thing: a process, a signal, a second process."""
     words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
     words += f" --set model.width_multiplier=0.25 --set training.epochs=50 --out {tmp_path / 'run'}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "inception_tf", *words.split()],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = forked.popen([sys.executable, root / "tests" / "trainer_command.py", *words.split()])
     until(lambda: (tmp_path / "run" / "history.csv").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
+import forked
 import keras
 import numpy as np
 import pytest
@@ -272,14 +270,15 @@ TINY = ["--model", "inception_v2", "--size", "64", "--batch-size", "2", "--round
 
 
 def table(root, script):
-    """The rows of the table that a benchmark prints last, as lists of cells."""
-    command = [sys.executable, root / "benchmarks" / script, *TINY]
-    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    """The rows of the table that a benchmark of a short network prints last, as lists of cells."""
+    words = [root / "tests/trainer_command.py", root / "benchmarks" / script, *TINY]
+    child = forked.run(words, optimizers=False)
+    assert child.returncode == 0, child.stderr
+    lines = child.stdout.splitlines()
     begin = next(number for number, line in enumerate(lines) if line.startswith("|---"))
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[begin + 1 :]]
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_of_convolutions_counts_all_of_them(root):
     *rows, total = table(root, "convolutions.py")
@@ -288,7 +287,6 @@ def test_the_benchmark_of_convolutions_counts_all_of_them(root):
     assert float(total[8]) == pytest.approx(spent, rel=0.1)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_of_the_step_compares_its_parts(root):
     rows = table(root, "step.py")

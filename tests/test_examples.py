@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 
+import forked
 import keras
 import nbformat
 import numpy as np
@@ -140,24 +141,24 @@ def test_features_of_a_trained_network_tell_flowers_apart(test_data, root, tmp_p
     weights = tmp_path / "v3.weights.h5"
     trained_v3.save_backbone(weights, trained_v3.read_arrays(test_data / trained_v3.FILE))
     flowers, endpoint = str(tmp_path / "flowers12"), ("--endpoint", "Mixed_6e")
-    for split, count in (("train", 16), ("test", 8)):
+    for split, count in (("train", 8), ("test", 4)):
         for kind in sorted((test_data / "flowers12" / split).iterdir())[::2]:
             (tmp_path / "flowers12" / split / kind.name).mkdir(parents=True)
             for image in sorted(kind.iterdir())[:count]:
                 (tmp_path / "flowers12" / split / kind.name / image.name).symlink_to(image)
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    variables = os.environ | {"PYTHONPATH": str(root)}
 
     def run(name, *words):
-        command = [sys.executable, root / "examples" / name, flowers, weights, *words, *endpoint]
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=True
-        ).stdout
+        command = [root / "examples" / name, flowers, weights, *words, *endpoint]
+        child = forked.run(command, env=variables)
+        assert child.returncode == 0, child.stderr
+        return child.stdout
 
     found = run("few_images.py")
-    assert "48 training and 48 test images of 6 classes, 768 features of each" in found
+    assert "48 training and 24 test images of 6 classes, 768 features of each" in found
     figures = [line.split()[-2:] for line in found.splitlines()[2:]]
     plain, whitened, _, random = ([float(figure.rstrip("%")) for figure in row] for row in figures)
-    assert min(plain) >= 85
+    assert min(plain) >= 75
     assert min(whitened) >= 95  # neighboring photographs often show the same plant
     assert max(random) < min(whitened) - 15
     same = run("neighbors.py", tmp_path / "neighbors.png", "--rows", "6", "--neighbors", "3")

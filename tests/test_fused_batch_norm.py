@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import pickle
-import subprocess
-import sys
 
 import forked
 import keras
@@ -342,12 +340,13 @@ def test_without_a_strategy_there_is_one_replica():
     assert fused_batch_norm.replicas() == 1
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_the_benchmark_compares_training_and_inference(root):
     tiny = ["--model", "inception_v1", "--size", "32", "--batch-size", "2", "--rounds", "1"]
-    command = [sys.executable, root / "benchmarks" / "batch_norm.py", *tiny]
-    table = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    program = [root / "tests" / "trainer_command.py", root / "benchmarks" / "batch_norm.py"]
+    child = forked.run([*program, *tiny], optimizers=False)
+    assert child.returncode == 0, child.stderr
+    table = child.stdout
     rows = [line.split(" | ") for line in table.splitlines()[-4:]]
     assert [row[1] for row in rows] == ["training step", "forward"] * 2
     for _, _, theirs, ours, ratio in rows:

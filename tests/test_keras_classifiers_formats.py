@@ -21,8 +21,12 @@ APPLICATIONS = {  # beside a trained InceptionV3
     "ResNet50": (32, "caffe"),
     "MobileNetV2": (32, "unit"),
 }
-# What is converted up to there: its 38 other residual blocks have the same layers and take two minutes.
-LAST = {"InceptionResNetV2": "block35_2_ac"}
+# What is converted up to there: their other residual blocks have the same layers and take minutes.
+LAST = {
+    "InceptionResNetV2": "block35_2_ac",
+    "ResNet50": "conv3_block2_out",
+    "MobileNetV2": "block_5_add",
+}
 
 
 def with_statistics(model):
@@ -38,8 +42,7 @@ def application(name, size):
     keras.utils.set_random_seed(0)
     make = getattr(keras.applications, name)
     base = with_statistics(make(include_top=False, weights=None, input_shape=(size, size, 3)))
-    last = base.get_layer(LAST[name]) if name in LAST else base
-    x = keras.layers.GlobalAveragePooling2D()(last.output)
+    x = keras.layers.GlobalAveragePooling2D()(base.get_layer(LAST[name]).output)
     x = keras.layers.Dense(5, activation="softmax")(x)
     return keras.Model(base.input, x, name=f"mine_{name.lower()}")
 

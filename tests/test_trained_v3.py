@@ -42,7 +42,7 @@ def photographs(test_data):
 @pytest.fixture(scope="module")
 def flowers(arrays, test_data):
     """The network with a classifier of the kinds."""
-    return trained_v3.build_flowers(arrays, test_data)
+    return trained_v3.build_flowers(arrays, test_data, per_class=8)
 
 
 def assert_near(found, expected, tolerance=FLOAT32):

@@ -206,6 +206,7 @@ def test_the_step_that_is_timed_on_jax_changes_the_model_as_train_on_batch_does(
     facts = found[0]["timed"]
     assert facts["losses"] == sorted(facts["losses"], reverse=True)
     assert facts["distance"] == 0
+    assert facts["forward_seconds"] > 0
 
 
 def test_torch_gets_batches_from_a_loader_that_is_one_ahead(found):

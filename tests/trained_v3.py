@@ -113,18 +113,21 @@ def _chosen(folder: Path, split: str, per_class: int) -> Split:
     return images.take(np.concatenate(chosen))
 
 
-def build_flowers(arrays: dict[str, np.ndarray], folder: Path, **switches) -> keras.Model:
-    """Our whole network with the trained backbone and a classifier of 12 kinds of flowers, fitted to 20 images of each.
+def build_flowers(
+    arrays: dict[str, np.ndarray], folder: Path, per_class: int = 20, **switches
+) -> keras.Model:
+    """Our whole network with the trained backbone and a classifier of 12 kinds of flowers.
 
     Args:
         arrays: as `read_arrays` gives them.
         folder: the test data.
+        per_class: training images of each kind that the classifier is fitted to.
         **switches: of the network.
     """
     from sklearn.linear_model import LogisticRegression
 
     backbone = build_backbone(arrays, pooling="avg", **switches)
-    pixels, kinds = photographs(folder, "train", 20)
+    pixels, kinds = photographs(folder, "train", per_class)
     features = backbone.predict(pixels, batch_size=20, verbose=0)
     fitted = LogisticRegression(C=10.0, max_iter=1000).fit(features, kinds)
     model = inception_tf.create_model(NAME, classes=12, **switches)

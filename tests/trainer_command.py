@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python trainer_command.py RUN [KILLED_AT]`: trains a short network on the digits, or resumes it; SIGKILL at that step.
 
-A checkpoint is saved after every step.  `python trainer_command.py COMMAND ...` runs a command with that network.
+A checkpoint is saved after every step.  `python trainer_command.py COMMAND ...` runs a command of `inception-tf` with
+short networks, `python trainer_command.py SCRIPT.py ...` a script.
 """
 
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from functools import partial
@@ -20,7 +22,7 @@ from inception_tf.training.recipes import read_recipe
 
 SETTINGS = ("model.name=inception_v1", "model.size=32", "model.width_multiplier=0.1")
 SETTINGS += ("model.dropout=0.3", "training.epochs=2", "training.precision=float32")
-SETTINGS += ("optimizer.ema=0.999", "training.warm_up_statistics=true", "data.batch_size=64")
+SETTINGS += ("optimizer.ema=0.999", "training.warm_up_statistics=true", "data.batch_size=128")
 
 
 class Killed(keras.callbacks.Callback):
@@ -46,7 +48,11 @@ def main(folder: Path, killed_at: int | None = None) -> None:
 
 
 if __name__ == "__main__":
-    shorten_all(["inception_v1"])
+    shorten_all()
     if sys.argv[1] in cli.COMMANDS:
         sys.exit(cli.main(sys.argv[1:]))
+    if sys.argv[1].endswith(".py"):
+        sys.argv = sys.argv[1:]
+        sys.path.insert(0, str(Path(sys.argv[0]).parent))
+        sys.exit(runpy.run_path(sys.argv[0], run_name="__main__"))
     main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -15,7 +15,14 @@ import keras
 import numpy as np
 import ramps
 
-from inception_tf.benchmark.steps import train_step_by_keras, train_step_on_jax
+from inception_tf.benchmark.case import Case
+from inception_tf.benchmark.run import time_prepared
+from inception_tf.benchmark.steps import (
+    Prepared,
+    resolved,
+    train_step_by_keras,
+    train_step_on_jax,
+)
 from inception_tf.errors import UserError
 from inception_tf.host.backend import needs_tensorflow_backend
 from inception_tf.host.hardware import Precision
@@ -328,14 +335,21 @@ def parallel(alone):
 
 
 def timed(model, start):
-    """Three steps as `benchmark train-step` takes them: the furthest variable from those of `train_on_batch`."""
+    """Three steps as `benchmark train-step` takes them: the furthest variable from those of `train_on_batch`.
+
+    Two more are timed, after which it times a forward pass by the same weights.
+    """
     found = []
     for make in (train_step_by_keras, train_step_on_jax):
         put_back(start)
         take, so_far = make(model, partial(batch, 0))
         losses = [float(take()["loss"]) for _ in range(3)]
         found.append(values(so_far()))
+    case = resolved(Case("inception_v1", "train-step", backend="keras", steps=2).checked())
+    prepared = Prepared(take, 0, "Keras", forward=partial(values, model), model=so_far)
+    timing = time_prepared(case, prepared, 0.0, lambda _: None)
     return {
+        "forward_seconds": timing.forward_seconds,
         "losses": losses,
         "distance": max(float(np.abs(found[0][n] - found[1][n]).max()) for n in found[0]),
     }

@@ -112,6 +112,8 @@ def time_prepared(
     durations = clocked(prepared.step, case.steps, log)
     log(summary_line(datetime.now(), setting.what, durations))
     memory = peak_memory()
+    if prepared.model:
+        prepared.model()  # JAX has freed the weights that the steps were given
     forward_seconds = _fastest(prepared.forward) if prepared.forward else None
     return Timing(
         setting, compile_seconds, durations, memory, Peak(), environment(), forward_seconds

@@ -60,6 +60,7 @@ from inception_tf.training.pictures import (
 )
 from inception_tf.training.plan import TrainingPlan, make_plan
 from inception_tf.training.pretrained import preprocessing_of_weights
+from inception_tf.training.step_gradients import forget_step_gradients
 from inception_tf.training.trackers import TrackerCallback, make_tracker
 from inception_tf.weights.metadata import WeightsMetadata, layer_arguments, write_metadata
 
@@ -141,7 +142,8 @@ def _train(
     progress = resume.Progress(images=len(plan.train), fingerprint=known)
     recorder = Recorder(run, progress, team=team, training=config.training)
     determinism = op_determinism(config.training.deterministic)
-    with determinism, team.scope(), team.watched(lambda: recorder.progress.step):
+    watched = team.watched(lambda: recorder.progress.step)
+    with determinism, forget_step_gradients(), team.scope(), watched:
         with team.strategy.scope():
             keras.utils.set_random_seed(config.training.seed)
             checkpoint = resume.latest(run.checkpoints) if resumed else None

@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parent / "two_devices.py"
 
 
 def run(cut, ways, networks) -> None:
-    child = forked.run([SCRIPT, cut, ways, *networks], timeout=1200)
+    child = forked.run([SCRIPT, cut, ways, *networks], timeout=1200, optimizers=False)
     assert child.returncode == 0, child.stderr[-2000:]
     assert child.stdout.split() == list(networks)
 
@@ -26,7 +26,8 @@ def test_two_devices_train_as_one():
 
 @pytest.mark.slow
 def test_two_devices_train_every_network_as_one():
-    run("least", "built,loaded", [name for name in NETWORKS if name != "inception_v1"])
+    # What loads them is the same for all.
+    run("least", "built", [name for name in NETWORKS if name != "inception_v1"])
 
 
 @pytest.mark.slow

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The graph of a training step: freed with its model, where TensorFlow would keep it until the process ends."""
+
+from __future__ import annotations
+
+import gc
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from inception_tf.training.step_gradients import forget_step_gradients
+
+
+def graphs() -> list[str]:
+    """Names of the graphs that are alive."""
+    gc.collect()
+    return [getattr(one, "name", "") for one in gc.get_objects() if isinstance(one, tf.Graph)]
+
+
+def fit_a_small_model():
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.layers.Dense(2)(image))
+    model.compile("sgd", "mse", jit_compile=False)
+    model.fit(np.ones((2, 4)), np.ones((2, 2)), verbose=0)
+
+
+def test_the_graph_of_a_step_is_freed():
+    before = graphs().count("one_step_on_data")
+    with forget_step_gradients():
+        fit_a_small_model()
+    assert graphs().count("one_step_on_data") == before
+    fit_a_small_model()
+    assert graphs().count("one_step_on_data") == before + 1  # without it TensorFlow keeps it
+
+
+def test_a_step_that_was_traced_runs_and_one_traced_later_is_differentiated():
+    @tf.custom_gradient
+    def three_times(x):
+        return 3 * x, lambda gradient: 3 * gradient
+
+    @tf.function
+    def slope(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = three_times(x)
+        return tape.gradient(y, x)
+
+    with forget_step_gradients():
+        assert slope(tf.constant(1.0)) == 3
+    assert slope(tf.constant(2.0)) == 3
+    assert (slope(tf.constant([1.0, 2.0])) == 3).numpy().all()  # another shape: traced now
+
+
+def test_an_error_passes_and_what_was_registered_before_stays():
+    from tensorflow.python.framework.ops import gradient_registry
+
+    @tf.custom_gradient
+    def same(x):
+        return tf.identity(x), lambda gradient: gradient
+
+    spec = tf.TensorSpec(())
+    tf.function(same).get_concrete_function(spec)
+    before = set(gradient_registry.list())
+    try:
+        with forget_step_gradients():
+            tf.function(same).get_concrete_function(spec)
+            assert set(gradient_registry.list()) > before
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    assert set(gradient_registry.list()) == before
