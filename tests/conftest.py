@@ -161,16 +161,15 @@ def _give_back_memory():
         library.malloc_trim(0)
 
 
-@pytest.fixture(autouse=True)
-def steps_forgotten():
-    """Of a test that trains; see `step_gradients`."""
-    if "tensorflow" in sys.modules:
-        from inception_tf.training.step_gradients import forget_step_gradients
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """The graphs of a test's trainings are freed; no fixture, which would take longer than most tests."""
+    if "tensorflow" not in sys.modules:
+        return (yield)
+    from inception_tf.training.step_gradients import forget_step_gradients
 
-        with forget_step_gradients():
-            yield
-    else:
-        yield
+    with forget_step_gradients():
+        return (yield)
 
 
 def _resident_bytes() -> int:

@@ -19,7 +19,7 @@ import forked
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from pages import ROOT
 from test_without_tensorflow import environment as environment_of
 
 from inception_tf.config import Config

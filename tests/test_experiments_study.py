@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
+import signal
+from functools import partial
 from types import SimpleNamespace
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -39,15 +41,16 @@ def square(trials):
     return Study(DIGITS, trials, summarize)
 
 
+def run_in(out, trials, setting=SETTING):
+    experiment = SimpleNamespace(
+        name="square", source="a test", make_study=lambda: lambda _: square(trials)
+    )
+    return run_study(experiment, setting, out, silent)
+
+
 @pytest.fixture
 def run(tmp_path):
-    def run(trials, setting=SETTING):
-        experiment = SimpleNamespace(
-            name="square", source="a test", make_study=lambda: lambda _: square(trials)
-        )
-        return run_study(experiment, setting, tmp_path / "out", silent)
-
-    return run
+    return partial(run_in, tmp_path / "out")
 
 
 def stopped():
@@ -80,11 +83,19 @@ def test_each_kind_is_trained_with_each_seed():
     assert seeds_of(SETTING, ["a", "b"]) == trials
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_experiments_study import run_in
+
+killed = lambda: os.kill(os.getpid(), signal.SIGKILL)
+run_in(Path(sys.argv[1]), {"a": lambda: {"x": 1.0}, "b": killed})
+"""
+
+
 def test_a_killed_trial_leaves_nothing_behind(run, tmp_path):
-    process = os.fork()
-    if not process:
-        run({"a": lambda: {"x": 1.0}, "b": lambda: os.kill(os.getpid(), 9)})
-    assert os.WTERMSIG(os.waitpid(process, 0)[1]) == 9
+    child = forked.run(["-c", KILLED, tmp_path / "out"])
+    assert child.returncode == -signal.SIGKILL, child.stderr
     assert [path.name for path in (tmp_path / "out" / "trials").iterdir()] == ["a.json"]
     run({"a": stopped, "b": lambda: {"x": 2.0}})
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -158,10 +158,10 @@ def test_a_mistake_is_one_sentence(call, run, inverted, tmp_path, words, sentenc
 def test_a_run_that_is_being_trained_unfinished_or_none_is_refused(call, run, tmp_path):
     words = ("--data", "digits", "--batches", 1, "--to", tmp_path / "new")
     with lock_folder(run.path, "trains into"):
-        process = os.fork()  # a process has its own lock only once
-        if not process:
-            os._exit(call(run.path, *words)[0])
-        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 2
+        # Of another process: it has its own lock only once.
+        child = forked.run(["-c", RECALIBRATE, run.path, *words])
+        assert (child.returncode, child.stdout) == (2, "")
+        assert "already; wait until it ends" in child.stderr
     unfinished = tmp_path / "unfinished"
     shutil.copytree(run.path, unfinished)
     (unfinished / "model.keras").unlink()
@@ -171,17 +171,28 @@ def test_a_run_that_is_being_trained_unfinished_or_none_is_refused(call, run, tm
     assert not (tmp_path / "new").exists()
 
 
-def test_a_kill_leaves_no_folder_and_the_next_call_removes_the_rest(
-    call, run, tmp_path, monkeypatch
-):
+RECALIBRATE = """
+import sys
+from inception_tf import cli
+from small_runs import only
+
+with only("inception_v1", "Conv2d_1a_7x7"):
+    code = cli.main(["recalibrate", *sys.argv[1:]])
+sys.exit(code)
+"""
+KILLED = f"""
+import os, signal
+from inception_tf.training import recalibrated_run
+
+recalibrated_run.os.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+{RECALIBRATE}
+"""
+
+
+def test_a_kill_leaves_no_folder_and_the_next_call_removes_the_rest(call, run, tmp_path):
     words = ("--data", "digits", "--batches", 1, "--to", tmp_path / "new")
-    process = os.fork()
-    if not process:
-        monkeypatch.setattr(
-            recalibrated_run.os, "rename", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-        )
-        call(run.path, *words)
-    os.waitpid(process, 0)
+    child = forked.run(["-c", KILLED, run.path, *words], optimizers=False)
+    assert child.returncode == -signal.SIGKILL, child.stderr
     [left] = tmp_path.iterdir()
     assert left.name.startswith(".unfinished-")
     assert call(run.path, *words)[0] == 0
