@@ -238,7 +238,6 @@ def test_what_tensorflow_alone_has_is_refused_in_a_sentence(found):
 # ---- the command ----
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_run_that_is_killed_ends_as_one_never_stopped_and_is_used_on_tensorflow(
@@ -284,7 +283,6 @@ def test_a_run_that_is_killed_ends_as_one_never_stopped_and_is_used_on_tensorflo
     fine_tuned(root, "tensorflow", whole / "model.keras", tmp_path / "tuned")
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, tmp_path, backend):
@@ -302,7 +300,6 @@ def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, 
     assert found["top1"] == pytest.approx(report["result"]["val_top1"], abs=1.1 / 360)
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
     words = ("train", "--model", "inception_v1", "--data", "digits", "--recipe", "digits")
@@ -346,7 +343,6 @@ def fine_tuned(root, backend, weights, out):
     return report
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_benchmark_times_a_train_step(root, tmp_path, backend):
