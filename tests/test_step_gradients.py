@@ -9,8 +9,11 @@ import weakref
 import keras
 import numpy as np
 import tensorflow as tf
+from small_runs import few_digits, only
 
+from inception_tf.training.recipes import read_recipe
 from inception_tf.training.step_gradients import forget_step_gradients
+from inception_tf.training.train import train
 
 
 def fit_a_small_model() -> weakref.ref:
@@ -37,6 +40,18 @@ def test_the_graph_of_a_step_is_freed():
     gc.collect()
     assert forgotten() is None
     assert kept().name == "one_step_on_data"  # by TensorFlow
+
+
+def test_a_training_leaves_no_gradients(tmp_path):
+    from tensorflow.python.framework.ops import gradient_registry
+
+    config = read_recipe("digits").override(
+        ["model.width_multiplier=0.05", "training.epochs=1", "data.batch_size=40"]
+    )
+    before = set(gradient_registry.list())
+    with only(config.model.name, "Conv2d_1a_7x7"), few_digits(80, 40):
+        train(config, tmp_path / "run")
+    assert set(gradient_registry.list()) == before
 
 
 def test_a_step_that_was_traced_runs_and_one_traced_later_is_differentiated():
