@@ -40,7 +40,7 @@ TINY = {
     "optimizer.ema": 0.9,
 }
 # The command, with one module of each kind: what a killed process leaves behind is the same at any depth.
-TRAIN = [sys.executable, str(Path(__file__).with_name("trainer_command.py")), "train"]
+TRAIN = [sys.executable, str(Path(__file__).with_name("with_short_networks.py")), "train"]
 
 
 def small_model():

@@ -263,7 +263,9 @@ def test_ctrl_c_saves_and_resume_goes_on(call, root, always_short, tmp_path):
     """The real thing: a process, a signal, a second process."""
     words = "train --model inception_v1 --data digits --recipe digits --set model.size=32"
     words += f" --set model.width_multiplier=0.25 --set training.epochs=50 --out {tmp_path / 'run'}"
-    process = forked.popen([sys.executable, root / "tests" / "trainer_command.py", *words.split()])
+    process = forked.popen(
+        [sys.executable, root / "tests" / "with_short_networks.py", *words.split()]
+    )
     until(lambda: (tmp_path / "run" / "history.csv").exists() or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -271,7 +271,7 @@ TINY = ["--model", "inception_v2", "--size", "64", "--batch-size", "2", "--round
 
 def table(root, script):
     """The rows of the table that a benchmark of a short network prints last, as lists of cells."""
-    words = [root / "tests/trainer_command.py", root / "benchmarks" / script, *TINY]
+    words = [root / "tests/with_short_networks.py", root / "benchmarks" / script, *TINY]
     child = forked.run(words, optimizers=False)
     assert child.returncode == 0, child.stderr
     lines = child.stdout.splitlines()

@@ -85,7 +85,7 @@ def start(arguments, **environment):
 
 
 def train_command(recipe, out):
-    return [ROOT / "tests" / "trainer_command.py", "train", "--model", "inception_v1",
+    return [ROOT / "tests" / "with_short_networks.py", "train", "--model", "inception_v1",
             "--data", "digits", "--recipe", recipe, "--out", out]  # fmt: skip
 
 

@@ -272,7 +272,7 @@ def test_the_quick_starts_run_as_printed(readme, test_data, tmp_path):
     def run_line(line, *more):
         program, *words = shlex.split(line, comments=True)
         assert program == "inception-tf"
-        return run(pages.ROOT / "tests" / "trainer_command.py", *words, *more)
+        return run(pages.ROOT / "tests" / "with_short_networks.py", *words, *more)
 
     run("-c", weights)
     tune, serve, time = readme.blocks("bash")

@@ -343,7 +343,7 @@ def test_without_a_strategy_there_is_one_replica():
 @pytest.mark.slow
 def test_the_benchmark_compares_training_and_inference(root):
     tiny = ["--model", "inception_v1", "--size", "32", "--batch-size", "2", "--rounds", "1"]
-    program = [root / "tests" / "trainer_command.py", root / "benchmarks" / "batch_norm.py"]
+    program = [root / "tests" / "with_short_networks.py", root / "benchmarks" / "batch_norm.py"]
     child = forked.run([*program, *tiny], optimizers=False)
     assert child.returncode == 0, child.stderr
     table = child.stdout

@@ -243,7 +243,7 @@ def test_what_tensorflow_alone_has_is_refused_in_a_sentence(found):
 def test_a_run_that_is_killed_ends_as_one_never_stopped_and_is_used_on_tensorflow(
     root, tmp_path, backend, capfd
 ):
-    program = root / "tests" / "trainer_command.py"
+    program = root / "tests" / "with_short_networks.py"
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     children = [
         run(root, backend, program, *words, needs_tensorflow=True)
@@ -287,7 +287,7 @@ def test_a_run_that_is_killed_ends_as_one_never_stopped_and_is_used_on_tensorflo
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, tmp_path, backend):
     interpreter(backend, needs_tensorflow=True)
-    program, start = root / "tests" / "trainer_command.py", tmp_path / "start"
+    program, start = root / "tests" / "with_short_networks.py", tmp_path / "start"
     child = run(root, "tensorflow", program, start, needs_tensorflow=True)
     assert child.returncode == 0, child.stderr
     report = fine_tuned(root, backend, start / "model.keras", tmp_path / "tuned")
@@ -309,7 +309,10 @@ def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
     settings = ("optimizer.name=sgd", "optimizer.learning_rate=0.0005", "optimizer.ema=0.9")
     settings += ("model.width_multiplier=0.1", "model.activation=tanh", "model.dropout=0.2")
     words += tuple(word for setting in settings for word in ("--set", setting))
-    program, runs = root / "tests" / "trainer_command.py", (tmp_path / "one", tmp_path / "seven")
+    program, runs = (
+        root / "tests" / "with_short_networks.py",
+        (tmp_path / "one", tmp_path / "seven"),
+    )
     # The last 45 images of the evaluation cannot be divided among seven.
     for folder, devices in zip(runs, (1, 7), strict=True):
         command = (program, *words, "--out", folder)
@@ -334,7 +337,9 @@ def fine_tuned(root, backend, weights, out):
     words += ("--precision", "float32", "--recalibrate-bn", 4, "--out", out)
     settings = ("model.width_multiplier=0.1", "training.head_epochs=1")
     words += tuple(word for setting in settings for word in ("--set", setting))
-    child = run(root, backend, root / "tests" / "trainer_command.py", *words, needs_tensorflow=True)
+    child = run(
+        root, backend, root / "tests" / "with_short_networks.py", *words, needs_tensorflow=True
+    )
     assert child.returncode == 0, child.stderr
     rows = (out / "history.csv").read_text().splitlines()
     assert len(rows) == 4
@@ -349,7 +354,12 @@ def test_benchmark_times_a_train_step(root, tmp_path, backend):
     words = ("benchmark", "train-step", "--backend", "keras", "--model", "inception_v1")
     words += ("--size", 32, "--batch-size", 2, "--precision", "float32", "--steps", 2)
     child = run(
-        root, backend, root / "tests" / "trainer_command.py", *words, "--json", tmp_path / "x.json"
+        root,
+        backend,
+        root / "tests" / "with_short_networks.py",
+        *words,
+        "--json",
+        tmp_path / "x.json",
     )
     assert child.returncode == 0, child.stderr
     assert re.search(r"Train-step across 2 steps, \d+\.\d+ \+/- ", child.stdout)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python trainer_command.py RUN [KILLED_AT]`: trains a short network on the digits, or resumes it; SIGKILL at that step.
+"""`python with_short_networks.py RUN [KILLED_AT]`: trains a short network on the digits, or resumes it; SIGKILL at that step.
 
-A checkpoint is saved after every step.  `python trainer_command.py COMMAND ...` runs a command of `inception-tf` with
-short networks, `python trainer_command.py SCRIPT.py ...` a script.
+A checkpoint is saved after every step.  `python with_short_networks.py COMMAND ...` runs a command of `inception-tf` with
+short networks, `python with_short_networks.py SCRIPT.py ...` a script.
 """
 
 from __future__ import annotations
