@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import sys
 
@@ -107,6 +108,25 @@ def test_peers_refuse_what_cannot_be(script, limits):
     assert table[-1] == "| timm | float32 | 2.0000 | 2.0 | 2.00 | 2,048 |"
     with pytest.raises(UserError, match=r"^timm, float32 is impossible: 457% of the peak rate"):
         page(common, {ours: [1.0], theirs: [0.1]}, memory, limits)
+
+
+@pytest.mark.parametrize(("later", "code"), [(4e12, 0), (4e10, 2)])
+def test_peers_measure_the_machine_again_when_a_figure_is_above_its_limits(
+    script, monkeypatch, later, code
+):
+    """It may have become faster since they were measured."""
+    peers, rates = script("peers"), itertools.chain([4e10], itertools.repeat(later))
+
+    def measure(limits):
+        limits.flops = dict.fromkeys(("float32", "bfloat16"), next(rates))
+
+    monkeypatch.setattr(peers.Limits, "measure", measure)
+    monkeypatch.setattr(peers, "answer", lambda *words, **more: ([1.0], 2**30))
+    words = ["--only", "inception_tf, tensorflow", "--rounds", "1"]
+    result = CliRunner().invoke(peers.main, words)
+    assert result.exit_code == code, result.output
+    assert ("is impossible" in result.output) == (code == 2)
+    assert ("| 1.0000 | 32.0 | 1.00 |" in result.output) == (code == 0)
 
 
 def test_roofline_refuses_a_stage_above_the_roof(script):
