@@ -34,13 +34,23 @@ def shorten(network):
     return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
 
 
+# Of the baselines the steps that `least` leaves away, and the pixels that the rest needs for its first fully connected
+# layer: behind fewer poolings at their own size it would have more to do.
+LEAST = {
+    "alexnet": (r"pool[25]|conv[345]", 51),
+    "vgg16": (r"conv\d_[23]|(conv|pool)[345].*", 28),
+}
+
+
 def least(network):
     """Of a short network one step of each kind, two modules, and of each module the first and the last branch.
 
-    AlexNet and VGG-16 stay as they are: behind fewer layers their first fully connected one would have more to do.
+    Auxiliary classifiers follow the last modules that are kept.
     """
-    if not any(isinstance(step, Fork) for _, step in network.backbone):
-        return network
+    if network.name in LEAST:
+        gone, min_size = LEAST[network.name]
+        kept = [step for step in network.backbone if not re.fullmatch(gone, step[0])]
+        return dataclasses.replace(network, backbone=tuple(kept), min_size=min_size)
     kept, kinds, seen = [], [], set()
     for name, step in shorten(network).backbone:
         kinds.append(type(step))
@@ -50,7 +60,12 @@ def least(network):
         if kinds.count(type(step)) <= (2 if isinstance(step, Fork) else 1) or whole - seen:
             kept.append((name, step))
             seen |= {kind_of(place.step) for place in spec.iter_layers(name, step)}
-    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=())
+    modules = [name for name, step in kept if isinstance(step, Fork)][-len(network.auxiliaries) :]
+    auxiliaries = tuple(
+        dataclasses.replace(a, after=name)
+        for a, name in zip(network.auxiliaries, modules, strict=False)
+    )
+    return dataclasses.replace(network, backbone=tuple(kept), auxiliaries=auxiliaries)
 
 
 def kind_of(step) -> tuple:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 
 import keras
 import numpy as np
@@ -25,6 +26,12 @@ DEVICES = 4
 FLAGS = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
 FLAGS += " --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 TIMEOUT_S = 900
+# JAX compiles a step for up to half a minute, and keeps it here for the processes that follow.
+COMPILED = tempfile.TemporaryDirectory()
+KEPT = {
+    "JAX_COMPILATION_CACHE_DIR": COMPILED.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 BACKENDS = [
     "jax",
     pytest.param("torch", marks=[pytest.mark.slow, pytest.mark.alone]),
@@ -50,7 +57,7 @@ def run(root, backend, *words, needs_tensorflow=False, devices=1):
     hidden = () if needs_tensorflow else (root / "tests" / "without_tensorflow",)
     return subprocess.run(
         [interpreter(backend, needs_tensorflow), *map(str, words)],
-        env=environment(root, *hidden, KERAS_BACKEND=backend, XLA_FLAGS=flags),
+        env=environment(root, *hidden, KERAS_BACKEND=backend, XLA_FLAGS=flags, **KEPT),
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

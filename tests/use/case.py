@@ -37,7 +37,7 @@ class Case:
 
     @property
     def side(self) -> int:
-        return max(NETWORKS[self.name].min_size, 48)
+        return max(self.network.min_size, 48)
 
     @property
     def has_batch_norm(self) -> bool:

@@ -54,7 +54,7 @@ def cleared(network: str) -> None:
 )
 def test_a_way_works_or_is_refused(network, name, request):
     cleared(network)
-    cut = shorten if name == "auxiliary_losses" else least  # which has none
+    cut = least
     if network == SMALLEST and needs_many_layers(name):
         at_full_depth = WAYS[name].deep and request.config.option.markexpr != "not slow"
         cut = None if at_full_depth else shorten
