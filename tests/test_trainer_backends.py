@@ -311,9 +311,9 @@ def test_a_run_of_tensorflow_is_fine_tuned_in_two_phases_and_recalibrated(root, 
 def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
     words = ("train", "--model", "inception_v1", "--data", "digits", "--recipe", "digits")
     words += ("--size", 32, "--batch-size", 63, "--epochs", 1, "--precision", "float32")
-    # What moves a value across the edge of a max pool would make them differ by a step, as weights moved by 1e-7 do: at
-    # 0.01 after nine steps, by 0.05 after 16.
-    settings = ("optimizer.name=sgd", "optimizer.learning_rate=0.0005", "optimizer.ema=0.9")
+    # Rounding that moves the place of a maximum in a pooling makes two trainings differ by a part of a step.  At ten times
+    # this rate some weights differ by 4e-5 after the epoch; here none by more than 2e-8, and the first kernel moves by 3e-4.
+    settings = ("optimizer.name=sgd", "optimizer.learning_rate=0.00005", "optimizer.ema=0.9")
     settings += ("model.width_multiplier=0.1", "model.activation=tanh", "model.dropout=0.2")
     words += tuple(word for setting in settings for word in ("--set", setting))
     program, runs = (
@@ -330,7 +330,7 @@ def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
         np.load(latest(runs[1] / "checkpoints") / "variables.npz") as seven,
     ):
         for name in one.files:
-            np.testing.assert_allclose(seven[name], one[name], atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(seven[name], one[name], atol=1e-6, err_msg=name)
     rows = [json.loads((latest(f / "checkpoints") / "progress.json").read_text()) for f in runs]
     one, seven = (row["history"][0] for row in rows)
     for name in ("loss", "top1", "val_loss", "val_top1"):
