@@ -34,8 +34,8 @@ def shorten(network):
     return dataclasses.replace(network, backbone=kept, auxiliaries=auxiliaries)
 
 
-# Of the baselines the steps that `least` leaves away, and the pixels that the rest needs for its first fully connected
-# layer: behind fewer poolings at their own size it would have more to do.
+# Of the baselines the steps that `least` omits, and the least input in pixels of what is left: at their own size the
+# first fully connected layer would get a larger map behind fewer poolings, and take longer.
 LEAST = {
     "alexnet": (r"pool[25]|conv[345]", 51),
     "vgg16": (r"conv\d_[23]|(conv|pool)[345].*", 28),

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 import sys
 
@@ -110,20 +109,26 @@ def test_peers_refuse_what_cannot_be(script, limits):
         page(common, {ours: [1.0], theirs: [0.1]}, memory, limits)
 
 
-@pytest.mark.parametrize(("later", "code"), [(4e12, 0), (4e10, 2)])
+@pytest.mark.parametrize(("meanwhile", "code"), [(4e12, 0), (4e10, 2)])
 def test_peers_measure_the_machine_again_when_a_figure_is_above_its_limits(
-    script, monkeypatch, later, code
+    script, monkeypatch, meanwhile, code
 ):
-    """It may have become faster since they were measured."""
-    peers, rates = script("peers"), itertools.chain([4e10], itertools.repeat(later))
+    """It may be faster for the time of one peer."""
+    peers, seconds = script("peers"), []
+
+    def answer(*words, **more):
+        seconds.append(100.0 if seconds else 1.0)
+        return seconds[-1:], 2**30
 
     def measure(limits):
-        limits.flops = dict.fromkeys(("float32", "bfloat16"), next(rates))
+        rate = meanwhile if len(seconds) == 1 else 4e10
+        limits.flops = {p: max(rate, limits.flops.get(p, 0)) for p in ("float32", "bfloat16")}
 
     monkeypatch.setattr(peers.Limits, "measure", measure)
-    monkeypatch.setattr(peers, "answer", lambda *words, **more: ([1.0], 2**30))
+    monkeypatch.setattr(peers, "answer", answer)
     words = ["--only", "inception_tf, tensorflow", "--rounds", "1"]
     result = CliRunner().invoke(peers.main, words)
+    assert len(seconds) == 2
     assert result.exit_code == code, result.output
     assert ("is impossible" in result.output) == (code == 2)
     assert ("| 1.0000 | 32.0 | 1.00 |" in result.output) == (code == 0)

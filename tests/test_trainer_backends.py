@@ -331,6 +331,10 @@ def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
     ):
         for name in one.files:
             np.testing.assert_allclose(seven[name], one[name], atol=1e-6, err_msg=name)
+        kernel = "Conv2d_1a_7x7_conv"
+        [average] = [name for name in one.files if name.endswith(f"{kernel}_kernel_average")]
+        lag = np.abs(one[average] - one[f"model/{kernel}/0-kernel"]).max()
+        assert lag > 1e-5  # of the average behind the last steps: they did move it
     rows = [json.loads((latest(f / "checkpoints") / "progress.json").read_text()) for f in runs]
     one, seven = (row["history"][0] for row in rows)
     for name in ("loss", "top1", "val_loss", "val_top1"):
