@@ -2,10 +2,12 @@
 """How time and memory of a forward pass grow with batch, image size, width and depth, on one and on two threads.
 
 Each point is a separate process; all points are interleaved, `--rounds` times, and the median step counts.
-The weights are variables in all of them, even at small batches.  Time, and the memory that the forward
-passes need in addition to the built network, are fitted by c * x^e over all points of a curve (least
-squares of the logarithms); the table and the plot give e.  Each process also measures the peak of the
-machine with its threads, before and after; an impossible figure is rejected, and no table is printed.
+The weights are variables in all of them, even at small batches.  Time and memory are fitted by c * x^e over
+all points of a curve (least squares of the logarithms); the table and the plot give e.  Memory is what
+TensorFlow's allocator holds at most in a forward pass, in addition to the network and its images: what the
+process holds says less, because the pass first uses what was freed before it.  Each process also measures the
+peak of the machine with its threads, before and after; an impossible figure, of memory too, is rejected, and no
+table is printed.
 
     python benchmarks/growth.py --plot growth.png
 """
@@ -27,7 +29,7 @@ BURN_IN = 2  # calls
 STAGE = "Mixed_6"  # of Inception V4, whose blocks are repeated for depth
 PUBLISHED = 7  # of them
 CHILD = """
-import ctypes, dataclasses, gc, json, sys, time
+import dataclasses, json, math, sys, time
 import numpy as np, tensorflow as tf
 point = json.loads(sys.argv[1])
 tf.config.threading.set_intra_op_parallelism_threads(point["threads"])
@@ -36,7 +38,6 @@ from inception_tf import models
 from inception_tf.arch import counting
 from inception_tf.benchmark.peak import measure_flops, measure_memory_rate
 from inception_tf.benchmark.report import least_bytes
-from inception_tf.host.hardware import reset_peak_memory, peak_memory
 from inception_tf.nn.network import build_model
 from inception_tf.inference.optimize import optimize_for_inference
 
@@ -62,22 +63,24 @@ best = lambda: (measure_flops(point["precision"]), measure_memory_rate(least))
 limits = [best()]
 model = build_model(network, input_shape=(size, size, 3), width_multiplier=point["width"])
 layers = sum("Conv" in type(layer).__name__ for layer in model.layers)
+numbers = max(math.prod(layer.output.shape[1:]) for layer in model.layers[1:])
 model = optimize_for_inference(model, point["precision"])
 call = tf.function(lambda images: model(images, training=False), autograph=False)
-gc.collect()
-ctypes.CDLL(None).malloc_trim(0)  # gives back what building left free
-reset_peak_memory()
-before = peak_memory()
+np.asarray(call(images))
+allocator = tf.config.experimental
+allocator.reset_memory_stats("CPU:0")
+before = allocator.get_memory_info("CPU:0")["current"]
 seconds = []
 for _ in range(point["steps"] + {burn_in}):
     started = time.perf_counter()
     np.asarray(call(images))
     seconds.append(time.perf_counter() - started)
-held = peak_memory() - before
+held = allocator.get_memory_info("CPU:0")["peak"] - before
 limits.append(best())
 print(json.dumps({{
     "seconds": seconds[{burn_in}:],
     "memory": held,
+    "least_memory": point["batch"] * numbers * (4 if point["precision"] == "float32" else 2),
     "layers": layers,
     "operations": 2 * point["batch"] * counting.total(costs, "multiply_adds"),
     "least_bytes": least,
@@ -113,16 +116,18 @@ def measure(point: Point) -> dict:
     """What a process of its own tells of a point.
 
     Returns:
-        `seconds` of each step; `memory` and `least_bytes` in bytes; `layers`, the number of
-        convolutions; `operations` of a step; `limits`, operations and bytes a second at best.
+        `seconds` of each step; `memory`, `least_memory`, that of the largest feature maps, and
+        `least_bytes` in bytes; `layers`, the number of convolutions; `operations` of a step;
+        `limits`, operations and bytes a second at best.
     """
     program = CHILD.format(stage=STAGE, burn_in=BURN_IN)
     return answer(sys.executable, "pass", json.dumps(asdict(point)), clock=program)
 
 
 def refuse(measured: dict[tuple, list[dict]]) -> None:
-    """`UserError` where a point's step is impossible; the best limits of all its processes count."""
+    """`UserError` where a point is impossible; the best limits of all its processes count."""
     from inception_tf.benchmark.plausibility import refuse_suspect
+    from inception_tf.errors import UserError
 
     figures = []
     for key, processes in measured.items():
@@ -133,6 +138,12 @@ def refuse(measured: dict[tuple, list[dict]]) -> None:
         first = processes[0]
         evidence = Evidence(seconds, first["operations"], first["least_bytes"], peak)
         figures.append((", ".join(map(str, key)), evidence))
+        for one in processes:
+            if one["memory"] < one["least_memory"]:
+                raise UserError(
+                    f"{figures[-1][0]} is impossible: {one['memory'] / 2**20:.1f} MiB, and its largest feature maps take"
+                    f" {one['least_memory'] / 2**20:.1f} MiB"
+                )
     refuse_suspect(figures)
 
 

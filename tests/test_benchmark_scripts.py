@@ -156,10 +156,24 @@ def test_roofline_names_every_mark(script, tmp_path):
 def test_growth_refuses_what_cannot_be(script):
     growth = script("growth")
     one = {"seconds": [1.0], "operations": 80e9, "least_bytes": 1e9, "limits": [100e9, 10e9]}
+    one |= {"memory": 3 << 20, "least_memory": 2 << 20}
     growth.refuse({("batch", 2, 8): [one]})
     growth.refuse({("batch", 2, 8): [one | {"limits": [50e9, 1e9]}, one]})  # the better counts
     with pytest.raises(UserError, match=r"^batch, 2, 8 is impossible: 160% of the peak rate"):
         growth.refuse({("batch", 2, 8): [one | {"seconds": [0.5]}]})
+    sentence = r"^batch, 2, 8 is impossible: 1\.0 MiB, and its largest feature maps take 2\.0 MiB"
+    with pytest.raises(UserError, match=sentence):
+        growth.refuse({("batch", 2, 8): [one, one | {"memory": 1 << 20}]})
+
+
+@pytest.mark.slow
+def test_growth_measures_the_memory_of_a_pass(script):
+    growth = script("growth")
+    small, large = (
+        growth.measure(growth.Point(1, "float32", 1, batch=batch, size=75, width=0.25))["memory"]
+        for batch in (16, 32)
+    )
+    assert large / small == pytest.approx(2, rel=0.2)
 
 
 def test_growth_writes_values_on_its_axes(script):
