@@ -17,7 +17,7 @@ from pathlib import Path
 import cheap_layers
 import pytest
 from expected import EXPECTED
-from short_networks import REPEATED, shorten_all
+from short_networks import REPEATED, as_published, least, shorten, shorten_all
 
 from inception_tf.host.after_import import after_import
 from inception_tf.host.process_state import collect_garbage_rarely
@@ -209,9 +209,9 @@ def test_data() -> Path:
 
 
 @contextlib.contextmanager
-def _short_networks(config, names, always=False):
-    """In the default run and in this process, `names` without `REPEATED`; elsewhere at their full depth."""
-    take_back = shorten_all(names if always or _is_default_run(config) else ())
+def _short_networks(config, names):
+    """In this process `names` without `REPEATED`, but at their full depth in `scripts/test deep` and where tests are alone."""
+    take_back = shorten_all(names if _has_shortcuts(config) else (), shorten)
     try:
         yield
     finally:
@@ -229,9 +229,17 @@ def short_networks(request):
 
 
 @pytest.fixture(scope="module")
-def always_short(request):
-    """As `short_networks`, in the slow run too: for what takes a step for each layer, or a training for each case."""
-    with _short_networks(request.config, SHORTENED, always=True):
+def always_short():
+    """The `SHORTENED` networks with the fewest layers, in any run: for a step for each layer, a training for each case."""
+    take_back = shorten_all(SHORTENED, least)
+    yield
+    take_back()
+
+
+@pytest.fixture
+def whole_networks():
+    """All networks as published, for one test of a module whose others have short ones."""
+    with as_published():
         yield
 
 

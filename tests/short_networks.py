@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import re
@@ -73,17 +74,35 @@ def kind_of(step) -> tuple:
     return type(step), getattr(step, "kind", None), getattr(step, "padding", None)
 
 
-def shorten_all(names=REPEATED, shorten=shorten):
+PUBLISHED = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in REPEATED}
+
+
+def _replace(networks: dict) -> dict:
+    """The functions that make these networks, and their usual forms; returns what was there before."""
+    before = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in networks}
+    for name, (make, network) in networks.items():
+        models._VARIANTS[name], models.NETWORKS[name] = make, network
+    return before
+
+
+def shorten_all(names=REPEATED, shorten=least):
     """From now on this process builds `names` as `shorten` makes them; returns a function that takes it back."""
-    before = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in names}
 
     def shortened(make):
         return functools.wraps(make)(lambda **switches: shorten(make(**switches)))
 
-    def take_back():
-        for name, (make, network) in before.items():
-            models._VARIANTS[name], models.NETWORKS[name] = make, network
+    now = {name: (models._VARIANTS[name], models.NETWORKS[name]) for name in names}
+    before = _replace(
+        {name: (shortened(make), shorten(network)) for name, (make, network) in now.items()}
+    )
+    return functools.partial(_replace, before)
 
-    for name, (make, network) in before.items():
-        models._VARIANTS[name], models.NETWORKS[name] = shortened(make), shorten(network)
-    return take_back
+
+@contextlib.contextmanager
+def as_published():
+    """Within it, all networks are whole."""
+    before = _replace(PUBLISHED)
+    try:
+        yield
+    finally:
+        _replace(before)

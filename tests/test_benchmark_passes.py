@@ -42,7 +42,7 @@ def test_every_gradient_reaches_what_the_step_returns(network, how):
     step = passes.gradients(model, how)
     images = keras.ops.convert_to_tensor(IMAGES)
     kernels = [v for v in model.trainable_weights if v.path.endswith("/kernel")]
-    assert len(layers) == len(kernels) > 9
+    assert len(layers) == len(kernels) > 3
     assert lost(lambda: step(images), layers) == []
 
 

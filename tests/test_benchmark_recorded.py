@@ -128,8 +128,6 @@ def test_every_row_of_a_recorded_table_is_on_the_page_that_names_it(path):
         assert {line.strip() for line in rows} <= {line.strip() for line in text.splitlines()}
 
 
-# Measured before results were kept.
-NOT_KEPT = re.compile(r"growth\.py")
 # What a card found, test_docs.py compares with its file, and test_ways.py the page of ways.
 ELSEWHERE = re.compile(r"accelerator\.py|write_page\.py")
 COMMAND = re.compile(
@@ -148,7 +146,7 @@ def test_the_table_below_a_benchmarks_command_is_a_recorded_one():
             elif line.startswith("#"):
                 command = None
             elif command and line.startswith("| "):
-                if not (ELSEWHERE.search(command) or NOT_KEPT.search(command)):
+                if not ELSEWHERE.search(command):
                     assert f"results/{kept.get(command)}" in page.text, (page.name, command)
                     checked += 1
                 command = None

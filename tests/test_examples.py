@@ -202,7 +202,7 @@ def test_blocks_are_trained_by_a_loop(script):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_torch_comes_back(script, tmp_path):
+def test_a_checkpoint_of_torch_comes_back(script, tmp_path, whole_networks):
     state = parity.state_of(parity_torch.JOBS["googlenet"])
     checkpoint = tmp_path / "googlenet.safetensors"
     torch_file.write(checkpoint, {key: np.ascontiguousarray(one) for key, one in state.items()})

@@ -129,7 +129,7 @@ def test_gaussian_initial_weights_are_those_of_all_variants_and_of_the_networks(
     for name, config in plan.configs.items():
         plain = make_design(TINY).configs[name].model.switches
         assert dict(config.model.switches) == {**plain, "initial_deviation": 0.02}
-    kernel = inception_tf.Inception(initial_deviation=0.02).get_layer("Mixed_5c_b1_1_conv").kernel
+    kernel = inception_tf.Inception(initial_deviation=0.02).get_layer("Conv2d_1a_7x7_conv").kernel
     drawn = np.asarray(kernel).ravel()
     # A normal distribution that is cut off at two of its deviations keeps 0.88 of one.
     assert drawn.std() == pytest.approx(0.88 * 0.02, rel=0.02)

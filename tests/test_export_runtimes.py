@@ -364,7 +364,9 @@ def test_an_option_that_does_not_fit_the_format_is_refused(run_folder, capfd, wo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("format", "int8"), KINDS)
-def test_bvlcs_googlenet_keeps_its_accuracy_on_imagenet(test_data, tmp_path, format, int8):
+def test_bvlcs_googlenet_keeps_its_accuracy_on_imagenet(
+    whole_networks, test_data, tmp_path, format, int8
+):
     weights = test_data / "weights" / "googlenet_bvlc_imagenet_f16_hwio.npz"
     classes = json.loads((test_data / "imagenet_class_index.json").read_text())
     member = open_classifier(str(weights), "googlenet")
@@ -373,12 +375,12 @@ def test_bvlcs_googlenet_keeps_its_accuracy_on_imagenet(test_data, tmp_path, for
     images = open_source(f"tfrecord:{test_data}/imagenet_val650/*", label_offset=1).split("all")
     order = np.random.RandomState(0).permutation(len(images))
     # int8 takes its ranges from the first, and errs on some of the second; the other formats err on none.
-    answered = order[150:350] if int8 else order[150:190]
-    splits = {"train": images.take(order[:150]), "validation": images.take(answered)}
+    answered = order[150:250] if int8 else order[150:190]
+    splits = {"train": images.take(order[:75]), "validation": images.take(answered)}
     source = Source("imagenet", named, splits, named=False)
     _, report = export_runtime(member, source, tmp_path, format=format, int8=int8)
     found = report.agreement
-    top1 = 0.82 if int8 else 0.8
+    top1 = 0.83 if int8 else 0.8
     assert (found.images, found.top1_before) == (len(answered), pytest.approx(top1))
     assert found.same_top1 > (0.97 if int8 else 0.999)
     assert found.largest_difference < (0.3 if int8 else 1e-5)

@@ -224,7 +224,7 @@ def test_gammas_of_torch_are_trained_further_and_every_switch_is_named_at_once(t
     model = inception_tf.InceptionV1(classes=2, **switches, **SHAPE)
     load_pretrained(model, "inception_v1", str(path), switches, new_head=True)
     gammas = [v for v in model.trainable_weights if v.path.endswith("gamma")]
-    assert len(gammas) == len([v for v in theirs.weights if v.path.endswith("gamma")]) > 8
+    assert len(gammas) == len([v for v in theirs.weights if v.path.endswith("gamma")]) > 3
     for gamma in gammas:
         np.testing.assert_array_equal(gamma, ramps.weight(gamma.path, tuple(gamma.shape)))
 

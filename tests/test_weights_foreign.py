@@ -106,7 +106,6 @@ def test_a_converted_file_goes_back_by_the_command(tmp_path, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("all_short")
 def test_a_run_that_began_with_a_file_of_torch_goes_back(tmp_path, class_folders, capsys):
     """Trained with moving averages and recalibrated; what is written is what the run's model has."""
     switches = {"torch_padding": True} | SCALED

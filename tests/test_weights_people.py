@@ -193,7 +193,9 @@ def _numbered(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["nested", "flat"])
-def test_keras_2s_file_of_a_whole_classifier_gives_its_predictions(form, tmp_path, recwarn):
+def test_keras_2s_file_of_a_whole_classifier_gives_its_predictions(
+    whole_networks, form, tmp_path, recwarn
+):
     tf_keras = pytest.importorskip("tf_keras")
     side = 75
     base = tf_keras.applications.InceptionV3(
