@@ -91,7 +91,7 @@ def test_a_version_with_other_classes_is_refused_beside_tritons_config(tmp_path)
 @pytest.mark.slow
 @pytest.mark.parametrize("int8", [False, True])
 def test_an_export_for_triton_runs_as_its_config_says(
-    digits_run, tmp_path, capfd, monkeypatch, int8
+    short_networks, digits_run, tmp_path, capfd, monkeypatch, int8
 ):
     monkeypatch.chdir(tmp_path)
     words = ["export", str(digits_run), "--format", "triton", "--images", "50"]

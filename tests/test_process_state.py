@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
 import os
@@ -17,7 +18,12 @@ import tensorflow as tf
 
 from inception_tf import cli
 from inception_tf.cli.batch_predict import _silence_beam
-from inception_tf.host.process_state import environment_variables, signal_handler
+from inception_tf.host.process_state import (
+    _Stack,
+    environment_variables,
+    signal_handler,
+    signal_stack,
+)
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes import onnx, openvino
 from inception_tf.run_folder import Run
@@ -26,12 +32,20 @@ from inception_tf.training.checkpoint import Progress
 from inception_tf.training.determinism import TENSORFLOW, op_determinism
 
 
+def stack_of_signals() -> tuple:
+    """Where handlers of this thread run."""
+    found = _Stack()
+    if sys.platform == "linux":
+        assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(found)) == 0
+    return found.start, found.flags, found.size
+
+
 @pytest.fixture(autouse=True)
 def unchanged():
     """Holds every test of this file to the title."""
     before = dict(os.environ), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     streams = [os.fstat(number) for number in (1, 2)]
-    arguments = list(sys.argv)
+    arguments, stack = list(sys.argv), stack_of_signals()
     yield
     after = dict(os.environ), signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     names = {"PYTEST_CURRENT_TEST"}
@@ -41,6 +55,7 @@ def unchanged():
     assert after == before
     assert [os.fstat(number)[:3] for number in (1, 2)] == [stream[:3] for stream in streams]
     assert sys.argv == arguments
+    assert stack_of_signals() == stack
 
 
 def test_a_programs_objects_are_not_walked_through_at_its_end_unless_it_is_a_library():
@@ -183,3 +198,14 @@ def test_a_program_collects_garbage_rarely_and_a_call_from_a_program_as_before(m
         assert gc.get_threshold()[0] > 700
     finally:
         gc.set_threshold(*before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing to give back elsewhere")
+def test_the_stack_of_signal_handlers_comes_back_whatever_a_library_installs():
+    room = ctypes.create_string_buffer(1 << 16)
+    other = _Stack(ctypes.addressof(room), 0, len(room))
+    before = stack_of_signals()
+    with signal_stack():
+        assert ctypes.CDLL(None).sigaltstack(ctypes.byref(other), None) == 0
+        assert stack_of_signals() == (other.start, 0, other.size) != before
+    assert stack_of_signals() == before

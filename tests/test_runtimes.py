@@ -278,3 +278,26 @@ def test_onnx_copies_the_graph_only_where_an_optimization_fails(
     pixels = np.random.default_rng(0).uniform(-1, 1, (2, 8, 8, 3)).astype("float32")
     answers = runtime.load_model(tmp_path)(pixels)
     np.testing.assert_allclose(answers, few_layers(pixels), atol=1e-6)
+
+
+TWO_MODELS = """
+import gc, signal, keras
+from inception_tf.inference.runtimes.openvino import compile_for_cpu
+
+image = keras.Input((8, 8, 3))
+model = keras.Model(image, keras.layers.Dense(2, "softmax")(keras.layers.Flatten()(image)))
+first, second = (compile_for_cpu(model, None, "float32") for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_ctrl_c_is_handled_after_the_older_of_two_openvino_models_was_freed_first():
+    """OpenVINO leaves the thread a stack for signal handlers that it has unmapped."""
+    pytest.importorskip("openvino")
+    child = forked.run(["-c", TWO_MODELS], optimizers=False)
+    assert (child.returncode, child.stdout.strip()) == (0, "handled"), child.stderr

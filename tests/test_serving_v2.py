@@ -358,7 +358,7 @@ assert not {"tensorflow", "keras", "tensorflow_serving"} & set(sys.modules)
 
 
 @pytest.fixture(scope="module")
-def mlserver(digits_run, tmp_path_factory):
+def mlserver(short_networks, digits_run, tmp_path_factory):
     """(REST address, gRPC address, the export of `digits`) of MLServer with two models."""
     needed_python()
     from inception_tf.classifiers import open_run

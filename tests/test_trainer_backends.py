@@ -344,7 +344,7 @@ def test_train_uses_all_devices_of_jax_as_if_they_were_one(root, tmp_path):
 def fine_tuned(root, backend, weights, out):
     """The report of a run in two phases from the weights of another one, by the command."""
     words = ("train", "--model", "inception_v1", "--data", "digits", "--recipe", "finetune")
-    words += ("--weights", weights, "--size", 32, "--batch-size", 64, "--epochs", 3)
+    words += ("--weights", weights, "--size", 32, "--batch-size", 64, "--epochs", 2)
     words += ("--precision", "float32", "--recalibrate-bn", 4, "--out", out)
     settings = ("model.width_multiplier=0.1", "training.head_epochs=1")
     words += tuple(word for setting in settings for word in ("--set", setting))
@@ -353,7 +353,7 @@ def fine_tuned(root, backend, weights, out):
     )
     assert child.returncode == 0, child.stderr
     rows = (out / "history.csv").read_text().splitlines()
-    assert len(rows) == 4
+    assert len(rows) == 3
     report = json.loads((out / "report.json").read_text())
     assert report["recalibrated_batches"] == 4
     return report

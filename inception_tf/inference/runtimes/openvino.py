@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from inception_tf.host.private_names import PrivateName, PrivateNames
+from inception_tf.host.process_state import signal_stack
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import concrete_function, conversion_model
 from inception_tf.inference.runtimes.packages import import_package
@@ -101,7 +102,7 @@ def quantize_openvino(
     """
     nncf = _nncf()
     ranges = NNCF.get("RangeEstimatorParametersSet").MINMAX
-    with silence():
+    with silence(), signal_stack():
         return nncf.quantize(
             converted,
             nncf.Dataset(calibration),
@@ -127,7 +128,8 @@ def write_model(
 
 def load_model(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Loads `FILES` to run on the processor; see `Runtime.load_model`."""
-    network = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
+    with signal_stack():
+        network = _openvino().compile_model(folder / FILES[0], "CPU", EXACT)
     request = network.create_infer_request()
     return lambda images: request.infer([images])[0].copy()  # the next call writes there again
 
@@ -153,7 +155,9 @@ def compile_for_cpu(
     if calibration:
         converted = quantize_openvino(converted, calibration)
     settings = {HINT: HINTS[precision]} | ({THREADS: threads} if threads else {})
-    request = _openvino().compile_model(converted, "CPU", settings).create_infer_request()
+    with signal_stack():
+        network = _openvino().compile_model(converted, "CPU", settings)
+    request = network.create_infer_request()
     return lambda images: request.infer([images])[0].copy()
 
 
