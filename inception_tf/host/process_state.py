@@ -73,8 +73,9 @@ class _Stack(ctypes.Structure):
 def signal_stack() -> Iterator[None]:
     """Gives this thread, when the block ends, the alternate stack for signal handlers back that it had; on Linux alone.
 
-    OpenVINO installs one for each model that it compiles, and unmaps it with the model.  When an older model is freed
-    before a newer one, the thread is left with an unmapped stack, and the next signal, such as Ctrl-C, kills the process.
+    OpenVINO's plugin for processors installs one for each model that it compiles, and unmaps it with the model (its class
+    `SigAltStackSetup`, openvinotoolkit/openvino#11894).  When an older model is freed before a newer one, the thread is
+    left with an unmapped stack, and the next signal, such as Ctrl-C, kills the process.
     """
     if sys.platform != "linux":
         yield
