@@ -18,12 +18,8 @@ import tensorflow as tf
 
 from inception_tf import cli
 from inception_tf.cli.batch_predict import _silence_beam
-from inception_tf.host.process_state import (
-    _Stack,
-    environment_variables,
-    signal_handler,
-    signal_stack,
-)
+from inception_tf.host.process_state import environment_variables, signal_handler
+from inception_tf.host.signal_stack import _Stack, signal_stack
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes import onnx, openvino
 from inception_tf.run_folder import Run

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from inception_tf.host.private_names import PrivateName, PrivateNames
-from inception_tf.host.process_state import signal_stack
+from inception_tf.host.signal_stack import signal_stack
 from inception_tf.host.silence import silence
 from inception_tf.inference.runtimes.graph import concrete_function, conversion_model
 from inception_tf.inference.runtimes.packages import import_package
